@@ -1,0 +1,76 @@
+"""`tfp-smvi datasets`: the data sets that are known by name."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfp_smvi.data import DATASETS, default_data_dir, is_prepared
+
+__all__ = ["datasets"]
+
+# What the first use does where a set is not ready.
+STATUS = {"packaged": "prepared at first use", "download": "needs a download"}
+
+
+@click.command()
+@click.option(
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where prepared data are kept. [default: TFP_SMVI_DATA_DIR, or ~/tensorflow_datasets]",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+def datasets(data_dir: Path | None, as_json: bool) -> None:
+    """List the data sets that are known by name.
+
+    Any other image set of TensorFlow Datasets loads by its name too, and your own images from an .npz
+    file with the arrays x_train and x_test.
+    """
+    directory = default_data_dir() if data_dir is None else data_dir.expanduser()
+    rows = [_describe(name, directory) for name in DATASETS]
+    if as_json:
+        click.echo(json.dumps(rows, indent=2))
+        return
+    click.echo(_table(rows))
+    click.echo(f"\nPrepared data are kept in {directory}.")
+    click.echo("Also: any image set of TensorFlow Datasets by its name, and your own images as")
+    click.echo("PATH.npz with the arrays x_train and x_test (y_train and y_test for labels).")
+
+
+def _describe(name: str, directory: Path) -> dict[str, Any]:
+    entry = DATASETS[name]
+    return {
+        "name": name,
+        "description": entry.description,
+        "image_shape": list(entry.image_shape),
+        "num_train": entry.num_train,
+        "num_test": entry.num_test,
+        "num_classes": entry.num_classes,
+        "likelihood": entry.default_likelihood,
+        "licence": entry.licence,
+        "source": entry.source,
+        "needs_download": entry.needs_download,
+        "prepared": is_prepared(name, directory),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Aligns the rows in columns that read the same on a terminal and in a pipe."""
+    cells = [["NAME", "IMAGES", "SHAPE", "TRAIN", "TEST", "LIKELIHOOD", "LICENCE", "STATUS"]]
+    cells += [
+        [
+            row["name"],
+            row["description"],
+            "x".join(str(size) for size in row["image_shape"]),
+            str(row["num_train"]),
+            str(row["num_test"]),
+            row["likelihood"],
+            row["licence"],
+            "ready" if row["prepared"] else STATUS[row["source"]],
+        ]
+        for row in rows
+    ]
+    widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+    return "\n".join(line.rstrip() for line in lines)

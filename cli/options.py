@@ -1,0 +1,113 @@
+"""Command-line options made from the fields of the configuration, whose defaults and help they share."""
+
+import json
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, Field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import click
+
+from tfp_smvi.config import RunConfig
+from tfp_smvi.errors import SMVIError
+
+__all__ = ["build_config", "config_options"]
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+class _Sizes(click.ParamType):
+    """Whole numbers with commas between, such as 1024,1024."""
+
+    name = "sizes"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Splits the text."""
+        if isinstance(value, list | tuple):
+            return tuple(value)
+        try:
+            return tuple(int(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of whole numbers such as 1024,1024.", param, ctx)
+
+
+def config_options(command: Command) -> Command:
+    """Adds an option for each field of RunConfig, and --config for a file of them."""
+    config_file = click.option(
+        "--config",
+        "config_file",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_load_config_file,
+        help="JSON file of settings, such as a run's config.json; options given beside it win.",
+    )
+    decorated: Any = command
+    for _, field, kind in reversed(list(_config_fields())):
+        decorated = _option(field, kind)(decorated)
+    return config_file(decorated)
+
+
+def build_config(values: Mapping[str, Any]) -> RunConfig:
+    """Makes the configuration from the options' values.
+
+    Raises:
+        click.UsageError: a value is out of its range.
+    """
+    sections: dict[str, dict[str, Any]] = {}
+    for section, field, _ in _config_fields():
+        sections.setdefault(section, {})[field.name] = values[field.name]
+    try:
+        return RunConfig.from_json(sections)
+    except SMVIError as error:
+        raise click.UsageError(_as_option(str(error))) from error
+
+
+def _config_fields() -> typing.Iterator[tuple[str, Field[Any], Any]]:
+    """Yields (section, field, type) of all settings."""
+    for section, kind in typing.get_type_hints(RunConfig).items():
+        hints = typing.get_type_hints(kind)
+        for field in fields(kind):
+            yield section, field, hints[field.name]
+
+
+def _option(field: Field[Any], hint: Any) -> Callable[[Any], Any]:
+    optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
+    if optional:
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    origin = typing.get_origin(hint)
+    kind: Any = _Sizes() if origin is tuple else hint
+    if origin is Literal:
+        kind = click.Choice(typing.get_args(hint))
+    assert field.default is not MISSING
+    default = ",".join(map(str, field.default)) if origin is tuple else field.default
+    return click.option(
+        "--" + field.name.replace("_", "-"),
+        field.name,
+        type=kind,
+        default=default,
+        show_default=not optional,
+        help=field.metadata["help"],
+    )
+
+
+def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Makes the file's settings the defaults of the other options."""
+    if path is None:
+        return
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+        config = RunConfig.from_json(values.get("config", values)).to_json()
+    except (OSError, ValueError, AttributeError, TypeError) as error:
+        raise click.UsageError(f"{path} is not a JSON object of settings: {error}") from error
+    except SMVIError as error:
+        raise click.UsageError(f"{path}: {error}") from error
+    ctx.default_map = {name: value for section in config.values() for name, value in section.items()}
+
+
+def _as_option(message: str) -> str:
+    """Names the option instead of the field: "batch_size = 0 ..." -> "--batch-size = 0 ..."."""
+    name, separator, rest = message.partition(" = ")
+    return f"--{name.replace('_', '-')}{separator}{rest}" if separator else message

@@ -1,0 +1,102 @@
+"""What a user sees of a training run: a bar on a terminal, a line per epoch elsewhere; all of it on stderr."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from tfp_smvi.config import RunConfig
+
+__all__ = ["TrainingReporter", "make_reporter"]
+
+
+def make_reporter() -> "TrainingReporter":
+    """Makes the reporter for this process's stderr."""
+    return TrainingReporter(Console(stderr=True, highlight=False, soft_wrap=True))
+
+
+class TrainingReporter:
+    """Shows a run's progress; a `tfp_smvi.training.Reporter`."""
+
+    def __init__(self, console: Console) -> None:
+        """Shows it on a console."""
+        self._console = console
+        self._bar = Progress(
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=2,
+        )
+        self._epochs = 0
+
+    def __enter__(self) -> Self:
+        """Shows the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Removes the bar."""
+        self._bar.stop()
+
+    @contextlib.contextmanager
+    def starting(self, message: str) -> Iterator[None]:
+        """Shows a message on a terminal while something slow begins."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._console.status(message):
+            yield
+
+    def note(self, message: str) -> None:
+        """Prints one line."""
+        self._console.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        """Prints one line that needs attention."""
+        self.note(f"Warning: {message}")
+
+    def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None:
+        """Says what is trained, and from where."""
+        self._epochs = config.train.epochs
+        total = self._epochs * steps_per_epoch
+        if step >= total:
+            self.note(f"This run has its {self._epochs} epochs already; a larger --epochs goes on with it.")
+        elif step:
+            self.note(f"Going on after step {step} of {total}.")
+        epoch = min(step // steps_per_epoch + 1, self._epochs)
+        fields = {"epoch": epoch, "epochs": self._epochs, "rate": "", "metrics": ""}
+        self._task = self._bar.add_task("train", total=total, completed=step, **fields)
+
+    def progress(self, progress: Any) -> None:
+        """Moves the bar."""
+        self._bar.update(
+            self._task,
+            completed=progress.step,
+            epoch=progress.epoch + 1,
+            rate=f"{progress.steps_per_second:.1f} steps/s",
+            metrics=_values(progress.metrics),
+        )
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """Prints a line with the epoch's metrics."""
+        self.note(
+            f"epoch {record['epoch']}/{self._epochs}  train: {_values(record['train'])}  "
+            f"test: {_values(record['test'])}  {record['seconds']:.1f} s"
+        )
+
+
+def _values(metrics: Mapping[str, float | None]) -> str:
+    """Such as "ELBO -119.38, D_SM 18.02, objective -128.39"."""
+    labels = {"elbo": "ELBO", "divergence": "D_SM", "objective": "objective"}
+    return ", ".join(
+        f"{label} {metrics[name]:.2f}" for name, label in labels.items() if metrics[name] is not None
+    )

@@ -1,0 +1,99 @@
+"""tfp-smvi train."""
+
+import json
+import signal
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfp_smvi_cli.options import build_config, config_options
+
+__all__ = ["train"]
+
+
+@click.command()
+@config_options
+@click.option(
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the run lives; runs/<dataset>-lam<lam>-seed<seed> unless given.",
+)
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
+)
+@click.option("--fresh", is_flag=True, help="Delete the run that is there and start over.")
+@click.option(
+    "--checkpoint-minutes",
+    type=click.FloatRange(min=0.0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="Save this often within an epoch; each epoch's end is saved anyway.",
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def train(
+    run_dir: Path | None,
+    data_dir: Path | None,
+    fresh: bool,
+    checkpoint_minutes: float,
+    threads: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> int:
+    """Train a model on ELBO - lam * D_SM, or go on with a run that was stopped.
+
+    The same command again resumes where the last checkpoint stands, and a finished run takes a larger --epochs.
+    """
+    config = build_config(settings)
+    from tfp_smvi_cli.progress import make_reporter
+
+    reporter = make_reporter()
+    with reporter.starting("Loading TensorFlow"):
+        from tfp_smvi.runtime import quiet_tensorflow, set_threads
+
+        quiet_tensorflow()
+        set_threads(threads)
+        from tfp_smvi.data import load_dataset
+        from tfp_smvi.run_directory import run_directory_name
+        from tfp_smvi.training import TrainingInterrupted, fit
+
+    dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
+    run_dir = run_dir or Path("runs") / run_directory_name(config)
+    try:
+        with reporter:
+            result = fit(
+                config,
+                dataset,
+                run_dir,
+                fresh=fresh,
+                checkpoint_minutes=checkpoint_minutes,
+                reporter=reporter,
+            )
+    except TrainingInterrupted as stop:
+        reporter.note(
+            f"Stopped by {signal.Signals(stop.signum).name}; step {stop.step} is saved in {run_dir}."
+        )
+        reporter.note("Run the same command again to go on.")
+        return 128 + stop.signum
+    _print_result(result.history[-1], run_dir, as_json)
+    return 0
+
+
+def _print_result(record: dict[str, Any], run_dir: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({"run_dir": str(run_dir), **record}))
+        return
+    test = record["test"]
+    click.echo(
+        f"Trained {record['epoch']} epochs, {record['step']} steps. On the test data, in nats per example:"
+    )
+    for name, label in (
+        ("objective", "objective"),
+        ("elbo", "ELBO"),
+        ("reconstruction", "reconstruction"),
+        ("kl", "KL(q(z|x), p(z))"),
+        ("divergence", "divergence D_SM"),
+    ):
+        click.echo(f"  {label:<18}{test[name]:>10.2f}")
+    click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

@@ -1,0 +1,53 @@
+"""Package metadata of tfp_smvi; the settings of the tools are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import setup
+
+ROOT = Path(__file__).parent
+VERSION = re.search(
+    r'^__version__ = "([^"]+)"', (ROOT / "tfp_smvi" / "version.py").read_text(), re.MULTILINE
+).group(1)
+
+TEST = ["mypy>=1.15", "pre-commit>=4", "pytest>=8.3", "ruff>=0.12", "scipy>=1.13"]
+
+setup(
+    name="tfp-smvi",
+    version=VERSION,
+    description="Score-matching variational inference: trade likelihood for inference in deep latent variable models",
+    long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="Apache-2.0",
+    license_files=["LICENSE", "LICENSE-DATA"],
+    python_requires=">=3.11",
+    # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with others'.
+    packages=["tfp_smvi", "tfp_smvi.data", "tfp_smvi_cli"],
+    package_dir={"tfp_smvi_cli": "cli"},
+    package_data={"tfp_smvi": ["py.typed"], "tfp_smvi.data": ["mnist/*.gz"]},
+    install_requires=[
+        "click>=8.1",
+        "filelock>=3.16",
+        # Imported by tensorflow-datasets 4.9.10, which does not declare it.
+        "importlib_resources>=6",
+        "numpy>=1.26",
+        "rich>=13.7",
+        "scikit-learn>=1.5",
+        "tensorboard>=2.18",
+        "tensorflow>=2.18",
+        "tensorflow-datasets>=4.9.7",
+        "tensorflow-probability[tf]>=0.25",
+    ],
+    extras_require={
+        "test": TEST,
+        "gpu": ["tensorflow[and-cuda]>=2.18"],
+        "bench": ["torch>=2.6"],
+    },
+    entry_points={"console_scripts": ["tfp-smvi = tfp_smvi_cli.main:main"]},
+    classifiers=[
+        "License :: OSI Approved :: Apache Software License",
+        "Programming Language :: Python :: 3.11",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
+)

@@ -1,0 +1,140 @@
+"""Checkpoints that survive anything: written aside, synced, renamed, and found by looking at the files.
+
+A checkpoint is one .npz file, `step-<step>.npz`, so that it exists as a whole or not at all. Nothing points to the
+newest one: it is the readable file with the highest step.
+"""
+
+import json
+import os
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tfp_smvi.errors import SMVIError
+
+__all__ = ["Checkpoint", "list_checkpoints", "restore_checkpoint", "save_checkpoint", "write_atomically"]
+
+_PREFIX, _SUFFIX, _INFO = "step-", ".npz", "info"
+
+
+class Checkpoint(NamedTuple):
+    """What a checkpoint file holds.
+
+    Attributes:
+        step: the number of training steps taken.
+        arrays: every array by its name, with its own shape and dtype.
+        info: JSON values: all else that a restart needs.
+    """
+
+    step: int
+    arrays: dict[str, np.ndarray]
+    info: dict[str, Any]
+
+
+def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
+    """Writes a file that appears whole or not at all, also when the machine fails.
+
+    Args:
+        path: the file; one that is there is replaced.
+        write: is called with a binary file object and writes the contents.
+
+    Raises:
+        OSError: the file cannot be written; `path` is as it was and nothing is left beside it.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        with aside.open("wb") as file:
+            write(file)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    directory = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(directory)  # makes the rename itself last
+    finally:
+        os.close(directory)
+
+
+def save_checkpoint(
+    directory: Path, step: int, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any], keep: int = 2
+) -> Path:
+    """Writes a checkpoint and then deletes all but the newest `keep`, and what a kill left half-written.
+
+    Args:
+        directory: the folder of one run's checkpoints, which exists.
+        step: the number of training steps taken.
+        arrays: the arrays by name.
+        info: JSON values.
+        keep: how many checkpoints to leave, at least 1.
+
+    Returns:
+        The path of the new file.
+
+    Raises:
+        OSError: it cannot be written; the checkpoints that were there still are.
+    """
+    path = directory / f"{_PREFIX}{step:010d}{_SUFFIX}"
+    text = np.frombuffer(json.dumps(info).encode(), np.uint8)
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays))
+    for old in list_checkpoints(directory)[keep:]:
+        old.unlink(missing_ok=True)
+    for partial in directory.glob(f".{_PREFIX}*.partial"):
+        partial.unlink(missing_ok=True)
+    return path
+
+
+def list_checkpoints(directory: Path) -> list[Path]:
+    """Returns the checkpoint files in a folder, the newest first, readable or not."""
+    found = [path for path in directory.glob(f"{_PREFIX}*{_SUFFIX}") if _step(path) is not None]
+    return sorted(found, key=lambda path: _step(path) or 0, reverse=True)
+
+
+def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
+    """Reads the newest checkpoint that is whole.
+
+    Args:
+        directory: the folder of one run's checkpoints.
+        warn: is called with one line for each newer file that cannot be read.
+
+    Returns:
+        The checkpoint, or None where there is no file at all.
+
+    Raises:
+        SMVIError: there are files and none can be read; starting over would be a silent loss.
+    """
+    paths = list_checkpoints(directory)
+    for path in paths:
+        try:
+            return _read(path)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            warn(f"{path} is damaged ({_first_line(error)}); trying the checkpoint before it.")
+    if paths:
+        raise SMVIError(
+            f"none of the {len(paths)} checkpoints in {directory} can be read; "
+            "restore that folder from a backup, or start over with --fresh."
+        )
+    return None
+
+
+def _step(path: Path) -> int | None:
+    digits = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    return int(digits) if digits.isdecimal() else None
+
+
+def _read(path: Path) -> Checkpoint:
+    """Reads one file; every member carries a CRC-32, which is checked."""
+    with np.load(path, allow_pickle=False) as members:
+        arrays = {name: members[name] for name in members.files}
+    info = json.loads(arrays.pop(_INFO).tobytes())
+    step = _step(path)
+    assert step is not None
+    return Checkpoint(step, arrays, info)
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0]

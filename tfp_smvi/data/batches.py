@@ -1,0 +1,200 @@
+"""Batches for training, in a new order each epoch, and for evaluation, always the same.
+
+Every random number follows from (seed, purpose, step) alone: there is no state to save, and a run that
+restarts at a step continues with the very batches that it would have seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from tfp_smvi.data.dataset import ArraySplit, Split
+from tfp_smvi.errors import SMVIError
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+__all__ = ["batch_indices", "eval_batches", "train_batches"]
+
+# Bits to evaluate on are drawn for so many images at a time, whatever the size of a batch.
+BLOCK = 100
+
+
+def train_batches(
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    first_step: int = 0,
+    num_steps: int | None = None,
+    binarize: bool,
+) -> tf.data.Dataset:
+    """Makes the batches to train on, one for each step.
+
+    An epoch is num_examples // batch_size steps in an order of its own; the remainder that it leaves out is
+    another one each epoch. With binarize, each visit of an image draws new bits, x ~ Bernoulli(intensity).
+
+    Args:
+        split: the images.
+        batch_size: the number of images in a batch.
+        seed: the user's seed.
+        first_step: the step to begin with, counted from the start of training.
+        num_steps: the number of batches; None for no end.
+        binarize: whether to draw bits.
+
+    Returns:
+        A dataset of x: float32 [batch_size, *image_shape], the same for the same arguments.
+
+    Raises:
+        SMVIError: batch_size is not in 1 .. num_examples, a step is negative, or real values are to be bits.
+    """
+    import tensorflow as tf
+
+    from tfp_smvi.seeds import fold_seed
+
+    _check(split, batch_size, binarize)
+    if first_step < 0 or (num_steps is not None and num_steps < 0):
+        raise SMVIError(f"first_step is {first_step} and num_steps {num_steps}; neither can be negative")
+    read = _reader(split)
+
+    def make_batch(step: tf.Tensor) -> tf.Tensor:
+        x = read(batch_indices(step, split.num_examples, batch_size, seed))
+        x.set_shape([batch_size, *split.image_shape])
+        if not binarize:
+            return x
+        uniform = _uniform([batch_size, *split.image_shape], fold_seed(seed, "binarize", step))
+        return tf.cast(uniform < x, tf.float32)
+
+    stop = tf.int64.max if num_steps is None else first_step + num_steps
+    return _pipeline(tf.data.Dataset.range(first_step, stop), make_batch, split)
+
+
+def eval_batches(
+    split: Split,
+    *,
+    batch_size: int,
+    seed: int,
+    binarize: bool,
+    num_examples: int | None = None,
+    start: int = 0,
+) -> tf.data.Dataset:
+    """Makes the batches to evaluate on: in order, each image once.
+
+    With binarize, the bits of an image follow from the seed and its index alone: they are the same at every
+    evaluation, whatever the batch size and the part of the split that is asked for.
+
+    Args:
+        split: the images.
+        batch_size: the largest number of images in a batch; the last batch may have fewer.
+        seed: the seed of the bits, best one fixed number for all that is to be compared.
+        binarize: whether to draw bits.
+        num_examples: the number of images; None for all from start on.
+        start: the index of the first image.
+
+    Returns:
+        A dataset of (indices: int64 [n], x: float32 [n, *image_shape]) with n <= batch_size.
+
+    Raises:
+        SMVIError: the part does not lie in the split, batch_size < 1, or real values are to be bits.
+    """
+    import tensorflow as tf
+
+    from tfp_smvi.seeds import fold_seed
+
+    _check(split, min(batch_size, split.num_examples), binarize)
+    stop = split.num_examples if num_examples is None else start + num_examples
+    if not 0 <= start < stop <= split.num_examples:
+        raise SMVIError(
+            f"start is {start} and num_examples {num_examples}, of {split.num_examples} images; "
+            "give a part that is in the split"
+        )
+    read = _reader(split)
+
+    def make_block(block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        indices = tf.range(tf.maximum(block * BLOCK, start), tf.minimum((block + 1) * BLOCK, stop))
+        x = read(indices)
+        x.set_shape([None, *split.image_shape])
+        if binarize:
+            uniform = _uniform([BLOCK, *split.image_shape], fold_seed(seed, "binarize_test", block))
+            x = tf.cast(tf.gather(uniform, indices - block * BLOCK) < x, tf.float32)
+        return indices, x
+
+    blocks = tf.data.Dataset.range(start // BLOCK, (stop - 1) // BLOCK + 1)
+    return _pipeline(blocks, make_block, split, lambda dataset: dataset.rebatch(batch_size))
+
+
+def batch_indices(step: int | tf.Tensor, num_examples: int, batch_size: int, seed: int) -> tf.Tensor:
+    """Finds the images of a training step: int64 [batch_size], in the order of its epoch.
+
+    Args:
+        step: the step, counted from the start of training.
+        num_examples: the number of images.
+        batch_size: the number of images in a batch, at most num_examples.
+        seed: the user's seed.
+    """
+    import tensorflow as tf
+
+    from tfp_smvi.seeds import fold_seed
+
+    step, steps_per_epoch = tf.cast(step, tf.int64), num_examples // batch_size
+    epoch, place = step // steps_per_epoch, step % steps_per_epoch
+    # A permutation that is computed index by index: any step is reached at no cost, and nothing is stored.
+    return tf.random.experimental.index_shuffle(
+        place * batch_size + tf.range(batch_size, dtype=tf.int64),
+        fold_seed(seed, "shuffle", epoch),
+        tf.constant(num_examples - 1, tf.int64),
+    )
+
+
+def _uniform(shape: list[int], seed: tf.Tensor) -> tf.Tensor:
+    """Draws uniform numbers of 16 bits, float32 in (0, 1): a probability is met within 2^-17.
+
+    Each 32-bit word of the generator makes two numbers, which halves the cost of a batch. The half that is
+    added keeps them away from 0 and 1, so that intensities of 0 and 1 are bits already.
+    """
+    import tensorflow as tf
+
+    count = math.prod(shape)
+    words = tf.random.stateless_uniform([(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32)
+    halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
+    return tf.reshape((tf.cast(halves, tf.float32) + 0.5) / 65536.0, shape)
+
+
+def _check(split: Split, batch_size: int, binarize: bool) -> None:
+    if not 1 <= batch_size <= split.num_examples:
+        raise SMVIError(f"batch_size is {batch_size}; give 1 to {split.num_examples}, the number of images")
+    if binarize and split.real_valued:
+        raise SMVIError("real-valued data cannot be binarized; take the gaussian likelihood")
+
+
+def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
+    """Makes the function from indices, int64 [n], to values, float32 [n, *image_shape], in a graph."""
+    import tensorflow as tf
+
+    if not isinstance(split, ArraySplit):
+        return lambda indices: tf.numpy_function(split.images, [indices], tf.float32, stateful=False)
+    with tf.device("/cpu:0"):
+        pixels = tf.constant(split.pixels)
+
+    def read(indices: tf.Tensor) -> tf.Tensor:
+        x = tf.cast(tf.gather(pixels, indices), tf.float32)
+        return x / 255.0 if pixels.dtype == tf.uint8 else x
+
+    return read
+
+
+def _pipeline(
+    counters: tf.data.Dataset,
+    make: Callable[[tf.Tensor], tf.Tensor | tuple[tf.Tensor, tf.Tensor]],
+    split: Split,
+    regroup: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda dataset: dataset,
+) -> tf.data.Dataset:
+    import tensorflow as tf
+
+    options = tf.data.Options()
+    options.deterministic = True
+    # One thread keeps up with images in memory and leaves the cores to training; files need several.
+    parallel = None if isinstance(split, ArraySplit) else tf.data.AUTOTUNE
+    return regroup(counters.map(make, num_parallel_calls=parallel)).prefetch(2).with_options(options)

@@ -1,0 +1,151 @@
+"""What a loaded data set is: two splits of images, their labels and a fingerprint of the contents."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.errors import SMVIError
+
+__all__ = [
+    "ArraySplit",
+    "Dataset",
+    "Progress",
+    "Split",
+    "check_contents",
+    "content_fingerprint",
+    "prefers_gaussian",
+    "to_float",
+]
+
+# Receives one line for a person when loading has slow work to do.
+Progress = Callable[[str], None]
+
+
+class Split(Protocol):
+    """Images that are read by index; the index of an image never changes."""
+
+    @property
+    def num_examples(self) -> int:
+        """The number of images."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+
+    @property
+    def real_valued(self) -> bool:
+        """Whether values are any real numbers; otherwise they are intensities in [0, 1]."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """The class of each image: int64 [num_examples], or None where the data have no labels."""
+
+    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """A split held in memory.
+
+    Attributes:
+        pixels: [num_examples, *image_shape], uint8 intensities of 0 to 255, or float32 values as they are.
+        labels: int64 [num_examples] or None.
+        real_valued: whether float32 pixels are any real numbers rather than intensities in [0, 1].
+    """
+
+    pixels: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64] | None
+    real_valued: bool = False
+
+    @property
+    def num_examples(self) -> int:
+        """The number of images."""
+        return len(self.pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self.pixels.shape[1:]
+
+    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+        return to_float(self.pixels[np.asarray(indices)])
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """A loaded data set.
+
+    Attributes:
+        name: the name or path that it was loaded by.
+        train: the images to train on.
+        test: the images to evaluate on.
+        num_classes: the number of classes of the labels, or None where there are no labels.
+        fingerprint: SHA-256, in hex, that changes when the images, the labels or their order change.
+    """
+
+    name: str
+    train: Split
+    test: Split
+    num_classes: int | None
+    fingerprint: str
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image, (height, width, channels), or (d,) for data that are vectors."""
+        return self.train.image_shape
+
+    @property
+    def real_valued(self) -> bool:
+        """Whether values are any real numbers; otherwise they are intensities in [0, 1]."""
+        return self.train.real_valued
+
+    @property
+    def default_likelihood(self) -> str:
+        """The likelihood that suits the values: "gaussian" for real ones and for colour, or "bernoulli"."""
+        return "gaussian" if prefers_gaussian(self.image_shape, self.real_valued) else "bernoulli"
+
+
+def prefers_gaussian(image_shape: tuple[int, ...], real_valued: bool) -> bool:
+    """Whether a Gaussian likelihood suits the values better than binarized intensities.
+
+    A colour image loses nearly everything when each channel is drawn to be 0 or 1, a grey one little.
+    """
+    return real_valued or (len(image_shape) == 3 and image_shape[-1] == 3)
+
+
+def to_float(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    """Turns stored pixels into values: uint8 into intensities in [0, 1], float32 as it is."""
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.float32) / np.float32(255)
+    return pixels.astype(np.float32, copy=False)
+
+
+def content_fingerprint(train: ArraySplit, test: ArraySplit) -> str:
+    """Hashes the pixels and the labels of both splits, with their shapes and dtypes: SHA-256 in hex."""
+    digest = hashlib.sha256()
+    for array in (train.pixels, train.labels, test.pixels, test.labels):
+        header = "none" if array is None else f"{array.dtype.str}{array.shape}"
+        digest.update(header.encode())
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def check_contents(dataset: Dataset, expected: str, remedy: str) -> Dataset:
+    """Returns the data set if its fingerprint is the one on record.
+
+    Raises:
+        SMVIError: the contents differ; the message ends with the remedy.
+    """
+    if dataset.fingerprint != expected:
+        raise SMVIError(
+            f"the contents of data set {dataset.name!r} are not the known ones: "
+            f"fingerprint {dataset.fingerprint[:12]}, expected {expected[:12]}; {remedy}"
+        )
+    return dataset

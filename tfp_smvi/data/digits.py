@@ -1,0 +1,38 @@
+"""scikit-learn's handwritten digits: 8 x 8 pixels, small enough for a first try and for tests."""
+
+from pathlib import Path
+
+import numpy as np
+
+from tfp_smvi.data.dataset import ArraySplit, Dataset, Progress, check_contents, content_fingerprint
+
+__all__ = ["load_digits"]
+
+# 20 % for the test. The copy that scikit-learn ships is the UCI set's test part, in its order: its last
+# digits were written by other people than the first, as in MNIST.
+NUM_TRAIN = 1437
+
+FINGERPRINT = "752bbed954b8ffecb6f7bec9a31be4a3fd2254cad1e3e5b7433cc25079e5685c"
+
+
+def load_digits(data_dir: Path, progress: Progress) -> Dataset:
+    """Loads scikit-learn's digits: intensities, float32 [1437, 8, 8, 1] to train, [360, 8, 8, 1] to test.
+
+    Args:
+        data_dir: not used, the data ship with scikit-learn.
+        progress: not used, loading takes milliseconds.
+
+    Raises:
+        SMVIError: the installed scikit-learn ships other contents.
+    """
+    del data_dir, progress
+    from sklearn import datasets
+
+    digits = datasets.load_digits()
+    # The grey levels are 0 to 16, so that this division is exact.
+    pixels = (digits.images[..., np.newaxis] / 16).astype(np.float32)
+    labels = digits.target.astype(np.int64)
+    train = ArraySplit(pixels[:NUM_TRAIN], labels[:NUM_TRAIN])
+    test = ArraySplit(pixels[NUM_TRAIN:], labels[NUM_TRAIN:])
+    dataset = Dataset("digits", train, test, 10, content_fingerprint(train, test))
+    return check_contents(dataset, FINGERPRINT, "install another version of scikit-learn")

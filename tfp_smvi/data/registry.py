@@ -1,0 +1,142 @@
+"""The data sets by name, and how they are found and loaded."""
+
+import difflib
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from tfp_smvi.data.dataset import Dataset, Progress, prefers_gaussian
+from tfp_smvi.data.digits import load_digits
+from tfp_smvi.data.mnist import load_mnist
+from tfp_smvi.data.npz import load_npz
+from tfp_smvi.data.tfds_sets import load_tfds, tfds_names
+from tfp_smvi.errors import SMVIError
+
+__all__ = ["DATASETS", "DatasetEntry", "default_data_dir", "is_prepared", "load_dataset"]
+
+
+@dataclass(frozen=True)
+class DatasetEntry:
+    """What is known of a data set without loading it.
+
+    Attributes:
+        loader: loads the set, given the data directory and a receiver of progress lines.
+        description: one line.
+        image_shape: (height, width, channels).
+        num_train: the number of images to train on.
+        num_test: the number of images to evaluate on.
+        num_classes: the number of classes.
+        licence: the licence of the images, or what is known of it.
+        source: "packaged" (in this package), "scikit-learn" (in that package) or "download".
+    """
+
+    loader: Callable[[Path, Progress], Dataset]
+    description: str
+    image_shape: tuple[int, int, int]
+    num_train: int
+    num_test: int
+    num_classes: int
+    licence: str
+    source: str = "download"
+
+    @property
+    def default_likelihood(self) -> str:
+        """The likelihood that a model of this set takes unless told otherwise."""
+        return "gaussian" if prefers_gaussian(self.image_shape, real_valued=False) else "bernoulli"
+
+    @property
+    def needs_download(self) -> bool:
+        """Whether the first use needs a network."""
+        return self.source == "download"
+
+
+DATASETS: dict[str, DatasetEntry] = {
+    "mnist": DatasetEntry(
+        load_mnist, "handwritten digits", (28, 28, 1), 60000, 10000, 10, "CC BY-SA 3.0", "packaged"
+    ),
+    "digits": DatasetEntry(
+        load_digits, "small handwritten digits", (8, 8, 1), 1437, 360, 10, "CC BY 4.0", "scikit-learn"
+    ),
+    "fashion_mnist": DatasetEntry(
+        partial(load_tfds, "fashion_mnist"), "articles of clothing", (28, 28, 1), 60000, 10000, 10, "MIT"
+    ),
+    "kmnist": DatasetEntry(
+        partial(load_tfds, "kmnist"), "cursive Japanese", (28, 28, 1), 60000, 10000, 10, "CC BY-SA 4.0"
+    ),
+    "emnist/letters": DatasetEntry(
+        partial(load_tfds, "emnist/letters"),
+        "handwritten letters",
+        (28, 28, 1),
+        88800,
+        14800,
+        37,
+        "not stated",
+    ),
+    "emnist/balanced": DatasetEntry(
+        partial(load_tfds, "emnist/balanced"),
+        "letters and digits",
+        (28, 28, 1),
+        112800,
+        18800,
+        47,
+        "not stated",
+    ),
+    "omniglot": DatasetEntry(
+        partial(load_tfds, "omniglot"), "characters of 50 scripts", (105, 105, 3), 19280, 13180, 1623, "MIT"
+    ),
+    "cifar10": DatasetEntry(
+        partial(load_tfds, "cifar10"), "photographs of things", (32, 32, 3), 50000, 10000, 10, "not stated"
+    ),
+    "svhn_cropped": DatasetEntry(
+        partial(load_tfds, "svhn_cropped"), "house numbers", (32, 32, 3), 73257, 26032, 10, "non-commercial"
+    ),
+}
+
+
+def load_dataset(
+    name: str, data_dir: str | Path | None = None, *, progress: Progress = lambda line: None
+) -> Dataset:
+    """Loads a data set by name, preparing it at its first use.
+
+    Args:
+        name: a key of DATASETS, any image set of TensorFlow Datasets ("emnist/digits"), or the path of an
+            .npz file with x_train and x_test.
+        data_dir: where prepared data are kept; None for default_data_dir().
+        progress: receives a line for a person before slow work, such as a download.
+
+    Raises:
+        SMVIError: there is no such set, or it cannot be prepared or read.
+    """
+    if name.endswith(".npz"):
+        return load_npz(name)
+    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    if name in DATASETS:
+        return DATASETS[name].loader(directory, progress)
+    known = tfds_names()
+    # Other forms of a name stand for remote namespaces, paths and old versions.
+    if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in known:
+        return load_tfds(name, directory, progress)
+    close = difflib.get_close_matches(name.lower(), [*DATASETS, *known])
+    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    raise SMVIError(
+        f"there is no data set {name!r}; {hint}Run `tfp-smvi datasets` for a list, "
+        "or give the path of an .npz file"
+    )
+
+
+def default_data_dir() -> Path:
+    """Where prepared data are kept: TFP_SMVI_DATA_DIR, or else where TensorFlow Datasets keeps them."""
+    configured = os.environ.get("TFP_SMVI_DATA_DIR") or os.environ.get("TFDS_DATA_DIR")
+    return Path(configured or "~/tensorflow_datasets").expanduser()
+
+
+def is_prepared(name: str, data_dir: str | Path | None = None) -> bool:
+    """Whether a set of DATASETS loads without download or preparation, told without TensorFlow."""
+    if DATASETS[name].source == "scikit-learn":
+        return True
+    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
+    # <data_dir>/<name>/<version>/: the version starts with a digit, an unfinished one with "incomplete".
+    return any(directory.glob(f"{name}/[0-9]*/dataset_info.json"))

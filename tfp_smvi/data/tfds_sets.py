@@ -1,0 +1,332 @@
+"""Image sets of TensorFlow Datasets: prepared once, then held in memory or, where large, read by index."""
+
+import contextlib
+import hashlib
+import io
+import json
+import logging
+import math
+import os
+import shutil
+import socket
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.data.dataset import ArraySplit, Dataset, Progress, content_fingerprint, to_float
+from tfp_smvi.errors import SMVIError
+
+__all__ = ["SourceSplit", "load_tfds", "tfds_names"]
+
+# Both splits together, one byte a value; larger sets are read from disk as they are needed.
+MAX_BYTES_IN_MEMORY = 1 << 30
+
+# Records that are decoded in one call: enough to make its fixed cost small.
+CHUNK = 1000
+
+
+class _Records(Protocol):
+    """Serialized examples that are read by index."""
+
+    def __len__(self) -> int: ...
+
+    def __getitems__(self, indices: Sequence[int]) -> Sequence[bytes]: ...
+
+
+class _RecordList(list[bytes]):
+    """Serialized examples held in memory."""
+
+    def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
+        return [self[index] for index in indices]
+
+
+class SourceSplit:
+    """A split of uint8 images that are read from disk by index; see tfp_smvi.data.Split."""
+
+    real_valued = False
+
+    def __init__(self, records: _Records, features: Any, image_key: str, label_key: str | None):
+        """Reads images and labels from serialized examples.
+
+        Args:
+            records: the serialized examples.
+            features: the tfds.features.FeaturesDict of the examples.
+            image_key: the feature with the image, of a fixed shape.
+            label_key: the feature with the class, or None.
+        """
+        self._records = records
+        self._label_key = label_key
+        self._decode = _image_decoder(features[image_key], image_key)
+        self.num_examples = len(records)
+        self.image_shape: tuple[int, ...] = features[image_key].shape
+
+    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+        return to_float(self.pixels(indices))
+
+    def pixels(self, indices: npt.ArrayLike) -> npt.NDArray[np.uint8]:
+        """Reads images, uint8 [n, *image_shape], at indices [n] in any order."""
+        return self._decode(self._read(indices))
+
+    @cached_property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """The class of each image: int64 [num_examples], read at the first use; None without labels."""
+        import tensorflow as tf
+
+        if self._label_key is None:
+            return None
+        feature = {self._label_key: tf.io.FixedLenFeature([], tf.int64)}
+        chunks = (self._read(chunk) for chunk in self.chunks())
+        return np.concatenate([tf.io.parse_example(c, feature)[self._label_key].numpy() for c in chunks])
+
+    def chunks(self) -> Iterator[npt.NDArray[np.int64]]:
+        """All indices in order, some at a time."""
+        for start in range(0, self.num_examples, CHUNK):
+            yield np.arange(start, min(start + CHUNK, self.num_examples))
+
+    def _read(self, indices: npt.ArrayLike) -> list[bytes]:
+        return list(self._records.__getitems__([int(index) for index in np.asarray(indices)]))
+
+
+def tfds_names() -> list[str]:
+    """The names of TensorFlow Datasets' sets, without their configs; asks no network."""
+    import tensorflow_datasets as tfds
+
+    return list(tfds.list_builders(with_community_datasets=False))
+
+
+def load_tfds(
+    name: str, data_dir: Path, progress: Progress = lambda line: None, *, packaged_dir: Path | None = None
+) -> Dataset:
+    """Loads an image set of TensorFlow Datasets, into memory unless it is large.
+
+    It needs images of a fixed shape and 8 bits a channel, a split "train", and one "test" or "validation".
+    TensorFlow Datasets' progress bars are switched off.
+
+    Args:
+        name: "set" or "set/config".
+        data_dir: where TensorFlow Datasets keeps prepared data.
+        progress: told when the data are to be prepared.
+        packaged_dir: a directory with the original files, which are then not downloaded.
+
+    Raises:
+        SMVIError: it has no such images or splits, or cannot be prepared or read.
+    """
+    builder = _make_builder(name, data_dir)
+    keys = _feature_keys(name, builder)
+    if not Path(builder.data_dir).exists():
+        progress(f"Preparing {name} in {data_dir}, once")
+        _prepare(name, builder, data_dir, packaged_dir)
+        builder = _make_builder(name, data_dir)
+    try:
+        return _read_prepared(name, builder, *keys)
+    except SMVIError:
+        raise
+    except Exception as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
+        raise SMVIError(
+            f"cannot read the prepared data set {name!r} ({_first_line(error)}); "
+            f"delete {builder.data_dir} and run again"
+        ) from error
+
+
+def _make_builder(name: str, data_dir: Path) -> Any:
+    import tensorflow_datasets as tfds
+
+    try:
+        return tfds.builder(name, data_dir=os.fspath(data_dir))
+    except Exception as error:  # an unknown config, a missing dependency or a damaged dataset_info.json
+        reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
+        raise SMVIError(
+            f"cannot open data set {name!r} of TensorFlow Datasets ({_first_line(reason)}); "
+            f"check the name, or delete {data_dir / name} if it was prepared before"
+        ) from error
+
+
+def _feature_keys(name: str, builder: Any) -> tuple[str, str | None]:
+    """Finds the image and the label among the features, before anything is downloaded."""
+    import tensorflow_datasets as tfds
+
+    features = builder.info.features
+    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)] if features else []
+    if not images:
+        raise SMVIError(f"data set {name!r} has no images; run `tfp-smvi datasets` for sets that have")
+    image = features[images[0]]
+    if None in image.shape or image.np_dtype != np.uint8:
+        raise SMVIError(
+            f"data set {name!r} has images of shape {image.shape} and dtype {np.dtype(image.np_dtype).name}; "
+            "a fixed shape and uint8 are needed: resize them and give them as an .npz file"
+        )
+    supervised = builder.info.supervised_keys or ()
+    labels = [k for k, f in features.items() if k in supervised and isinstance(f, tfds.features.ClassLabel)]
+    return images[0], labels[0] if labels else None
+
+
+def _prepare(name: str, builder: Any, data_dir: Path, packaged_dir: Path | None) -> None:
+    """Downloads and prepares a set, in one process at a time."""
+    import filelock
+
+    # TensorFlow Datasets finds extracted files again by their name alone: in a folder that two sets share,
+    # the second one would silently get the pixels of the first.
+    downloads = data_dir / "downloads" / "tfp_smvi" / name
+    try:
+        downloads.mkdir(parents=True, exist_ok=True)
+        # The lock goes with its process, so that a killed one leaves nothing to clear away.
+        with filelock.FileLock(downloads / ".lock"), _quiet():
+            # Another process may have prepared it while this one waited.
+            if not Path(builder.data_dir).exists():
+                _download_and_prepare(name, builder, downloads, packaged_dir)
+    except SMVIError:
+        raise
+    except Exception as error:  # builders raise whatever their code meets
+        if isinstance(error, OSError) and error.errno is not None:  # from a file, not from the network
+            remedy = "give a directory that can be written with --data-dir or TFP_SMVI_DATA_DIR"
+        elif packaged_dir is not None:
+            remedy = "install tfp-smvi again"
+        else:
+            remedy = f"check the network, or delete {downloads} and run again"
+        raise SMVIError(
+            f"cannot prepare data set {name!r} in {data_dir} ({_first_line(error)}); {remedy}"
+        ) from error
+
+
+def _download_and_prepare(name: str, builder: Any, downloads: Path, packaged_dir: Path | None) -> None:
+    import tensorflow_datasets as tfds
+
+    if packaged_dir is None:
+        _check_network(name, builder, downloads)
+    builder.download_and_prepare(
+        download_dir=os.fspath(downloads),
+        download_config=tfds.download.DownloadConfig(manual_dir=packaged_dir, try_download_gcs=False),
+        # The format that is read by index.
+        file_format="array_record",
+    )
+    if packaged_dir is not None:
+        shutil.rmtree(downloads / "extracted", ignore_errors=True)
+
+
+def _check_network(name: str, builder: Any, downloads: Path) -> None:
+    """Fails at once where no host can be found: TensorFlow Datasets would retry for minutes."""
+    # A proxy finds the hosts itself, and a finished download (it has an .INFO file) needs none.
+    if urllib.request.getproxies() or any(downloads.rglob("*.INFO")):
+        return
+    for host in {urllib.parse.urlsplit(url).hostname for url in builder.url_infos or ()}:
+        try:
+            socket.getaddrinfo(host, 443)
+        except OSError as error:
+            raise SMVIError(
+                f"cannot download data set {name!r}: the host {host} is not found; connect to a network, "
+                "or take a set that needs no download, such as mnist"
+            ) from error
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keeps TensorFlow Datasets from printing, and its downloads from a warning at each retry."""
+    import tensorflow_datasets as tfds
+
+    tfds.disable_progress_bar()
+    logger = logging.getLogger("urllib3")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _read_prepared(name: str, builder: Any, image_key: str, label_key: str | None) -> Dataset:
+    info = builder.info
+    names = ("train", _test_split(name, info.splits))
+    num_values = sum(info.splits[split].num_examples for split in names) * math.prod(
+        info.features[image_key].shape
+    )
+    in_memory = num_values <= MAX_BYTES_IN_MEMORY
+    train, test = (
+        SourceSplit(_open_records(name, builder, split, in_memory), info.features, image_key, label_key)
+        for split in names
+    )
+    num_classes = info.features[label_key].num_classes if label_key else None
+    if in_memory:
+        arrays = _to_memory(train), _to_memory(test)
+        return Dataset(name, *arrays, num_classes, content_fingerprint(*arrays))
+    return Dataset(name, train, test, num_classes, _info_fingerprint(info, names))
+
+
+def _test_split(name: str, splits: Any) -> str:
+    if not splits:
+        raise ValueError("no splits on record")
+    for split in ("test", "validation"):
+        if "train" in splits and split in splits:
+            return split
+    raise SMVIError(
+        f"data set {name!r} has the splits {', '.join(splits)}; it needs 'train', and 'test' or "
+        "'validation': split it and give it as an .npz file"
+    )
+
+
+def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> _Records:
+    import tensorflow as tf
+    import tensorflow_datasets as tfds
+
+    # What others prepared in the same directory is TFRecord, TensorFlow Datasets' default.
+    if builder.info.file_format.value != "tfrecord":
+        return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+    if in_memory:
+        paths = [os.fspath(path) for path in builder.info.splits[split].filepaths]
+        chunks = tf.data.TFRecordDataset(paths).batch(CHUNK).as_numpy_iterator()
+        return _RecordList(record for chunk in chunks for record in chunk)
+    raise SMVIError(
+        f"data set {name!r} is too large for memory, and was prepared in {builder.data_dir} in a format that "
+        "cannot be read by index; give another directory with --data-dir or TFP_SMVI_DATA_DIR"
+    )
+
+
+def _image_decoder(feature: Any, key: str) -> Callable[[Sequence[bytes]], npt.NDArray[np.uint8]]:
+    """Makes the function from serialized examples to images, uint8 [n, *image_shape]."""
+    import tensorflow as tf
+
+    def decode(records: tf.Tensor) -> tf.Tensor:
+        encoded = tf.io.parse_example(records, {key: tf.io.FixedLenFeature([], tf.string)})[key]
+        image = tf.TensorSpec(feature.shape, tf.uint8)
+        return tf.map_fn(feature.decode_example, encoded, fn_output_signature=image)
+
+    decode_graph = tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)])
+
+    def decode_on_cpu(records: Sequence[bytes]) -> npt.NDArray[np.uint8]:
+        with tf.device("/cpu:0"):
+            return decode_graph(tf.constant(records, tf.string, [len(records)])).numpy()
+
+    return decode_on_cpu
+
+
+def _to_memory(split: SourceSplit) -> ArraySplit:
+    pixels = np.empty((split.num_examples, *split.image_shape), np.uint8)
+
+    def read(indices: npt.NDArray[np.int64]) -> None:
+        pixels[indices[0] : indices[-1] + 1] = split.pixels(indices)
+
+    # Decoding runs in TensorFlow, which lets other threads of Python work meanwhile.
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(read, split.chunks()))
+    return ArraySplit(pixels, split.labels)
+
+
+def _info_fingerprint(info: Any, split_names: Sequence[str]) -> str:
+    """Hashes the version and the sizes on record, where reading every image would take too long."""
+    sizes = {name: (info.splits[name].shard_lengths, info.splits[name].num_bytes) for name in split_names}
+    record = {"name": info.full_name, "splits": sizes}
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def _first_line(error: Exception) -> str:
+    """The first line of a message that may have many, cut where it is long."""
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[0].rstrip(":")[:300]

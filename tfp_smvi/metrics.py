@@ -1,0 +1,115 @@
+"""The log of a run: metrics.jsonl and TensorBoard, which hold each epoch once however often the run was stopped."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_smvi.checkpoint import write_atomically
+from tfp_smvi.model import VAE
+from tfp_smvi.run_directory import RunDirectory
+
+__all__ = ["MetricsLog", "image_grid"]
+
+NUM_IMAGES = 64
+
+
+class MetricsLog:
+    """Writes the metrics of a run, beginning where its last checkpoint stands.
+
+    Args:
+        run: the open run directory.
+        history: the records of the epochs that the checkpoint has behind it; others are dropped from the files.
+        model: the model, whose reconstructions and samples are drawn.
+        images: test images to reconstruct: float32 [n, *image_shape].
+
+    Raises:
+        OSError, tf.errors.OpError: a file cannot be written; so do the methods.
+    """
+
+    def __init__(
+        self, run: RunDirectory, history: Sequence[Mapping[str, Any]], model: VAE, images: np.ndarray
+    ) -> None:
+        """Brings the files to the state of the checkpoint."""
+        self._path, self._model, self._images = run.metrics, model, images
+        text = "".join(_line(record) for record in history)
+        write_atomically(self._path, lambda file: file.write(text.encode()))
+        _forget_events_after(run.tensorboard, history[-1]["step"] if history else -1)
+        self._writer = tf.summary.create_file_writer(str(run.tensorboard))
+
+    def write(self, record: Mapping[str, Any]) -> None:
+        """Appends one epoch, whose record holds "epoch", "step", "train" and "test" metrics."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(_line(record))
+        with self._writer.as_default(step=record["step"]):
+            for split in ("train", "test"):
+                for name, value in record[split].items():
+                    if value is not None:
+                        tf.summary.scalar(f"{name}/{split}", value)
+            for name, picture in self._pictures():
+                tf.summary.image(name, picture)
+        self._writer.flush()
+
+    def close(self) -> None:
+        """Closes the event file."""
+        self._writer.close()
+
+    def _pictures(self) -> list[tuple[str, np.ndarray]]:
+        """Draws reconstructions beside their originals, and samples from the prior with the same noise each time."""
+        model, images = self._model, self._images
+        if len(model.image_shape) not in (2, 3) or model.image_shape[2:] not in ((), (1,), (3,)):
+            return []
+        means = model.decode(model.encode(images).mean()).mean().numpy()
+        pairs = np.stack([images, means], axis=1).reshape(-1, *model.image_shape)
+        noise = tf.random.stateless_normal([NUM_IMAGES, model.config.latent_dim], seed=[0, 0])
+        samples = model.decode(noise).mean().numpy()
+        return [("reconstructions", image_grid(pairs)), ("samples", image_grid(samples))]
+
+
+def image_grid(images: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Lays images out in rows: float [n, height, width(, channels)] -> [1, rows * height, columns * width, channels].
+
+    The values are clipped to [0, 1]; places without an image are black.
+    """
+    if images.ndim == 3:
+        images = images[..., None]
+    count, height, width, channels = images.shape
+    rows = math.ceil(count / columns)
+    grid = np.zeros((rows * columns, height, width, channels), np.float32)
+    grid[:count] = np.clip(images, 0.0, 1.0)
+    grid = grid.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(1, rows * height, columns * width, channels)
+
+
+def _line(record: Mapping[str, Any]) -> str:
+    return json.dumps(record, allow_nan=False) + "\n"
+
+
+def _forget_events_after(directory: Path, step: int) -> None:
+    """Rewrites the event files without the summaries of later steps, which the resumed run will write again."""
+    for path in sorted(directory.glob("events.out.tfevents.*")):
+        kept, complete = [], True
+        records = iter(tf.data.TFRecordDataset(str(path)))
+        while True:
+            try:
+                record = next(records).numpy()
+            except StopIteration:
+                break
+            except tf.errors.DataLossError:  # the torn end of a killed process
+                complete = False
+                break
+            event = tf.compat.v1.Event.FromString(record)
+            if event.HasField("summary") and event.step > step:
+                complete = False
+            else:
+                kept.append(record)
+        if not complete:
+            aside = path.with_name(f".{path.name}")
+            with tf.io.TFRecordWriter(str(aside)) as writer:
+                for record in kept:
+                    writer.write(record)
+            aside.replace(path)

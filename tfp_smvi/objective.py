@@ -1,0 +1,136 @@
+"""The learning objective: evidence lower bound, score-matching divergence and their trade-off.
+
+Pure functions of TFP distributions and log-density callables; no network is needed. All values are in nats, except
+the divergence, which is in squared nats per squared unit of z.
+
+References:
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
+    [2] D. P. Kingma and M. Welling. Auto-Encoding Variational Bayes. arXiv:1312.6114.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import tensorflow as tf
+import tensorflow_probability as tfp
+
+__all__ = ["ELBO", "Objective", "elbo", "score_matching_divergence", "smvi_objective"]
+
+tfd = tfp.distributions
+LogDensity = Callable[[tf.Tensor], tf.Tensor]
+
+
+class ELBO(NamedTuple):
+    """A one-sample estimate of the evidence lower bound, in nats; each float [..., batch]."""
+
+    elbo: tf.Tensor
+    reconstruction: tf.Tensor
+    kl: tf.Tensor
+
+
+class Objective(NamedTuple):
+    """A one-sample estimate of the objective and its parts; each float [..., batch].
+
+    `divergence` is None where lam = 0, for then nothing of it is computed.
+    """
+
+    objective: tf.Tensor
+    elbo: tf.Tensor
+    reconstruction: tf.Tensor
+    kl: tf.Tensor
+    divergence: tf.Tensor | None
+
+
+def elbo(
+    posterior: tfd.Distribution, prior: tfd.Distribution, log_likelihood_fn: LogDensity, z: tf.Tensor
+) -> ELBO:
+    """Estimates the evidence lower bound with an analytic KL divergence.
+
+        ELBO = E_q[log p(x|z)] - KL(q(z|x), p(z))
+
+    Args:
+        posterior: q(z|x), batch shape [batch], event shape [latent_dim]; its KL to `prior` must be registered.
+        prior: p(z), event shape [latent_dim].
+        log_likelihood_fn: z: [..., batch, latent_dim] -> log p(x|z): [..., batch], in nats.
+        z: reparameterized sample of `posterior`: float [..., batch, latent_dim].
+
+    Returns:
+        The estimate and its two parts; the KL divergence does not depend on z.
+
+    Source: [Levy & Ermon, eq. 2], [Kingma & Welling].
+    """
+    reconstruction = log_likelihood_fn(z)
+    kl = tfd.kl_divergence(posterior, prior)
+    return ELBO(reconstruction - kl, reconstruction, kl)
+
+
+def score_matching_divergence(
+    posterior: tfd.Distribution, log_joint_fn: LogDensity, z: tf.Tensor
+) -> tf.Tensor:
+    """Estimates the score-matching (Fisher) divergence from q(z|x) to p(z|x) at samples of q.
+
+        D_SM(q, p) = E_q || grad_z log q(z|x) - grad_z log p(x, z) ||^2
+
+    p(z|x) is needed up to a constant in z only, which log p(x, z) is. The estimate is differentiable in z and in all
+    parameters of `posterior` and `log_joint_fn`, so that an outer tape yields the gradient of the divergence.
+
+    Args:
+        posterior: q(z|x), any distribution with a differentiable log_prob.
+        log_joint_fn: z: [..., batch, latent_dim] -> log p(x, z) up to a constant in z: [..., batch], in nats.
+        z: sample of `posterior`, reparameterized where gradients are wanted: float [..., batch, latent_dim].
+
+    Returns:
+        One estimate a sample: float [..., batch].
+
+    Source: [Levy & Ermon, eq. 3], with p(z|x) as in eq. 5.
+    """
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        log_ratio = posterior.log_prob(z) - log_joint_fn(z)
+    return _squared_norm(tape.gradient(log_ratio, z), posterior)
+
+
+def smvi_objective(
+    posterior: tfd.Distribution,
+    prior: tfd.Distribution,
+    log_likelihood_fn: LogDensity,
+    lam: float,
+    z: tf.Tensor,
+    lam_scale: float | tf.Tensor = 1.0,
+) -> Objective:
+    """Estimates the score-matching variational objective with one evaluation of the likelihood.
+
+        objective = ELBO - lam * lam_scale * D_SM(q(z|x), p(z|x));    lam = inf: -D_SM alone
+
+    Args:
+        posterior: as in `elbo`.
+        prior: as in `elbo`.
+        log_likelihood_fn: as in `elbo`.
+        lam: any real number, or inf; with 0 the divergence is not computed.
+        z: as in `elbo`.
+        lam_scale: a factor on a finite lam, such as its warm-up: float scalar.
+
+    Returns:
+        The estimate and its parts.
+
+    Source: [Levy & Ermon, eq. 6].
+    """
+    if lam == 0.0:
+        bound = elbo(posterior, prior, log_likelihood_fn, z)
+        return Objective(bound.elbo, *bound, divergence=None)
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        bound = elbo(posterior, prior, log_likelihood_fn, z)
+        log_joint = bound.reconstruction + prior.log_prob(z)
+        log_ratio = posterior.log_prob(z) - log_joint
+    divergence = _squared_norm(tape.gradient(log_ratio, z), posterior)
+    if math.isinf(lam):
+        return Objective(-divergence, *bound, divergence)
+    return Objective(bound.elbo - lam * lam_scale * divergence, *bound, divergence)
+
+
+def _squared_norm(score_difference: tf.Tensor, posterior: tfd.Distribution) -> tf.Tensor:
+    """|| . ||^2 over the event of the posterior."""
+    axes = tf.range(-posterior.event_shape.rank, 0)
+    return tf.reduce_sum(tf.square(score_difference), axis=axes)

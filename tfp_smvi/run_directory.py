@@ -1,0 +1,175 @@
+"""A run's directory: one run, one process, one configuration.
+
+config.json      the configuration, the data's fingerprint, versions and machine
+metrics.jsonl    one line per epoch
+tensorboard/     the same as curves, with reconstructions and samples
+checkpoints/     see `checkpoint`
+"""
+
+import contextlib
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import filelock
+
+from tfp_smvi.checkpoint import write_atomically
+from tfp_smvi.config import RunConfig
+from tfp_smvi.errors import SMVIError
+
+__all__ = ["RunDirectory", "read_run", "run_directory_name", "write_json"]
+
+_CONFIG, _LOCK = "config.json", ".lock"
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The paths of an open run directory."""
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        """The folder of the event files."""
+        return self.path / "tensorboard"
+
+    @property
+    def metrics(self) -> Path:
+        """The file with a line per epoch."""
+        return self.path / "metrics.jsonl"
+
+    @classmethod
+    @contextlib.contextmanager
+    def open(
+        cls,
+        path: Path,
+        config: RunConfig,
+        details: Mapping[str, Any],
+        *,
+        fresh: bool,
+        warn: Callable[[str], None],
+    ) -> Iterator["RunDirectory"]:
+        """Opens a run directory for this process alone, and makes it where there is none.
+
+        Args:
+            path: the directory.
+            config: the configuration of the run, complete.
+            details: JSON values to record beside it: "data" and the environment's.
+            fresh: deletes the run that is there.
+            warn: is called with one line where the run goes on in another environment.
+
+        Yields:
+            The open directory; its lock dies with the process.
+
+        Raises:
+            SMVIError: another process runs there, the directory holds another configuration or other data, or it
+                cannot be written.
+        """
+        run = cls(path)
+        with run._lock():
+            if fresh:
+                run._clear()
+            if (path / _CONFIG).exists():
+                run._check(config, details, warn)
+            elif any(path.glob("checkpoints/*")):
+                raise SMVIError(
+                    f"{path} holds checkpoints but no config.json; choose another --run-dir, or --fresh."
+                )
+            run.checkpoints.mkdir(exist_ok=True)
+            write_json(path / _CONFIG, {"config": config.to_json(), **details})
+            yield run
+
+    @contextlib.contextmanager
+    def _lock(self) -> Iterator[None]:
+        """Holds the directory's lock, which the operating system lets go when the process ends in any way."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            lock = filelock.FileLock(self.path / _LOCK, timeout=0)
+            lock.acquire()
+        except filelock.Timeout as error:
+            raise SMVIError(
+                f"{self.path} is in use by another process; wait for it or choose another --run-dir."
+            ) from error
+        except OSError as error:
+            raise SMVIError(
+                f"cannot write to {self.path} ({error.strerror}); choose another --run-dir."
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _clear(self) -> None:
+        """Deletes a run, and only a run: other files in the directory stay."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        shutil.rmtree(self.tensorboard, ignore_errors=True)
+        for path in (self.metrics, self.path / _CONFIG):
+            path.unlink(missing_ok=True)
+
+    def _check(self, config: RunConfig, details: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+        """Compares a run that is there with the one that is asked for."""
+        stored, recorded = read_run(self.path)
+        # A run may go on for longer: no step depends on how many are to come.
+        epochs = max(stored.train.epochs, config.train.epochs)
+        comparable = dataclasses.replace(stored, train=dataclasses.replace(stored.train, epochs=epochs))
+        differences = comparable.differences(config)
+        if recorded.get("data") != details.get("data"):
+            differences.append(f"data: {recorded.get('data')} here, {details.get('data')} given")
+        if differences:
+            raise SMVIError(
+                f"{self.path} holds a run with another configuration ({'; '.join(differences)}); "
+                "choose another --run-dir, or delete that run with --fresh."
+            )
+        if {key: recorded.get(key) for key in ("versions", "machine")} != {
+            key: details.get(key) for key in ("versions", "machine")
+        }:
+            warn(
+                f"{self.path} was begun with other versions, threads or another machine "
+                "(see config.json): the run goes on, but not bit for bit as it would have there."
+            )
+
+
+def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:
+    """Reads the configuration of the run in a directory, and all that its config.json records beside it.
+
+    Raises:
+        SMVIError: there is no run, or its config.json is damaged.
+    """
+    file = path / _CONFIG
+    try:
+        recorded = json.loads(file.read_text(encoding="utf-8"))
+        return RunConfig.from_json(recorded["config"]), recorded
+    except FileNotFoundError as error:
+        raise SMVIError(
+            f"{path} is not a run directory: it has no config.json; make one with tfp-smvi train."
+        ) from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise SMVIError(
+            f"{file} cannot be read ({error}); restore it, or start over with --fresh."
+        ) from error
+
+
+def run_directory_name(config: RunConfig) -> str:
+    """Returns the default name of a run, such as "mnist-lam0.5-seed0"."""
+    dataset = config.data.dataset
+    name = Path(dataset).stem if dataset.endswith(".npz") else dataset.replace("/", "-")
+    return f"{name}-lam{config.train.lam:g}-seed{config.train.seed}"
+
+
+def write_json(path: Path, values: Mapping[str, Any]) -> None:
+    """Writes a JSON file whole or not at all.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    text = json.dumps(values, indent=2, allow_nan=False) + "\n"
+    write_atomically(path, lambda file: file.write(text.encode()))

@@ -1,0 +1,356 @@
+"""Training a model into a run directory: resumable at any moment, bit for bit."""
+
+import dataclasses
+import math
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import FrameType
+from typing import Any, NamedTuple, Protocol, Self
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_smvi.checkpoint import restore_checkpoint, save_checkpoint
+from tfp_smvi.config import RunConfig
+from tfp_smvi.data import Dataset, eval_batches, train_batches
+from tfp_smvi.errors import SMVIError
+from tfp_smvi.metrics import MetricsLog
+from tfp_smvi.model import VAE
+from tfp_smvi.run_directory import RunDirectory
+from tfp_smvi.runtime import environment, mixed_precision
+from tfp_smvi.training_step import TRAIN_METRICS, Trainer
+
+__all__ = ["FitResult", "Progress", "Reporter", "TrainingInterrupted", "fit", "resolve"]
+
+# Every run is tested on the same bits, whatever its own seed.
+TEST_SEED = 0
+TEST_BATCH = 1000
+NUM_RECONSTRUCTIONS = 32
+# One call of the compiled function lasts about so long: short enough to answer a signal, long enough to cost nothing.
+CALL_SECONDS = 0.5
+
+
+class TrainingInterrupted(Exception):  # noqa: N818
+    """A signal ended the training; its state is saved.
+
+    Attributes:
+        signum: the signal's number.
+        step: the steps that are saved.
+    """
+
+    def __init__(self, signum: int, step: int) -> None:
+        """Stores both."""
+        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}, which is saved.")
+        self.signum, self.step = signum, step
+
+
+class Progress(NamedTuple):
+    """Where the training is: means over the current epoch so far, in nats."""
+
+    step: int
+    epoch: int
+    steps_per_second: float
+    metrics: Mapping[str, float | None]
+
+
+class Reporter(Protocol):
+    """What hears of a run's progress."""
+
+    def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None:
+        """The training begins, or goes on, after `step` steps."""
+
+    def progress(self, progress: Progress) -> None:
+        """Some steps are done."""
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        """An epoch is done, logged and saved."""
+
+    def warn(self, message: str) -> None:
+        """Something needs the user's attention."""
+
+
+class _Silent:
+    """Reports nothing."""
+
+    def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None: ...
+    def progress(self, progress: Progress) -> None: ...
+    def epoch(self, record: Mapping[str, Any]) -> None: ...
+    def warn(self, message: str) -> None: ...
+
+
+class FitResult(NamedTuple):
+    """A trained model.
+
+    Attributes:
+        model: the model.
+        history: the record of each epoch, as in metrics.jsonl.
+        run_dir: the run directory.
+    """
+
+    model: VAE
+    history: list[dict[str, Any]]
+    run_dir: Path
+
+
+def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Completes a configuration by what follows from the data.
+
+    Raises:
+        SMVIError: the data and the configuration do not go together.
+    """
+    likelihood = config.model.likelihood or dataset.default_likelihood
+    if likelihood == "bernoulli" and dataset.real_valued:
+        raise SMVIError(
+            f"likelihood = 'bernoulli' needs intensities in [0, 1] and {dataset.name} has other values; "
+            "give gaussian, or rescale the data."
+        )
+    if config.train.batch_size > dataset.train.num_examples:
+        raise SMVIError(
+            f"batch_size = {config.train.batch_size} is more than the {dataset.train.num_examples} training "
+            f"examples of {dataset.name}; give a smaller one."
+        )
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, likelihood=likelihood))
+
+
+def fit(
+    config: RunConfig,
+    dataset: Dataset,
+    run_dir: Path,
+    *,
+    fresh: bool = False,
+    checkpoint_minutes: float = 10.0,
+    reporter: Reporter | None = None,
+) -> FitResult:
+    """Trains a model, or goes on with one, until it has seen `config.train.epochs` epochs.
+
+        maximize 1/m sum_i ELBO(x_i) - lam * D_SM(q(z|x_i), p(z|x_i))
+
+    On a CPU in float32 with the same number of threads, a run that is stopped in any way and started again ends with
+    the same bits as one that was not.
+
+    Args:
+        config: the configuration.
+        dataset: the data that it names.
+        run_dir: the run directory; see `run_directory`.
+        fresh: deletes the run that is there.
+        checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one is older.
+        reporter: hears of the progress.
+
+    Returns:
+        The trained model and its history.
+
+    Raises:
+        SMVIError: the configuration does not fit the data or the directory, the objective is no longer finite, or
+            the directory cannot be written.
+        TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
+
+    Source: [Levy & Ermon, eq. 7 and section 5].
+    """
+    reporter = reporter or _Silent()
+    config = resolve(config, dataset)
+    details = {
+        "data": {"fingerprint": dataset.fingerprint, "image_shape": list(dataset.image_shape)},
+        **environment(),
+    }
+    with (
+        _StopSignals() as signals,
+        mixed_precision(config.train),
+        _write_errors(run_dir),
+        RunDirectory.open(run_dir, config, details, fresh=fresh, warn=reporter.warn) as run,
+    ):
+        return _Run(config, dataset, run, reporter, signals, checkpoint_minutes).train()
+
+
+class _Run:
+    """The state of one call of `fit`."""
+
+    def __init__(
+        self,
+        config: RunConfig,
+        dataset: Dataset,
+        run: RunDirectory,
+        reporter: Reporter,
+        signals: "_StopSignals",
+        checkpoint_minutes: float,
+    ) -> None:
+        self.config, self.dataset, self.run = config, dataset, run
+        self.reporter, self.signals = reporter, signals
+        self.checkpoint_seconds = 60.0 * checkpoint_minutes
+        self.binarize = config.model.likelihood == "bernoulli"
+        self.trainer = Trainer(VAE(config.model, dataset.image_shape, config.train.seed), config.train)
+        self.history: list[dict[str, Any]] = []
+        self.sums = np.zeros(len(TRAIN_METRICS))  # over the steps of the current epoch
+        self.seconds = 0.0  # spent on the current epoch
+        self.saved_step, self.saved_at = -1, time.monotonic()
+        self.steps_per_call = 1
+
+    def train(self) -> FitResult:
+        """Restores what is there and trains what is missing."""
+        self._restore()
+        config, split = self.config.train, self.dataset.train
+        steps_per_epoch = split.num_examples // config.batch_size
+        step, end = self.trainer.step, config.epochs * steps_per_epoch
+        self.reporter.begin(self.config, step, steps_per_epoch)
+        batches = train_batches(
+            split,
+            batch_size=config.batch_size,
+            seed=config.seed,
+            first_step=step,
+            num_steps=max(end - step, 0),
+            binarize=self.binarize,
+        )
+        log = MetricsLog(self.run, self.history, self.trainer.model, self._images_to_reconstruct())
+        try:
+            iterator = iter(batches)
+            for epoch in range(step // steps_per_epoch, config.epochs):
+                self._train_epoch(iterator, epoch, steps_per_epoch)
+                self._finish_epoch(log, epoch, steps_per_epoch)
+        finally:
+            log.close()
+        return FitResult(self.trainer.model, self.history, self.run.path)
+
+    def _train_epoch(self, batches: Iterator[tf.Tensor], epoch: int, steps_per_epoch: int) -> None:
+        """Trains until the end of the epoch, in calls of about CALL_SECONDS."""
+        epoch_begin, end = epoch * steps_per_epoch, (epoch + 1) * steps_per_epoch
+        step = begin = self.trainer.step
+        started, before = time.monotonic(), self.seconds
+        while step < end:
+            self._stop_if_asked()
+            count = min(self.steps_per_call, end - step)
+            call_started = time.monotonic()
+            rows = self.trainer.train(batches, count)
+            _check_finite(rows, step, self.saved_step)
+            step += count
+            now = time.monotonic()
+            self.seconds = before + now - started
+            # One row after the other, so that no bit depends on how the steps were grouped.
+            self.sums = np.cumsum(np.vstack([self.sums, rows]), axis=0)[-1]
+            means = _record_metrics(self.sums / (step - epoch_begin))
+            self.reporter.progress(Progress(step, epoch, (step - begin) / (now - started), means))
+            self.steps_per_call = _next_call(count, now - call_started)
+            if now - self.saved_at > self.checkpoint_seconds:
+                self._save()
+
+    def _finish_epoch(self, log: MetricsLog, epoch: int, steps_per_epoch: int) -> None:
+        """Tests, logs and saves, in this order: what a kill in between leaves in the log is dropped on resuming."""
+        started = time.monotonic()
+        test = eval_batches(self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize)
+        tested = self.trainer.test(test)
+        record = {
+            "epoch": epoch + 1,
+            "step": self.trainer.step,
+            "train": _record_metrics(self.sums / steps_per_epoch),
+            "test": tested,
+            "seconds": round(self.seconds + time.monotonic() - started, 3),
+        }
+        log.write(record)
+        self.history.append(record)
+        self.sums, self.seconds = np.zeros_like(self.sums), 0.0
+        self._save()
+        self.reporter.epoch(record)
+
+    def _stop_if_asked(self) -> None:
+        if self.signals.received is not None:
+            if self.saved_step != self.trainer.step:
+                self._save()
+            raise TrainingInterrupted(self.signals.received, self.trainer.step)
+
+    def _save(self) -> None:
+        # NaN (no divergence at lam = 0) is not JSON.
+        sums = [None if math.isnan(value) else value for value in self.sums.tolist()]
+        info = {"history": self.history, "sums": sums, "seconds": self.seconds}
+        step = self.trainer.step
+        save_checkpoint(self.run.checkpoints, step, self.trainer.arrays(), info)
+        self.saved_step, self.saved_at = step, time.monotonic()
+
+    def _restore(self) -> None:
+        checkpoint = restore_checkpoint(self.run.checkpoints, self.reporter.warn)
+        if checkpoint is None:
+            return
+        self.trainer.assign(checkpoint.arrays)
+        self.history, self.seconds = checkpoint.info["history"], checkpoint.info["seconds"]
+        self.sums = np.array([math.nan if value is None else value for value in checkpoint.info["sums"]])
+        self.saved_step = checkpoint.step
+
+    def _images_to_reconstruct(self) -> np.ndarray:
+        test = self.dataset.test
+        batches = eval_batches(
+            test,
+            batch_size=NUM_RECONSTRUCTIONS,
+            seed=TEST_SEED,
+            binarize=self.binarize,
+            num_examples=min(NUM_RECONSTRUCTIONS, test.num_examples),
+        )
+        return next(iter(batches))[1].numpy()
+
+
+class _StopSignals:
+    """Notes SIGINT and SIGTERM instead of dying of them; a second one acts as usual."""
+
+    received: int | None = None
+
+    def __enter__(self) -> Self:
+        self._previous = {}
+        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
+            for number in (signal.SIGINT, signal.SIGTERM):
+                self._previous[number] = signal.signal(number, self._note)
+        return self
+
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        self.received = number
+        self._reset()
+
+    def _reset(self) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def __exit__(self, *exception: object) -> None:
+        self._reset()
+
+
+class _write_errors:  # noqa: N801
+    """Turns a failure to write into one clear line."""
+
+    def __init__(self, run_dir: Path) -> None:
+        self._run_dir = run_dir
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, OSError | tf.errors.ResourceExhaustedError | tf.errors.PermissionDeniedError):
+            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+            raise SMVIError(
+                f"cannot write to {self._run_dir} ({reason}); the checkpoints already there are intact: "
+                "make room or give write permission, and run the same command again."
+            ) from error
+
+
+def _check_finite(rows: np.ndarray, step: int, saved_step: int) -> None:
+    """Raises SMVIError if the objective or the gradient of a step is not finite."""
+    bad = np.flatnonzero(~np.isfinite(rows[:, [TRAIN_METRICS.index("objective"), -1]]).all(axis=1))
+    if bad.size:
+        kept = (
+            f"the checkpoint at step {saved_step} is kept"
+            if saved_step >= 0
+            else "no checkpoint was written yet"
+        )
+        raise SMVIError(
+            f"the objective or its gradient is not finite at step {step + int(bad[0]) + 1}; {kept}. "
+            "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new --run-dir."
+        )
+
+
+def _record_metrics(means: np.ndarray) -> dict[str, float | None]:
+    """By name; None for what was not computed."""
+    return {
+        name: None if math.isnan(value) else value
+        for name, value in zip(TRAIN_METRICS, means.tolist(), strict=True)
+    }
+
+
+def _next_call(count: int, seconds: float) -> int:
+    """The number of steps that last about CALL_SECONDS, growing by at most ten times a call."""
+    return max(1, min(10 * count, int(count * CALL_SECONDS / max(seconds, 1e-6))))
