@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
-from tfp_smvi.data import Dataset, eval_batches, load_dataset, mnist, tfds_sets, train_batches
+from tfp_smvi.data import Dataset, eval_batches, load_dataset, mnist, source, tfds_sets, train_batches
 from tfp_smvi.data.dataset import content_fingerprint
 from tfp_smvi.errors import SMVIError
 
@@ -137,7 +137,7 @@ def test_streamed_split_equals_the_split_in_memory(tmp_path: Path, monkeypatch: 
     memory = load_dataset("smvi_tiny_one", tmp_path)
     monkeypatch.setattr(tfds_sets, "MAX_BYTES_IN_MEMORY", 30 * 20 - 1)
     streamed = load_dataset("smvi_tiny_one", tmp_path)
-    assert isinstance(streamed.train, tfds_sets.SourceSplit)
+    assert isinstance(streamed.train, source.SourceSplit)
     assert (streamed.train.num_examples, streamed.image_shape) == (23, SHAPE)
     np.testing.assert_array_equal(streamed.train.images([3, 22, 0]), memory.train.images([3, 22, 0]))
     np.testing.assert_array_equal(streamed.test.labels, memory.test.labels)

@@ -85,6 +85,7 @@ def score_matching_divergence(
 
     Source: [Levy & Ermon, eq. 3], with p(z|x) as in eq. 5.
     """
+    z = _uncached(z)
     with tf.GradientTape() as tape:
         tape.watch(z)
         log_ratio = posterior.log_prob(z) - log_joint_fn(z)
@@ -119,6 +120,7 @@ def smvi_objective(
     if lam == 0.0:
         bound = elbo(posterior, prior, log_likelihood_fn, z)
         return Objective(bound.elbo, *bound, divergence=None)
+    z = _uncached(z)
     with tf.GradientTape() as tape:
         tape.watch(z)
         bound = elbo(posterior, prior, log_likelihood_fn, z)
@@ -128,6 +130,15 @@ def smvi_objective(
     if math.isinf(lam):
         return Objective(-divergence, *bound, divergence)
     return Objective(bound.elbo - lam * lam_scale * divergence, *bound, divergence)
+
+
+def _uncached(z: tf.Tensor) -> tf.Tensor:
+    """z as a tensor that TFP's bijectors have not seen.
+
+    A transformed distribution remembers the noise that a sample was made from, and its log_prob at that very tensor
+    takes the noise from its cache: the gradient by z would then be silently wrong.
+    """
+    return tf.identity(z)
 
 
 def _squared_norm(score_difference: tf.Tensor, posterior: tfd.Distribution) -> tf.Tensor:

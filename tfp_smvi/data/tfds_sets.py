@@ -11,88 +11,20 @@ import shutil
 import socket
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
-from tfp_smvi.data.dataset import ArraySplit, Dataset, Progress, content_fingerprint, to_float
+from tfp_smvi.data.dataset import Dataset, Progress, content_fingerprint
+from tfp_smvi.data.source import CHUNK, RecordList, Records, SourceSplit, to_memory
 from tfp_smvi.errors import SMVIError
 
-__all__ = ["SourceSplit", "load_tfds", "tfds_names"]
+__all__ = ["load_tfds", "tfds_names"]
 
 # Both splits together, one byte a value; larger sets are read from disk as they are needed.
 MAX_BYTES_IN_MEMORY = 1 << 30
-
-# Records that are decoded in one call: enough to make its fixed cost small.
-CHUNK = 1000
-
-
-class _Records(Protocol):
-    """Serialized examples that are read by index."""
-
-    def __len__(self) -> int: ...
-
-    def __getitems__(self, indices: Sequence[int]) -> Sequence[bytes]: ...
-
-
-class _RecordList(list[bytes]):
-    """Serialized examples held in memory."""
-
-    def __getitems__(self, indices: Sequence[int]) -> list[bytes]:
-        return [self[index] for index in indices]
-
-
-class SourceSplit:
-    """A split of uint8 images that are read from disk by index; see tfp_smvi.data.Split."""
-
-    real_valued = False
-
-    def __init__(self, records: _Records, features: Any, image_key: str, label_key: str | None):
-        """Reads images and labels from serialized examples.
-
-        Args:
-            records: the serialized examples.
-            features: the tfds.features.FeaturesDict of the examples.
-            image_key: the feature with the image, of a fixed shape.
-            label_key: the feature with the class, or None.
-        """
-        self._records = records
-        self._label_key = label_key
-        self._decode = _image_decoder(features[image_key], image_key)
-        self.num_examples = len(records)
-        self.image_shape: tuple[int, ...] = features[image_key].shape
-
-    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
-        return to_float(self.pixels(indices))
-
-    def pixels(self, indices: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Reads images, uint8 [n, *image_shape], at indices [n] in any order."""
-        return self._decode(self._read(indices))
-
-    @cached_property
-    def labels(self) -> npt.NDArray[np.int64] | None:
-        """The class of each image: int64 [num_examples], read at the first use; None without labels."""
-        import tensorflow as tf
-
-        if self._label_key is None:
-            return None
-        feature = {self._label_key: tf.io.FixedLenFeature([], tf.int64)}
-        chunks = (self._read(chunk) for chunk in self.chunks())
-        return np.concatenate([tf.io.parse_example(c, feature)[self._label_key].numpy() for c in chunks])
-
-    def chunks(self) -> Iterator[npt.NDArray[np.int64]]:
-        """All indices in order, some at a time."""
-        for start in range(0, self.num_examples, CHUNK):
-            yield np.arange(start, min(start + CHUNK, self.num_examples))
-
-    def _read(self, indices: npt.ArrayLike) -> list[bytes]:
-        return list(self._records.__getitems__([int(index) for index in np.asarray(indices)]))
 
 
 def tfds_names() -> list[str]:
@@ -174,7 +106,7 @@ def _prepare(name: str, builder: Any, data_dir: Path, packaged_dir: Path | None)
 
     # TensorFlow Datasets finds extracted files again by their name alone: in a folder that two sets share,
     # the second one would silently get the pixels of the first.
-    downloads = data_dir / "downloads" / "tfp_smvi" / name
+    downloads = data_dir / "downloads" / "tfp_smvi" / name.replace("/", "-")
     try:
         downloads.mkdir(parents=True, exist_ok=True)
         # The lock goes with its process, so that a killed one leaves nothing to clear away.
@@ -255,7 +187,7 @@ def _read_prepared(name: str, builder: Any, image_key: str, label_key: str | Non
     )
     num_classes = info.features[label_key].num_classes if label_key else None
     if in_memory:
-        arrays = _to_memory(train), _to_memory(test)
+        arrays = to_memory(train), to_memory(test)
         return Dataset(name, *arrays, num_classes, content_fingerprint(*arrays))
     return Dataset(name, train, test, num_classes, _info_fingerprint(info, names))
 
@@ -272,7 +204,7 @@ def _test_split(name: str, splits: Any) -> str:
     )
 
 
-def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> _Records:
+def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> Records:
     import tensorflow as tf
     import tensorflow_datasets as tfds
 
@@ -282,41 +214,11 @@ def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> _Reco
     if in_memory:
         paths = [os.fspath(path) for path in builder.info.splits[split].filepaths]
         chunks = tf.data.TFRecordDataset(paths).batch(CHUNK).as_numpy_iterator()
-        return _RecordList(record for chunk in chunks for record in chunk)
+        return RecordList(record for chunk in chunks for record in chunk)
     raise SMVIError(
         f"data set {name!r} is too large for memory, and was prepared in {builder.data_dir} in a format that "
         "cannot be read by index; give another directory with --data-dir or TFP_SMVI_DATA_DIR"
     )
-
-
-def _image_decoder(feature: Any, key: str) -> Callable[[Sequence[bytes]], npt.NDArray[np.uint8]]:
-    """Makes the function from serialized examples to images, uint8 [n, *image_shape]."""
-    import tensorflow as tf
-
-    def decode(records: tf.Tensor) -> tf.Tensor:
-        encoded = tf.io.parse_example(records, {key: tf.io.FixedLenFeature([], tf.string)})[key]
-        image = tf.TensorSpec(feature.shape, tf.uint8)
-        return tf.map_fn(feature.decode_example, encoded, fn_output_signature=image)
-
-    decode_graph = tf.function(decode, input_signature=[tf.TensorSpec([None], tf.string)])
-
-    def decode_on_cpu(records: Sequence[bytes]) -> npt.NDArray[np.uint8]:
-        with tf.device("/cpu:0"):
-            return decode_graph(tf.constant(records, tf.string, [len(records)])).numpy()
-
-    return decode_on_cpu
-
-
-def _to_memory(split: SourceSplit) -> ArraySplit:
-    pixels = np.empty((split.num_examples, *split.image_shape), np.uint8)
-
-    def read(indices: npt.NDArray[np.int64]) -> None:
-        pixels[indices[0] : indices[-1] + 1] = split.pixels(indices)
-
-    # Decoding runs in TensorFlow, which lets other threads of Python work meanwhile.
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(read, split.chunks()))
-    return ArraySplit(pixels, split.labels)
 
 
 def _info_fingerprint(info: Any, split_names: Sequence[str]) -> str:

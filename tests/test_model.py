@@ -1,0 +1,126 @@
+"""The model's distributions against scipy's densities, and its networks against Keras's own."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+
+from tfp_smvi.config import ModelConfig
+from tfp_smvi.model import LIKELIHOODS, MINIMUM_SCALE, VAE, Dense, positive
+
+SMALL = {"latent_dim": 3, "hidden_sizes": (16, 8)}
+# float32 rounding of sums of some dozen terms.
+ROUNDING = 1e-5
+
+
+def small_model(likelihood="bernoulli", image_shape=(4, 5, 1), seed=0):
+    return VAE(ModelConfig(likelihood=likelihood, **SMALL), image_shape, seed)
+
+
+def test_bernoulli_likelihood_is_scipys_for_bits():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0.0, 3.0, (6, 10)).astype(np.float32)
+    bits = (rng.random((6, 10)) < 0.5).astype(np.float32)
+    log_prob = LIKELIHOODS["bernoulli"].distribution(logits[..., None]).log_prob(bits)
+    expected = stats.bernoulli.logpmf(bits, 1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
+    np.testing.assert_allclose(log_prob, expected, rtol=ROUNDING, atol=1e-6)
+
+
+@pytest.mark.parametrize("logit", [-1e4, 1e4])
+def test_bernoulli_likelihood_is_finite_for_certain_pixels(logit):
+    distribution = LIKELIHOODS["bernoulli"].distribution(tf.fill([1, 1], logit))
+    certain = 1.0 if logit > 0 else 0.0
+    np.testing.assert_array_equal(distribution.log_prob([certain]), [0.0])
+    np.testing.assert_allclose(distribution.log_prob([1.0 - certain]), [-1e4])
+
+
+def test_gaussian_likelihood_is_scipys():
+    rng = np.random.default_rng(1)
+    output = rng.standard_normal((6, 10, 2)).astype(np.float32)
+    x = rng.standard_normal((6, 10)).astype(np.float32)
+    scale = np.log1p(np.exp(output[..., 1] + np.log(np.e - 1.0))) + MINIMUM_SCALE
+    log_prob = LIKELIHOODS["gaussian"].distribution(tf.constant(output)).log_prob(x)
+    np.testing.assert_allclose(log_prob, stats.norm.logpdf(x, output[..., 0], scale), rtol=1e-4)
+
+
+def test_scale_is_one_at_zero_and_never_below_its_floor():
+    np.testing.assert_allclose(positive(tf.constant(0.0)), 1.0 + MINIMUM_SCALE, rtol=1e-6)
+    assert np.all(positive(tf.constant([-1e6, -100.0, -20.0])).numpy() >= np.float32(MINIMUM_SCALE))
+
+
+@pytest.mark.parametrize("likelihood", list(LIKELIHOODS))
+@pytest.mark.parametrize("image_shape", [(4, 5, 1), (6,), (3, 2, 3), (5, 5)])
+def test_shapes_are_those_of_the_paper(likelihood, image_shape):
+    model = small_model(likelihood, image_shape)
+    x = tf.zeros((7, *image_shape))
+    posterior = model.encode(x)
+    assert posterior.batch_shape == [7]
+    assert posterior.event_shape == model.prior.event_shape == [3]
+    z = posterior.sample(2, seed=(0, 0))
+    decoded = model.decode(z)
+    assert tuple(tf.shape(decoded.mean())) == (2, 7, *image_shape)
+    assert model.log_joint(x, z).shape == (2, 7)
+
+
+def test_log_joint_is_prior_plus_likelihood():
+    model, x = small_model(), tf.ones((5, 4, 5, 1))
+    z = tf.random.stateless_normal((5, 3), seed=(1, 1))
+    logits = model.decoder(z).numpy()
+    expected = stats.norm.logpdf(z).sum(axis=1) - np.logaddexp(0.0, -logits).sum(axis=1)
+    np.testing.assert_allclose(model.log_joint(x, z), expected, rtol=ROUNDING)
+
+
+def test_chains_are_decoded_like_batches():
+    model = small_model()
+    z = tf.random.stateless_normal((3, 4, 3), seed=(2, 2))
+    together = model.decode(z).mean().numpy()
+    for chain, decoded in zip(z, together, strict=True):
+        np.testing.assert_allclose(decoded, model.decode(chain).mean(), rtol=ROUNDING)
+
+
+def test_the_papers_architecture_is_the_default():
+    model = VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1))
+    shapes = {name: tuple(v.shape) for name, v in model.named_variables.items() if name.endswith("kernel")}
+    assert list(shapes.values()) == [(784, 1024), (1024, 1024), (1024, 100), (50, 1024), (1024, 1024), (1024, 784)]
+    assert all(layer.activation is keras.activations.softplus for layer in model.encoder.layers[:2])
+
+
+def test_weights_follow_from_the_seed():
+    first, again, other = small_model(seed=1), small_model(seed=1), small_model(seed=2)
+    for name, variable in first.named_variables.items():
+        np.testing.assert_array_equal(variable, again.named_variables[name])
+        if name.endswith("kernel"):
+            assert not np.array_equal(variable, other.named_variables[name])
+    kernels = [v.numpy().ravel()[:8] for k, v in first.named_variables.items() if k.endswith("kernel")]
+    assert len({tuple(kernel) for kernel in kernels}) == len(kernels)
+
+
+@pytest.mark.parametrize("activation", ["softplus", None])
+def test_dense_has_the_first_and_second_order_gradients_of_keras(activation):
+    x = tf.random.stateless_normal((6, 4), seed=(3, 3))
+    ours, reference = Dense(5, activation), keras.layers.Dense(5, activation)
+    ours.build((None, 4))
+    reference.build((None, 4))
+    bias = np.linspace(-1.0, 1.0, 5)
+    reference.set_weights([ours.kernel.numpy(), bias])
+    ours.bias.assign(bias)
+
+    def gradients(layer):
+        variables = [layer.kernel.value, layer.bias.value]
+        with tf.GradientTape() as outer:
+            outer.watch(x)
+            with tf.GradientTape() as inner:
+                inner.watch(x)
+                y = tf.reduce_sum(tf.sin(layer(x)))
+            slope = inner.gradient(y, x)
+            penalty = y + tf.reduce_sum(slope**3)
+        return [y, slope, *outer.gradient(penalty, [x, *variables])]
+
+    for value, expected in zip(gradients(ours), gradients(reference), strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_a_likelihood_must_be_chosen():
+    with pytest.raises(ValueError, match="likelihood is None; give one of bernoulli, gaussian"):
+        VAE(ModelConfig(), (4, 4))
