@@ -10,7 +10,14 @@ VERSION = re.search(
     r'^__version__ = "([^"]+)"', (ROOT / "tfp_smvi" / "version.py").read_text(), re.MULTILINE
 ).group(1)
 
-TEST = ["mypy>=1.15", "pre-commit>=4", "pytest>=8.3", "ruff>=0.12", "scipy>=1.13"]
+TEST = [
+    "mypy>=1.15",
+    "pre-commit>=4",
+    "pytest>=8.3",
+    "ruff>=0.17,<0.18",  # another release formats and lints otherwise
+    "scipy>=1.13",
+    "setuptools>=70.1",  # builds the wheel that the tests look into
+]
 
 setup(
     name="tfp-smvi",
@@ -47,6 +54,8 @@ setup(
     classifiers=[
         "License :: OSI Approved :: Apache Software License",
         "Programming Language :: Python :: 3.11",
+        "Programming Language :: Python :: 3.12",
+        "Programming Language :: Python :: 3.13",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
         "Typing :: Typed",
     ],

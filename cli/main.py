@@ -31,7 +31,7 @@ class _LazyGroup(click.Group):
         """Imports a command."""
         if cmd_name not in COMMANDS:
             return None
-        module = importlib.import_module(f"tfp_smvi_cli.{COMMANDS[cmd_name][0]}")
+        module = importlib.import_module(f".{COMMANDS[cmd_name][0]}", __package__)
         return getattr(module, cmd_name)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -18,7 +18,7 @@ __all__ = ["build_config", "config_options"]
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
-class _Sizes(click.ParamType):
+class _Sizes(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
     """Whole numbers with commas between, such as 1024,1024."""
 
     name = "sizes"

@@ -73,7 +73,7 @@ class TrainingReporter:
         elif step:
             self.note(f"Going on after step {step} of {total}.")
         epoch = min(step // steps_per_epoch + 1, self._epochs)
-        fields = {"epoch": epoch, "epochs": self._epochs, "rate": "", "metrics": ""}
+        fields: dict[str, Any] = {"epoch": epoch, "epochs": self._epochs, "rate": "", "metrics": ""}
         self._task = self._bar.add_task("train", total=total, completed=step, **fields)
 
     def progress(self, progress: Any) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from tfp_smvi_cli.options import build_config, config_options
+from .options import build_config, config_options
 
 __all__ = ["train"]
 
@@ -46,7 +46,7 @@ def train(
     The same command again resumes where the last checkpoint stands, and a finished run takes a larger --epochs.
     """
     config = build_config(settings)
-    from tfp_smvi_cli.progress import make_reporter
+    from .progress import make_reporter
 
     reporter = make_reporter()
     with reporter.starting("Loading TensorFlow"):

@@ -29,7 +29,9 @@ def mean_weight(num_temperatures, fresh, num_chains=200_000):
         num_steps=num_temperatures,
         proposal_log_prob_fn=INITIAL.log_prob,
         target_log_prob_fn=lambda z: TARGET.log_prob(z) + LOG_Z,
-        current_state=INITIAL.sample(num_chains, seed=(0, 1)),
+        # A state under a new name: log_prob would take the sample's noise from the bijector's cache, and the
+        # gradient there would be lost, a second bias in the first transition.
+        current_state=tf.identity(INITIAL.sample(num_chains, seed=(0, 1))),
         make_kernel_fn=lambda log_prob_fn: kernel(log_prob_fn, step_size=0.3, num_leapfrog_steps=3),
         seed=(2, 3),
     )

@@ -124,7 +124,7 @@ def test_the_test_of_exactness_sees_the_stock_recipes_bias(num_temperatures: int
 @pytest.mark.parametrize("num_temperatures", [3, 10])
 def test_reverse_weights_are_exact_in_expectation(num_temperatures: int) -> None:
     """Catches a bias of 1 % of 1 / Z, such as a path walked in the wrong order."""
-    mean, error = relative_mean_weight(reverse_recipe(num_temperatures), -LOG_Z, 2)
+    mean, error = relative_mean_weight(reverse_recipe(num_temperatures), -LOG_Z, 4)
     assert error <= 0.002
     assert abs(mean - 1.0) < 5.0 * error
 
@@ -165,7 +165,8 @@ def test_linear_gaussian_likelihood_is_bracketed_from_the_prior(linear_gaussian:
     # noise.
     assert np.abs(np.mean(forward.acceptance_rate, axis=1) - 0.65).max() < 0.05
     assert np.abs(np.mean(reverse.acceptance_rate, axis=1) - 0.65).max() < 0.1
-    assert np.abs(forward.acceptance_rate - 0.65).max() < 0.3
+    # A single data point has a pilot of six chains, and 37 transitions of 16 chains to be judged by.
+    assert np.std(forward.acceptance_rate, axis=1).max() < 0.1
 
 
 def test_exact_posterior_gives_the_likelihood_without_error(linear_gaussian: LinearGaussianModel) -> None:
@@ -184,10 +185,10 @@ def test_exact_posterior_gives_the_likelihood_without_error(linear_gaussian: Lin
 
 
 def test_bernoulli_likelihood_agrees_with_quadrature_from_both_sides() -> None:
-    """Catches an error of 0.05 nat in any of 8 data points: 2,000 chains put five errors below that."""
+    """Catches an error of 0.05 nat in most of 8 data points, and of 0.15 nat in the hardest."""
     model = BernoulliModel.simulate(batch=8, hidden_dim=6, observed_dim=12, seed=7)
     truth, prior = model.log_likelihood(), model.prior_distribution()
-    settings = {"step_size": 0.3, "num_temperatures": 40, "num_chains": 2000}
+    settings = {"step_size": 0.3, "num_temperatures": 100, "num_chains": 2000}
     forward = annealed_importance_sampling(model.log_joint, prior, seed=8, **settings)
     samples = model.posterior_samples(2000, seed=9)
     reverse = reverse_annealed_importance_sampling(model.log_joint, prior, samples, seed=10, **settings)
@@ -195,15 +196,16 @@ def test_bernoulli_likelihood_agrees_with_quadrature_from_both_sides() -> None:
         (forward.log_normalizer(), forward.log_normalizer_standard_error()),
         (reverse.log_normalizer_upper_bound(), reverse.log_normalizer_upper_bound_standard_error()),
     ):
-        assert np.all(error < 0.01)
+        assert np.median(error) < 0.01
+        assert np.max(error) < 0.03
         assert np.all(np.abs(estimate - truth) < 5.0 * error)
 
 
 def test_bernoulli_likelihood_is_bracketed_with_one_exact_sample_each() -> None:
     """Catches a bound on the wrong side: few temperatures make the bracket wide against its error."""
-    model = BernoulliModel.simulate(batch=128, hidden_dim=6, observed_dim=12, seed=11)
+    model = BernoulliModel.simulate(batch=256, hidden_dim=6, observed_dim=12, seed=11)
     truth, prior = model.log_likelihood(), model.prior_distribution()
-    settings = {"step_size": 0.3, "num_temperatures": 4, "num_segments": 2, "num_chains": 4}
+    settings = {"step_size": 0.3, "num_temperatures": 2, "num_segments": 1, "num_chains": 4}
     forward = annealed_importance_sampling(model.log_joint, prior, seed=12, **settings)
     reverse = reverse_annealed_importance_sampling(model.log_joint, prior, model.z, seed=13, **settings)
     lower, lower_error = mean_and_error(forward.log_normalizer() - truth)
@@ -356,24 +358,26 @@ def test_bound_streams_any_number_of_samples() -> None:
 
 
 def test_bound_rises_to_the_likelihood_with_its_samples() -> None:
-    """Catches an error of 0.05 nat at 2,000 samples, and a bound that does not tighten."""
+    """Catches an error of 0.015 nat at 10,000 samples, and a bound that does not tighten."""
     model = LinearGaussianModel.simulate(
-        200, latent_dim=2, observed_dim=5, weight_scale=0.5, noise=1.0, seed=20
+        100, latent_dim=2, observed_dim=5, weight_scale=0.5, noise=1.0, seed=20
     )
     truth = model.log_likelihood()
     bounds = [
         importance_weighted_bound(
-            model.log_joint, model.prior_distribution(), num_samples=count, chunk_size=500, seed=21
+            model.log_joint, model.prior_distribution(), num_samples=count, chunk_size=1000, seed=21
         )
-        for count in (1, 10, 2_000)
+        for count in (1, 10, 10_000)
     ]
     errors = [bound.bound.numpy() - truth for bound in bounds]
-    # One sample's bound is lower by KL(prior || posterior), about 1 nat; over 200 data points its error is
+    # One sample's bound is lower by KL(prior || posterior), about 1 nat; over 100 data points its error is
     # 0.1.
     assert errors[0].mean() < errors[1].mean() < errors[2].mean()
     assert errors[0].mean() < -0.3
-    assert np.all(bounds[2].standard_error < 0.05)
-    assert np.all(np.abs(errors[2]) < 5.0 * bounds[2].standard_error)
+    # The error of the mean over data points; the bound's own distance, half its variance, is 0.0001 nat.
+    error = np.sqrt(np.mean(np.square(bounds[2].standard_error)) / len(truth))
+    assert error < 0.003
+    assert abs(errors[2].mean()) < 5.0 * error
 
 
 @pytest.mark.parametrize(

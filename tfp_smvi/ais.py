@@ -17,16 +17,15 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfp_smvi.annealing import (
-    Endpoints,
-    TemperaturePath,
-    anneal,
+from tfp_smvi.annealing import Endpoints, TemperaturePath, anneal, temperature_path
+from tfp_smvi.arguments import (
+    compiled_unless_traced,
     length_scale,
+    require_positive_integer,
     require_vectors,
     segment_step_sizes,
-    temperature_path,
+    stateless_seed,
 )
-from tfp_smvi.arguments import compiled_unless_traced, require_positive_integer, stateless_seed
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.importance_weights import sum_weights
 

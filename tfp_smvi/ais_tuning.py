@@ -11,15 +11,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_smvi.annealing import (
-    Endpoints,
-    TemperaturePath,
-    anneal_segment,
+from tfp_smvi.annealing import Endpoints, TemperaturePath, anneal_segment, temperature_path
+from tfp_smvi.arguments import (
+    compiled_unless_traced,
     length_scale,
+    require_positive_integer,
     require_vectors,
-    temperature_path,
+    stateless_seed,
 )
-from tfp_smvi.arguments import compiled_unless_traced, require_positive_integer, stateless_seed
 from tfp_smvi.errors import SMVIError
 
 __all__ = ["tune_step_sizes"]

@@ -9,7 +9,7 @@ from f_(beta_k) to f_(beta_(k+1)), makes any piecewise-linear schedule out of th
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -27,9 +27,6 @@ __all__ = [
     "TemperaturePath",
     "anneal",
     "anneal_segment",
-    "length_scale",
-    "require_vectors",
-    "segment_step_sizes",
     "temperature_path",
 ]
 
@@ -293,40 +290,3 @@ def anneal(
         (0, state, tf.zeros(tf.shape(state)[:-1], state.dtype), tf.TensorArray(state.dtype, num_segments)),
     )
     return AnnealedChain(state, log_weights, acceptance_rate.stack())
-
-
-def require_vectors(initial_distribution: Any) -> None:
-    """Raises an SMVIError unless the distribution is one of batches of vectors."""
-    if len(initial_distribution.batch_shape) != 1 or len(initial_distribution.event_shape) != 1:
-        raise SMVIError(
-            f"initial_distribution has batch shape {initial_distribution.batch_shape} and event shape "
-            f"{initial_distribution.event_shape}: give [batch] and [latent_dim], with tfd.BatchBroadcast "
-            "for a prior and tfd.Independent for a product"
-        )
-
-
-def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: Any) -> tf.Tensor:
-    """Broadcasts step sizes to [num_segments, batch], or raises an SMVIError."""
-    step_size = tf.convert_to_tensor(step_size, initial_distribution.dtype)
-    static_shape = tf.TensorShape([num_segments, *initial_distribution.batch_shape])
-    try:
-        fits = tf.broadcast_static_shape(step_size.shape, static_shape).is_compatible_with(static_shape)
-    except ValueError:
-        fits = False
-    if not fits:
-        raise SMVIError(
-            f"step_size has shape {tuple(step_size.shape)}: give a scalar, [num_segments, 1] or "
-            f"[num_segments, batch], here {tuple(static_shape)}"
-        )
-    value = tf.get_static_value(step_size)
-    if value is not None and not np.all(value > 0.0):
-        raise SMVIError(f"step_size has the value {np.min(value)}: give positive numbers")
-    shape = tf.concat([[num_segments], initial_distribution.batch_shape_tensor()], axis=0)
-    return tf.ensure_shape(tf.broadcast_to(step_size, shape), static_shape)
-
-
-def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
-    """The lengths per dimension that multiply step sizes: broadcastable to [batch, latent_dim]."""
-    return tf.convert_to_tensor(
-        initial_distribution.stddev() if scale is None else scale, initial_distribution.dtype
-    )

@@ -9,15 +9,13 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import keras
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import ModelConfig
+from tfp_smvi.keras_backend import keras
 
 __all__ = ["LIKELIHOODS", "VAE", "Likelihood"]
-
-tfd = tfp.distributions
 
 # The scores divide by the scale: the floor keeps them finite. Trained posteriors have scales of 0.01 and more.
 MINIMUM_SCALE = 1e-4
@@ -67,7 +65,12 @@ LIKELIHOODS: dict[str, Likelihood] = {
 }
 
 
-@tf.custom_gradient
+def _diagonal_gaussian(mean: tf.Tensor, stddev: tf.Tensor, name: str) -> tfd.Independent:
+    """N(mean, diag(stddev^2)), without the matrix transposes of tfd.MultivariateNormalDiag."""
+    return tfd.Independent(tfd.Normal(mean, stddev), reinterpreted_batch_ndims=1, name=name)
+
+
+@tf.custom_gradient  # type: ignore[untyped-decorator]
 def _matmul(x: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, Any]:
     """x w, whose gradient avoids the product y w^T: oneDNN is twice as fast at (w y^T)^T."""
 
@@ -132,7 +135,7 @@ class VAE:
         self.encoder = _network("encoder", size, config, sizes, 2 * config.latent_dim, seed)
         outputs = size * self.likelihood.num_outputs
         self.decoder = _network("decoder", config.latent_dim, config, sizes[::-1], outputs, seed)
-        self.prior = tfd.MultivariateNormalDiag(tf.zeros(config.latent_dim), name="prior")
+        self.prior = _diagonal_gaussian(tf.zeros(config.latent_dim), tf.ones(config.latent_dim), "prior")
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
@@ -145,7 +148,7 @@ class VAE:
         networks = (self.encoder, self.decoder)
         return {v.path: v.value for network in networks for v in network.trainable_variables}
 
-    def encode(self, x: tf.Tensor) -> tfd.MultivariateNormalDiag:
+    def encode(self, x: tf.Tensor) -> tfd.Independent:
         """Returns q(z|x) = N(mean(x), diag(stddev(x)^2)).
 
         Args:
@@ -155,7 +158,7 @@ class VAE:
             A distribution of batch shape [batch] and event shape [latent_dim].
         """
         mean, h = tf.split(self.encoder(tf.reshape(x, [-1, math.prod(self.image_shape)])), 2, axis=-1)
-        return tfd.MultivariateNormalDiag(mean, positive(h), name="posterior")
+        return _diagonal_gaussian(mean, positive(h), "posterior")
 
     def decode(self, z: tf.Tensor) -> tfd.Distribution:
         """Returns p(x|z).

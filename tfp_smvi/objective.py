@@ -13,11 +13,10 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
-import tensorflow_probability as tfp
+from tensorflow_probability import distributions as tfd
 
 __all__ = ["ELBO", "Objective", "elbo", "score_matching_divergence", "smvi_objective"]
 
-tfd = tfp.distributions
 LogDensity = Callable[[tf.Tensor], tf.Tensor]
 
 

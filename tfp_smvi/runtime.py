@@ -16,12 +16,14 @@ _PACKAGES = ("tfp-smvi", "tensorflow", "tensorflow-probability", "keras", "numpy
 
 
 def quiet_tensorflow() -> None:
-    """Imports TensorFlow without its start-up chatter; errors still show.
+    """Imports TensorFlow, and Keras on it, without start-up chatter; errors still show.
 
     The native library writes to the file descriptor before it reads any setting, so the descriptor itself is led
     elsewhere while it loads.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # Importing TensorFlow imports Keras, which reads it then: the user's own choice of a backend is not for us.
+    os.environ["KERAS_BACKEND"] = "tensorflow"
     with _silenced_stderr():
         import tensorflow as tf
         import tensorflow_probability  # noqa: F401

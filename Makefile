@@ -1,0 +1,67 @@
+# make run     virtual environment, install, train on MNIST      (LAM=0.5 EPOCHS=3 ARGS="--seed 1")
+# make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'")
+# make bench   the training step against PyTorch                 (BENCH_ARGS=...)
+# make format  formats the code and mends what the linter can
+# make clean   deletes the virtual environment, caches and build products; runs stay
+
+PYTHON ?= python3
+VENV ?= .venv
+LAM ?= 0.5
+EPOCHS ?= 3
+ARGS ?=
+PYTEST_ARGS ?=
+BENCH_ARGS ?=
+
+BIN = $(VENV)/bin
+INSTALL = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
+# What the installed metadata and the console script come from; the code itself is used where it lies.
+METADATA = setup.py pyproject.toml tfp_smvi/version.py
+
+.PHONY: run test bench format clean
+.DELETE_ON_ERROR:
+
+run: $(VENV)/installed
+	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) $(ARGS)
+
+test: $(VENV)/installed-test
+	"$(BIN)/ruff" format --check .
+	"$(BIN)/ruff" check .
+	"$(BIN)/mypy"
+	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+
+bench: $(VENV)/installed-bench
+	"$(BIN)/python" benchmarks/training_step.py $(BENCH_ARGS)
+
+format: $(VENV)/installed-test
+	"$(BIN)/ruff" format .
+	"$(BIN)/ruff" check --fix .
+
+clean:
+	rm -rf "$(VENV)" build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache
+	find tfp_smvi cli tests benchmarks docs -type d -name __pycache__ -prune -exec rm -rf {} +
+
+# The files installed* say what is installed, so that it is done once.
+$(VENV)/installed: $(VENV)/created $(METADATA)
+	@echo "Installing tfp-smvi and what it needs (TensorFlow among it) into $(VENV)"
+	$(INSTALL) --editable .
+	@touch "$@"
+
+$(VENV)/installed-test: $(VENV)/installed
+	@echo "Installing what the tests need into $(VENV)"
+	$(INSTALL) --editable ".[test]"
+	@touch "$@"
+
+$(VENV)/installed-bench: $(VENV)/installed
+	@echo "Installing PyTorch, to compare with, into $(VENV)"
+	$(INSTALL) --editable ".[bench]"
+	@touch "$@"
+
+$(VENV)/created:
+	@command -v "$(PYTHON)" > /dev/null || \
+	    { echo "Error: there is no $(PYTHON); install Python 3.11 or later, or name one: make PYTHON=..." >&2; exit 1; }
+	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
+	    { echo "Error: $(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	@"$(PYTHON)" -c "import ensurepip, venv" 2> /dev/null || \
+	    { echo "Error: $(PYTHON) has no module venv; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	"$(PYTHON)" -m venv "$(VENV)"
+	@touch "$@"
