@@ -1,9 +1,12 @@
 """The entry point: finds the command, and turns every failure into one line and an exit code."""
 
+import contextlib
 import importlib
 import os
 import signal
 import sys
+from collections.abc import Iterator
+from types import FrameType
 from typing import Any
 
 import click
@@ -51,7 +54,32 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failure, 2 usage, 128 + n stopped by signal n."""
-    sys.exit(_run(arguments))
+    with _stop_signals():
+        code = _run(arguments)
+    sys.exit(code)
+
+
+class _Stopped(BaseException):
+    """A signal came where the library does not mind it, such as while TensorFlow loads."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signum)
+        self.signum = signum
+
+
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    """Lets SIGINT and SIGTERM end the program in order; long commands handle them in their own way."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise _Stopped(number)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -65,9 +93,9 @@ def _run(arguments: list[str] | None) -> int:
     except SMVIError as error:
         click.echo(f"Error: {error}", err=True)
         return 1
-    except (KeyboardInterrupt, click.Abort):
+    except (_Stopped, click.Abort) as stop:
         click.echo("Stopped.", err=True)
-        return 128 + signal.SIGINT
+        return 128 + getattr(stop, "signum", signal.SIGINT)
     except BrokenPipeError:
         # The reader of our output is gone; Python must not try to flush to it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -6,7 +6,6 @@ newest one: it is the readable file with the highest step.
 
 import json
 import os
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -79,7 +78,8 @@ def save_checkpoint(
         OSError: it cannot be written; the checkpoints that were there still are.
     """
     path = directory / f"{_PREFIX}{step:010d}{_SUFFIX}"
-    text = np.frombuffer(json.dumps(info).encode(), np.uint8)
+    # The names are there too, because damage in the archive's directory can hide a member.
+    text = np.frombuffer(json.dumps({"names": list(arrays), "info": info}).encode(), np.uint8)
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays))
     for old in list_checkpoints(directory)[keep:]:
         old.unlink(missing_ok=True)
@@ -111,7 +111,7 @@ def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoi
     for path in paths:
         try:
             return _read(path)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
             warn(f"{path} is damaged ({_first_line(error)}); trying the checkpoint before it.")
     if paths:
         raise SMVIError(
@@ -130,10 +130,12 @@ def _read(path: Path) -> Checkpoint:
     """Reads one file; every member carries a CRC-32, which is checked."""
     with np.load(path, allow_pickle=False) as members:
         arrays = {name: members[name] for name in members.files}
-    info = json.loads(arrays.pop(_INFO).tobytes())
+    header = json.loads(arrays.pop(_INFO).tobytes())
+    if list(arrays) != header["names"]:
+        raise ValueError("arrays are missing")
     step = _step(path)
     assert step is not None
-    return Checkpoint(step, arrays, info)
+    return Checkpoint(step, arrays, header["info"])
 
 
 def _first_line(error: Exception) -> str:

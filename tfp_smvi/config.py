@@ -3,8 +3,10 @@
 Each field carries its help text, so that the command line's options and the documentation have one source.
 """
 
+import contextlib
 import dataclasses
 import math
+import numbers
 import types
 import typing
 from collections.abc import Mapping
@@ -38,6 +40,16 @@ def _option(default: Any, text: str) -> Any:
 class _JSON:
     """To and from a JSON object; infinities travel as the string "inf", which every JSON reader takes."""
 
+    def __post_init__(self) -> None:
+        """Gives every field its declared type, so that 1 and 1.0 or a list and a tuple compare as equal."""
+        hints = typing.get_type_hints(type(self))
+        for f in fields(self):  # type: ignore[arg-type]
+            object.__setattr__(self, f.name, _decode(f.name, getattr(self, f.name), hints[f.name]))
+        self._check()
+
+    def _check(self) -> None:
+        """Raises SMVIError for a value out of its range."""
+
     def to_json(self) -> dict[str, Any]:
         """Returns the fields as JSON values."""
         return {f.name: _encode(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
@@ -49,12 +61,13 @@ class _JSON:
         Raises:
             SMVIError: an unknown field, a value of the wrong type or out of its range.
         """
-        hints = typing.get_type_hints(cls)
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
+        if not isinstance(values, Mapping):
+            raise SMVIError(f"{values!r} is not allowed; give an object with: {', '.join(names)}.")
         for name in values:
             if name not in names:
                 raise SMVIError(f"unknown configuration field {name!r}; known are: {', '.join(names)}.")
-        return cls(**{name: _decode(name, value, hints[name]) for name, value in values.items()})
+        return cls(**values)
 
 
 def _encode(value: Any) -> Any:
@@ -65,29 +78,39 @@ def _encode(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
+_KINDS: dict[Any, str] = {
+    float: "a number",
+    int: "a whole number",
+    str: "a text",
+    tuple: "a list of whole numbers",
+}
+
+
 def _decode(name: str, value: Any, hint: Any) -> Any:
-    """Turns one JSON value into what its type hint says."""
+    """Turns one value, from JSON or from a caller, into what its type hint says."""
     if typing.get_origin(hint) in (types.UnionType, typing.Union):  # only "T | None" occurs
         if value is None:
             return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    origin = typing.get_origin(hint)
-    try:
-        if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-            return typing.cast(Any, hint).from_json(value)
-        if origin is Literal and value in typing.get_args(hint):
-            return value
-        if origin is tuple and isinstance(value, list | tuple):
-            return tuple(_decode(name, item, typing.get_args(hint)[0]) for item in value)
-        if hint is float and not isinstance(value, bool):
-            return float(value)
-        if hint in (int, str) and type(value) is hint:
-            return value
-    except (TypeError, ValueError):
-        pass
-    allowed = (
-        " | ".join(map(repr, typing.get_args(hint))) if origin is Literal else getattr(hint, "__name__", hint)
-    )
+    origin, ok = typing.get_origin(hint), False
+    if dataclasses.is_dataclass(hint):
+        value = typing.cast(Any, hint).from_json(value) if isinstance(value, Mapping) else value
+        ok = isinstance(value, typing.cast(Any, hint))
+    elif origin is Literal:
+        ok = value in typing.get_args(hint)
+    elif origin is tuple and isinstance(value, list | tuple):
+        value, ok = tuple(_decode(name, item, typing.get_args(hint)[0]) for item in value), True
+    elif hint is float and not isinstance(value, bool):
+        with contextlib.suppress(TypeError, ValueError, OverflowError):
+            value, ok = float(value), True
+    elif hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
+        value, ok = int(value), True
+    elif hint is str:
+        ok = isinstance(value, str)
+    if ok:
+        return value
+    kind = _KINDS.get(origin or hint, "an object of settings")
+    allowed = f"one of {', '.join(typing.get_args(hint))}" if origin is Literal else kind
     raise SMVIError(f"{name} = {value!r} is not allowed; give {allowed}.")
 
 
@@ -96,9 +119,9 @@ def _require(name: str, value: Any, ok: bool, allowed: str) -> None:
         raise SMVIError(f"{name} = {value!r} is not allowed; give {allowed}.")
 
 
-def _require_choice(name: str, value: Any, choices: Any) -> None:
-    names = typing.get_args(choices)
-    _require(name, value, value in names, f"one of {', '.join(names)}")
+def _require_whole(name: str, value: int, least: int) -> None:
+    # TensorFlow counts some of them in 32 bits.
+    _require(name, value, least <= value < 2**31, f"a whole number from {least} to {2**31 - 1}")
 
 
 @dataclass(frozen=True)
@@ -107,13 +130,9 @@ class DataConfig(_JSON):
 
     dataset: str = _option("mnist", "mnist, digits, another TFDS image set, or the path of an .npz file.")
 
-    def __post_init__(self) -> None:
-        _require(
-            "dataset",
-            self.dataset,
-            bool(self.dataset.strip()),
-            "the name of a data set or the path of an .npz",
-        )
+    def _check(self) -> None:
+        given = bool(self.dataset.strip())
+        _require("dataset", self.dataset, given, "the name of a data set or the path of an .npz file")
 
 
 @dataclass(frozen=True)
@@ -129,11 +148,8 @@ class ModelConfig(_JSON):
     )
     activation: Activation = _option("softplus", "Activation of the hidden layers.")
 
-    def __post_init__(self) -> None:
-        if self.likelihood is not None:
-            _require_choice("likelihood", self.likelihood, LikelihoodName)
-        _require_choice("activation", self.activation, Activation)
-        _require("latent_dim", self.latent_dim, self.latent_dim >= 1, "a whole number of at least 1")
+    def _check(self) -> None:
+        _require_whole("latent_dim", self.latent_dim, least=1)
         ok = len(self.hidden_sizes) >= 1 and all(size >= 1 for size in self.hidden_sizes)
         _require("hidden_sizes", self.hidden_sizes, ok, "one or more whole numbers of at least 1")
 
@@ -156,18 +172,14 @@ class TrainConfig(_JSON):
     xla: XLAMode = _option("auto", "Compile the step with XLA; auto: on a GPU, not on a CPU.")
     seed: int = _option(0, "Seed of weights, order, binarization and noise.")
 
-    def __post_init__(self) -> None:
+    def _check(self) -> None:
         _require("lam", self.lam, not math.isnan(self.lam) and self.lam != -math.inf, "a real number or inf")
-        _require("epochs", self.epochs, self.epochs >= 1, "a whole number of at least 1")
-        _require("batch_size", self.batch_size, self.batch_size >= 1, "a whole number of at least 1")
+        _require_whole("epochs", self.epochs, least=1)
+        _require_whole("batch_size", self.batch_size, least=1)
         rate_ok = 0.0 < self.learning_rate < math.inf
         _require("learning_rate", self.learning_rate, rate_ok, "a number greater than 0")
-        _require(
-            "lam_warmup_steps", self.lam_warmup_steps, self.lam_warmup_steps >= 0, "a whole number from 0"
-        )
+        _require_whole("lam_warmup_steps", self.lam_warmup_steps, least=0)
         _require("clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf")
-        _require_choice("precision", self.precision, Precision)
-        _require_choice("xla", self.xla, XLAMode)
         _require("seed", self.seed, -(2**63) <= self.seed < 2**63, "a whole number of at most 63 bits")
 
 

@@ -1,8 +1,9 @@
 """The log of a run: metrics.jsonl and TensorBoard, which hold each epoch once however often the run was stopped."""
 
+import contextlib
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class MetricsLog:
         images: test images to reconstruct: float32 [n, *image_shape].
 
     Raises:
-        OSError, tf.errors.OpError: a file cannot be written; so do the methods.
+        OSError: a file cannot be written; so do the methods.
     """
 
     def __init__(
@@ -38,25 +39,28 @@ class MetricsLog:
         self._path, self._model, self._images = run.metrics, model, images
         text = "".join(_line(record) for record in history)
         write_atomically(self._path, lambda file: file.write(text.encode()))
-        _forget_events_after(run.tensorboard, history[-1]["step"] if history else -1)
-        self._writer = tf.summary.create_file_writer(str(run.tensorboard))
+        with _as_os_error():
+            _forget_events_after(run.tensorboard, history[-1]["step"] if history else -1)
+            self._writer = tf.summary.create_file_writer(str(run.tensorboard))
 
     def write(self, record: Mapping[str, Any]) -> None:
         """Appends one epoch, whose record holds "epoch", "step", "train" and "test" metrics."""
         with self._path.open("a", encoding="utf-8") as file:
             file.write(_line(record))
-        with self._writer.as_default(step=record["step"]):
+        pictures = self._pictures()
+        with _as_os_error(), self._writer.as_default(step=record["step"]):
             for split in ("train", "test"):
                 for name, value in record[split].items():
                     if value is not None:
                         tf.summary.scalar(f"{name}/{split}", value)
-            for name, picture in self._pictures():
+            for name, picture in pictures:
                 tf.summary.image(name, picture)
-        self._writer.flush()
+            self._writer.flush()
 
     def close(self) -> None:
         """Closes the event file."""
-        self._writer.close()
+        with _as_os_error():
+            self._writer.close()
 
     def _pictures(self) -> list[tuple[str, np.ndarray]]:
         """Draws reconstructions beside their originals, and samples from the prior with the same noise each time."""
@@ -89,6 +93,17 @@ def _line(record: Mapping[str, Any]) -> str:
     return json.dumps(record, allow_nan=False) + "\n"
 
 
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Turns TensorFlow's many errors of file operations into the one that Python's files raise."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        # Such as "{{function_node ...}} <path>; File too large\n\tFailed to flush 1 events ... [Op:...] name: ".
+        reason = error.message.splitlines()[0].partition(" [Op:")[0].rpartition("}} ")[2]
+        raise OSError(None, reason) from error
+
+
 def _forget_events_after(directory: Path, step: int) -> None:
     """Rewrites the event files without the summaries of later steps, which the resumed run will write again."""
     for path in sorted(directory.glob("events.out.tfevents.*")):
@@ -108,7 +123,8 @@ def _forget_events_after(directory: Path, step: int) -> None:
             else:
                 kept.append(record)
         if not complete:
-            aside = path.with_name(f".{path.name}")
+            # The name must not hold "tfevents": TensorBoard would read what a kill leaves behind.
+            aside = directory / "rewritten.partial"
             with tf.io.TFRecordWriter(str(aside)) as writer:
                 for record in kept:
                     writer.write(record)

@@ -71,13 +71,18 @@ def _diagonal_gaussian(mean: tf.Tensor, stddev: tf.Tensor, name: str) -> tfd.Ind
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _matmul(x: tf.Tensor, w: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """x w, whose gradient avoids the product y w^T: oneDNN is twice as fast at (w y^T)^T."""
+def _affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """x w + b, whose gradient is made of the products that oneDNN is fastest at.
 
-    def gradient(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        return tf.transpose(tf.matmul(w, y, transpose_b=True)), tf.matmul(x, y, transpose_a=True)
+    (w y^T)^T takes half the time of y w^T, and 1^T y a third of the sum over the batch.
+    """
 
-    return tf.matmul(x, w), gradient
+    def gradient(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        ones = tf.ones([1, tf.shape(y)[0]], y.dtype)
+        by_x = tf.transpose(tf.matmul(w, y, transpose_b=True))
+        return by_x, tf.matmul(x, y, transpose_a=True), tf.matmul(ones, y)[0]
+
+    return tf.nn.bias_add(tf.matmul(x, w), b), gradient
 
 
 class Dense(keras.layers.Dense):
@@ -88,7 +93,7 @@ class Dense(keras.layers.Dense):
         inputs, kernel, bias = (
             tf.convert_to_tensor(t, self.compute_dtype) for t in (inputs, self.kernel, self.bias)
         )
-        return self.activation(tf.nn.bias_add(_matmul(inputs, kernel), bias))
+        return self.activation(_affine(inputs, kernel, bias))
 
 
 def _network(

@@ -9,7 +9,6 @@ checkpoints/     see `checkpoint`
 import contextlib
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 
 import filelock
 
-from tfp_smvi.checkpoint import write_atomically
+from tfp_smvi.checkpoint import list_checkpoints, write_atomically
 from tfp_smvi.config import RunConfig
 from tfp_smvi.errors import SMVIError
 
@@ -84,6 +83,8 @@ class RunDirectory:
                 raise SMVIError(
                     f"{path} holds checkpoints but no config.json; choose another --run-dir, or --fresh."
                 )
+            for partial in path.glob(".*.partial"):  # what a kill left half-written
+                partial.unlink(missing_ok=True)
             run.checkpoints.mkdir(exist_ok=True)
             write_json(path / _CONFIG, {"config": config.to_json(), **details})
             yield run
@@ -109,10 +110,9 @@ class RunDirectory:
             lock.release()
 
     def _clear(self) -> None:
-        """Deletes a run, and only a run: other files in the directory stay."""
-        shutil.rmtree(self.checkpoints, ignore_errors=True)
-        shutil.rmtree(self.tensorboard, ignore_errors=True)
-        for path in (self.metrics, self.path / _CONFIG):
+        """Deletes a run, and only a run: other files stay. config.json goes last, so that a kill leaves a run."""
+        events = self.tensorboard.glob("events.out.tfevents.*")
+        for path in (*list_checkpoints(self.checkpoints), *events, self.metrics, self.path / _CONFIG):
             path.unlink(missing_ok=True)
 
     def _check(self, config: RunConfig, details: Mapping[str, Any], warn: Callable[[str], None]) -> None:

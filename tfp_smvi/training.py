@@ -208,6 +208,7 @@ class _Run:
             for epoch in range(step // steps_per_epoch, config.epochs):
                 self._train_epoch(iterator, epoch, steps_per_epoch)
                 self._finish_epoch(log, epoch, steps_per_epoch)
+            self._stop_if_asked()
         finally:
             log.close()
         return FitResult(self.trainer.model, self.history, self.run.path)
@@ -239,6 +240,8 @@ class _Run:
         started = time.monotonic()
         test = eval_batches(self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize)
         tested = self.trainer.test(test)
+        if not all(map(math.isfinite, tested.values())):
+            raise _not_finite("the objective on the test data", self.trainer.step, self.saved_step)
         record = {
             "epoch": epoch + 1,
             "step": self.trainer.step,
@@ -270,7 +273,13 @@ class _Run:
         checkpoint = restore_checkpoint(self.run.checkpoints, self.reporter.warn)
         if checkpoint is None:
             return
-        self.trainer.assign(checkpoint.arrays)
+        try:
+            self.trainer.assign(checkpoint.arrays)
+        except (KeyError, ValueError) as error:
+            raise SMVIError(
+                f"the checkpoint at step {checkpoint.step} of {self.run.path} was written by another version of "
+                "this program; install the one in config.json, or start over with --fresh."
+            ) from error
         self.history, self.seconds = checkpoint.info["history"], checkpoint.info["seconds"]
         self.sums = np.array([math.nan if value is None else value for value in checkpoint.info["sums"]])
         self.saved_step = checkpoint.step
@@ -320,10 +329,10 @@ class _write_errors:  # noqa: N801
     def __enter__(self) -> None: ...
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError | tf.errors.ResourceExhaustedError | tf.errors.PermissionDeniedError):
-            reason = (getattr(error, "strerror", None) or str(error)).splitlines()[0]
+        if isinstance(error, OSError):
+            reason = (error.strerror or str(error)).splitlines()[0]
             raise SMVIError(
-                f"cannot write to {self._run_dir} ({reason}); the checkpoints already there are intact: "
+                f"cannot write to {self._run_dir} ({reason}); the checkpoints that were there are intact: "
                 "make room or give write permission, and run the same command again."
             ) from error
 
@@ -332,15 +341,17 @@ def _check_finite(rows: np.ndarray, step: int, saved_step: int) -> None:
     """Raises SMVIError if the objective or the gradient of a step is not finite."""
     bad = np.flatnonzero(~np.isfinite(rows[:, [TRAIN_METRICS.index("objective"), -1]]).all(axis=1))
     if bad.size:
-        kept = (
-            f"the checkpoint at step {saved_step} is kept"
-            if saved_step >= 0
-            else "no checkpoint was written yet"
-        )
-        raise SMVIError(
-            f"the objective or its gradient is not finite at step {step + int(bad[0]) + 1}; {kept}. "
-            "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new --run-dir."
-        )
+        raise _not_finite("the objective or its gradient", step + int(bad[0]) + 1, saved_step)
+
+
+def _not_finite(what: str, step: int, saved_step: int) -> SMVIError:
+    kept = (
+        f"the checkpoint at step {saved_step} is kept" if saved_step >= 0 else "no checkpoint was written yet"
+    )
+    return SMVIError(
+        f"{what} is not finite at step {step}; {kept}. "
+        "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new --run-dir."
+    )
 
 
 def _record_metrics(means: np.ndarray) -> dict[str, float | None]:

@@ -44,9 +44,10 @@ class Trainer:
         self._variables = model.trainable_variables
         self.optimizer = Adam(config.learning_rate)
         self.optimizer._create_all_weights(self._variables)
-        self._step = tf.function(self._train_step, jit_compile=uses_xla(config))
-        self._steps = tf.function(self._train_steps)
-        self._test = tf.function(self._test_batch, reduce_retracing=True)
+        # AutoGraph is not needed, and it writes temporary files, for which a full disk has no room.
+        self._step = tf.function(self._train_step, jit_compile=uses_xla(config), autograph=False)
+        self._steps = tf.function(self._train_steps, autograph=False)
+        self._test = tf.function(self._test_batch, reduce_retracing=True, autograph=False)
 
     @property
     def step(self) -> int:
@@ -131,9 +132,11 @@ class Trainer:
 
     def _train_steps(self, batches: Any, num_steps: tf.Tensor) -> tf.Tensor:
         rows = tf.TensorArray(tf.float32, num_steps, element_shape=[len(TRAIN_METRICS)])
-        for i in tf.range(num_steps):
-            rows = rows.write(i, self._step(next(batches)))
-        return rows.stack()
+
+        def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return i + 1, rows.write(i, self._step(next(batches)))
+
+        return tf.while_loop(lambda i, _: i < num_steps, body, (0, rows))[1].stack()
 
     def _test_batch(self, x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         lam = self._config.lam
