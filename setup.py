@@ -37,6 +37,7 @@ setup(
         "filelock>=3.16",
         # Imported by tensorflow-datasets 4.9.10, which does not declare it.
         "importlib_resources>=6",
+        "matplotlib>=3.8",
         "numpy>=1.26",
         "rich>=13.7",
         "scikit-learn>=1.5",

@@ -19,6 +19,7 @@ __all__ = ["COMMANDS", "main"]
 # name: (module, help); the module is imported when its command is called.
 COMMANDS = {
     "train": ("train", "Train a model into a run directory, or go on with one."),
+    "evaluate": ("evaluate", "Estimate log-likelihoods and the ELBO gap of a run."),
     "datasets": ("datasets", "List the data sets at hand."),
 }
 

@@ -2,7 +2,7 @@
 
 Left to right:
 
-    errors, version <- config, seeds <- data <- model, objective, ais <- training, loading <- cli
+    errors, version <- config, seeds <- data <- model, objective, ais <- training, loading <- evaluation <- cli
 
 The checks read the sources and import nothing. Each is shown to fail on a small source that breaks it.
 """
@@ -24,6 +24,10 @@ LAYERS = (
     {"annealing", "importance_weights", "run_directory", "model", "objective"},
     {"ais", "ais_tuning", "metrics", "training_step"},
     {"loading", "training"},
+    {"block_estimates", "block_store", "evaluation_report", "plots"},
+    {"evaluation_session"},
+    {"evaluation"},
+    {"convergence"},
 )
 AIS = {"ais", "ais_tuning", "annealing", "arguments", "importance_weights"}
 # These take distributions and log densities, so that an exact oracle or another decoder needs no network.
@@ -33,7 +37,7 @@ WITHOUT_MODEL = {"objective", *AIS}
 OWNERS = {
     "tensorflow_datasets": {"data.tfds_sets", "data.source"},
     "sklearn": {"data.digits"},
-    "matplotlib": set(),
+    "matplotlib": {"plots"},
     "torch": set(),
     "rich": {"cli"},
     "click": {"cli"},

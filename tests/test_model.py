@@ -82,7 +82,14 @@ def test_chains_are_decoded_like_batches():
 def test_the_papers_architecture_is_the_default():
     model = VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1))
     shapes = {name: tuple(v.shape) for name, v in model.named_variables.items() if name.endswith("kernel")}
-    assert list(shapes.values()) == [(784, 1024), (1024, 1024), (1024, 100), (50, 1024), (1024, 1024), (1024, 784)]
+    assert list(shapes.values()) == [
+        (784, 1024),
+        (1024, 1024),
+        (1024, 100),
+        (50, 1024),
+        (1024, 1024),
+        (1024, 784),
+    ]
     assert all(layer.activation is keras.activations.softplus for layer in model.encoder.layers[:2])
 
 

@@ -88,6 +88,7 @@ def test_the_library_refuses_another_keras_backend_that_is_installed():
     assert last_line.startswith("tfp_smvi.errors.SMVIError: Keras runs on the backend torch; ")
 
 
+@pytest.mark.slow
 def test_the_command_line_takes_the_tensorflow_backend_whatever_the_user_has_set(tmp_path):
     command = Path(sys.executable).with_name("tfp-smvi")
     options = ["--dataset", "digits", "--epochs", "1", "--hidden-sizes", "8", "--latent-dim", "2", "--json"]

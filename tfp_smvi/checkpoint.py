@@ -128,7 +128,7 @@ def _step(path: Path) -> int | None:
 
 def _read(path: Path) -> Checkpoint:
     """Reads one file; every member carries a CRC-32, which is checked."""
-    with np.load(path, allow_pickle=False) as members:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
         arrays = {name: members[name] for name in members.files}
     header = json.loads(arrays.pop(_INFO).tobytes())
     if list(arrays) != header["names"]:

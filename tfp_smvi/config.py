@@ -16,12 +16,17 @@ from typing import Any, Literal, Self
 from tfp_smvi.errors import SMVIError
 
 __all__ = [
+    "AISConfig",
     "Activation",
     "DataConfig",
+    "EvaluateConfig",
+    "InitialName",
     "LikelihoodName",
     "ModelConfig",
     "Precision",
     "RunConfig",
+    "ScheduleName",
+    "SplitName",
     "TrainConfig",
     "XLAMode",
 ]
@@ -30,6 +35,9 @@ LikelihoodName = Literal["bernoulli", "gaussian"]
 Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
 Precision = Literal["float32", "bfloat16"]
 XLAMode = Literal["auto", "on", "off"]
+InitialName = Literal["posterior", "prior"]
+ScheduleName = Literal["sigmoid", "linear"]
+SplitName = Literal["test", "train", "both"]
 
 
 def _option(default: Any, text: str) -> Any:
@@ -164,7 +172,7 @@ class TrainConfig(_JSON):
     )
     batch_size: int = _option(128, "Examples per step (the paper gives none).")
     learning_rate: float = _option(1e-3, "Adam's learning rate.")
-    lam_warmup_steps: int = _option(5000, "Steps over which lam grows linearly from 0; 0 switches it off.")
+    lam_warmup_steps: int = _option(5000, "Steps over which lam grows from 0, quadratically; 0 switches it off.")
     clip_norm: float = _option(
         100.0, "Largest global norm of the gradient, which is scaled down to it; inf: never."
     )
@@ -201,3 +209,60 @@ class RunConfig(_JSON):
                 if old != new:
                     lines.append(f"{section.name}.{f.name}: {_encode(old)} here, {_encode(new)} given")
         return lines
+
+
+@dataclass(frozen=True)
+class AISConfig(_JSON):
+    """The annealed chains and the pilot run that tunes their step sizes."""
+
+    num_chains: int = _option(16, "Annealed chains per example.")
+    num_temperatures: int = _option(48, "Temperatures between the initial distribution and the posterior.")
+    num_leapfrog_steps: int = _option(5, "Leapfrog steps at each temperature.")
+    initial: InitialName = _option("posterior", "Where chains start: the encoder's q(z|x), or the prior p(z).")
+    schedule: ScheduleName = _option("sigmoid", "How temperatures are spaced between 0 and 1.")
+    num_segments: int = _option(
+        8, "Linear pieces of the path, each with its own step size; at most one per temperature."
+    )
+    num_pilot_chains: int = _option(6, "Chains per example of the pilot run.")
+    num_pilot_temperatures: int = _option(48, "Temperatures of the pilot run.")
+    target_acceptance_rate: float = _option(0.65, "The acceptance rate that the pilot tunes step sizes to.")
+
+    def _check(self) -> None:
+        for name in ("num_chains", "num_temperatures", "num_leapfrog_steps", "num_segments", "num_pilot_chains"):
+            _require_whole(name, getattr(self, name), least=1)
+        _require_whole("num_pilot_temperatures", self.num_pilot_temperatures, least=self.segments)
+        rate_ok = 0.0 < self.target_acceptance_rate < 1.0
+        _require("target_acceptance_rate", self.target_acceptance_rate, rate_ok, "a number between 0 and 1")
+
+    @property
+    def segments(self) -> int:
+        """The linear pieces of this path: a short one has fewer than `num_segments`."""
+        return min(self.num_segments, self.num_temperatures)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(_JSON):
+    """What `evaluate` estimates, on which examples and how well."""
+
+    ais: AISConfig = AISConfig()
+    split: SplitName = _option("test", "The data to evaluate on.")
+    num_examples: int | None = _option(1000, "Examples of each split, from its beginning; all: the whole split.")
+    num_elbo_samples: int = _option(1024, "Draws from q(z|x) per example for the ELBO.")
+    num_divergence_samples: int = _option(128, "Draws from q(z|x) per example for the divergence D_SM.")
+    num_importance_samples: int = _option(1000, "Draws from q(z|x) per example for the IWAE bound.")
+    num_simulated: int = _option(100, "Images simulated from the model for the bracket.")
+    seed: int = _option(0, "Seed of all draws.")
+
+    def _check(self) -> None:
+        if self.num_examples is not None:
+            _require_whole("num_examples", self.num_examples, least=1)
+        for name in ("num_elbo_samples", "num_divergence_samples"):
+            _require_whole(name, getattr(self, name), least=2)
+        for name in ("num_importance_samples", "num_simulated"):
+            _require_whole(name, getattr(self, name), least=1)
+        _require("seed", self.seed, -(2**63) <= self.seed < 2**63, "a whole number of at most 63 bits")
+
+    @property
+    def splits(self) -> tuple[Literal["test", "train"], ...]:
+        """The splits to evaluate, in the order of the report."""
+        return ("train", "test") if self.split == "both" else (self.split,)

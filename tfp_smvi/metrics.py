@@ -101,7 +101,7 @@ def _as_os_error() -> Iterator[None]:
     except tf.errors.OpError as error:
         # Such as "{{function_node ...}} <path>; File too large\n\tFailed to flush 1 events ... [Op:...] name: ".
         reason = error.message.splitlines()[0].partition(" [Op:")[0].rpartition("}} ")[2]
-        raise OSError(None, reason) from error
+        raise OSError(reason) from error
 
 
 def _forget_events_after(directory: Path, step: int) -> None:

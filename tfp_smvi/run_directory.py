@@ -79,7 +79,7 @@ class RunDirectory:
                 run._clear()
             if (path / _CONFIG).exists():
                 run._check(config, details, warn)
-            elif any(path.glob("checkpoints/*")):
+            elif list_checkpoints(run.checkpoints):
                 raise SMVIError(
                     f"{path} holds checkpoints but no config.json; choose another --run-dir, or --fresh."
                 )
@@ -152,7 +152,7 @@ def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         raise SMVIError(
             f"{path} is not a run directory: it has no config.json; make one with tfp-smvi train."
         ) from error
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, SMVIError) as error:
         raise SMVIError(
             f"{file} cannot be read ({error}); restore it, or start over with --fresh."
         ) from error

@@ -119,7 +119,7 @@ def load_dataset(
     # Other forms of a name stand for remote namespaces, paths and old versions.
     if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in known:
         return load_tfds(name, directory, progress)
-    close = difflib.get_close_matches(name.lower(), [*DATASETS, *known])
+    close = difflib.get_close_matches(name.lower(), {*DATASETS, *known})
     hint = f"did you mean {' or '.join(close)}? " if close else ""
     raise SMVIError(
         f"there is no data set {name!r}; {hint}Run `tfp-smvi datasets` for a list, "

@@ -1,0 +1,212 @@
+"""tfp-smvi evaluate."""
+
+import contextlib
+import json
+import os
+import signal
+import sys
+import typing
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import FrameType
+from typing import Any, Literal, NoReturn
+
+import click
+
+from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.errors import SMVIError
+
+__all__ = ["evaluate"]
+
+CONVERGENCE_TEMPERATURES = "10,32,100,316,1000"
+# They cost thirty times as much as an evaluation at the defaults.
+CONVERGENCE_EXAMPLES = 100
+
+
+class _NumExamples(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
+    """A whole number, or "all"."""
+
+    name = "integer|all"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads the text; -1 stands for all."""
+        if value == "all":
+            return -1
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value!r} is not a whole number of at least 1, nor all.", param, ctx)
+        return int(value)
+
+
+class _ShardType(click.ParamType):  # type: ignore[type-arg]
+    """i/n, with i from 1 to n."""
+
+    name = "i/n"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Splits the text."""
+        number, _, count = str(value).partition("/")
+        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+            self.fail(f"{value!r} is not a part such as 2/4, the second of four.", param, ctx)
+        return int(number), int(count)
+
+
+class _Temperatures(click.ParamType):  # type: ignore[type-arg]
+    """Whole numbers that grow, with commas between."""
+
+    name = "n,n,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Splits the text."""
+        parts = str(value).split(",")
+        numbers = [int(part) for part in parts if part.strip().isdecimal()]
+        if len(numbers) != len(parts) or len(numbers) < 2 or numbers[0] < 1 or numbers != sorted({*numbers}):
+            self.fail(
+                f"{value!r} is not a growing list of at least two numbers such as 10,32,100.", param, ctx
+            )
+        return tuple(numbers)
+
+
+def _setting(kind: Any, name: str) -> Callable[[Any], Any]:
+    """An option with the name, the type, the default and the help of a field of the configuration."""
+    field, hint = kind.__dataclass_fields__[name], typing.get_type_hints(kind)[name]
+    choices = typing.get_origin(hint) is Literal
+    return click.option(
+        "--" + name.replace("_", "-"),
+        type=click.Choice(typing.get_args(hint)) if choices else hint,
+        default=field.default,
+        show_default=True,
+        help=field.metadata["help"],
+    )
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
+@_setting(EvaluateConfig, "split")
+@click.option(
+    "--num-examples",
+    type=_NumExamples(),
+    help="Examples of each split, from its beginning.  "
+    f"[default: 1000; with --convergence {CONVERGENCE_EXAMPLES}]",
+)
+@_setting(AISConfig, "num_chains")
+@_setting(AISConfig, "num_temperatures")
+@_setting(AISConfig, "num_leapfrog_steps")
+@_setting(AISConfig, "initial")
+@_setting(AISConfig, "schedule")
+@_setting(EvaluateConfig, "num_elbo_samples")
+@_setting(EvaluateConfig, "num_importance_samples")
+@_setting(EvaluateConfig, "num_simulated")
+@_setting(EvaluateConfig, "seed")
+@click.option("--shard", type=_ShardType(), help="Do the i-th of n parts of the work, and no report.")
+@click.option("--merge", is_flag=True, help="Compute nothing; make the report of what all shards did.")
+@click.option(
+    "--convergence", is_flag=True, help="Compare numbers of temperatures instead: a table and a plot."
+)
+@click.option(
+    "--convergence-temperatures",
+    type=_Temperatures(),
+    default=CONVERGENCE_TEMPERATURES,
+    show_default=True,
+    help="The numbers of temperatures that --convergence compares.",
+)
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+def evaluate(
+    run_dir: Path,
+    shard: tuple[int, int] | None,
+    merge: bool,
+    convergence: bool,
+    convergence_temperatures: tuple[int, ...],
+    data_dir: Path | None,
+    threads: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> int:
+    """Estimate ELBO, log-likelihood and the gap between them for a run, with errors and a bracket.
+
+    The same command again goes on where it was stopped. The report goes to evaluation.json in RUN_DIR, and the
+    values of each example to evaluation.npz.
+    """
+    if shard and merge:
+        raise click.UsageError("--shard does a part of the work and --merge none; give one of them.")
+    config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else 1000)
+    from .evaluation_progress import make_block_reporter
+
+    reporter = make_block_reporter()
+    message = f"Stopped; what is done is kept in {run_dir}. Run the same command again to go on."
+    with _stop_at_once(lambda: reporter.stop(message)):
+        with reporter.starting("Loading TensorFlow"):
+            from tfp_smvi.runtime import quiet_tensorflow, set_threads
+
+            quiet_tensorflow()
+            set_threads(threads)
+            from tfp_smvi import convergence as convergence_module
+            from tfp_smvi import evaluation, evaluation_report
+            from tfp_smvi.evaluation_session import Shard
+
+        arguments: dict[str, Any] = {
+            "data_dir": data_dir,
+            "shard": Shard(*shard) if shard else None,
+            "merge": merge,
+            "reporter": reporter,
+        }
+        with reporter:
+            if convergence:
+                temperatures = convergence_temperatures
+                report = convergence_module.measure_convergence(run_dir, config, temperatures, **arguments)
+            else:
+                report = evaluation.evaluate(run_dir, config, **arguments)
+    if report is None:
+        reporter.note("This part is done; when all are, the same command with --merge makes the report.")
+        return 0
+    for warning in report["warnings"]:
+        reporter.warn(warning)
+    if as_json:
+        click.echo(json.dumps(report))
+    elif convergence:
+        click.echo(convergence_module.format_convergence(report))
+        click.echo(f"The plot is {run_dir / 'convergence.png'}.")
+    else:
+        click.echo(evaluation_report.format_table(report))
+        click.echo(f"The report is {run_dir / 'evaluation.json'}, with each example in evaluation.npz.")
+    return 0
+
+
+def _build_config(settings: dict[str, Any], num_examples: int) -> EvaluateConfig:
+    """Makes the configuration from the options' values."""
+    given = settings.pop("num_examples")
+    settings["num_examples"] = num_examples if given is None else None if given < 0 else given
+    names = AISConfig.__dataclass_fields__
+    ais = {name: settings.pop(name) for name in list(settings) if name in names}
+    try:
+        return EvaluateConfig(ais=AISConfig(**ais), **settings)
+    except SMVIError as error:
+        name, separator, rest = str(error).partition(" = ")
+        raise click.UsageError(f"--{name.replace('_', '-')}{separator}{rest}") from error
+
+
+class _Stopped(BaseException):
+    """SIGINT or SIGTERM came."""
+
+
+@contextlib.contextmanager
+def _stop_at_once(say_so: Callable[[], None]) -> Iterator[None]:
+    """Ends the process at SIGINT and SIGTERM, in the midst of a block."""
+
+    def stop(signum: int, frame: FrameType | None) -> NoReturn:
+        raise _Stopped(signum)
+
+    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    except _Stopped as stopped:
+        say_so()
+        sys.stdout.flush()
+        # TensorFlow's threads are at work on a block and are not to be waited for.
+        os._exit(128 + stopped.args[0])
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

@@ -1,0 +1,220 @@
+"""Checkpoints: whole or not at all, and found whatever happened to the newest of them."""
+
+import errno
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tfp_smvi.checkpoint import (
+    Checkpoint,
+    list_checkpoints,
+    restore_checkpoint,
+    save_checkpoint,
+    write_atomically,
+)
+from tfp_smvi.errors import SMVIError
+
+ARRAYS = {
+    "decoder/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "optimizer/000": np.array(7),
+    "none": np.zeros((0, 2), np.float32),
+}
+INFO = {"history": [{"epoch": 1, "elbo": -0.1}], "sums": [None, 1e-300], "text": "λ"}
+
+# Saves step 2 beside step 1 and is killed before the n-th operation of that; at fsync half of the bytes are there.
+KILLED_SAVE = """
+import os, pathlib, signal, sys, zipfile
+import numpy as np
+from tfp_smvi.checkpoint import save_checkpoint
+
+remaining = int(sys.argv[2])
+
+def kill_before(owner, name):
+    original = getattr(owner, name)
+    def operation(*arguments, **options):
+        global remaining
+        remaining -= 1
+        if remaining == 0:
+            if name == "fsync" and os.fstat(arguments[0]).st_size > 1 and not os.path.isdir(
+                f"/dev/fd/{arguments[0]}"
+            ):
+                os.ftruncate(arguments[0], os.fstat(arguments[0]).st_size // 2)
+            os.kill(os.getpid(), signal.SIGKILL)
+        return original(*arguments, **options)
+    setattr(owner, name, operation)
+
+for owner, name in ((os, "fsync"), (os, "replace"), (os, "unlink"), (zipfile.ZipFile, "open")):
+    kill_before(owner, name)
+save_checkpoint(pathlib.Path(sys.argv[1]), 2, {"w": np.full(1000, 2.0)}, {"n": 2}, keep=1)
+"""
+
+
+def no_warning(message: str) -> None:
+    raise AssertionError(f"unexpected warning: {message}")
+
+
+def assert_same(checkpoint: Checkpoint | None, step: int) -> None:
+    """The checkpoint is ARRAYS and INFO, saved at a step."""
+    assert checkpoint is not None
+    assert checkpoint.step == step
+    assert checkpoint.info == INFO
+    assert list(checkpoint.arrays) == list(ARRAYS)
+    for name, array in ARRAYS.items():
+        found = checkpoint.arrays[name]
+        assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+
+
+def test_what_is_saved_is_restored_with_its_shapes_and_dtypes(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 12, ARRAYS, INFO)
+    assert_same(restore_checkpoint(tmp_path, no_warning), 12)
+
+
+def test_empty_folder_has_no_checkpoint(tmp_path: Path) -> None:
+    assert restore_checkpoint(tmp_path, no_warning) is None
+    assert restore_checkpoint(tmp_path / "missing", no_warning) is None
+
+
+def test_newest_is_the_highest_step_whatever_the_names_and_times_say(tmp_path: Path) -> None:
+    for step in (9, 10, 12345678901):  # the last has more digits than its name is padded to
+        save_checkpoint(tmp_path, step, ARRAYS, INFO, keep=3)
+    os.utime(tmp_path / "step-0000000009.npz", (2e9, 2e9))
+    (tmp_path / "step-backup.npz").write_bytes(b"not ours")
+    (tmp_path / "step-99999999999999.npz.old").write_bytes(b"not ours")
+    assert_same(restore_checkpoint(tmp_path, no_warning), 12345678901)
+
+
+def test_two_newest_are_kept_and_litter_goes(tmp_path: Path) -> None:
+    (tmp_path / ".step-0000000001.npz.999.partial").write_bytes(b"half")
+    for step in (1, 2, 3):
+        save_checkpoint(tmp_path, step, ARRAYS, INFO)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000000002.npz", "step-0000000003.npz"]
+
+
+def test_same_step_saved_again_replaces(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 5, {}, {})
+    save_checkpoint(tmp_path, 5, ARRAYS, INFO)
+    assert_same(restore_checkpoint(tmp_path, no_warning), 5)
+
+
+def test_newest_cut_anywhere_falls_back_to_the_one_before_with_a_warning(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, ARRAYS, INFO)
+    whole = save_checkpoint(tmp_path, 2, ARRAYS, INFO).read_bytes()
+    newest = tmp_path / "step-0000000002.npz"
+    for length in range(len(whole)):
+        newest.write_bytes(whole[:length])
+        warnings: list[str] = []
+        assert_same(restore_checkpoint(tmp_path, warnings.append), 1)
+        assert len(warnings) == 1
+        assert str(newest) in warnings[0]
+        assert "\n" not in warnings[0]
+
+
+@pytest.mark.parametrize("bits", [1, pytest.param(8, marks=pytest.mark.slow)])
+# Some flips make zipfile and NumPy warn, too; they are refused anyway.
+@pytest.mark.filterwarnings("ignore")
+def test_no_flipped_bit_in_the_newest_is_ever_taken_for_the_truth(tmp_path: Path, bits: int) -> None:
+    """Some bytes of an archive mean nothing (its dates): there the content is right; elsewhere it falls back."""
+    save_checkpoint(tmp_path, 1, ARRAYS, INFO)
+    whole = save_checkpoint(tmp_path, 2, ARRAYS, INFO).read_bytes()
+    newest = tmp_path / "step-0000000002.npz"
+    fallbacks = 0  # the contents and their headers, which CRCs protect, are most of the file
+    for place in range(len(whole)):
+        for bit in range(bits):
+            garbled = bytearray(whole)
+            garbled[place] ^= 1 << (place + bit) % 8
+            newest.write_bytes(garbled)
+            warnings: list[str] = []
+            checkpoint = restore_checkpoint(tmp_path, warnings.append)
+            assert_same(checkpoint, 1 if warnings else 2)
+            fallbacks += len(warnings)
+    assert fallbacks > len(whole) * bits // 2
+
+
+def test_garbled_newest_falls_back(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, ARRAYS, INFO)
+    save_checkpoint(tmp_path, 2, ARRAYS, INFO).write_bytes(os.urandom(3000))
+    warnings: list[str] = []
+    assert_same(restore_checkpoint(tmp_path, warnings.append), 1)
+    assert len(warnings) == 1
+
+
+def test_when_none_can_be_read_it_is_an_error_and_not_a_restart_from_zero(tmp_path: Path) -> None:
+    for step in (1, 2):
+        save_checkpoint(tmp_path, step, ARRAYS, INFO).write_bytes(b"")
+    warnings: list[str] = []
+    with pytest.raises(SMVIError, match=r"none of the 2 checkpoints .* --fresh") as caught:
+        restore_checkpoint(tmp_path, warnings.append)
+    assert "\n" not in str(caught.value)
+    assert len(warnings) == 2
+
+
+def test_checkpoint_that_runs_code_is_refused(tmp_path: Path) -> None:
+    """A pickle in it would run whatever it likes."""
+    np.savez(tmp_path / "step-0000000001.npz", info=np.array([{"a": 1}], dtype=object))
+    with pytest.raises(SMVIError):
+        restore_checkpoint(tmp_path, lambda message: None)
+
+
+def test_save_that_is_killed_at_any_operation_leaves_the_old_checkpoint_or_the_new_one(
+    tmp_path: Path,
+) -> None:
+    steps = []
+    for operation in range(1, 50):
+        folder = tmp_path / str(operation)
+        folder.mkdir()
+        save_checkpoint(folder, 1, {"w": np.full(1000, 1.0)}, {"n": 1})
+        killed = subprocess.run([sys.executable, "-c", KILLED_SAVE, str(folder), str(operation)], check=False)
+        checkpoint = restore_checkpoint(folder, no_warning)
+        assert checkpoint is not None
+        np.testing.assert_array_equal(checkpoint.arrays["w"], np.full(1000, float(checkpoint.step)))
+        assert checkpoint.info == {"n": checkpoint.step}
+        steps.append(checkpoint.step)
+        # The next save of the run that goes on clears away what the kill left.
+        save_checkpoint(folder, 3, {}, {}, keep=1)
+        assert [path.name for path in folder.iterdir()] == ["step-0000000003.npz"]
+        if killed.returncode == 0:
+            break
+        assert killed.returncode == -9
+    assert killed.returncode == 0
+    # Two members, fsync, replace, unlink of the file aside, fsync of the folder, unlink of step 1.
+    assert steps == sorted(steps)
+    assert steps.count(1) >= 4
+    assert steps.count(2) >= 3
+
+
+@pytest.mark.parametrize("operation", ["fsync", "replace"])
+def test_save_that_fails_raises_and_leaves_the_folder_as_it_was(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, operation: str
+) -> None:
+    save_checkpoint(tmp_path, 1, ARRAYS, INFO)
+
+    def fail(*arguments: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, operation, fail)
+        with pytest.raises(OSError, match="No space left"):
+            save_checkpoint(tmp_path, 2, ARRAYS, INFO)
+    assert [path.name for path in list_checkpoints(tmp_path)] == ["step-0000000001.npz"]
+    assert len(list(tmp_path.iterdir())) == 1
+    assert_same(restore_checkpoint(tmp_path, no_warning), 1)
+
+
+def test_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    write_atomically(path, lambda file: file.write(b"one"))
+
+    def half(file: object) -> None:
+        file.write(b"tw")  # type: ignore[attr-defined]
+        raise RuntimeError("in the middle")
+
+    with pytest.raises(RuntimeError):
+        write_atomically(path, half)
+    assert path.read_bytes() == b"one"
+    write_atomically(path, lambda file: file.write(b"three"))
+    assert path.read_bytes() == b"three"
+    assert list(tmp_path.iterdir()) == [path]

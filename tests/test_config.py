@@ -1,0 +1,158 @@
+"""The configuration: to and from JSON, and the refusal of what makes no sense."""
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tfp_smvi.errors import SMVIError
+
+# Every field with a value that is not its default.
+OTHER = RunConfig(
+    DataConfig(dataset="some/images.npz"),
+    ModelConfig(likelihood="gaussian", latent_dim=3, hidden_sizes=(7, 5, 6), activation="gelu"),
+    TrainConfig(
+        lam=-0.25,
+        epochs=2,
+        batch_size=9,
+        learning_rate=0.5,
+        lam_warmup_steps=0,
+        clip_norm=math.inf,
+        precision="bfloat16",
+        xla="on",
+        seed=-(2**63),
+    ),
+)
+
+
+def through_json(config: RunConfig) -> RunConfig:
+    return RunConfig.from_json(json.loads(json.dumps(config.to_json(), allow_nan=False)))
+
+
+def changed(section: str, name: str, value: Any) -> dict[str, Any]:
+    """The JSON of the defaults with another value of one field."""
+    values = RunConfig().to_json()
+    values[section][name] = value
+    return values
+
+
+def test_every_field_survives_json() -> None:
+    for section in dataclasses.fields(RunConfig):
+        for field in dataclasses.fields(getattr(OTHER, section.name)):
+            value = getattr(getattr(OTHER, section.name), field.name)
+            assert value != field.default, f"OTHER must change {field.name}"
+    assert through_json(OTHER) == OTHER
+    assert through_json(RunConfig()) == RunConfig()
+
+
+@pytest.mark.parametrize("lam", [0.0, -0.0, 0.1, -3.0, 1e-300, math.inf])
+def test_lam_survives_json_to_its_last_bit(lam: float) -> None:
+    config = through_json(RunConfig(train=TrainConfig(lam=lam)))
+    assert config.train.lam.hex() == lam.hex()
+
+
+def test_missing_fields_take_their_defaults() -> None:
+    assert RunConfig.from_json({}) == RunConfig()
+    assert RunConfig.from_json({"train": {"lam": 2}}) == RunConfig(train=TrainConfig(lam=2.0))
+
+
+def test_equal_values_of_other_types_make_equal_configurations() -> None:
+    plain = RunConfig(model=ModelConfig(hidden_sizes=(3, 4)), train=TrainConfig(lam=1.0, epochs=2))
+    given = RunConfig(
+        model=ModelConfig(hidden_sizes=[np.int64(3), 4]),  # type: ignore[arg-type]
+        train=TrainConfig(lam=np.float32(1), epochs=np.int32(2)),  # type: ignore[arg-type]
+    )
+    assert given == plain
+    assert given.differences(plain) == []
+    assert json.dumps(given.to_json()) == json.dumps(plain.to_json())
+
+
+@pytest.mark.parametrize(
+    ("section", "name", "value", "allowed"),
+    [
+        ("data", "dataset", " ", "name of a data set"),
+        ("data", "dataset", 3, "a text"),
+        ("model", "likelihood", "poisson", "bernoulli, gaussian"),
+        ("model", "latent_dim", 0, "whole number from 1"),
+        ("model", "latent_dim", 2.0, "a whole number"),
+        ("model", "latent_dim", True, "a whole number"),
+        ("model", "hidden_sizes", [], "one or more whole numbers"),
+        ("model", "hidden_sizes", [8, 0], "one or more whole numbers"),
+        ("model", "hidden_sizes", [8, "x"], "a whole number"),
+        ("model", "hidden_sizes", 8, "a list of whole numbers"),
+        ("model", "activation", "sigmoid", "softplus, tanh"),
+        ("model", "activation", None, "softplus, tanh"),
+        ("train", "lam", "nan", "a real number or inf"),
+        ("train", "lam", "-inf", "a real number or inf"),
+        ("train", "lam", "much", "a number"),
+        ("train", "lam", None, "a number"),
+        ("train", "lam", False, "a number"),
+        ("train", "lam", 10**400, "a number"),
+        ("train", "epochs", 0, "whole number from 1"),
+        ("train", "epochs", 10**30, "whole number from 1"),
+        ("train", "batch_size", -1, "whole number from 1"),
+        ("train", "learning_rate", 0, "greater than 0"),
+        ("train", "learning_rate", "inf", "greater than 0"),
+        ("train", "learning_rate", "nan", "greater than 0"),
+        ("train", "lam_warmup_steps", -1, "whole number from 0"),
+        ("train", "clip_norm", 0.0, "greater than 0, or inf"),
+        ("train", "clip_norm", "nan", "greater than 0, or inf"),
+        ("train", "precision", "float16", "float32, bfloat16"),
+        ("train", "xla", True, "auto, on, off"),
+        ("train", "seed", 2**63, "63 bits"),
+    ],
+)
+def test_invalid_value_is_refused_in_one_line_that_names_field_value_and_what_is_allowed(
+    section: str, name: str, value: Any, allowed: str
+) -> None:
+    with pytest.raises(SMVIError) as caught:
+        RunConfig.from_json(changed(section, name, value))
+    message = str(caught.value)
+    assert message.startswith(f"{name} = " if not isinstance(value, list) else name)
+    assert allowed in message
+    assert "\n" not in message
+    # A caller who builds the dataclass gets the same refusal.
+    kind = type(getattr(RunConfig(), section))
+    with pytest.raises(SMVIError, match=name):
+        kind(**{name: value})
+
+
+def test_refusal_shows_what_was_given() -> None:
+    with pytest.raises(SMVIError, match=r"epochs = -7 is not allowed"):
+        TrainConfig(epochs=-7)
+
+
+@pytest.mark.parametrize("values", [{"trian": {}}, changed("train", "lambda", 1.0)])
+def test_unknown_field_is_refused_with_the_known_ones(values: dict[str, Any]) -> None:
+    with pytest.raises(
+        SMVIError, match=r"unknown configuration field '(trian|lambda)'; known are: .*(train|lam)"
+    ):
+        RunConfig.from_json(values)
+
+
+@pytest.mark.parametrize("values", [[], "train", None, 3])
+def test_what_is_no_object_is_refused(values: Any) -> None:
+    with pytest.raises(SMVIError, match="give an object"):
+        RunConfig.from_json(values)
+    with pytest.raises(SMVIError, match=r"model = .* give an object"):
+        RunConfig.from_json({"model": values})
+
+
+def test_differences_names_each_field_that_differs_and_no_other() -> None:
+    fields = [f"{s.name}.{f.name}" for s in dataclasses.fields(RunConfig) for f in dataclasses.fields(s.type)]
+    lines = RunConfig().differences(OTHER)
+    assert [line.partition(":")[0] for line in lines] == fields
+    assert "train.lam: 0.0 here, -0.25 given" in lines
+    assert "train.clip_norm: 100.0 here, inf given" in lines
+    assert OTHER.differences(through_json(OTHER)) == []
+
+
+def test_configuration_needs_no_tensorflow() -> None:
+    code = "import sys, tfp_smvi.config; sys.exit('tensorflow' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,151 @@
+"""ELBO, log-likelihood and the gap between them for a trained run, with errors and a bracket from both sides.
+
+The gap is KL(q(z|x), p(z|x)) = log p(x) - ELBO. log p(x) comes from annealed importance sampling, whose accuracy is
+read off data simulated from the model, where exact posterior samples give a bound from the other side.
+
+References:
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
+    [2] Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse. On the quantitative analysis of decoder-based generative
+        models. ICLR 2017.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tfp_smvi.checkpoint import write_atomically
+from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.errors import SMVIError
+from tfp_smvi.evaluation_report import gaps, summarize_bracket, summarize_split, warnings_about
+from tfp_smvi.evaluation_session import (
+    SIMULATED,
+    EvaluationReporter,
+    EvaluationSession,
+    Shard,
+    SilentReporter,
+    Unit,
+)
+from tfp_smvi.run_directory import write_json
+from tfp_smvi.runtime import environment
+
+Results = Mapping[str, dict[str, np.ndarray]]
+
+__all__ = ["describe", "evaluate", "require_done"]
+
+# What `BlockEstimator` says about an example.
+PER_EXAMPLE = (
+    *("elbo", "elbo_error", "kl", "iwae_bound", "iwae_bound_error", "divergence", "divergence_error"),
+    *("log_likelihood", "log_likelihood_error", "effective_sample_size", "acceptance_rate", "step_size"),
+    "posterior_mean",
+)
+
+
+def evaluate(
+    run_dir: Path | str,
+    config: EvaluateConfig = EvaluateConfig(),  # noqa: B008  # it is frozen
+    *,
+    data_dir: Path | None = None,
+    shard: Shard | None = None,
+    merge: bool = False,
+    reporter: EvaluationReporter | None = None,
+) -> dict[str, Any] | None:
+    """Evaluates a trained run, and goes on where an evaluation with the same settings was stopped.
+
+    Works block by block; each is saved when it is done, in the run directory's folder "evaluation". Writes
+    evaluation.json, the report, and evaluation.npz, the values of each example, into the run directory. The bits
+    are a function of the run, the settings and the machine, however the work was cut and shared out.
+
+    Args:
+        run_dir: the run directory.
+        config: what to estimate.
+        data_dir: where prepared data sets live; None for the default.
+        shard: does this part of the blocks alone and writes no report.
+        merge: computes nothing, and puts together what shards did.
+        reporter: hears of the progress.
+
+    Returns:
+        The report, as in evaluation.json, in nats; None for a shard.
+
+    Raises:
+        SMVIError: there is no trained run, its data are not at hand, a block to merge is missing, or a file
+            cannot be read or written.
+
+    Source: [1, section 5], [2].
+    """
+    run_dir, reporter = Path(run_dir), reporter or SilentReporter()
+    session = EvaluationSession(run_dir, data_dir, reporter)
+    units = session.units(config)
+    if merge:
+        require_done(units)
+    else:
+        session.compute(units, shard)
+    if shard is not None:
+        return None
+    results: Results = {split: session.results(config, split) for split in config.splits}
+    simulated = session.results(config, SIMULATED)
+    report = _make_report(session, config, results, simulated)
+    _write(run_dir, report, results, simulated)
+    return report
+
+
+def require_done(units: list[Unit]) -> None:
+    """Raises an SMVIError that says which units are missing, if any are."""
+    missing = [unit for unit in units if not unit.done]
+    if missing:
+        first = missing[0]
+        raise SMVIError(
+            f"{len(missing)} of {len(units)} results are missing, the first {first.data} block {first.block} in "
+            f"{first.store.path}: run all shards with the same settings, or run without --merge to compute them."
+        )
+
+
+def describe(session: EvaluationSession, config: EvaluateConfig) -> dict[str, Any]:
+    """Returns what was evaluated, how and on what: JSON values."""
+    run = session.run
+    return {
+        "settings": config.to_json(),
+        "run": {
+            "config": run.config.to_json(),
+            "step": run.step,
+            "epochs": len(run.history),
+            "weights": session.weights,
+            "data_fingerprint": run.data_fingerprint,
+        },
+        **environment(),
+    }
+
+
+def _make_report(
+    session: EvaluationSession,
+    config: EvaluateConfig,
+    results: Results,
+    simulated: dict[str, np.ndarray],
+) -> dict[str, Any]:
+    splits = {split: summarize_split(arrays) for split, arrays in results.items()}
+    bracket = summarize_bracket(simulated)
+    report = {"splits": splits, "bracket": bracket, "warnings": warnings_about(splits, bracket)}
+    return report | describe(session, config)
+
+
+def _write(
+    run_dir: Path,
+    report: dict[str, Any],
+    results: Results,
+    simulated: dict[str, np.ndarray],
+) -> None:
+    """Writes the values first, so that a report never lacks them."""
+    values = {f"simulated_{name}": array for name, array in simulated.items()}
+    for split, arrays in results.items():
+        values |= {f"{split}_{name}": arrays[name] for name in PER_EXAMPLE}
+        values[f"{split}_gap"] = gaps(arrays)
+    try:
+        path = run_dir / "evaluation.npz"
+        write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **values))
+        write_json(run_dir / "evaluation.json", report)
+    except OSError as error:
+        raise SMVIError(
+            f"cannot write to {run_dir} ({error.strerror or error}); the blocks are kept: make room or give "
+            "write permission, and run the same command again."
+        ) from error

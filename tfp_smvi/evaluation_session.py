@@ -1,0 +1,278 @@
+"""The work of an evaluation: which blocks there are, which of them are done, and doing the others."""
+
+import hashlib
+import threading
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+from typing import NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.block_store import BlockStore
+from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.data import Dataset, Split, eval_batches, load_dataset
+from tfp_smvi.errors import SMVIError
+from tfp_smvi.loading import load_run
+from tfp_smvi.seeds import fold_seed
+from tfp_smvi.training import TEST_SEED
+
+__all__ = ["EvaluationReporter", "EvaluationSession", "Shard", "SilentReporter", "Unit"]
+
+SIMULATED = "simulated"
+Result = TypeVar("Result")
+
+
+class Shard(NamedTuple):
+    """One of `total` equal parts of the work: every `total`-th block from block `number` on, numbers from 1."""
+
+    number: int
+    total: int
+
+
+class EvaluationReporter(Protocol):
+    """What hears of an evaluation's progress."""
+
+    def begin(self, num_units: int, cost: float, cost_done: float) -> None:
+        """The work begins: so many units of work, of which some may be done already."""
+
+    def advance(self, cost: float) -> None:
+        """A unit of work is done and saved."""
+
+    def note(self, message: str) -> None:
+        """Something worth a line."""
+
+    def warn(self, message: str) -> None:
+        """Something needs the user's attention."""
+
+
+class SilentReporter:
+    """Reports nothing."""
+
+    def begin(self, num_units: int, cost: float, cost_done: float) -> None:
+        """Does nothing, as the others."""
+
+    def advance(self, cost: float) -> None: ...  # noqa: D102
+    def note(self, message: str) -> None: ...  # noqa: D102
+    def warn(self, message: str) -> None: ...  # noqa: D102
+
+
+class Unit(NamedTuple):
+    """One kind of estimate for one block, the smallest piece of work that is saved.
+
+    Attributes:
+        store: where its result is kept.
+        data: "test", "train" or "simulated".
+        block: its number, counted from 0.
+        cost: about how many decoder evaluations an example takes.
+        compute: makes the result, by name, with the example as first axis.
+    """
+
+    store: BlockStore
+    data: str
+    block: int
+    cost: float
+    compute: Callable[[], dict[str, np.ndarray]]
+
+    @property
+    def done(self) -> bool:
+        """Whether its result is kept already."""
+        return (self.data, self.block) in self.store
+
+
+class EvaluationSession:
+    """A trained model, the data it was trained on, and the blocks that were evaluated with it.
+
+    Args:
+        run_dir: the run directory.
+        data_dir: where prepared data sets live; None for the default.
+        reporter: hears of the progress.
+
+    Attributes:
+        run: the run as its newest checkpoint has it.
+        dataset: its data.
+        weights: SHA-256 of the model's weights, in hex.
+
+    Raises:
+        SMVIError: there is no trained run, or the data are not those that it was trained on.
+    """
+
+    def __init__(self, run_dir: Path, data_dir: Path | None, reporter: EvaluationReporter) -> None:
+        """Loads the model and the data."""
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always", UserWarning)
+            self.run = load_run(run_dir)
+        for warning in caught:
+            reporter.warn(str(warning.message))
+        self.dataset = _load_data(
+            self.run.config.data.dataset, data_dir, self.run.data_fingerprint, reporter.note
+        )
+        self.weights = _digest(self.run.model.named_variables)
+        self._root = run_dir / "evaluation"
+        self._reporter = reporter
+
+    def num_examples(self, config: EvaluateConfig, split: str) -> int:
+        """How many examples of a split are evaluated: no more than there are."""
+        available = self._split(split).num_examples
+        return available if config.num_examples is None else min(config.num_examples, available)
+
+    def units(self, config: EvaluateConfig, *, bounds: bool = True) -> list[Unit]:
+        """Lists the work, block by block; without `bounds` only what is annealed."""
+        estimator = BlockEstimator(self.run.model, config)
+        units = []
+        for split in config.splits:
+            for index in range(_num_blocks(self.num_examples(config, split))):
+                if bounds:
+                    units.append(self._bounds_unit(estimator, config, split, index))
+                units.append(self._annealed_unit(estimator, config, split, index))
+        for index in range(_num_blocks(config.num_simulated)):
+            units.append(self._bracket_unit(estimator, config, index))
+        return units
+
+    def compute(self, units: Sequence[Unit], shard: Shard | None = None) -> None:
+        """Computes and saves the units that are not done yet, or those of a shard.
+
+        Raises:
+            SMVIError: a result cannot be written.
+        """
+        shard = shard or Shard(1, 1)
+        numbers = {place: number for number, place in enumerate(dict.fromkeys(map(_place, units)))}
+        mine = [unit for unit in units if numbers[_place(unit)] % shard.total == shard.number - 1]
+        done = [unit for unit in mine if unit.done]
+        self._reporter.begin(len(mine), _total_cost(mine), _total_cost(done))
+        for unit in mine:
+            # Another process may have done it meanwhile.
+            if unit not in done and not unit.done:
+                unit.store.save(unit.data, unit.block, _interruptible(unit.compute))
+            if unit not in done:
+                self._reporter.advance(unit.cost)
+
+    def results(self, config: EvaluateConfig, data: str, *, bounds: bool = True) -> dict[str, np.ndarray]:
+        """Puts the blocks of a split, or of the simulated data, together.
+
+        Raises:
+            SMVIError: a block is missing or damaged.
+        """
+        if data == SIMULATED:
+            return self._annealed_store(config).load(data, config.num_simulated, BLOCK_SIZE)
+        num_examples = self.num_examples(config, data)
+        results = self._annealed_store(config).load(data, num_examples, BLOCK_SIZE)
+        if bounds:
+            results |= self._bounds_store(config).load(data, num_examples, BLOCK_SIZE)
+        return results
+
+    def _split(self, name: str) -> Split:
+        return self.dataset.train if name == "train" else self.dataset.test
+
+    def _bounds_store(self, config: EvaluateConfig) -> BlockStore:
+        names = ("num_elbo_samples", "num_divergence_samples", "num_importance_samples")
+        settings = config.to_json()
+        return self._store("bounds", config.seed, {name: settings[name] for name in names})
+
+    def _annealed_store(self, config: EvaluateConfig) -> BlockStore:
+        return self._store("annealed", config.seed, config.ais.to_json())
+
+    def _store(self, kind: str, seed: int, settings: dict[str, object]) -> BlockStore:
+        model = {"weights": self.weights, "data": self.dataset.fingerprint, "step": self.run.step}
+        return BlockStore(self._root, kind, {**model, "seed": seed, "block_size": BLOCK_SIZE, **settings})
+
+    def _bounds_unit(self, estimator: BlockEstimator, config: EvaluateConfig, split: str, index: int) -> Unit:
+        def compute() -> dict[str, np.ndarray]:
+            x, count = self._read_block(split, index)
+            seed = fold_seed(config.seed, f"evaluate_bounds_{split}", index)
+            return _first(count, estimator.bounds(x, seed))
+
+        cost = config.num_elbo_samples + 3 * config.num_divergence_samples + config.num_importance_samples
+        return Unit(self._bounds_store(config), split, index, cost, compute)
+
+    def _annealed_unit(
+        self, estimator: BlockEstimator, config: EvaluateConfig, split: str, index: int
+    ) -> Unit:
+        def compute() -> dict[str, np.ndarray]:
+            x, count = self._read_block(split, index)
+            seed = fold_seed(config.seed, f"evaluate_annealed_{split}", index)
+            return _first(count, estimator.annealed(x, seed))
+
+        return Unit(self._annealed_store(config), split, index, _annealing_cost(config, 1), compute)
+
+    def _bracket_unit(self, estimator: BlockEstimator, config: EvaluateConfig, index: int) -> Unit:
+        seed = fold_seed(config.seed, "evaluate_simulated", index)
+        cost = _annealing_cost(config, 2)
+        return Unit(self._annealed_store(config), SIMULATED, index, cost, lambda: estimator.bracketed(seed))
+
+    def _read_block(self, split: str, index: int) -> tuple[tf.Tensor, int]:
+        """Reads x, float32 [BLOCK_SIZE, *image_shape], with zeros after the end of the split, and how many it has."""
+        images, start = self._split(split), index * BLOCK_SIZE
+        # A block is whole whatever part of it is asked for, so that its bits are always the same.
+        count = min(BLOCK_SIZE, images.num_examples - start)
+        binarize = self.run.config.model.likelihood == "bernoulli"
+        batches = eval_batches(
+            images, batch_size=BLOCK_SIZE, seed=TEST_SEED, binarize=binarize, num_examples=count, start=start
+        )
+        x = tf.concat([x for _, x in batches], axis=0)
+        padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(images.image_shape)
+        return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *images.image_shape]), count
+
+
+def _load_data(
+    name: str, data_dir: Path | None, fingerprint: str, progress: Callable[[str], None]
+) -> Dataset:
+    """Loads a data set that must have the given fingerprint."""
+    dataset = load_dataset(name, data_dir, progress=progress)
+    if dataset.fingerprint != fingerprint:
+        raise SMVIError(
+            f"the data {name} are not those that the model was trained on: fingerprint "
+            f"{dataset.fingerprint[:12]}, and {fingerprint[:12]} in the run; give those data, with --data-dir "
+            "if they are elsewhere, or train on these."
+        )
+    return dataset
+
+
+def _digest(variables: dict[str, tf.Variable]) -> str:
+    digest = hashlib.sha256()
+    for name, variable in sorted(variables.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(variable.numpy()).data)
+    return digest.hexdigest()
+
+
+def _annealing_cost(config: EvaluateConfig, num_runs: int) -> float:
+    """Decoder evaluations for an example; a gradient counts as three."""
+    ais = config.ais
+    transitions = (
+        num_runs * ais.num_chains * ais.num_temperatures + ais.num_pilot_chains * ais.num_pilot_temperatures
+    )
+    return 3.0 * transitions * (ais.num_leapfrog_steps + 1)
+
+
+def _interruptible(function: Callable[[], Result]) -> Result:
+    """Calls a function in another thread, so that a signal is answered now and not at the end of a block."""
+    outcome: Future[Result] = Future()
+
+    def work() -> None:
+        try:
+            outcome.set_result(function())
+        except BaseException as error:  # it is raised in the thread that waits
+            outcome.set_exception(error)
+
+    threading.Thread(target=work, daemon=True).start()
+    return outcome.result()
+
+
+def _place(unit: Unit) -> tuple[str, int]:
+    return unit.data, unit.block
+
+
+def _num_blocks(num_examples: int) -> int:
+    return -(-num_examples // BLOCK_SIZE)
+
+
+def _total_cost(units: Iterable[Unit]) -> float:
+    return sum(unit.cost for unit in units)
+
+
+def _first(count: int, arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {name: values[:count] for name, values in arrays.items()}

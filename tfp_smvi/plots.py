@@ -1,0 +1,51 @@
+"""Figures, drawn from reports without a display."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from tfp_smvi.checkpoint import write_atomically
+
+__all__ = ["plot_convergence"]
+
+
+def plot_convergence(report: Mapping[str, Any], path: Path) -> None:
+    """Plots the estimate of log p(x) and the width of the bracket against the number of temperatures.
+
+    Args:
+        report: the report of `measure_convergence`.
+        path: the PNG file to write.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    for split, summary in report["splits"].items():
+        differences = {n: v["difference_to_last"] for n, v in summary["by_num_temperatures"].items()}
+        _plot_means(upper, differences, split)
+    _plot_means(lower, {n: bracket["width"] for n, bracket in report["brackets"].items()}, "simulated")
+    figure.suptitle("Bars are two standard errors over examples")
+    upper.set_ylabel("log-likelihood minus that at\nthe largest number (nats)")
+    lower.set_ylabel("bracket: upper minus\nlower bound (nats)")
+    lower.set_xlabel("number of temperatures")
+    for axes in (upper, lower):
+        axes.axhline(0.0, color="black", linewidth=0.5)
+        axes.set_xscale("log")
+        axes.set_xticks([int(n) for n in report["brackets"]], list(report["brackets"]))
+        axes.minorticks_off()
+        axes.legend()
+    canvas = FigureCanvasAgg(figure)
+    # Without the version of matplotlib in it, the same numbers make the same file.
+    write_atomically(path, lambda file: canvas.print_png(file, metadata={"Software": None}))
+
+
+def _plot_means(axes: Any, estimates: Mapping[str, Any], label: str) -> None:
+    known = {int(n): e for n, e in estimates.items() if e["mean"] is not None}
+    errors = [2.0 * (e["standard_error"] or 0.0) for e in known.values()]
+    axes.errorbar(
+        list(known), [e["mean"] for e in known.values()], errors, marker="o", capsize=3, label=label
+    )
