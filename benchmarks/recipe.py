@@ -13,7 +13,7 @@ from pathlib import Path
 
 LAMS = (0.1, 0.5, 2.0)
 # (--lam-warmup-steps, --clip-norm)
-RECIPES = ((5000, "100"), (5000, "inf"), (0, "inf"))
+RECIPES = ((4000, "100"), (5000, "100"), (0, "inf"))
 
 
 def run(lam: float, warmup: int, clip: str, epochs: int, runs: Path) -> dict[str, float]:

@@ -153,12 +153,17 @@ def evaluate(
             "merge": merge,
             "reporter": reporter,
         }
+        work: Callable[..., dict[str, Any] | None] = evaluation.evaluate
+        format_report, files = evaluation_report.format_table, "evaluation.json and evaluation.npz"
+        if convergence:
+            arguments["num_temperatures"] = convergence_temperatures
+            work, format_report = (
+                convergence_module.measure_convergence,
+                convergence_module.format_convergence,
+            )
+            files = "convergence.json and convergence.png"
         with reporter:
-            if convergence:
-                temperatures = convergence_temperatures
-                report = convergence_module.measure_convergence(run_dir, config, temperatures, **arguments)
-            else:
-                report = evaluation.evaluate(run_dir, config, **arguments)
+            report = work(run_dir, config, **arguments)
     if report is None:
         reporter.note("This part is done; when all are, the same command with --merge makes the report.")
         return 0
@@ -166,12 +171,9 @@ def evaluate(
         reporter.warn(warning)
     if as_json:
         click.echo(json.dumps(report))
-    elif convergence:
-        click.echo(convergence_module.format_convergence(report))
-        click.echo(f"The plot is {run_dir / 'convergence.png'}.")
     else:
-        click.echo(evaluation_report.format_table(report))
-        click.echo(f"The report is {run_dir / 'evaluation.json'}, with each example in evaluation.npz.")
+        click.echo(format_report(report))
+        click.echo(f"All of it is in {run_dir}: {files}.")
     return 0
 
 

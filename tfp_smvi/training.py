@@ -8,13 +8,13 @@ import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import FrameType
-from typing import Any, NamedTuple, Protocol, Self, cast
+from typing import Any, NamedTuple, Protocol, Self
 
 import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.checkpoint import restore_checkpoint, save_checkpoint
-from tfp_smvi.config import LikelihoodName, RunConfig
+from tfp_smvi.config import RunConfig
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.metrics import MetricsLog
@@ -101,7 +101,7 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     Raises:
         SMVIError: the data and the configuration do not go together.
     """
-    likelihood = config.model.likelihood or cast(LikelihoodName, dataset.default_likelihood)
+    likelihood = config.model.likelihood or dataset.default_likelihood
     if likelihood == "bernoulli" and dataset.real_valued:
         raise SMVIError(
             f"likelihood = 'bernoulli' needs intensities in [0, 1] and {dataset.name} has other values; "

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tfp_smvi.config import LikelihoodName
 from tfp_smvi.errors import SMVIError
 
 __all__ = [
@@ -106,7 +107,7 @@ class Dataset:
         return self.train.real_valued
 
     @property
-    def default_likelihood(self) -> str:
+    def default_likelihood(self) -> LikelihoodName:
         """The likelihood that suits the values: "gaussian" for real ones and for colour, or "bernoulli"."""
         return "gaussian" if prefers_gaussian(self.image_shape, self.real_valued) else "bernoulli"
 
