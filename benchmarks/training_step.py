@@ -28,7 +28,13 @@ BATCH, PIXELS, HIDDEN, LATENT, LAM, CLIP = 128, 784, 1024, 50, 0.5, 100.0
 Turn = Callable[[int], float]  # takes steps and returns the seconds of one
 STEPS = 20  # in a turn
 REST = 0.3  # seconds between turns: idle threads of the last contestant spin for a while before they sleep
-CONTESTANTS = ("tensorflow float32", "torch float32", "tensorflow bfloat16", "torch bfloat16", "products float32")
+CONTESTANTS = (
+    "tensorflow float32",
+    "torch float32",
+    "tensorflow bfloat16",
+    "torch bfloat16",
+    "products float32",
+)
 
 
 def products() -> Counter[tuple[int, int, int]]:
@@ -221,7 +227,8 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
     steps = 60_000 // BATCH
     # The first epoch compiles; it is left out.
     ratios = [
-        (marks[i + 1][0] - marks[i][1]) / (steps * np.median(turns[i] + turns[i + 1])) for i in range(1, epochs + 1)
+        (marks[i + 1][0] - marks[i][1]) / (steps * np.median(turns[i] + turns[i + 1]))
+        for i in range(1, epochs + 1)
     ]
     seconds = [marks[i + 1][0] - marks[i][1] for i in range(1, epochs + 1)]
     return {"epoch_seconds": float(np.median(seconds)), "epoch_over_bare_steps": float(np.median(ratios))}
@@ -263,7 +270,12 @@ def main() -> None:
     print(f"{result['machine']}, {result['date']}")
     for name, value in seconds.items():
         print(f"  {name:<22}{1e3 * value:8.1f} ms a step{flops / value / 1e9:9.0f} GFLOP/s")
-    for name in ("float32_over_torch", "bfloat16_over_torch", "share_of_matrix_products", "epoch_over_bare_steps"):
+    for name in (
+        "float32_over_torch",
+        "bfloat16_over_torch",
+        "share_of_matrix_products",
+        "epoch_over_bare_steps",
+    ):
         if name in result:
             print(f"  {name:<26}{result[name]:6.3f}")
     if options.output:
@@ -276,7 +288,9 @@ def processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return "unknown processor"
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor")
+    return next(
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor"
+    )
 
 
 if __name__ == "__main__":

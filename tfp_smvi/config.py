@@ -172,7 +172,9 @@ class TrainConfig(_JSON):
     )
     batch_size: int = _option(128, "Examples per step (the paper gives none).")
     learning_rate: float = _option(1e-3, "Adam's learning rate.")
-    lam_warmup_steps: int = _option(4000, "Steps over which lam grows from 0, quadratically; 0 switches it off.")
+    lam_warmup_steps: int = _option(
+        4000, "Steps over which lam grows from 0, quadratically; 0 switches it off."
+    )
     clip_norm: float = _option(
         100.0, "Largest global norm of the gradient, which is scaled down to it; inf: never."
     )
@@ -218,7 +220,9 @@ class AISConfig(_JSON):
     num_chains: int = _option(16, "Annealed chains per example.")
     num_temperatures: int = _option(48, "Temperatures between the initial distribution and the posterior.")
     num_leapfrog_steps: int = _option(5, "Leapfrog steps at each temperature.")
-    initial: InitialName = _option("posterior", "Where chains start: the encoder's q(z|x), or the prior p(z).")
+    initial: InitialName = _option(
+        "posterior", "Where chains start: the encoder's q(z|x), or the prior p(z)."
+    )
     schedule: ScheduleName = _option("sigmoid", "How temperatures are spaced between 0 and 1.")
     num_segments: int = _option(
         8, "Linear pieces of the path, each with its own step size; at most one per temperature."
@@ -228,7 +232,13 @@ class AISConfig(_JSON):
     target_acceptance_rate: float = _option(0.65, "The acceptance rate that the pilot tunes step sizes to.")
 
     def _check(self) -> None:
-        for name in ("num_chains", "num_temperatures", "num_leapfrog_steps", "num_segments", "num_pilot_chains"):
+        for name in (
+            "num_chains",
+            "num_temperatures",
+            "num_leapfrog_steps",
+            "num_segments",
+            "num_pilot_chains",
+        ):
             _require_whole(name, getattr(self, name), least=1)
         _require_whole("num_pilot_temperatures", self.num_pilot_temperatures, least=self.segments)
         rate_ok = 0.0 < self.target_acceptance_rate < 1.0
@@ -246,7 +256,9 @@ class EvaluateConfig(_JSON):
 
     ais: AISConfig = AISConfig()
     split: SplitName = _option("test", "The data to evaluate on.")
-    num_examples: int | None = _option(1000, "Examples of each split, from its beginning; all: the whole split.")
+    num_examples: int | None = _option(
+        1000, "Examples of each split, from its beginning; all: the whole split."
+    )
     num_elbo_samples: int = _option(1024, "Draws from q(z|x) per example for the ELBO.")
     num_divergence_samples: int = _option(128, "Draws from q(z|x) per example for the divergence D_SM.")
     num_importance_samples: int = _option(1000, "Draws from q(z|x) per example for the IWAE bound.")
