@@ -1,4 +1,4 @@
-# make run     virtual environment, install, train on MNIST      (LAM=0.5 EPOCHS=3 ARGS="--seed 1")
+# make run     virtual environment, install, train on MNIST and evaluate 100 test images    (LAM=0.5 EPOCHS=3)
 # make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'")
 # make bench   the training step against PyTorch                 (BENCH_ARGS=...)
 # make format  formats the code and mends what the linter can
@@ -8,7 +8,7 @@ PYTHON ?= python3
 VENV ?= .venv
 LAM ?= 0.5
 EPOCHS ?= 3
-ARGS ?=
+RUN ?= runs/mnist-lam$(LAM)-seed0
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -21,7 +21,8 @@ METADATA = setup.py pyproject.toml tfp_smvi/version.py
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed
-	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) $(ARGS)
+	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) --run-dir "$(RUN)"
+	"$(BIN)/tfp-smvi" evaluate "$(RUN)" --num-examples 100
 
 test: $(VENV)/installed-test
 	"$(BIN)/ruff" format --check .

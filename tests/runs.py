@@ -127,12 +127,15 @@ def records(run_dir: Path) -> list[dict[str, Any]]:
 
 
 def event_steps(run_dir: Path) -> dict[str, list[int]]:
-    """Reads the steps of each curve and image series as TensorBoard shows them."""
+    """Reads the steps of each curve and image series, in ascending order.
+
+    TensorBoard reads files by name, and two that one process began within a second may not be in the order of time.
+    """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0})
     events.Reload()
-    return {tag: [event.step for event in events.Tensors(tag)] for tag in events.Tags()["tensors"]}
+    return {tag: sorted(event.step for event in events.Tensors(tag)) for tag in events.Tags()["tensors"]}
 
 
 def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:

@@ -9,9 +9,13 @@ from typing import TYPE_CHECKING, Any
 from tfp_smvi.version import __version__
 
 if TYPE_CHECKING:
-    from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+    from tfp_smvi.ais import AISResult, annealed_importance_sampling, reverse_annealed_importance_sampling
+    from tfp_smvi.ais_tuning import tune_step_sizes
+    from tfp_smvi.config import AISConfig, DataConfig, EvaluateConfig, ModelConfig, RunConfig, TrainConfig
     from tfp_smvi.data import Dataset, load_dataset
     from tfp_smvi.errors import SMVIError
+    from tfp_smvi.evaluation import evaluate
+    from tfp_smvi.importance_weights import importance_weighted_bound
     from tfp_smvi.loading import LoadedRun, load_run
     from tfp_smvi.model import VAE
     from tfp_smvi.objective import elbo, score_matching_divergence, smvi_objective
@@ -19,8 +23,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "VAE",
+    "AISConfig",
+    "AISResult",
     "DataConfig",
     "Dataset",
+    "EvaluateConfig",
     "FitResult",
     "LoadedRun",
     "ModelConfig",
@@ -28,30 +35,43 @@ __all__ = [
     "SMVIError",
     "TrainConfig",
     "__version__",
+    "annealed_importance_sampling",
     "elbo",
+    "evaluate",
     "fit",
+    "importance_weighted_bound",
     "load_dataset",
     "load_run",
+    "reverse_annealed_importance_sampling",
     "score_matching_divergence",
     "smvi_objective",
+    "tune_step_sizes",
 ]
 
 _MODULES = {
-    "VAE": "model",
+    "AISConfig": "config",
+    "AISResult": "ais",
     "DataConfig": "config",
     "Dataset": "data",
+    "EvaluateConfig": "config",
     "FitResult": "training",
     "LoadedRun": "loading",
     "ModelConfig": "config",
     "RunConfig": "config",
     "SMVIError": "errors",
     "TrainConfig": "config",
+    "VAE": "model",
+    "annealed_importance_sampling": "ais",
     "elbo": "objective",
+    "evaluate": "evaluation",
     "fit": "training",
+    "importance_weighted_bound": "importance_weights",
     "load_dataset": "data",
     "load_run": "loading",
+    "reverse_annealed_importance_sampling": "ais",
     "score_matching_divergence": "objective",
     "smvi_objective": "objective",
+    "tune_step_sizes": "ais_tuning",
 }
 
 
