@@ -92,14 +92,15 @@ def test_metrics_are_consistent_with_each_other(whole: FitResult) -> None:
         assert test["objective"] == pytest.approx(test["elbo"] - 0.5 * test["divergence"], abs=1e-4)
 
 
-def test_lam_grows_quadratically_over_its_warm_up(digits: Dataset) -> None:
+@pytest.mark.parametrize("power", [1.0, 2.0])
+def test_lam_grows_as_told_over_its_warm_up(power: float, digits: Dataset) -> None:
     """A factor that is off by one step, or a warm-up that does not end, would show in the objective."""
-    settings = config(lam=2.0, lam_warmup_steps=10)
+    settings = config(lam=2.0, lam_warmup_steps=10, lam_warmup_power=power)
     trainer = Trainer(VAE(training.resolve(settings, digits).model, digits.image_shape), settings.train)
     batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=20, binarize=True))
     rows = trainer.train(batches, 15)
     objective, elbo, *_, divergence, _ = rows.T
-    scale = np.minimum(np.arange(15) / 10, 1.0) ** 2
+    scale = np.minimum(np.arange(15) / 10, 1.0) ** power
     # Float32 sums of numbers of about 40.
     np.testing.assert_allclose(objective, elbo - 2.0 * scale * divergence, rtol=0, atol=1e-4)
     assert divergence.min() > 1e-3

@@ -189,6 +189,8 @@ class TrainConfig(_JSON):
         rate_ok = 0.0 < self.learning_rate < math.inf
         _require("learning_rate", self.learning_rate, rate_ok, "a number greater than 0")
         _require_whole("lam_warmup_steps", self.lam_warmup_steps, least=0)
+        power_ok = 0.0 < self.lam_warmup_power < math.inf
+        _require("lam_warmup_power", self.lam_warmup_power, power_ok, "a number greater than 0")
         _require("clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf")
         _require("seed", self.seed, -(2**63) <= self.seed < 2**63, "a whole number of at most 63 bits")
 

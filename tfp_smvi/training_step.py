@@ -126,9 +126,12 @@ class Trainer:
         return tf.stack([*means, divergence, norm])
 
     def _lam_scale(self, step: tf.Tensor) -> tf.Tensor | float:
-        """The warm-up of lam, from 0 to 1, slow at first: the model learns before its inference is held tight."""
-        warmup = self._config.lam_warmup_steps
-        return tf.minimum(1.0, tf.cast(step, tf.float32) / warmup) ** 2 if warmup else 1.0
+        """The warm-up of lam, from 0 to 1: the model learns before its inference is held tight."""
+        config = self._config
+        if config.lam_warmup_steps == 0:
+            return 1.0
+        share = tf.minimum(1.0, tf.cast(step, tf.float32) / config.lam_warmup_steps)
+        return share**config.lam_warmup_power
 
     def _train_steps(self, batches: Any, num_steps: tf.Tensor) -> tf.Tensor:
         rows = tf.TensorArray(tf.float32, num_steps, element_shape=[len(TRAIN_METRICS)])
