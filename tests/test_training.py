@@ -459,3 +459,16 @@ def test_xla_trains_and_resumes_to_the_same_bits(digits: Dataset, whole: FitResu
         fit(settings, digits, tmp_path / "two", reporter=Recorder(STEPS_PER_EPOCH + 1, die))
     fit(settings, digits, tmp_path / "two")
     assert_same_run(tmp_path / "one", tmp_path / "two")
+
+
+def test_kill_between_the_last_step_of_an_epoch_and_its_record_loses_no_record(
+    whole: FitResult, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A checkpoint of an epoch's last step without its record would end the epoch unrecorded."""
+    with monkeypatch.context() as patch:
+        patch.setattr(training._Run, "_finish_epoch", lambda *arguments: die())
+        with pytest.raises(KilledError):
+            fit(CONFIG, digits, tmp_path / "run", checkpoint_minutes=1e-9)
+    result = fit(CONFIG, digits, tmp_path / "run")
+    assert metrics(result) == metrics(whole)
+    assert_same_run(tmp_path / "run", whole.run_dir)

@@ -232,7 +232,8 @@ class _Run:
             means = _record_metrics(self.sums / (step - epoch_begin))
             self.reporter.progress(Progress(step, epoch, (step - begin) / (now - started), means))
             self.steps_per_call = _next_call(count, now - call_started)
-            if now - self.saved_at > self.checkpoint_seconds:
+            # At the end of the epoch its record belongs to the checkpoint, too: _finish_epoch saves both.
+            if step < end and now - self.saved_at > self.checkpoint_seconds:
                 self._save()
 
     def _finish_epoch(self, log: MetricsLog, epoch: int, steps_per_epoch: int) -> None:
