@@ -173,7 +173,7 @@ class TrainConfig(_JSON):
     batch_size: int = _option(128, "Examples per step (the paper gives none).")
     learning_rate: float = _option(1e-3, "Adam's learning rate.")
     lam_warmup_steps: int = _option(5000, "Steps over which lam grows from 0; 0 switches it off.")
-    lam_warmup_power: float = _option(1.0, "How lam grows: in proportion to step^power.")
+    lam_warmup_power: float = _option(2.0, "How lam grows: in proportion to step^power.")
     clip_norm: float = _option(
         100.0, "Largest global norm of the gradient, which is scaled down to it; inf: never."
     )
