@@ -5,11 +5,18 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from tfp_smvi.config import RunConfig
 
-__all__ = ["TrainingReporter", "make_reporter"]
+__all__ = ["BarReporter", "TrainingReporter", "make_reporter"]
 
 
 def make_reporter() -> "TrainingReporter":
@@ -17,26 +24,20 @@ def make_reporter() -> "TrainingReporter":
     return TrainingReporter(Console(stderr=True, highlight=False, soft_wrap=True))
 
 
-class TrainingReporter:
-    """Shows a run's progress; a `tfp_smvi.training.Reporter`."""
+class BarReporter:
+    """A bar on a terminal, and single lines: what the reporters of all commands share."""
 
-    def __init__(self, console: Console) -> None:
-        """Shows it on a console."""
+    def __init__(self, console: Console, *columns: ProgressColumn, **options: Any) -> None:
+        """Makes the bar of some columns; options are rich's."""
         self._console = console
         self._bar = Progress(
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
+            *columns,
             console=console,
             transient=True,
             disable=not console.is_terminal,
             refresh_per_second=2,
+            **options,
         )
-        self._epochs = 0
 
     def __enter__(self) -> Self:
         """Shows the bar."""
@@ -63,6 +64,24 @@ class TrainingReporter:
     def warn(self, message: str) -> None:
         """Prints one line that needs attention."""
         self.note(f"Warning: {message}")
+
+
+class TrainingReporter(BarReporter):
+    """Shows a run's progress; a `tfp_smvi.training.Reporter`."""
+
+    def __init__(self, console: Console) -> None:
+        """Shows it on a console."""
+        super().__init__(
+            console,
+            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[metrics]}"),
+        )
+        self._epochs = 0
 
     def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None:
         """Says what is trained, and from where."""
