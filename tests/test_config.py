@@ -25,6 +25,7 @@ OTHER = RunConfig(
         lam_warmup_steps=0,
         lam_warmup_power=3.0,
         clip_norm=math.inf,
+        averaging_steps=0,
         precision="bfloat16",
         xla="on",
         seed=-(2**63),
@@ -86,7 +87,7 @@ def test_equal_values_of_other_types_make_equal_configurations() -> None:
         ("model", "hidden_sizes", [], "one or more whole numbers"),
         ("model", "hidden_sizes", [8, 0], "one or more whole numbers"),
         ("model", "hidden_sizes", [8, "x"], "a whole number"),
-        ("model", "hidden_sizes", 8, "a list of whole numbers"),
+        ("model", "hidden_sizes", 8, "a list of numbers"),
         ("model", "activation", "sigmoid", "softplus, tanh"),
         ("model", "activation", None, "softplus, tanh"),
         ("train", "lam", "nan", "a real number or inf"),
@@ -105,6 +106,7 @@ def test_equal_values_of_other_types_make_equal_configurations() -> None:
         ("train", "lam_warmup_power", 0.0, "number greater than 0"),
         ("train", "clip_norm", 0.0, "greater than 0, or inf"),
         ("train", "clip_norm", "nan", "greater than 0, or inf"),
+        ("train", "averaging_steps", -1, "from 0"),
         ("train", "precision", "float16", "float32, bfloat16"),
         ("train", "xla", True, "auto, on, off"),
         ("train", "seed", 2**63, "63 bits"),
@@ -151,7 +153,7 @@ def test_differences_names_each_field_that_differs_and_no_other() -> None:
     lines = RunConfig().differences(OTHER)
     assert [line.partition(":")[0] for line in lines] == fields
     assert "train.lam: 0.0 here, -0.25 given" in lines
-    assert "train.clip_norm: 100.0 here, inf given" in lines
+    assert "train.clip_norm: 1000.0 here, inf given" in lines
     assert OTHER.differences(through_json(OTHER)) == []
 
 

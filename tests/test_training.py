@@ -21,6 +21,7 @@ import tensorflow_probability as tfp
 from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, Recorder, assert_same_bits, assert_same_run, config, newest
 
 from tfp_smvi import training
+from tfp_smvi.checkpoint import list_steps
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig
 from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset, train_batches
 from tfp_smvi.data.batches import batch_indices
@@ -44,6 +45,12 @@ def die() -> None:
 def metrics(result: FitResult) -> list[dict[str, Any]]:
     """The history without the times."""
     return [{key: value for key, value in record.items() if key != "seconds"} for record in result.history]
+
+
+def make_trainer(digits: Dataset, **settings: Any) -> Trainer:
+    chosen = config(**settings)
+    model = VAE(training.resolve(chosen, digits).model, digits.image_shape)
+    return Trainer(model, chosen.train)
 
 
 @pytest.fixture(scope="module")
@@ -95,8 +102,7 @@ def test_metrics_are_consistent_with_each_other(whole: FitResult) -> None:
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_lam_grows_as_told_over_its_warm_up(power: float, digits: Dataset) -> None:
     """A factor that is off by one step, or a warm-up that does not end, would show in the objective."""
-    settings = config(lam=2.0, lam_warmup_steps=10, lam_warmup_power=power)
-    trainer = Trainer(VAE(training.resolve(settings, digits).model, digits.image_shape), settings.train)
+    trainer = make_trainer(digits, lam=2.0, lam_warmup_steps=10, lam_warmup_power=power)
     batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=20, binarize=True))
     rows = trainer.train(batches, 15)
     objective, elbo, *_, divergence, _ = rows.T
@@ -111,18 +117,54 @@ def test_clipping_bounds_the_first_update(digits: Dataset) -> None:
     """Adam's first update is rate * g / (|g| + 1e-7): near the rate, unless the gradient is clipped far below 1e-7."""
     changes = {}
     for clip in (100.0, 1e-10):
-        settings = config(clip_norm=clip)
-        trainer = Trainer(VAE(training.resolve(settings, digits).model, digits.image_shape), settings.train)
+        trainer = make_trainer(digits, clip_norm=clip)
         before = trainer.arrays()
         batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=1, binarize=True))
         norm = trainer.train(batches, 1)[0, TRAIN_METRICS.index("gradient_norm")]
         assert norm > 1.0  # what is recorded is the norm before clipping
         after = trainer.arrays()
-        weights = [name for name in before if not name.startswith("optimizer")]
+        weights = [name for name in before if name.startswith("learner")]
         changes[clip] = max(np.abs(after[name] - before[name]).max() for name in weights)
     rate = CONFIG.train.learning_rate
     assert 0.5 * rate < changes[100.0] < 1.1 * rate
     assert changes[1e-10] < 0.01 * rate
+
+
+def test_the_model_is_the_moving_average_of_the_weights(digits: Dataset) -> None:
+    """Weights of another step, a wrong share, or one weight left out would show: they move by 1e-3 a step."""
+    trainer = make_trainer(digits, averaging_steps=12)
+    batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=35, binarize=True))
+    averages: dict[str, np.ndarray] = {}
+    for step in range(35):
+        trainer.train(batches, 1)
+        arrays = trainer.arrays()
+        learner = {
+            name.removeprefix("learner/"): value
+            for name, value in arrays.items()
+            if name.startswith("learner")
+        }
+        averages = averages or learner  # the first step's weights are the first average
+        if step % 10 == 0:
+            share = 10 / min(12, 10 + step / 10)
+            averages = {name: old + share * (learner[name] - old) for name, old in averages.items()}
+        for name, average in averages.items():
+            # Some roundings of float32 numbers of at most 1.
+            np.testing.assert_allclose(arrays[name], average, rtol=0, atol=1e-6)
+    assert len(averages) == len(trainer.model.trainable_variables)
+    assert max(np.abs(averages[name] - learner[name]).max() for name in averages) > 1e-3
+
+
+def test_averaging_leaves_the_training_as_it_is(digits: Dataset) -> None:
+    rows, weights = {}, {}
+    for steps in (0, 50):
+        trainer = make_trainer(digits, averaging_steps=steps)
+        batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=30, binarize=True))
+        rows[steps], weights[steps] = trainer.train(batches, 30), trainer.arrays()
+    np.testing.assert_array_equal(rows[0], rows[50])
+    assert not [name for name in weights[0] if name.startswith("learner")]
+    for name, value in weights[0].items():
+        trained = name if name.startswith("optimizer") else f"learner/{name}"
+        np.testing.assert_array_equal(value, weights[50][trained])
 
 
 def test_test_metrics_are_means_over_images_whatever_the_batch_size(
@@ -441,8 +483,7 @@ def test_xla_agrees_with_the_uncompiled_step(digits: Dataset, monkeypatch: pytes
     monkeypatch.setattr(tfd.Independent, "sample", lambda self, seed: self.mean() + self.stddev() * noise)
     rows = {}
     for xla in ("off", "on"):
-        settings = config(xla=xla)
-        trainer = Trainer(VAE(training.resolve(settings, digits).model, digits.image_shape), settings.train)
+        trainer = make_trainer(digits, xla=xla)
         batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=20, binarize=True))
         rows[xla] = trainer.train(batches, 20)
     np.testing.assert_allclose(rows["on"], rows["off"], rtol=1e-3)
@@ -472,3 +513,78 @@ def test_kill_between_the_last_step_of_an_epoch_and_its_record_loses_no_record(
     result = fit(CONFIG, digits, tmp_path / "run")
     assert metrics(result) == metrics(whole)
     assert_same_run(tmp_path / "run", whole.run_dir)
+
+
+# Checkpoints that are kept.
+
+
+@pytest.fixture(scope="module")
+def kept(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
+    """A run of CONFIG that keeps the checkpoint of its first epoch, and of every other one from then on."""
+    run_dir = tmp_path_factory.mktemp("kept") / "run"
+    fit(config(epochs=1), digits, run_dir, keep_every=1)
+    return fit(CONFIG, digits, run_dir, keep_every=2)
+
+
+def test_kept_checkpoints_do_not_change_the_run_and_survive_a_restart(
+    kept: FitResult, whole: FitResult, digits: Dataset, tmp_path: Path
+) -> None:
+    assert_same_run(kept.run_dir, whole.run_dir)
+    steps = [STEPS_PER_EPOCH * epoch for epoch in (4, 3, 2, 1)]
+    assert list_steps(kept.run_dir / "checkpoints") == steps
+    # Two epochs later, without the option, the last two and the kept ones are there.
+    run_dir = Path(shutil.copytree(kept.run_dir, tmp_path / "run"))
+    fit(config(epochs=EPOCHS + 2), digits, run_dir)
+    steps = [STEPS_PER_EPOCH * epoch for epoch in (6, 5, 4, 2, 1)]
+    assert list_steps(run_dir / "checkpoints") == steps
+
+
+def test_run_is_loaded_as_it_was_at_the_end_of_a_kept_epoch(
+    kept: FitResult, digits: Dataset, tmp_path: Path
+) -> None:
+    fit(config(epochs=2), digits, tmp_path / "run")
+    expected, loaded = load_run(tmp_path / "run"), load_run(kept.run_dir, 2)
+    assert (loaded.step, loaded.history) == (2 * STEPS_PER_EPOCH, kept.history[:2])
+    weights = [
+        {name: v.numpy() for name, v in run.model.named_variables.items()} for run in (loaded, expected)
+    ]
+    assert_same_bits(*weights)
+    assert load_run(kept.run_dir, EPOCHS).step == load_run(kept.run_dir).step
+
+
+def test_epoch_without_a_checkpoint_is_refused_with_a_list_of_those_that_have_one(whole: FitResult) -> None:
+    for epoch in (0, 1, EPOCHS + 1):
+        with pytest.raises(SMVIError, match=f"no checkpoint of epoch {epoch}, only of 3, 4; .*--keep-every"):
+            load_run(whole.run_dir, epoch)
+
+
+def test_damaged_checkpoint_of_an_epoch_is_an_error_and_not_another_epoch(
+    kept: FitResult, tmp_path: Path
+) -> None:
+    run_dir = Path(shutil.copytree(kept.run_dir, tmp_path / "run"))
+    (path,) = (run_dir / "checkpoints").glob(f"step-{STEPS_PER_EPOCH:010d}*")
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(SMVIError, match="is damaged"):
+        load_run(run_dir, 1)
+    assert load_run(run_dir, 2).step == 2 * STEPS_PER_EPOCH
+
+
+def test_fresh_deletes_kept_checkpoints(kept: FitResult, digits: Dataset, tmp_path: Path) -> None:
+    run_dir = Path(shutil.copytree(kept.run_dir, tmp_path / "run"))
+    fit(config(epochs=1), digits, run_dir, fresh=True)
+    assert list_steps(run_dir / "checkpoints") == [STEPS_PER_EPOCH]
+
+
+def test_keeping_every_zeroth_epoch_is_refused(digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(SMVIError, match="keep_every = 0 is not allowed"):
+        fit(CONFIG, digits, tmp_path / "run", keep_every=0)
+    assert not (tmp_path / "run").exists()
+
+
+def test_who_loads_can_hear_of_damage_instead_of_a_warning(whole: FitResult, tmp_path: Path) -> None:
+    run_dir = Path(shutil.copytree(whole.run_dir, tmp_path / "run"))
+    (run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz").write_bytes(b"")
+    heard: list[str] = []
+    assert load_run(run_dir, warn=heard.append).step == (EPOCHS - 1) * STEPS_PER_EPOCH
+    assert len(heard) == 1
+    assert "damaged" in heard[0]

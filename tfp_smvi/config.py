@@ -175,7 +175,10 @@ class TrainConfig(_JSON):
     lam_warmup_steps: int = _option(5000, "Steps over which lam grows from 0; 0 switches it off.")
     lam_warmup_power: float = _option(2.0, "How lam grows: in proportion to step^power.")
     clip_norm: float = _option(
-        100.0, "Largest global norm of the gradient, which is scaled down to it; inf: never."
+        1000.0, "Largest global norm of the gradient, which is scaled down to it; inf: never."
+    )
+    averaging_steps: int = _option(
+        2000, "Steps over which the weights are averaged for testing and use; 0: the last weights."
     )
     precision: Precision = _option("float32", "Arithmetic of the matrix products; bfloat16 is faster.")
     xla: XLAMode = _option("auto", "Compile the step with XLA; auto: on a GPU, not on a CPU.")
@@ -190,6 +193,7 @@ class TrainConfig(_JSON):
         _require_whole("lam_warmup_steps", self.lam_warmup_steps, least=0)
         power_ok = 0.0 < self.lam_warmup_power < math.inf
         _require("lam_warmup_power", self.lam_warmup_power, power_ok, "a number greater than 0")
+        _require_whole("averaging_steps", self.averaging_steps, least=0)
         _require("clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf")
         _require("seed", self.seed, -(2**63) <= self.seed < 2**63, "a whole number of at most 63 bits")
 

@@ -85,14 +85,32 @@ def _affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Any]:
     return tf.nn.bias_add(tf.matmul(x, w), b), gradient
 
 
+@tf.custom_gradient  # type: ignore[untyped-decorator]
+def _frozen_affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, transposed: tf.Tensor) -> tuple[tf.Tensor, Any]:
+    """x w + b, whose gradient is by x alone and needs w^T, in which no product is transposed."""
+
+    def gradient(y: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
+        return tf.matmul(y, transposed), None, None, None
+
+    return tf.nn.bias_add(tf.matmul(x, w), b), gradient
+
+
 class Dense(keras.layers.Dense):
-    """keras.layers.Dense for x: [batch, units], with the faster gradient."""
+    """keras.layers.Dense for x: [batch, units], with the faster gradient.
+
+    Attributes:
+        transposed: the kernel's transpose, where the weights are not to change any more.
+    """
+
+    transposed: tf.Tensor | None = None
 
     def call(self, inputs: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         """Returns activation(inputs kernel + bias)."""
         inputs, kernel, bias = (
             tf.convert_to_tensor(t, self.compute_dtype) for t in (inputs, self.kernel, self.bias)
         )
+        if self.transposed is not None:
+            return self.activation(_frozen_affine(inputs, kernel, bias, self.transposed))
         return self.activation(_affine(inputs, kernel, bias))
 
 
@@ -142,6 +160,13 @@ class VAE:
         self.decoder = _network("decoder", config.latent_dim, config, sizes[::-1], outputs, seed)
         self.prior = _diagonal_gaussian(tf.zeros(config.latent_dim), tf.ones(config.latent_dim), "prior")
 
+    def copy(self) -> "VAE":
+        """Returns a model of the same architecture and weights, with variables of its own."""
+        twin = VAE(self.config, self.image_shape)
+        for name, variable in twin.named_variables.items():
+            variable.assign(self.named_variables[name])
+        return twin
+
     @property
     def trainable_variables(self) -> list[tf.Variable]:
         """The weights of both networks, as tf.Variables in a fixed order."""
@@ -152,6 +177,15 @@ class VAE:
         """The weights by name, such as "encoder/hidden_0/kernel"."""
         networks = (self.encoder, self.decoder)
         return {v.path: v.value for network in networks for v in network.trainable_variables}
+
+    def freeze_decoder(self) -> None:
+        """Prepares for many gradients of log p(x|z) by z; the decoder's weights must not change any more.
+
+        Graphs traced from now on give no gradient by its weights.
+        """
+        for layer in self.decoder.layers:
+            if isinstance(layer, Dense):
+                layer.transposed = tf.transpose(layer.kernel.value)
 
     def encode(self, x: tf.Tensor) -> tfd.Independent:
         """Returns q(z|x) = N(mean(x), diag(stddev(x)^2)).
