@@ -20,6 +20,13 @@ __all__ = ["COMMANDS", "main"]
 COMMANDS = {
     "train": ("train", "Train a model into a run directory, or go on with one."),
     "evaluate": ("evaluate", "Estimate log-likelihoods and the ELBO gap of a run."),
+    "classify": ("classify", "Classify with few labels on a run's features, and on baselines."),
+    "sweep": ("sweep", "Train, evaluate and classify over a grid of lam and seeds."),
+    "plot": ("plot", "Draw the figures of a sweep."),
+    "report": ("report", "Write a page on a sweep: figures, tables, warnings and settings."),
+    "export": ("export", "Publish a run's model for TF Serving, or check a published one."),
+    "serve": ("serve", "Serve exported models with TF Serving."),
+    "features": ("features", "Write the features of many images to a file, from an export or a server."),
     "datasets": ("datasets", "List the data sets at hand."),
 }
 
@@ -91,14 +98,29 @@ def _run(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except SMVIError as error:
-        click.echo(f"Error: {error}", err=True)
-        return 1
     except (_Stopped, click.Abort) as stop:
         click.echo("Stopped.", err=True)
         return 128 + getattr(stop, "signum", signal.SIGINT)
-    except BrokenPipeError:
-        # The reader of our output is gone; Python must not try to flush to it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except Exception as error:
+        line = _explain(error)
+        if line is None:
+            raise
+        if isinstance(error, OSError) and error.filename is None:
+            # What was to be written is lost or has no reader; Python must not try to flush it again at exit.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):
+            click.echo(f"Error: {line}", err=True)
         return 1
     return code if isinstance(code, int) else 0
+
+
+def _explain(error: Exception) -> str | None:
+    """Returns what to tell the user of a failure; None for one that is a defect of this program."""
+    if isinstance(error, SMVIError):
+        return str(error)
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the output'}: {error.strerror or error}."
+    # TensorFlow's error goes by its name, because importing it takes seconds.
+    if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
+        return "there is not enough memory; take a smaller model, batch or number of chains."
+    return None

@@ -342,3 +342,22 @@ def test_threads_are_set_and_recorded_and_the_run_has_its_default_place(tmp_path
         f"The run is in {run_dir.relative_to(tmp_path)}; its curves: tensorboard --logdir runs"
         in process.stdout
     )
+
+
+# What the machine lacks.
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("datasets", "--json")])
+def test_output_that_cannot_be_written_is_one_line(arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        process = subprocess.run(
+            [runs.script(), *arguments], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert process.returncode == 1
+    assert process.stderr == "Error: the output: No space left on device.\n"
+
+
+def test_a_model_that_no_memory_holds_is_one_line(tmp_path: Path, capfd: Capture) -> None:
+    options = ("--hidden-sizes", "2000000,2000000", "--run-dir", str(tmp_path / "run"))  # 16 TB
+    assert runs.call("train", *OPTIONS, *options) == 1
+    assert "Error: there is not enough memory; take a smaller model" in capfd.readouterr().err
