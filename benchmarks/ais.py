@@ -1,231 +1,434 @@
-"""Measures annealed importance sampling on a trained model against the stock recipe of TensorFlow Probability.
+"""Measures the evaluation of a trained model, and its chains against the stock recipe of TensorFlow Probability.
 
-    python benchmarks/ais.py RUN_DIR [--threads N] [--evaluate 1000] | tee results/ais.md
+    python benchmarks/ais.py RUN_DIR [--parts bracket recipes share xla command] [--output results/ais.json]
 
-In one run, on one block of test images: the error and the time of the defaults, of the stock recipe (from the prior,
-linear path, fixed step size, kernel not fresh) at several times that, both against a long reference run; the bracket
-on simulated images; the share of the machine's matrix-multiply speed that the chains reach. With --evaluate, also the
-time and peak memory of `tfp-smvi evaluate` on so many test images. RUN_DIR is a run of `tfp-smvi train` on MNIST.
+RUN_DIR is a run of `tfp-smvi train` on MNIST; where there is none it is trained first (lam 0.5, --epochs). The parts:
+
+bracket   the width of the bracket on simulated images at the defaults, and at the settings of the reference
+recipes   the time to come within 0.1 nat of a long reference run on test images, ours and the stock recipe
+share     the share of the chains' time that their matrix products take by themselves
+xla       the chains compiled with XLA against oneDNN's kernels
+command   seconds and peak memory of `tfp-smvi evaluate` on test images
+
+An error is the mean over images of estimate minus reference, with the standard error of that mean, in which the noise
+of both is contained. Where times are compared, the contestants take turns and times are medians over the rounds.
+Each part's numbers are added to --output when it is done.
 """
 
 import argparse
-import os
-import resource
+import dataclasses
+import datetime
+import json
 import shutil
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
-import tensorflow_probability as tfp
 
-from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator
-from tfp_smvi.config import AISConfig, EvaluateConfig
-from tfp_smvi.data import eval_batches, load_dataset
-from tfp_smvi.evaluation_report import summarize_bracket
-from tfp_smvi.importance_weights import sum_weights
-from tfp_smvi.loading import load_run
-from tfp_smvi.model import VAE
+from tfp_smvi.runtime import environment, quiet_tensorflow, set_threads
 
-TOLERANCE = 0.1
-STOCK_STEP_SIZES = (0.02, 0.05, 0.1, 0.2)
+quiet_tensorflow()
+import tensorflow as tf  # noqa: E402
+import tensorflow_probability as tfp  # noqa: E402
+
+from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator  # noqa: E402
+from tfp_smvi.config import AISConfig, EvaluateConfig  # noqa: E402
+from tfp_smvi.data import eval_batches, load_dataset  # noqa: E402
+from tfp_smvi.evaluation_report import estimate, format_estimate, summarize_bracket  # noqa: E402
+from tfp_smvi.importance_weights import sum_weights  # noqa: E402
+from tfp_smvi.loading import load_run  # noqa: E402
+from tfp_smvi.model import VAE  # noqa: E402
+from tfp_smvi.run_directory import write_json  # noqa: E402
+
+TOLERANCE = 0.1  # nats
+TARGET_ACCEPTANCE = AISConfig().target_acceptance_rate
+# In units of z, whose prior has the scale 1: the posterior's narrowest dimensions ask for the smallest.
+STOCK_STEP_SIZES = tuple(0.4 / 2 ** (k / 2) for k in range(13))
+STOCK_PILOT_CHAINS = 4
+# Runs a command; prints its seconds and its peak resident memory, which Linux gives in units of 1,024 bytes.
+LAUNCHER = """
+import json, resource, subprocess, sys, time
+started = time.perf_counter()
+subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
+print(json.dumps([time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+"""
+Turn = Callable[[], Any]
+JSON = dict[str, Any]
 
 
-def timed(function: Callable[[], Any]) -> tuple[Any, float]:
-    """The result of a call and its seconds."""
-    started = time.perf_counter()
-    result = function()
-    return result, time.perf_counter() - started
+def seed(number: int, block: int = 0) -> tf.Tensor:
+    """A stateless seed; each use has a number of its own."""
+    return tf.constant([number, block], tf.int32)
 
 
-def seed(number: int) -> tf.Tensor:
-    """A stateless seed."""
-    return tf.constant([number, 0], tf.int32)
+def alternate(turns: Mapping[str, Turn], rounds: int) -> dict[str, list[float]]:
+    """The seconds of each contestant in each round, after a turn that is not counted."""
+    for turn in turns.values():
+        turn()
+    seconds: dict[str, list[float]] = {name: [] for name in turns}
+    for _ in range(rounds):
+        for name, turn in turns.items():
+            started = time.perf_counter()
+            turn()
+            seconds[name].append(time.perf_counter() - started)
+    return seconds
 
 
-def make_stock(model: VAE, num_chains: int, num_leapfrog_steps: int) -> Callable[..., tf.Tensor]:
-    """The recipe in the docstring of TFP's tool: log p(x) [batch] from (x, num_temperatures, step_size, seed)."""
+def median_ratio(seconds: Mapping[str, list[float]], first: str, second: str) -> float:
+    """The median over rounds of the ratio of two contestants' times."""
+    return float(np.median(np.divide(seconds[first], seconds[second])))
 
-    @tf.function
-    def estimate(
-        x: tf.Tensor, num_temperatures: tf.Tensor, step_size: tf.Tensor, seed: tf.Tensor
+
+def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
+    """The median time of each contestant."""
+    return {name: float(np.median(values)) for name, values in seconds.items()}
+
+
+def reference_settings(options: argparse.Namespace) -> AISConfig:
+    """The long run that estimates are held against."""
+    return AISConfig(num_temperatures=options.reference_temperatures, num_leapfrog_steps=10)
+
+
+def measure_bracket(model: VAE, options: argparse.Namespace) -> JSON:
+    """Upper minus lower bound on simulated images: what the defaults and the reference may be off by."""
+    widths = {}
+    for name, ais in (("defaults", AISConfig()), ("reference", reference_settings(options))):
+        estimator = BlockEstimator(model, EvaluateConfig(ais=ais))
+        blocks = [estimator.bracketed(seed(1, block)) for block in range(options.blocks)]
+        arrays = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
+        widths[name] = {"settings": ais.to_json(), **summarize_bracket(arrays)}
+        print(f"bracket, {name}: {format_estimate(widths[name]['width'])} nat", flush=True)
+    return widths
+
+
+class StockRecipe:
+    """The recipe in the documentation of TFP's tool: from the prior, linear path, one step size, stock kernel."""
+
+    def __init__(self, model: VAE, x: tf.Tensor) -> None:
+        """Traces nothing yet."""
+        self.model, self.x = model, x
+        self.acceptance = tf.Variable(0.0)
+        self._run = tf.function(self._anneal, autograph=False)
+
+    def __call__(
+        self, num_temperatures: int, step_size: float, number: int, num_chains: int = AISConfig().num_chains
+    ) -> tuple[np.ndarray, float]:
+        """Estimates of log p(x), float64 [BLOCK_SIZE], and the mean acceptance rate."""
+        self.acceptance.assign(0.0)
+        estimates = self._run(
+            tf.constant(num_temperatures), tf.constant(step_size, tf.float32), seed(number), num_chains
+        )
+        return estimates.numpy().astype(np.float64), float(self.acceptance) / num_temperatures
+
+    def tune(self, num_temperatures: int, start: int) -> int:
+        """The place in STOCK_STEP_SIZES whose acceptance rate is nearest to the target, by steps from a start."""
+        misses: dict[int, float] = {}
+
+        def miss(place: int) -> float:
+            if place not in misses:
+                _, rate = self(num_temperatures, STOCK_STEP_SIZES[place], 5, STOCK_PILOT_CHAINS)
+                misses[place] = rate - TARGET_ACCEPTANCE
+            return misses[place]
+
+        # The rate grows as the step size falls, which is the order of the places.
+        place = start
+        while miss(place) < 0.0 and place < len(STOCK_STEP_SIZES) - 1:
+            place += 1
+        while miss(place) > 0.0 and place > 0:
+            place -= 1
+        candidates = range(max(place - 1, 0), min(place + 2, len(STOCK_STEP_SIZES)))
+        return min(candidates, key=lambda candidate: abs(miss(candidate)))
+
+    def _anneal(
+        self, num_temperatures: tf.Tensor, step_size: tf.Tensor, seed: tf.Tensor, num_chains: int
     ) -> tf.Tensor:
-        prior = tfp.distributions.BatchBroadcast(model.prior, [BLOCK_SIZE])
+        acceptance = self.acceptance
+
+        class Counting(tfp.mcmc.HamiltonianMonteCarlo):
+            """The stock kernel; its acceptance rate is noted."""
+
+            def one_step(self, *arguments: Any, **named: Any) -> Any:
+                state, results = super().one_step(*arguments, **named)
+                rate = tf.exp(tf.minimum(results.log_accept_ratio, 0.0))
+                acceptance.assign_add(tf.reduce_mean(tf.where(tf.math.is_nan(rate), 0.0, rate)))
+                return state, results
+
+        prior = tfp.distributions.BatchBroadcast(self.model.prior, [BLOCK_SIZE])
         _, log_weights, _ = tfp.mcmc.sample_annealed_importance_chain(
             num_steps=num_temperatures,
             proposal_log_prob_fn=prior.log_prob,
-            target_log_prob_fn=lambda z: model.log_joint(x, z),
-            current_state=prior.sample(num_chains, seed=seed),
-            make_kernel_fn=lambda log_prob_fn: tfp.mcmc.HamiltonianMonteCarlo(
-                log_prob_fn, step_size=step_size, num_leapfrog_steps=num_leapfrog_steps
+            target_log_prob_fn=lambda z: self.model.log_joint(self.x, z),
+            # A tensor that does not remember its noise (docs/annealed-importance-sampling.md).
+            current_state=tf.identity(prior.sample(num_chains, seed=seed)),
+            make_kernel_fn=lambda log_prob_fn: Counting(
+                log_prob_fn, step_size=step_size, num_leapfrog_steps=AISConfig().num_leapfrog_steps
             ),
             seed=tf.random.fold_in(seed, 1),
         )
         return sum_weights(log_weights).log_mean()
 
-    return estimate
+
+def within(error: JSON) -> bool:
+    """Whether a mean error is within the tolerance."""
+    return error["mean"] is not None and abs(error["mean"]) <= TOLERANCE
 
 
-def error_text(estimate: np.ndarray, reference: np.ndarray) -> str:
-    """The mean error over images, with its standard error."""
-    errors = np.asarray(estimate, np.float64) - reference
-    return f"{errors.mean():+.3f} +/- {errors.std(ddof=1) / np.sqrt(len(errors)):.3f}"
+def first_within(rows: list[JSON]) -> JSON | None:
+    """The shortest path that is within the tolerance with all longer ones: an error that changes sign is no success."""
+    found = None
+    for row in reversed(rows):
+        if not within(row["error"]):
+            break
+        found = row
+    return found
 
 
-class Comparison:
-    """Errors and times of recipes on one block of images against a long run of the estimator."""
+def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
+    """Errors by length of the path, then times in turns."""
+    reference_run = BlockEstimator(model, EvaluateConfig(ais=reference_settings(options))).annealed(
+        x, seed(2)
+    )
+    reference = reference_run["log_likelihood"].astype(np.float64)
+    result: JSON = {"reference": estimate(reference, reference_run["log_likelihood_error"])}
+    print(f"reference: Monte Carlo error {result['reference']['monte_carlo_error']:.3f} nat", flush=True)
 
-    def __init__(self, model: VAE, x: tf.Tensor, reference_temperatures: int) -> None:
-        """Makes the reference."""
-        self.model, self.x = model, x
-        ais = AISConfig(num_temperatures=reference_temperatures, num_leapfrog_steps=10)
-        print(f"| recipe | seconds for {BLOCK_SIZE} images | error against the reference, nats |")
-        print("|---|---|---|")
-        self.reference = np.zeros(BLOCK_SIZE)
-        self.reference, _ = self.add_ours(
-            ais, f"reference: {reference_temperatures} temperatures, 10 leapfrog steps"
+    ours, runs = _errors_of_ours(model, x, reference, options)
+    chosen = first_within(ours)
+    timed = (chosen or ours[-1])["temperatures"]
+    stock, default = StockRecipe(model, x), AISConfig().num_temperatures
+    short = options.stock_temperatures
+    seconds = alternate(
+        {
+            "ours": runs[timed],
+            "ours at the defaults": runs[default],
+            "stock": lambda: stock(short, STOCK_STEP_SIZES[-1], 3),
+        },
+        options.rounds,
+    )
+    # A transition of the stock chain takes as long in a long path as in a short one.
+    per_temperature = medians(seconds)["stock"] / short
+    budget = max(int(options.stock_budget / per_temperature), short)
+    lengths = [short]
+    while lengths[-1] < budget:
+        lengths.append(min(2 * lengths[-1], budget))
+    equal = max(round(medians(seconds)["ours at the defaults"] / per_temperature), 1)
+    rows = _errors_of_stock(stock, sorted({*lengths, equal}), reference)
+    for row in rows:
+        row["seconds"] = row["temperatures"] * per_temperature
+    reached = first_within(rows)
+    last = reached or rows[-1]
+    ratio = None if chosen is None else last["seconds"] / medians(seconds)["ours"]
+    result |= {
+        "ours": ours,
+        "stock": rows,
+        "seconds": {name: medians(seconds)[name] for name in ("ours", "ours at the defaults")},
+        "seconds_of_a_stock_temperature": per_temperature,
+        "ours_within": None if chosen is None else chosen["temperatures"],
+        "stock_within": None if reached is None else reached["temperatures"],
+        "stock_at_the_time_of_the_defaults": next(row for row in rows if row["temperatures"] == equal),
+        "ratio_of_times": ratio,
+        "ratio_is_a_lower_bound": reached is None,
+    }
+    print(_summary(result), flush=True)
+    return result
+
+
+def _errors_of_ours(
+    model: VAE, x: tf.Tensor, reference: np.ndarray, options: argparse.Namespace
+) -> tuple[list[JSON], dict[int, Turn]]:
+    """The errors by number of temperatures, with all else at the defaults, and the runs, pilot included."""
+    rows, runs = [], {}
+    for count in sorted({*options.temperatures, AISConfig().num_temperatures}):
+        estimator = BlockEstimator(model, EvaluateConfig(ais=AISConfig(num_temperatures=count)))
+
+        def run(estimator: BlockEstimator = estimator) -> np.ndarray:
+            return estimator.annealed(x, seed(3))["log_likelihood"].astype(np.float64)
+
+        runs[count] = run
+        rows.append({"temperatures": count, "error": estimate(run() - reference)})
+        print(f"ours, {count} temperatures: error {format_estimate(rows[-1]['error'])} nat", flush=True)
+    return rows, runs
+
+
+def _errors_of_stock(stock: StockRecipe, lengths: list[int], reference: np.ndarray) -> list[JSON]:
+    """The errors by number of temperatures, each with a step size tuned for it; tuning is not timed."""
+    rows, place = [], len(STOCK_STEP_SIZES) // 2
+    for length in lengths:
+        place = stock.tune(length, place)
+        estimates, rate = stock(length, STOCK_STEP_SIZES[place], 4)
+        row = {"temperatures": length, "step_size": STOCK_STEP_SIZES[place], "acceptance_rate": rate}
+        rows.append(row | {"error": estimate(estimates - reference)})
+        print(
+            f"stock, {length} temperatures, step size {row['step_size']:.3f}, acceptance {rate:.2f}: "
+            f"error {format_estimate(rows[-1]['error'])} nat",
+            flush=True,
         )
-
-    def add(self, label: str, function: Callable[[], np.ndarray]) -> tuple[np.ndarray, float]:
-        """Prints a row; returns the estimates and the seconds."""
-        estimates, seconds = timed(function)
-        estimates = np.asarray(estimates, np.float64)
-        error = error_text(estimates, self.reference) if np.any(self.reference) else ""
-        print(f"| {label} | {seconds:.1f} | {error} |", flush=True)
-        return estimates, seconds
-
-    def add_ours(self, ais: AISConfig, label: str) -> tuple[np.ndarray, float]:
-        """A row of the estimator."""
-        estimator = BlockEstimator(self.model, EvaluateConfig(ais=ais))
-        estimator._annealed.get_concrete_function(self.x, seed(1))  # traces
-        return self.add(label, lambda: estimator.annealed(self.x, seed(1))["log_likelihood"])
-
-    def add_stock(self, counts: list[int]) -> str:
-        """Rows of the stock recipe with the best of its step sizes; says when it got within the tolerance."""
-        stock = make_stock(self.model, AISConfig().num_chains, AISConfig().num_leapfrog_steps)
-
-        def run(count: int, step_size: float) -> np.ndarray:
-            return stock(self.x, tf.constant(count), tf.constant(step_size), seed(2)).numpy()
-
-        # Chosen with the answer at hand, which favours it.
-        short = {size: abs(np.mean(run(32, size) - self.reference)) for size in STOCK_STEP_SIZES}
-        best = min(short, key=lambda size: short[size] if np.isfinite(short[size]) else np.inf)
-        seconds = 0.0
-        for count in counts:
-            label = f"stock TFP, {count} temperatures, step size {best}"
-            estimates, seconds = self.add(label, lambda count=count: run(count, best))
-            if self.within(estimates):
-                return f"after {seconds:.1f} s"
-        return f"not after {seconds:.1f} s"
-
-    def within(self, estimates: np.ndarray) -> bool:
-        """Whether the mean error is within the tolerance."""
-        return bool(abs(np.mean(estimates - self.reference)) <= TOLERANCE)
+    return rows
 
 
-def compare_recipes(comparison: Comparison, stock_temperatures: list[int]) -> float:
-    """Prints the table; returns the seconds of the defaults."""
-    seconds, within = 0.0, []
-    for count in (8, 16, AISConfig().num_temperatures):
-        ais = AISConfig(num_temperatures=count)
-        estimates, seconds = comparison.add_ours(ais, f"ours, {count} temperatures, pilot included")
-        if comparison.within(estimates):
-            within.append(seconds)
-    stock = comparison.add_stock(stock_temperatures)
-    ours = f"after {min(within):.1f} s" if within else "not at the defaults"
-    print(f"\nWithin {TOLERANCE} nat: ours {ours}, the stock recipe {stock}.", flush=True)
-    return seconds
+def _summary(result: JSON) -> str:
+    """The outcome in words."""
+    equal, seconds = result["stock_at_the_time_of_the_defaults"], result["seconds"]
+    lines = [
+        f"within {TOLERANCE} nat: "
+        f"ours with {result['ours_within']} temperatures ({seconds['ours']:.1f} s), "
+        f"stock with {result['stock_within']} of up to {result['stock'][-1]['temperatures']} "
+        f"({result['stock'][-1]['seconds']:.0f} s)",
+        f"at the {seconds['ours at the defaults']:.1f} s of the defaults: stock error "
+        f"{format_estimate(equal['error'])} nat",
+    ]
+    if result["ratio_of_times"] is not None:
+        bound = "at least " if result["ratio_is_a_lower_bound"] else ""
+        lines.append(f"ratio of times: {bound}{result['ratio_of_times']:.1f}")
+    return "\n".join(lines)
 
 
-def measure_bracket(model: VAE, num_blocks: int) -> str:
-    """The bracket at the defaults."""
-    estimator = BlockEstimator(model, EvaluateConfig())
-    blocks = [estimator.bracketed(seed(3 + block)) for block in range(num_blocks)]
-    arrays = {name: np.concatenate([block[name] for block in blocks]) for name in blocks[0]}
-    width = summarize_bracket(arrays)["width"]
-    count = num_blocks * BLOCK_SIZE
-    return (
-        f"Bracket at the defaults on {count} simulated images: {width['mean']:.3f} +/- "
-        f"{width['standard_error']:.3f} nat."
+def chain_products(model: VAE, ais: AISConfig, repeats: int) -> Turn:
+    """The matrix products of 1 / repeats of a block's chains, on operands of their own, none transposed."""
+    # One gradient where a transition starts and one after each leapfrog step.
+    gradients = ais.num_leapfrog_steps + 1
+    parts = (
+        (ais.num_chains, ais.num_temperatures * gradients // repeats),
+        (ais.num_pilot_chains, ais.num_pilot_temperatures * gradients // repeats),
     )
+    kernels = [layer.kernel.shape for layer in model.decoder.layers if hasattr(layer, "kernel")]
+    shapes = [
+        shape for m, n in kernels for shape in ((m, n), (n, m))
+    ]  # forward, and the gradient by the input
+    operands = [
+        [(tf.random.normal([chains * BLOCK_SIZE, m]), tf.random.normal([m, n])) for m, n in shapes]
+        for chains, _ in parts
+    ]
+
+    @tf.function
+    def run() -> tf.Tensor:
+        total = tf.zeros([])
+        for pairs, (_, count) in zip(operands, parts, strict=True):
+            for _ in tf.range(count):
+                # The corner keeps the product from being optimized away, and is added so that none can be skipped.
+                total += tf.add_n([tf.matmul(a, b)[0, 0] for a, b in pairs]) + 0.0 * total
+        return total
+
+    return lambda: run().numpy()
 
 
-def measure_share(model: VAE, chain_seconds: float) -> str:
-    """The share of the time that the chains' matrix products take by themselves."""
-    ais = AISConfig()
-    kernels = [layer.kernel.value for layer in model.decoder.layers if hasattr(layer, "kernel")]
-    seconds = 0.0
-    for num_chains, count in (
-        (ais.num_chains, ais.num_temperatures),
-        (ais.num_pilot_chains, ais.num_pilot_temperatures),
-    ):
-        rows = num_chains * BLOCK_SIZE
-        inputs = [tf.random.normal([rows, kernel.shape[0]]) for kernel in kernels]
-        outputs = [tf.random.normal([rows, kernel.shape[1]]) for kernel in kernels]
-
-        @tf.function
-        def products(inputs: list[tf.Tensor] = inputs, outputs: list[tf.Tensor] = outputs) -> list[tf.Tensor]:
-            forward = [tf.matmul(x, w) for x, w in zip(inputs, kernels, strict=True)]
-            return forward + [
-                tf.matmul(w, y, transpose_b=True) for y, w in zip(outputs, kernels, strict=True)
-            ]
-
-        repeats = 20
-        products()
-        started = time.perf_counter()
-        for _ in range(repeats):
-            products()
-        seconds += (time.perf_counter() - started) / repeats * count * (ais.num_leapfrog_steps + 1)
-    return (
-        f"The chains' matrix products alone take {seconds:.1f} s of the {chain_seconds:.1f} s of a block "
-        f"({100 * seconds / chain_seconds:.0f} %)."
+def measure_share(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
+    """The products' time over the time of a block's chains, pilot included."""
+    estimator, part = BlockEstimator(model, EvaluateConfig(ais=AISConfig())), 6
+    seconds = alternate(
+        {
+            "chains": lambda: estimator.annealed(x, seed(3)),
+            "products": chain_products(model, AISConfig(), part),
+        },
+        options.rounds,
     )
+    share = part * median_ratio(seconds, "products", "chains")
+    print(f"the chains' matrix products take {100 * share:.0f} % of their time", flush=True)
+    times = medians(seconds)
+    return {"chain_seconds": times["chains"], "product_seconds": part * times["products"], "share": share}
 
 
-def measure_command(run_dir: Path, num_examples: int, threads: int | None) -> str:
+def compare_compilers(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
+    """A short chain and its pilot, with and without XLA."""
+    ais = AISConfig(num_temperatures=8, num_pilot_temperatures=8)
+    turns: dict[str, Turn] = {}
+    for name, jit_compile in (("oneDNN", False), ("XLA", True)):
+        estimator = BlockEstimator(model, EvaluateConfig(ais=ais))
+        run = tf.function(estimator._anneal, jit_compile=jit_compile, autograph=False)
+        turns[name] = lambda run=run: run(x, seed(3))["log_likelihood"].numpy()
+    seconds = alternate(turns, options.rounds)
+    ratio = median_ratio(seconds, "XLA", "oneDNN")
+    print(f"the chains take {ratio:.2f} times as long with XLA", flush=True)
+    return {"seconds": medians(seconds), "xla_over_onednn": ratio}
+
+
+def measure_command(options: argparse.Namespace) -> JSON:
     """Time and peak memory of the command, in a copy of the run so that nothing is done already."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copytree(run_dir, Path(folder) / "run", ignore=shutil.ignore_patterns("evaluation*"))
-        command = ["tfp-smvi", "evaluate", str(copy), "--num-examples", str(num_examples)]
-        command += ["--threads", str(threads)] if threads else []
-        started = time.perf_counter()
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-        seconds = time.perf_counter() - started
-    gigabytes = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024**2
-    return (
-        f"`tfp-smvi evaluate --num-examples {num_examples}`, with the bracket on 100 simulated images: "
-        f"{seconds / 60:.1f} min, peak memory {gigabytes:.2f} GiB."
+        copy = shutil.copytree(
+            options.run_dir, Path(folder) / "run", ignore=shutil.ignore_patterns("evaluation*")
+        )
+        command = ["tfp-smvi", "evaluate", str(copy), "--num-examples", str(options.images)]
+        command += ["--num-simulated", str(options.images_simulated)]
+        command += ["--threads", str(options.threads)] if options.threads else []
+        # A process begins with the peak memory of the one that starts it, so that a small one has to.
+        finished = subprocess.run(
+            [sys.executable, "-c", LAUNCHER, *command], stdout=subprocess.PIPE, text=True, check=True
+        )
+    seconds, kilobytes = json.loads(finished.stdout)
+    gigabytes = kilobytes * 1024 / 1e9
+    print(
+        f"tfp-smvi evaluate --num-examples {options.images}: {seconds / 60:.1f} min, peak memory "
+        f"{gigabytes:.2f} GB",
+        flush=True,
     )
+    return {"images": options.images, "seconds": seconds, "peak_memory_gigabytes": gigabytes}
+
+
+def train_unless_there(options: argparse.Namespace) -> None:
+    """Trains the model where there is none."""
+    if not (options.run_dir / "config.json").exists():
+        command = ["tfp-smvi", "train", "--lam", "0.5", "--epochs", str(options.epochs)]
+        subprocess.run([*command, "--run-dir", str(options.run_dir)], check=True, stdout=subprocess.DEVNULL)
+
+
+def parse() -> argparse.Namespace:
+    """Reads the options."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("run_dir", type=Path)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
+    parser.add_argument("--epochs", type=int, default=15, help="of the training, where there is no run")
+    parser.add_argument("--threads", type=int)
+    parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
+    parser.add_argument("--reference-temperatures", type=int, default=300)
+    parser.add_argument("--blocks", type=int, default=2, help=f"of {BLOCK_SIZE} simulated images")
+    parser.add_argument("--temperatures", type=int, nargs="+", default=[8, 12, 16, 24, 32, 64, 96])
+    parser.add_argument("--stock-temperatures", type=int, default=32, help="of the stock's shortest path")
+    parser.add_argument(
+        "--stock-budget", type=float, default=300.0, help="seconds of the stock's longest path"
+    )
+    parser.add_argument("--images", type=int, default=1000, help="test images of the command")
+    parser.add_argument("--images-simulated", type=int, default=EvaluateConfig().num_simulated)
+    parser.add_argument("--output", type=Path)
+    return parser.parse_args()
+
+
+# Each takes the model, test images float32 [BLOCK_SIZE, 28, 28, 1] and the options.
+PARTS: dict[str, Callable[[VAE, tf.Tensor, argparse.Namespace], JSON]] = {
+    "bracket": lambda model, x, options: measure_bracket(model, options),
+    "recipes": compare_recipes,
+    "share": measure_share,
+    "xla": compare_compilers,
+    "command": lambda model, x, options: measure_command(options),
+}
 
 
 def main() -> None:
-    """Measures and prints."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("run_dir", type=Path)
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--reference-temperatures", type=int, default=300)
-    parser.add_argument("--stock-temperatures", type=int, nargs="+", default=[64, 512])
-    parser.add_argument("--simulated-blocks", type=int, default=2)
-    parser.add_argument("--evaluate", type=int, default=0, metavar="IMAGES")
-    options = parser.parse_args()
-    if options.threads:
-        tf.config.threading.set_intra_op_parallelism_threads(options.threads)
+    """Measures, prints and writes."""
+    options = parse()
+    set_threads(options.threads)
+    train_unless_there(options)
     run = load_run(options.run_dir)
+    run.model.freeze_decoder()
     test = load_dataset(run.config.data.dataset).test
     _, x = next(iter(eval_batches(test, batch_size=BLOCK_SIZE, seed=0, binarize=True)))
     x = tf.ensure_shape(x, [BLOCK_SIZE, *test.image_shape])
-    threads = options.threads or os.cpu_count()
-    print(f"{options.run_dir.name}, {threads} threads, {AISConfig().num_chains} chains.\n")
-    comparison = Comparison(run.model, x, options.reference_temperatures)
-    seconds = compare_recipes(comparison, options.stock_temperatures)
-    print(measure_share(run.model, seconds), flush=True)
-    print(measure_bracket(run.model, options.simulated_blocks), flush=True)
-    if options.evaluate:
-        print(measure_command(options.run_dir, options.evaluate, options.threads), flush=True)
+    header = {
+        "run": run.config.to_json(),
+        "epochs": len(run.history),
+        "defaults": dataclasses.asdict(AISConfig()),
+    }
+    for part in options.parts:
+        measured = {"date": datetime.date.today().isoformat(), **environment(), **header}
+        measured |= PARTS[part](run.model, x, options)
+        if options.output:
+            there = json.loads(options.output.read_text()) if options.output.exists() else {}
+            write_json(options.output, there | {part: measured})
 
 
 if __name__ == "__main__":

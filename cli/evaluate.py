@@ -1,20 +1,17 @@
 """tfp-smvi evaluate."""
 
-import contextlib
 import json
-import os
-import signal
-import sys
 import typing
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
-from typing import Any, Literal, NoReturn
+from typing import Any, Literal
 
 import click
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.errors import SMVIError
+
+from .stopping import stop_at_once
 
 __all__ = ["evaluate"]
 
@@ -137,7 +134,7 @@ def evaluate(
 
     reporter = make_block_reporter()
     message = f"Stopped; what is done is kept in {run_dir}. Run the same command again to go on."
-    with _stop_at_once(lambda: reporter.stop(message)):
+    with stop_at_once(lambda: reporter.stop(message)):
         with reporter.starting("Loading TensorFlow"):
             from tfp_smvi.runtime import quiet_tensorflow, set_threads
 
@@ -188,27 +185,3 @@ def _build_config(settings: dict[str, Any], num_examples: int) -> EvaluateConfig
     except SMVIError as error:
         name, separator, rest = str(error).partition(" = ")
         raise click.UsageError(f"--{name.replace('_', '-')}{separator}{rest}") from error
-
-
-class _Stopped(BaseException):
-    """SIGINT or SIGTERM came."""
-
-
-@contextlib.contextmanager
-def _stop_at_once(say_so: Callable[[], None]) -> Iterator[None]:
-    """Ends the process at SIGINT and SIGTERM, in the midst of a block."""
-
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise _Stopped(signum)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except _Stopped as stopped:
-        say_so()
-        sys.stdout.flush()
-        # TensorFlow's threads are at work on a block and are not to be waited for.
-        os._exit(128 + stopped.args[0])
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

@@ -34,12 +34,6 @@ class BlockReporter(BarReporter):
         )
         self._cost = self._done = 0.0
 
-    def stop(self, message: str) -> None:
-        """Leaves the terminal as it was, with one line, before the process ends."""
-        self._bar.stop()
-        self._console.show_cursor(True)
-        self.note(message)
-
     def begin(self, num_units: int, cost: float, cost_done: float) -> None:
         """Says what there is to do, and what is done already."""
         self._cost, self._done = cost, cost_done

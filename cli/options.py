@@ -13,7 +13,7 @@ import click
 from tfp_smvi.config import RunConfig
 from tfp_smvi.errors import SMVIError
 
-__all__ = ["build_config", "config_options"]
+__all__ = ["as_option", "build_config", "config_options"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -62,7 +62,7 @@ def build_config(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.from_json(sections)
     except SMVIError as error:
-        raise click.UsageError(_as_option(str(error))) from error
+        raise click.UsageError(as_option(str(error))) from error
 
 
 def _config_fields() -> typing.Iterator[tuple[str, Field[Any], Any]]:
@@ -107,7 +107,7 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
     ctx.default_map = {name: value for section in config.values() for name, value in section.items()}
 
 
-def _as_option(message: str) -> str:
+def as_option(message: str) -> str:
     """Names the option instead of the field: "batch_size = 0 ..." -> "--batch-size = 0 ..."."""
     name, separator, rest = message.partition(" = ")
     return f"--{name.replace('_', '-')}{separator}{rest}" if separator else message

@@ -48,6 +48,12 @@ class BarReporter:
         """Removes the bar."""
         self._bar.stop()
 
+    def stop(self, message: str) -> None:
+        """Leaves the terminal as it was, with one line, before the process ends."""
+        self._bar.stop()
+        self._console.show_cursor(True)
+        self.note(message)
+
     @contextlib.contextmanager
     def starting(self, message: str) -> Iterator[None]:
         """Shows a message on a terminal while something slow begins."""

@@ -30,6 +30,12 @@ __all__ = ["train"]
     show_default=True,
     help="Save this often within an epoch; each epoch's end is saved anyway.",
 )
+@click.option(
+    "--keep-every",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Keep the checkpoint of every N-th epoch for good.  [default: the last two alone]",
+)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def train(
@@ -37,6 +43,7 @@ def train(
     data_dir: Path | None,
     fresh: bool,
     checkpoint_minutes: float,
+    keep_every: int | None,
     threads: int | None,
     as_json: bool,
     **settings: Any,
@@ -68,6 +75,7 @@ def train(
                 run_dir,
                 fresh=fresh,
                 checkpoint_minutes=checkpoint_minutes,
+                keep_every=keep_every,
                 reporter=reporter,
             )
     except TrainingInterrupted as stop:

@@ -19,15 +19,18 @@ ROOT = Path(__file__).parents[1]
 # Each module of tfp_smvi (data is one) imports only from lines above its own.
 LAYERS = (
     {"errors", "version"},
-    {"config", "seeds", "keras_backend"},
-    {"arguments", "checkpoint", "data", "runtime"},
-    {"annealing", "importance_weights", "run_directory", "model", "objective"},
-    {"ais", "ais_tuning", "metrics", "training_step"},
-    {"loading", "training"},
-    {"block_estimates", "block_store", "evaluation_report", "plots"},
-    {"evaluation_session"},
-    {"evaluation"},
-    {"convergence"},
+    {"config", "seeds", "keras_backend", "publishing", "saved_model_check"},
+    {"arguments", "checkpoint", "data", "encoders", "export_check", "runtime", "sweep_jobs", "sweep_table"}
+    | {"sweep_results"},
+    {"annealing", "image_inputs", "importance_weights", "run_directory", "model", "objective", "serving"}
+    | {"figure_data"},
+    {"ais", "ais_tuning", "feature_files", "metrics", "server", "sweep_summary", "training_step"}
+    | {"figure_style", "report_tables"},
+    {"baseline_store", "curve_figures", "features", "loading", "picture_figures", "signatures", "training"},
+    {"block_estimates", "block_store", "encoding", "evaluation_report", "gallery", "model_card", "plots"},
+    {"evaluation_session", "export", "figures", "svm"},
+    {"classification", "evaluation", "report"},
+    {"convergence", "sweep", "sweep_stage"},
 )
 AIS = {"ais", "ais_tuning", "annealing", "arguments", "importance_weights"}
 # These take distributions and log densities, so that an exact oracle or another decoder needs no network.
@@ -36,8 +39,13 @@ WITHOUT_MODEL = {"objective", *AIS}
 # package: the modules that may import it.
 OWNERS = {
     "tensorflow_datasets": {"data.tfds_sets", "data.source"},
-    "sklearn": {"data.digits"},
-    "matplotlib": {"plots"},
+    "grpc": {"serving"},
+    "pyarrow": {"feature_files"},
+    "urllib3": {"serving"},
+    "sklearn": {"data.digits", "svm"},
+    "matplotlib": {"curve_figures", "figure_style", "figures", "picture_figures", "plots", "report"},
+    "jinja2": {"report"},
+    "tensorflow_serving": {"export", "saved_model_check", "serving"},
     "torch": set(),
     "rich": {"cli"},
     "click": {"cli"},
@@ -45,14 +53,22 @@ OWNERS = {
     "tfp_smvi_cli": set(),
 }
 # These import nothing heavy while they load, so that the command line answers at once.
-LIGHT = {"errors", "version", "config", "checkpoint", "run_directory", "runtime", "data", "cli", ""}
+LIGHT = {
+    *("errors", "version", "config", "checkpoint", "run_directory", "runtime", "data", "cli", ""),
+    *("evaluation_report", "sweep", "sweep_jobs", "sweep_stage", "sweep_summary", "sweep_table"),
+    *("export_check", "publishing", "saved_model_check"),
+    *("encoders", "feature_files", "features", "image_inputs", "server", "serving"),
+}
 HEAVY = {
+    "grpc",
     "keras",
+    "pyarrow",
     "sklearn",
     "tensorboard",
     "tensorflow",
     "tensorflow_datasets",
     "tensorflow_probability",
+    "tensorflow_serving",
     "tf_keras",
 }
 

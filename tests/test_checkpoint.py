@@ -12,6 +12,8 @@ import pytest
 from tfp_smvi.checkpoint import (
     Checkpoint,
     list_checkpoints,
+    list_steps,
+    read_checkpoint,
     restore_checkpoint,
     save_checkpoint,
     write_atomically,
@@ -218,3 +220,36 @@ def test_file_is_replaced_whole_or_stays(tmp_path: Path) -> None:
     write_atomically(path, lambda file: file.write(b"three"))
     assert path.read_bytes() == b"three"
     assert list(tmp_path.iterdir()) == [path]
+
+
+# Checkpoints that are kept for good.
+
+
+def test_kept_checkpoints_stay_beside_the_two_newest(tmp_path: Path) -> None:
+    for step in range(1, 8):
+        save_checkpoint(tmp_path, step, ARRAYS, INFO, forever=step in (2, 4))
+    assert list_steps(tmp_path) == [7, 6, 4, 2]
+    save_checkpoint(tmp_path, 8, ARRAYS, INFO, forever=True)
+    assert list_steps(tmp_path) == [8, 7, 4, 2]
+
+
+def test_newest_that_is_kept_is_restored_and_falls_back_when_it_is_damaged(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, ARRAYS, INFO)
+    newest = save_checkpoint(tmp_path, 2, ARRAYS, INFO, forever=True)
+    assert_same(restore_checkpoint(tmp_path, no_warning), 2)
+    newest.write_bytes(newest.read_bytes()[:-9])
+    warnings: list[str] = []
+    assert_same(restore_checkpoint(tmp_path, warnings.append), 1)
+    assert len(warnings) == 1
+
+
+def test_checkpoint_of_a_step_is_read_or_refused_in_a_line(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, ARRAYS, INFO, forever=True)
+    save_checkpoint(tmp_path, 2, {}, {})
+    assert_same(read_checkpoint(tmp_path, 1), 1)
+    with pytest.raises(SMVIError, match=r"step 3 in .* cannot be read \(there is none\)"):
+        read_checkpoint(tmp_path, 3)
+    (tmp_path / "step-0000000002.npz").write_bytes(b"")
+    with pytest.raises(SMVIError, match=r"step 2 in .* step-0000000002.npz is damaged") as caught:
+        read_checkpoint(tmp_path, 2)
+    assert "\n" not in str(caught.value)

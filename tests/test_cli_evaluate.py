@@ -59,7 +59,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     reference: ReferenceRun,
     tmp_path: Path,
 ) -> None:
-    """Stopped where the third result is about to get its name: two are kept, and not made again."""
+    """Stopped where the third result is about to get its name: two are kept, not made again, and no litter stays."""
     run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
     arguments = ("evaluate", str(run_dir), *SMALL)
     stopped = runs.signalled_command("os.rename", ".test-", 3, number, *arguments)
@@ -69,9 +69,11 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     assert (code < 0) or "what is done is kept" in stopped.stderr
     kept = {path: path.stat().st_mtime_ns for path in run_dir.glob("evaluation/*/test-*.npz")}
     assert len(kept) == 2
+    assert number != signal.SIGKILL or [*run_dir.rglob(".*.partial")]
     process = runs.command(*arguments, "--json")
     assert process.returncode == 0, process.stderr
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert [*run_dir.rglob(".*.partial")] == []
     for name in ("evaluation.npz", "evaluation.json"):
         assert (run_dir / name).read_bytes() == (evaluated[0] / name).read_bytes()
     assert json.loads(process.stdout) == json.loads((run_dir / "evaluation.json").read_text())
@@ -124,8 +126,11 @@ def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.Ca
     assert capsys.readouterr().err.startswith(f"Error: {tmp_path} is not a run directory")
 
 
-def test_merging_too_early_is_one_line(reference: ReferenceRun, capsys: pytest.CaptureFixture[str]) -> None:
-    assert runs.call("evaluate", str(reference.run_dir), "--merge") == 1
+def test_merging_too_early_is_one_line(
+    reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = shutil.copytree(reference.run_dir, tmp_path / "run")
+    assert runs.call("evaluate", str(run_dir), "--merge") == 1
     error = capsys.readouterr().err
     assert error.startswith("Error: ")
     assert "results are missing" in error

@@ -24,6 +24,7 @@ from tfp_smvi.errors import SMVIError
 from tfp_smvi.evaluation import evaluate
 from tfp_smvi.evaluation_report import summarize_bracket, summarize_split, warnings_about
 from tfp_smvi.evaluation_session import EvaluationSession, Shard, SilentReporter
+from tfp_smvi.model import VAE
 from tfp_smvi.training import fit
 
 tfd = tfp.distributions
@@ -299,6 +300,36 @@ def test_resuming_does_no_block_twice_and_other_numbers_of_examples_share_them(
     assert_same_bits(
         values(fresh), {name: array for name, array in whole.items() if not name.startswith("train")}
     )
+
+
+def test_a_file_that_another_process_is_writing_stays_and_litter_goes(run_dir: Path, tmp_path: Path) -> None:
+    """Catches a shard that deletes what another one is writing, and litter that stays for ever."""
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    folder = next(copy.glob("evaluation/annealed-*"))
+    partials = [folder / ".test-00000.npz.1.partial", copy / ".evaluation.npz.1.partial"]
+    others = copy / ".config.json.1.partial"  # which the training may be writing
+    with EvaluationSession(copy, None).writing():
+        for path in (*partials, others):
+            path.touch()
+        evaluate(copy, SMALL)
+        assert all(path.exists() for path in partials)
+    evaluate(copy, SMALL)
+    assert not any(path.exists() for path in partials)
+    assert others.exists()
+
+
+def test_a_frozen_decoder_has_the_same_gradient() -> None:
+    """Catches a wrong transposition: the products differ by float32's rounding alone."""
+    model = VAE(ModelConfig(likelihood="bernoulli", latent_dim=3, hidden_sizes=(7, 5)), (4, 2))
+    x, z = tf.ones([6, 4, 2]), tf.random.stateless_normal([2, 6, 3], [0, 1])
+
+    def log_joint(z: tf.Tensor) -> tf.Tensor:
+        return model.log_joint(x, z)
+
+    before = tfp.math.value_and_gradient(log_joint, z)
+    model.freeze_decoder()
+    for value, expected in zip(tfp.math.value_and_gradient(log_joint, z), before, strict=True):
+        np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-5)
 
 
 def test_another_seed_gives_other_draws(run_dir: Path) -> None:

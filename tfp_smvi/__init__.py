@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from tfp_smvi.data import Dataset, load_dataset
     from tfp_smvi.errors import SMVIError
     from tfp_smvi.evaluation import evaluate
+    from tfp_smvi.export import export_run
+    from tfp_smvi.export_check import check_export
     from tfp_smvi.importance_weights import importance_weighted_bound
     from tfp_smvi.loading import LoadedRun, load_run
     from tfp_smvi.model import VAE
@@ -36,8 +38,10 @@ __all__ = [
     "TrainConfig",
     "__version__",
     "annealed_importance_sampling",
+    "check_export",
     "elbo",
     "evaluate",
+    "export_run",
     "fit",
     "importance_weighted_bound",
     "load_dataset",
@@ -62,8 +66,10 @@ _MODULES = {
     "TrainConfig": "config",
     "VAE": "model",
     "annealed_importance_sampling": "ais",
+    "check_export": "export_check",
     "elbo": "objective",
     "evaluate": "evaluation",
+    "export_run": "export",
     "fit": "training",
     "importance_weighted_bound": "importance_weights",
     "load_dataset": "data",

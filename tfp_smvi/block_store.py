@@ -4,10 +4,13 @@ A folder's name is a hash of all that its blocks depend on, so that blocks are f
 processes that share the work, and by a later evaluation that needs them too.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,32 @@ from tfp_smvi.checkpoint import write_atomically
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.run_directory import write_json
 
-__all__ = ["BlockStore"]
+__all__ = ["BlockStore", "shared_folder"]
+
+
+@contextlib.contextmanager
+def shared_folder(root: Path, reports: Sequence[str]) -> Iterator[None]:
+    """Writes in the folder of all stores beside other processes that do the same.
+
+    Who comes while nobody else works there first deletes what a kill left half-written.
+
+    Args:
+        root: the folder of all stores of a run, made where there is none.
+        reports: the names of the reports that are written beside it.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    # The operating system lets go of the lock when the process ends in any way.
+    with (root / ".lock").open("ab") as lock:
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            partial_reports = (root.parent.glob(f".{name}.*.partial") for name in reports)
+            for partial in chain(root.glob("*/.*.partial"), *partial_reports):
+                partial.unlink(missing_ok=True)
+        fcntl.flock(lock, fcntl.LOCK_SH)
+        yield
 
 
 class BlockStore:

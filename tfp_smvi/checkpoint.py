@@ -1,7 +1,7 @@
 """Checkpoints that survive anything: written aside, synced, renamed, and found by looking at the files.
 
-A checkpoint is one .npz file, `step-<step>.npz`, so that it exists as a whole or not at all. Nothing points to the
-newest one: it is the readable file with the highest step.
+A checkpoint is one .npz file, `step-<step>.npz`, or `step-<step>-kept.npz` for one that is to stay, so that it exists
+as a whole or not at all. Nothing points to the newest one: it is the readable file with the highest step.
 """
 
 import json
@@ -14,9 +14,17 @@ import numpy as np
 
 from tfp_smvi.errors import SMVIError
 
-__all__ = ["Checkpoint", "list_checkpoints", "restore_checkpoint", "save_checkpoint", "write_atomically"]
+__all__ = [
+    "Checkpoint",
+    "list_checkpoints",
+    "list_steps",
+    "read_checkpoint",
+    "restore_checkpoint",
+    "save_checkpoint",
+    "write_atomically",
+]
 
-_PREFIX, _SUFFIX, _INFO = "step-", ".npz", "info"
+_PREFIX, _KEPT, _SUFFIX, _INFO = "step-", "-kept", ".npz", "info"
 
 
 class Checkpoint(NamedTuple):
@@ -60,9 +68,17 @@ def write_atomically(path: Path, write: Callable[[Any], None]) -> None:
 
 
 def save_checkpoint(
-    directory: Path, step: int, arrays: Mapping[str, np.ndarray], info: Mapping[str, Any], keep: int = 2
+    directory: Path,
+    step: int,
+    arrays: Mapping[str, np.ndarray],
+    info: Mapping[str, Any],
+    keep: int = 2,
+    *,
+    forever: bool = False,
 ) -> Path:
     """Writes a checkpoint and then deletes all but the newest `keep`, and what a kill left half-written.
+
+    Those that were written with `forever` are never deleted.
 
     Args:
         directory: the folder of one run's checkpoints, which exists.
@@ -70,6 +86,7 @@ def save_checkpoint(
         arrays: the arrays by name.
         info: JSON values.
         keep: how many checkpoints to leave, at least 1.
+        forever: lets this one stay whatever is written later.
 
     Returns:
         The path of the new file.
@@ -77,12 +94,13 @@ def save_checkpoint(
     Raises:
         OSError: it cannot be written; the checkpoints that were there still are.
     """
-    path = directory / f"{_PREFIX}{step:010d}{_SUFFIX}"
+    path = directory / f"{_PREFIX}{step:010d}{_KEPT if forever else ''}{_SUFFIX}"
     # The names are there too, because damage in the archive's directory can hide a member.
     text = np.frombuffer(json.dumps({"names": list(arrays), "info": info}).encode(), np.uint8)
     write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays))
     for old in list_checkpoints(directory)[keep:]:
-        old.unlink(missing_ok=True)
+        if not old.stem.endswith(_KEPT):
+            old.unlink(missing_ok=True)
     for partial in directory.glob(f".{_PREFIX}*.partial"):
         partial.unlink(missing_ok=True)
     return path
@@ -92,6 +110,27 @@ def list_checkpoints(directory: Path) -> list[Path]:
     """Returns the checkpoint files in a folder, the newest first, readable or not."""
     found = [path for path in directory.glob(f"{_PREFIX}*{_SUFFIX}") if _step(path) is not None]
     return sorted(found, key=lambda path: _step(path) or 0, reverse=True)
+
+
+def list_steps(directory: Path) -> list[int]:
+    """Returns the steps of the checkpoint files in a folder, the highest first."""
+    return [step for path in list_checkpoints(directory) if (step := _step(path)) is not None]
+
+
+def read_checkpoint(directory: Path, step: int) -> Checkpoint:
+    """Reads the checkpoint of a step.
+
+    Raises:
+        SMVIError: there is none, or it cannot be read.
+    """
+    reason = "there is none"
+    for path in list_checkpoints(directory):
+        if _step(path) == step:
+            try:
+                return _read(path)
+            except Exception as error:  # as in restore_checkpoint
+                reason = f"{path.name} is damaged: {_first_line(error)}"
+    raise SMVIError(f"the checkpoint of step {step} in {directory} cannot be read ({reason}).")
 
 
 def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -122,7 +161,7 @@ def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoi
 
 
 def _step(path: Path) -> int | None:
-    digits = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX)
+    digits = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX).removesuffix(_KEPT)
     return int(digits) if digits.isdecimal() else None
 
 

@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import math
 import numbers
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -18,15 +19,23 @@ from tfp_smvi.errors import SMVIError
 __all__ = [
     "AISConfig",
     "Activation",
+    "ClassifyConfig",
     "DataConfig",
     "EvaluateConfig",
+    "FeaturesConfig",
     "InitialName",
+    "InputName",
+    "KernelName",
     "LikelihoodName",
     "ModelConfig",
+    "OnError",
+    "PartName",
     "Precision",
     "RunConfig",
     "ScheduleName",
+    "ServeConfig",
     "SplitName",
+    "SweepConfig",
     "TrainConfig",
     "XLAMode",
 ]
@@ -38,6 +47,10 @@ XLAMode = Literal["auto", "on", "off"]
 InitialName = Literal["posterior", "prior"]
 ScheduleName = Literal["sigmoid", "linear"]
 SplitName = Literal["test", "train", "both"]
+PartName = Literal["encoder", "decoder", "both"]
+KernelName = Literal["rbf", "linear", "both"]
+InputName = Literal["intensities", "binarized"]
+OnError = Literal["fail", "skip"]
 
 
 def _option(default: Any, text: str) -> Any:
@@ -83,14 +96,15 @@ def _encode(value: Any) -> Any:
         return value.to_json()
     if isinstance(value, float) and math.isinf(value):
         return "inf" if value > 0 else "-inf"
-    return list(value) if isinstance(value, tuple) else value
+    return [_encode(item) for item in value] if isinstance(value, tuple) else value
 
 
 _KINDS: dict[Any, str] = {
     float: "a number",
     int: "a whole number",
     str: "a text",
-    tuple: "a list of whole numbers",
+    bool: "true or false",
+    tuple: "a list of numbers",
 }
 
 
@@ -115,6 +129,8 @@ def _decode(name: str, value: Any, hint: Any) -> Any:
         value, ok = int(value), True
     elif hint is str:
         ok = isinstance(value, str)
+    elif hint is bool:
+        ok = isinstance(value, bool)
     if ok:
         return value
     kind = _KINDS.get(origin or hint, "an object of settings")
@@ -283,3 +299,143 @@ class EvaluateConfig(_JSON):
     def splits(self) -> tuple[Literal["test", "train"], ...]:
         """The splits to evaluate, in the order of the report."""
         return ("train", "test") if self.split == "both" else (self.split,)
+
+
+@dataclass(frozen=True)
+class FeaturesConfig(_JSON):
+    """How `features` asks a model; the features do not depend on it, beyond rounding."""
+
+    batch_size: int = _option(512, "Images that the model is asked for at a time.")
+    in_flight: int = _option(4, "Requests to a server that are under way at a time.")
+    timeout: float = _option(30.0, "Seconds that a server may take to answer a request.")
+    retries: int = _option(8, "How often a request is made again to a server that is away, busy or too slow.")
+    on_error: OnError = _option("fail", "At an image that cannot be read: stop, or leave it out and list it.")
+
+    def _check(self) -> None:
+        _require_whole("batch_size", self.batch_size, least=1)
+        _require_whole("in_flight", self.in_flight, least=1)
+        _require_whole("retries", self.retries, least=0)
+        timeout_ok = 0.0 < self.timeout < math.inf
+        _require("timeout", self.timeout, timeout_ok, "a number of seconds greater than 0")
+
+
+@dataclass(frozen=True)
+class ClassifyConfig(_JSON):
+    """How few labels a classifier on the encoder's means sees, and what kind of one it is."""
+
+    labels: tuple[int, ...] = _option(
+        (600, 1000, 3000), "Numbers of labelled examples, each a multiple of the number of classes."
+    )
+    kernel: KernelName = _option("both", "The support vector machine's kernel.")
+    input: InputName = _option("intensities", "What the encoder sees: intensities, or bits drawn from them.")
+    repeats: int = _option(10, "Labelled subsets of each size.")
+    num_folds: int = _option(5, "Folds of the cross-validation inside a labelled subset.")
+    seed: int = _option(0, "Seed of the labelled subsets.")
+
+    def _check(self) -> None:
+        ok = len(self.labels) >= 1 and all(2 <= size < 2**31 for size in self.labels)
+        ok = ok and len({*self.labels}) == len(self.labels)
+        _require("labels", self.labels, ok, "one or more different whole numbers of at least 2")
+        _require_whole("repeats", self.repeats, least=1)
+        _require_whole("num_folds", self.num_folds, least=2)
+        _require("seed", self.seed, -(2**63) <= self.seed < 2**63, "a whole number of at most 63 bits")
+
+    @property
+    def kernels(self) -> tuple[Literal["rbf", "linear"], ...]:
+        """The kernels, in the order of the report."""
+        return ("rbf", "linear") if self.kernel == "both" else (self.kernel,)
+
+
+@dataclass(frozen=True)
+class SweepConfig(_JSON):
+    """A grid of runs over lam and seed, which are otherwise trained, evaluated and classified alike.
+
+    The lam and the seed of `train` mean nothing: the grid gives them.
+    """
+
+    train: RunConfig = RunConfig()
+    evaluate: EvaluateConfig = EvaluateConfig(split="both")
+    classify: ClassifyConfig | None = ClassifyConfig()
+    classify_every: int | None = _option(
+        None, "Classify not only at the end but also after every N-th epoch, whose checkpoints are kept."
+    )
+    lams: tuple[float, ...] = _option(
+        (0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 10.0), "Weights of the score-matching divergence."
+    )
+    seeds: tuple[int, ...] = _option((0,), "Seeds of the training; each is run at each lam.")
+
+    def _check(self) -> None:
+        object.__setattr__(self, "lams", tuple(lam + 0.0 for lam in self.lams))  # -0 is 0
+        for name, values in (("lams", self.lams), ("seeds", self.seeds)):
+            ok = len(values) >= 1 and len({*values}) == len(values)
+            _require(name, values, ok, "one or more different numbers")
+        for lam in self.lams:
+            self.run(lam, self.seeds[0])
+        for seed in self.seeds:
+            self.run(self.lams[0], seed)
+        if self.classify_every is not None:
+            _require_whole("classify_every", self.classify_every, least=1)
+
+    def run(self, lam: float, seed: int) -> RunConfig:
+        """The configuration of one run."""
+        train = dataclasses.replace(self.train.train, lam=lam, seed=seed)
+        return dataclasses.replace(self.train, train=train)
+
+    @property
+    def epochs_to_classify(self) -> tuple[int, ...]:
+        """The epochs before the last that are classified."""
+        every = self.classify_every
+        if every is None or self.classify is None:
+            return ()
+        return tuple(range(every, self.train.train.epochs, every))
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """What is done with each run, in this order."""
+        return ("train", "evaluate", *(("classify",) if self.classify else ()))
+
+    def settings(self) -> dict[str, Any]:
+        """Returns what all runs share, as JSON values: the "config" of a sweep.json."""
+        settings = self.to_json()
+        del settings["lams"], settings["seeds"]
+        del settings["train"]["train"]["lam"], settings["train"]["train"]["seed"]
+        return settings
+
+    @classmethod
+    def from_summary(cls, values: Mapping[str, Any]) -> Self:
+        """Builds the configuration of a sweep.json, or of a file with parts of one.
+
+        Raises:
+            SMVIError: a value is not allowed, or something in "config" is unknown.
+        """
+        known = ("format", "command", "config", "lams", "seeds", "environment", "runs")
+        for name in values:
+            if name not in known:
+                raise SMVIError(f"unknown field {name!r}; known are: {', '.join(known)}.")
+        grid = {name: values[name] for name in ("lams", "seeds") if name in values}
+        return cls.from_json({**values.get("config", {}), **grid})
+
+
+@dataclass(frozen=True)
+class ServeConfig(_JSON):
+    """Which models a TF Serving server holds, and where it listens."""
+
+    models: str = _option("saved_models", "The folder of the exported models.")
+    model_name: str | None = _option(None, "The model; all that are in the folder unless given.")
+    num_versions: int = _option(2, "Versions of a model to serve, the newest; a request may name one.")
+    labels: tuple[str, ...] = _option((), "A name for a version, as NAME=VERSION; may be repeated.")
+    host: str | None = _option(None, "The address to listen on; 127.0.0.1 where the server can be held to it.")
+    grpc_port: int = _option(8500, "Port of gRPC.")
+    rest_port: int = _option(8501, "Port of REST and of the metrics for Prometheus.")
+    docker: bool = _option(False, "Use Docker even where tensorflow_model_server is on the PATH.")
+    wait: float = _option(120.0, "Seconds that the models may take to become available.")
+
+    def _check(self) -> None:
+        _require_whole("num_versions", self.num_versions, least=1)
+        for name in ("grpc_port", "rest_port"):
+            _require(name, getattr(self, name), 1 <= getattr(self, name) <= 65535, "a port from 1 to 65535")
+        _require("rest_port", self.rest_port, self.rest_port != self.grpc_port, "another port than grpc_port")
+        _require("wait", self.wait, 0.0 < self.wait < math.inf, "a number of seconds greater than 0")
+        for label in self.labels:
+            ok = re.fullmatch(r"[A-Za-z0-9_.-]+=[1-9][0-9]*", label) is not None
+            _require("labels", label, ok, "NAME=VERSION, such as stable=1")

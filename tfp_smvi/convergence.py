@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfp_smvi.config import EvaluateConfig
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.evaluation import describe, require_done
+from tfp_smvi.evaluation import describe
 from tfp_smvi.evaluation_report import (
     align,
     estimate,
@@ -23,13 +22,7 @@ from tfp_smvi.evaluation_report import (
     summarize_bracket,
     summarize_rates,
 )
-from tfp_smvi.evaluation_session import (
-    SIMULATED,
-    EvaluationReporter,
-    EvaluationSession,
-    Shard,
-    SilentReporter,
-)
+from tfp_smvi.evaluation_session import SIMULATED, EvaluationReporter, EvaluationSession, Shard
 from tfp_smvi.run_directory import write_json
 
 __all__ = ["format_convergence", "measure_convergence", "settled_at"]
@@ -70,16 +63,20 @@ def measure_convergence(
 
     Source: [1], whose check it is.
     """
-    run_dir, reporter = Path(run_dir), reporter or SilentReporter()
     session = EvaluationSession(run_dir, data_dir, reporter)
     configs = {count: _with_temperatures(config, count) for count in num_temperatures}
     units = [unit for each in configs.values() for unit in session.units(each, bounds=False)]
-    if merge:
-        require_done(units)
-    else:
-        session.compute(units, shard)
-    if shard is not None:
-        return None
+    with session.writing("convergence.png", "convergence.json"):
+        if not session.complete(units, shard, merge=merge):
+            return None
+        report = _make_report(session, config, configs)
+        _write(session.run_dir, report)
+    return report
+
+
+def _make_report(
+    session: EvaluationSession, config: EvaluateConfig, configs: dict[int, EvaluateConfig]
+) -> dict[str, Any]:
     report: dict[str, Any] = {
         "splits": {split: _summarize(session, configs, split) for split in config.splits},
         "brackets": {
@@ -89,11 +86,10 @@ def measure_convergence(
         **describe(session, config),
     }
     report["warnings"] = [
-        f"{split}: the estimate still moves at {num_temperatures[-1]} temperatures: compare larger numbers."
+        f"{split}: the estimate still moves at {max(configs)} temperatures: compare larger numbers."
         for split, summary in report["splits"].items()
         if summary["settled_at"] is None
     ]
-    _write(run_dir, report)
     return report
 
 
@@ -174,11 +170,5 @@ def _moved(differences: np.ndarray) -> bool:
 def _write(run_dir: Path, report: dict[str, Any]) -> None:
     from tfp_smvi.plots import plot_convergence
 
-    try:
-        plot_convergence(report, run_dir / "convergence.png")
-        write_json(run_dir / "convergence.json", report)
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write to {run_dir} ({error.strerror or error}); the blocks are kept: make room or give "
-            "write permission, and run the same command again."
-        ) from error
+    plot_convergence(report, run_dir / "convergence.png")
+    write_json(run_dir / "convergence.json", report)

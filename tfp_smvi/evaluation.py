@@ -17,22 +17,14 @@ import numpy as np
 
 from tfp_smvi.checkpoint import write_atomically
 from tfp_smvi.config import EvaluateConfig
-from tfp_smvi.errors import SMVIError
 from tfp_smvi.evaluation_report import gaps, summarize_bracket, summarize_split, warnings_about
-from tfp_smvi.evaluation_session import (
-    SIMULATED,
-    EvaluationReporter,
-    EvaluationSession,
-    Shard,
-    SilentReporter,
-    Unit,
-)
+from tfp_smvi.evaluation_session import SIMULATED, EvaluationReporter, EvaluationSession, Shard
 from tfp_smvi.run_directory import write_json
 from tfp_smvi.runtime import environment
 
 Results = Mapping[str, dict[str, np.ndarray]]
 
-__all__ = ["describe", "evaluate", "require_done"]
+__all__ = ["describe", "evaluate"]
 
 # What `BlockEstimator` says about an example.
 PER_EXAMPLE = (
@@ -74,31 +66,15 @@ def evaluate(
 
     Source: [1, section 5], [2].
     """
-    run_dir, reporter = Path(run_dir), reporter or SilentReporter()
     session = EvaluationSession(run_dir, data_dir, reporter)
-    units = session.units(config)
-    if merge:
-        require_done(units)
-    else:
-        session.compute(units, shard)
-    if shard is not None:
-        return None
-    results: Results = {split: session.results(config, split) for split in config.splits}
-    simulated = session.results(config, SIMULATED)
-    report = _make_report(session, config, results, simulated)
-    _write(run_dir, report, results, simulated)
+    with session.writing("evaluation.npz", "evaluation.json"):
+        if not session.complete(session.units(config), shard, merge=merge):
+            return None
+        results: Results = {split: session.results(config, split) for split in config.splits}
+        simulated = session.results(config, SIMULATED)
+        report = _make_report(session, config, results, simulated)
+        _write(session.run_dir, report, results, simulated)
     return report
-
-
-def require_done(units: list[Unit]) -> None:
-    """Raises an SMVIError that says which units are missing, if any are."""
-    missing = [unit for unit in units if not unit.done]
-    if missing:
-        first = missing[0]
-        raise SMVIError(
-            f"{len(missing)} of {len(units)} results are missing, the first {first.data} block {first.block} in "
-            f"{first.store.path}: run all shards with the same settings, or run without --merge to compute them."
-        )
 
 
 def describe(session: EvaluationSession, config: EvaluateConfig) -> dict[str, Any]:
@@ -140,12 +116,6 @@ def _write(
     for split, arrays in results.items():
         values |= {f"{split}_{name}": arrays[name] for name in PER_EXAMPLE}
         values[f"{split}_gap"] = gaps(arrays)
-    try:
-        path = run_dir / "evaluation.npz"
-        write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **values))
-        write_json(run_dir / "evaluation.json", report)
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write to {run_dir} ({error.strerror or error}); the blocks are kept: make room or give "
-            "write permission, and run the same command again."
-        ) from error
+    path = run_dir / "evaluation.npz"
+    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **values))
+    write_json(run_dir / "evaluation.json", report)

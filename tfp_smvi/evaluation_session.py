@@ -1,9 +1,9 @@
 """The work of an evaluation: which blocks there are, which of them are done, and doing the others."""
 
+import contextlib
 import hashlib
 import threading
-import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator
-from tfp_smvi.block_store import BlockStore
+from tfp_smvi.block_store import BlockStore, shared_folder
 from tfp_smvi.config import EvaluateConfig
-from tfp_smvi.data import Dataset, Split, eval_batches, load_dataset
+from tfp_smvi.data import Split, eval_batches
 from tfp_smvi.errors import SMVIError
-from tfp_smvi.loading import load_run
+from tfp_smvi.loading import load_data_of, load_run
 from tfp_smvi.seeds import fold_seed
 from tfp_smvi.training import TEST_SEED
 
@@ -92,6 +92,7 @@ class EvaluationSession:
         reporter: hears of the progress.
 
     Attributes:
+        run_dir: the run directory.
         run: the run as its newest checkpoint has it.
         dataset: its data.
         weights: SHA-256 of the model's weights, in hex.
@@ -100,18 +101,16 @@ class EvaluationSession:
         SMVIError: there is no trained run, or the data are not those that it was trained on.
     """
 
-    def __init__(self, run_dir: Path, data_dir: Path | None, reporter: EvaluationReporter) -> None:
+    def __init__(
+        self, run_dir: Path | str, data_dir: Path | None, reporter: EvaluationReporter | None = None
+    ) -> None:
         """Loads the model and the data."""
-        with warnings.catch_warnings(record=True) as caught:
-            warnings.simplefilter("always", UserWarning)
-            self.run = load_run(run_dir)
-        for warning in caught:
-            reporter.warn(str(warning.message))
-        self.dataset = _load_data(
-            self.run.config.data.dataset, data_dir, self.run.data_fingerprint, reporter.note
-        )
+        self.run_dir, reporter = Path(run_dir), reporter or SilentReporter()
+        self.run = load_run(self.run_dir, warn=reporter.warn)
+        self.dataset = load_data_of(self.run, data_dir, progress=reporter.note)
         self.weights = _digest(self.run.model.named_variables)
-        self._root = run_dir / "evaluation"
+        self.run.model.freeze_decoder()
+        self._root = self.run_dir / "evaluation"
         self._reporter = reporter
 
     def num_examples(self, config: EvaluateConfig, split: str) -> int:
@@ -132,12 +131,43 @@ class EvaluationSession:
             units.append(self._bracket_unit(estimator, config, index))
         return units
 
-    def compute(self, units: Sequence[Unit], shard: Shard | None = None) -> None:
-        """Computes and saves the units that are not done yet, or those of a shard.
+    @contextlib.contextmanager
+    def writing(self, *reports: str) -> Iterator[None]:
+        """Writes results and the reports of these names, beside other processes that share the work.
 
         Raises:
-            SMVIError: a result cannot be written.
+            SMVIError: something cannot be written.
         """
+        try:
+            with shared_folder(self._root, reports):
+                yield
+        except OSError as error:
+            raise SMVIError(
+                f"cannot write to {self.run_dir} ({error.strerror or error}); the blocks are kept: make room "
+                "or give write permission, and run the same command again."
+            ) from error
+
+    def complete(self, units: Sequence[Unit], shard: Shard | None = None, *, merge: bool = False) -> bool:
+        """Computes and saves the units that are not done yet, or those of a shard.
+
+        Args:
+            units: the work.
+            shard: the part to do alone.
+            merge: computes nothing.
+
+        Returns:
+            Whether all results are there to be put together: not after a shard.
+
+        Raises:
+            SMVIError: a result cannot be written, or one to merge is missing.
+        """
+        if merge:
+            _require_done(units)
+        else:
+            self._compute(units, shard)
+        return shard is None
+
+    def _compute(self, units: Sequence[Unit], shard: Shard | None) -> None:
         shard = shard or Shard(1, 1)
         numbers = {place: number for number, place in enumerate(dict.fromkeys(map(_place, units)))}
         mine = [unit for unit in units if numbers[_place(unit)] % shard.total == shard.number - 1]
@@ -217,20 +247,6 @@ class EvaluationSession:
         return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *images.image_shape]), count
 
 
-def _load_data(
-    name: str, data_dir: Path | None, fingerprint: str, progress: Callable[[str], None]
-) -> Dataset:
-    """Loads a data set that must have the given fingerprint."""
-    dataset = load_dataset(name, data_dir, progress=progress)
-    if dataset.fingerprint != fingerprint:
-        raise SMVIError(
-            f"the data {name} are not those that the model was trained on: fingerprint "
-            f"{dataset.fingerprint[:12]}, and {fingerprint[:12]} in the run; give those data, with --data-dir "
-            "if they are elsewhere, or train on these."
-        )
-    return dataset
-
-
 def _digest(variables: dict[str, tf.Variable]) -> str:
     digest = hashlib.sha256()
     for name, variable in sorted(variables.items()):
@@ -260,6 +276,17 @@ def _interruptible(function: Callable[[], Result]) -> Result:
 
     threading.Thread(target=work, daemon=True).start()
     return outcome.result()
+
+
+def _require_done(units: Sequence[Unit]) -> None:
+    """Raises an SMVIError that says which units are missing, if any are."""
+    missing = [unit for unit in units if not unit.done]
+    if missing:
+        first = missing[0]
+        raise SMVIError(
+            f"{len(missing)} of {len(units)} results are missing, the first {first.data} block {first.block} in "
+            f"{first.store.path}: run all shards with the same settings, or run without --merge to compute them."
+        )
 
 
 def _place(unit: Unit) -> tuple[str, int]:

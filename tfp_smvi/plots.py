@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from tfp_smvi.checkpoint import write_atomically
 
-__all__ = ["plot_convergence"]
+__all__ = ["plot_convergence", "write_figure"]
+
+_NO_METADATA = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
 
 
 def plot_convergence(report: Mapping[str, Any], path: Path) -> None:
@@ -38,9 +39,12 @@ def plot_convergence(report: Mapping[str, Any], path: Path) -> None:
         axes.set_xticks([int(n) for n in report["brackets"]], list(report["brackets"]))
         axes.minorticks_off()
         axes.legend()
-    canvas = FigureCanvasAgg(figure)
-    # Without the version of matplotlib in it, the same numbers make the same file.
-    write_atomically(path, lambda file: canvas.print_png(file, metadata={"Software": None}))
+    write_atomically(path, lambda file: write_figure(figure, "png", file))
+
+
+def write_figure(figure: Figure, file_format: str, file: BinaryIO) -> None:
+    """Writes a figure as "png" or "pdf". Without versions and dates in it, the same numbers make the same file."""
+    figure.savefig(file, format=file_format, metadata=_NO_METADATA[file_format])
 
 
 def _plot_means(axes: Any, estimates: Mapping[str, Any], label: str) -> None:

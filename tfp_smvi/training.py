@@ -122,6 +122,7 @@ def fit(
     *,
     fresh: bool = False,
     checkpoint_minutes: float = 10.0,
+    keep_every: int | None = None,
     reporter: Reporter | None = None,
 ) -> FitResult:
     """Trains a model, or goes on with one, until it has seen `config.train.epochs` epochs.
@@ -137,19 +138,22 @@ def fit(
         run_dir: the run directory; see `run_directory`.
         fresh: deletes the run that is there.
         checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one is older.
+        keep_every: the checkpoint at the end of every so many epochs is kept for good; None keeps the last two alone.
         reporter: hears of the progress.
 
     Returns:
         The trained model and its history.
 
     Raises:
-        SMVIError: the configuration does not fit the data or the directory, the objective is no longer finite, or
-            the directory cannot be written.
+        SMVIError: the configuration does not fit the data or the directory, keep_every is less than 1, the
+            objective is no longer finite, or the directory cannot be written.
         TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
 
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
     reporter = reporter or _Silent()
+    if keep_every is not None and keep_every < 1:
+        raise SMVIError(f"keep_every = {keep_every} is not allowed; give a number of epochs of at least 1.")
     config = resolve(config, dataset)
     details = {
         "data": {"fingerprint": dataset.fingerprint, "image_shape": list(dataset.image_shape)},
@@ -161,7 +165,7 @@ def fit(
         _write_errors(run_dir),
         RunDirectory.open(run_dir, config, details, fresh=fresh, warn=reporter.warn) as run,
     ):
-        return _Run(config, dataset, run, reporter, signals, checkpoint_minutes).train()
+        return _Run(config, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
 
 
 class _Run:
@@ -175,10 +179,11 @@ class _Run:
         reporter: Reporter,
         signals: "_StopSignals",
         checkpoint_minutes: float,
+        keep_every: int | None,
     ) -> None:
         self.config, self.dataset, self.run = config, dataset, run
         self.reporter, self.signals = reporter, signals
-        self.checkpoint_seconds = 60.0 * checkpoint_minutes
+        self.checkpoint_seconds, self.keep_every = 60.0 * checkpoint_minutes, keep_every
         self.binarize = config.model.likelihood == "bernoulli"
         self.trainer = Trainer(VAE(config.model, dataset.image_shape, config.train.seed), config.train)
         self.history: list[dict[str, Any]] = []
@@ -253,7 +258,7 @@ class _Run:
         log.write(record)
         self.history.append(record)
         self.sums, self.seconds = np.zeros_like(self.sums), 0.0
-        self._save()
+        self._save(forever=self.keep_every is not None and (epoch + 1) % self.keep_every == 0)
         self.reporter.epoch(record)
 
     def _stop_if_asked(self) -> None:
@@ -262,12 +267,12 @@ class _Run:
                 self._save()
             raise TrainingInterrupted(self.signals.received, self.trainer.step)
 
-    def _save(self) -> None:
+    def _save(self, *, forever: bool = False) -> None:
         # NaN (no divergence at lam = 0) is not JSON.
         sums = [None if math.isnan(value) else value for value in self.sums.tolist()]
         info = {"history": self.history, "sums": sums, "seconds": self.seconds}
         step = self.trainer.step
-        save_checkpoint(self.run.checkpoints, step, self.trainer.arrays(), info)
+        save_checkpoint(self.run.checkpoints, step, self.trainer.arrays(), info, forever=forever)
         self.saved_step, self.saved_at = step, time.monotonic()
 
     def _restore(self) -> None:

@@ -1,0 +1,89 @@
+"""tfp-smvi classify."""
+
+import json
+import typing
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfp_smvi.config import ClassifyConfig
+from tfp_smvi.errors import SMVIError
+
+from .options import _option, as_option
+
+__all__ = ["classify"]
+
+
+def _settings(command: Any) -> Any:
+    """Adds an option for each field of ClassifyConfig."""
+    hints = typing.get_type_hints(ClassifyConfig)
+    for field in reversed(fields(ClassifyConfig)):
+        command = _option(field, hints[field.name])(command)
+    return command
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
+@_settings
+@click.option(
+    "--epoch",
+    type=click.IntRange(min=1),
+    help="The epoch whose checkpoint to take (see train --keep-every).  [default: the newest]",
+)
+@click.option(
+    "--baselines-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where baselines are kept, which runs of the same data may share.  [default: RUN_DIR/baselines]",
+)
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+def classify(
+    run_dir: Path,
+    epoch: int | None,
+    baselines_dir: Path | None,
+    data_dir: Path | None,
+    threads: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> int:
+    """Classify the test set with few labels, on the encoder's means, the pixels and their principal components.
+
+    Support vector machines are trained on subsets with equally many labelled examples of each class, and chosen by
+    cross-validation inside them. The report goes to classification.json in RUN_DIR, or with --epoch 25 to
+    classification-epoch025.json.
+    """
+    try:
+        config = ClassifyConfig(**settings)
+    except SMVIError as error:
+        raise click.UsageError(as_option(str(error))) from error
+    from .evaluation_progress import make_block_reporter
+
+    reporter = make_block_reporter()
+    with reporter.starting("Loading TensorFlow"):
+        from tfp_smvi.runtime import quiet_tensorflow, set_threads
+
+        quiet_tensorflow()
+        set_threads(threads)
+        from tfp_smvi import classification
+
+    with reporter:
+        report = classification.classify(
+            run_dir,
+            config,
+            data_dir=data_dir,
+            epoch=epoch,
+            baselines_dir=baselines_dir,
+            threads=threads,
+            reporter=reporter,
+        )
+    if as_json:
+        click.echo(json.dumps(report))
+    else:
+        click.echo(classification.format_classification(report))
+        click.echo(f"All of it is in {run_dir / classification.report_name(epoch)}.")
+    return 0

@@ -1,0 +1,109 @@
+"""tfp-smvi export."""
+
+import json
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from tfp_smvi.config import PartName
+from tfp_smvi.errors import SMVIError
+from tfp_smvi.publishing import check_model_name, check_version
+
+__all__ = ["export"]
+
+
+class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
+    """A text that a function of the library checks and reads."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        """Keeps both."""
+        self.name, self._read = name, read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads the text."""
+        try:
+            return self._read(str(value))
+        except SMVIError as error:
+            self.fail(str(error), param, ctx)
+
+
+@click.command()
+@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path), required=False)
+@click.option(
+    "--model-name", type=_Checked("name", check_model_name), help="The model's name; the run's unless given."
+)
+@click.option(
+    "--version", type=_Checked("integer", check_version), help="The version; the next free one unless given."
+)
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default="saved_models",
+    show_default=True,
+    help="The folder of the models.",
+)
+@click.option(
+    "--part",
+    type=click.Choice(typing.get_args(PartName)),
+    default="encoder",
+    show_default=True,
+    help="What to export; both: as two models, the decoder's name with -decoder behind.",
+)
+@click.option(
+    "--verify/--no-verify",
+    default=True,
+    show_default=True,
+    help="Load what was written in a fresh process, and publish it only if it answers as the model does.",
+)
+@click.option(
+    "--check",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Export nothing; check the version in this folder, such as saved_models/NAME/1.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def export(run_dir: Path | None, check: Path | None, as_json: bool, **options: Any) -> int:
+    """Publish the model of a run as a new version that TF Serving loads, or check one.
+
+    A version appears whole or not at all, and one that exists is never touched.
+    """
+    if (run_dir is None) == (check is None):
+        raise click.UsageError("give either RUN_DIR, to export it, or --check FOLDER.")
+    if check is not None:
+        _check(check, as_json)
+        return 0
+    from .progress import make_reporter
+
+    reporter = make_reporter()
+    with reporter.starting("Loading TensorFlow"):
+        from tfp_smvi.runtime import quiet_tensorflow
+
+        quiet_tensorflow()
+        from tfp_smvi.export import export_run
+    with reporter.starting("Exporting"):
+        results = export_run(typing.cast(Path, run_dir), note=reporter.note, **options)
+    if as_json:
+        click.echo(json.dumps([{"path": str(result.path), **result.card} for result in results]))
+        return 0
+    for path, card in results:
+        click.echo(
+            f"Exported the {card['part']} to {path}, with the signatures {', '.join(card['signatures'])}."
+        )
+    if options["verify"]:
+        click.echo("Loaded in a fresh process, every signature answers as the model does.")
+    return 0
+
+
+def _check(folder: Path, as_json: bool) -> None:
+    from .progress import make_reporter
+
+    with make_reporter().starting("Checking"):
+        from tfp_smvi.export_check import check_export
+
+        check_export(folder)
+    if as_json:
+        click.echo(json.dumps({"path": str(folder), "whole": True}))
+    else:
+        click.echo(f"{folder} is whole, and every signature answers as it was written.")

@@ -1,0 +1,164 @@
+"""tfp-smvi features."""
+
+import dataclasses
+import json
+import time
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+from tfp_smvi.config import FeaturesConfig
+from tfp_smvi.errors import SMVIError
+
+from .options import as_option
+from .progress import BarReporter
+
+__all__ = ["FeaturesProgress", "features"]
+
+# Between two lines where stderr is no terminal.
+SECONDS_PER_LINE = 10.0
+
+
+class FeaturesProgress(BarReporter):
+    """Shows the images that are done, and the speed; a `tfp_smvi.features.FeaturesReporter`."""
+
+    def __init__(self, console: Console) -> None:
+        """Shows it on a console."""
+        super().__init__(
+            console,
+            TextColumn("features"),
+            BarColumn(bar_width=None),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}  ETA"),
+            TimeRemainingColumn(),
+        )
+
+    def begin(self, num_images: int, num_done: int) -> None:
+        """Says what is done already."""
+        self._total, self._done, self._done_before = num_images, num_done, num_done
+        self._began = time.monotonic()
+        self._next_line = self._began + SECONDS_PER_LINE
+        if num_done:
+            self.note(f"Going on after {num_done} of {num_images} images.")
+        self._task = self._bar.add_task("features", total=num_images, completed=num_done, rate="")
+
+    def advance(self, num_images: int) -> None:
+        """Moves the bar, or prints a line if the last one is some time ago."""
+        self._done += num_images
+        now = time.monotonic()
+        rate = f"{(self._done - self._done_before) / (now - self._began):.0f} images/s"
+        self._bar.update(self._task, completed=self._done, rate=rate)
+        if not self._console.is_terminal and now >= self._next_line:
+            self._next_line = now + SECONDS_PER_LINE
+            self.note(f"{self._done} of {self._total} images, {rate}")
+
+
+def _option(name: str) -> Callable[[Any], Any]:
+    """An option with the name, the type, the default and the help of a field of the configuration."""
+    field, hint = FeaturesConfig.__dataclass_fields__[name], typing.get_type_hints(FeaturesConfig)[name]
+    choices = typing.get_origin(hint) is Literal
+    return click.option(
+        "--" + name.replace("_", "-"),
+        type=click.Choice(typing.get_args(hint)) if choices else hint,
+        default=field.default,
+        show_default=True,
+        help=field.metadata["help"],
+    )
+
+
+@click.command()
+@click.argument("images", metavar="INPUT")
+@click.option(
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    required=True,
+    help=".npz or .parquet with ids, mean and stddev, or .npy with the means alone.",
+)
+@click.option(
+    "--model",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A local export, saved_models/NAME: its highest version, or --version.",
+)
+@click.option("--endpoint", help="A server instead: grpc://HOST:8500/NAME or http://HOST:8501/NAME.")
+@click.option("--version", type=click.IntRange(min=1), help="The version of the model.")
+@click.option("--label", help="The label of the version, at a server.")
+@click.option("--key", help="The array in an .npz file; needed where it has several.")
+@_option("batch_size")
+@_option("in_flight")
+@_option("timeout")
+@_option("retries")
+@_option("on_error")
+@click.option("--fresh", is_flag=True, help="Replace the output that is there, and begin it anew.")
+@click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
+)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+def features(
+    images: str,
+    output: Path,
+    model: Path | None,
+    endpoint: str | None,
+    version: int | None,
+    label: str | None,
+    key: str | None,
+    fresh: bool,
+    data_dir: Path | None,
+    threads: int | None,
+    as_json: bool,
+    **settings: Any,
+) -> int:
+    """Write the features of many images, the mean and stddev of q(z|x), to a file.
+
+    INPUT is a .npy or .npz file, a folder of PNG and JPEG files, or tfds:NAME/SPLIT such as tfds:mnist/test. The same
+    command again goes on where it was stopped.
+    """
+    if (model is None) == (endpoint is None):
+        raise click.UsageError("give either --model, a local export, or --endpoint, a server.")
+    if label is not None and (model is not None or version is not None):
+        raise click.UsageError(
+            "--label names a version at a server: give it with --endpoint and without --version."
+        )
+    try:
+        config = FeaturesConfig(**settings)
+    except SMVIError as error:
+        raise click.UsageError(as_option(str(error))) from error
+    from .stopping import stop_at_once
+
+    reporter = FeaturesProgress(Console(stderr=True, highlight=False, soft_wrap=True))
+    message = f"Stopped; what is done is kept in {output}.partial. Run the same command again to go on."
+    with stop_at_once(lambda: reporter.stop(message)):
+        with reporter.starting("Loading TensorFlow"):
+            from tfp_smvi.runtime import quiet_tensorflow, set_threads
+
+            quiet_tensorflow()
+            set_threads(threads)
+            from tfp_smvi.encoders import LocalEncoder
+            from tfp_smvi.features import extract_features
+            from tfp_smvi.image_inputs import open_images
+            from tfp_smvi.serving import connect
+
+        source = open_images(images, key, data_dir, note=reporter.note)
+        encoder = LocalEncoder(model, version) if model else connect(endpoint or "", config, version, label)
+        with reporter:
+            report = extract_features(source, encoder, output, config, fresh=fresh, reporter=reporter)
+    _print(dataclasses.asdict(report), reporter, as_json)
+    return 0
+
+
+def _print(report: dict[str, Any], reporter: FeaturesProgress, as_json: bool) -> None:
+    if report["num_skipped"]:
+        reporter.warn(f"{report['num_skipped']} of {report['num_images']} images have no features, such as:")
+        for line in report["first_errors"]:
+            reporter.note(f"  {line}")
+        reporter.note(f"All of them are in {report['errors_file']}.")
+    if as_json:
+        click.echo(json.dumps(report))
+        return
+    speed = f", {report['images_per_second']:.0f} images/s" if report["images_per_second"] else ""
+    click.echo(f"The features of {report['num_features']} images are in {report['output']}{speed}.")

@@ -1,0 +1,41 @@
+"""tfp-smvi plot."""
+
+from pathlib import Path
+
+import click
+
+__all__ = ["plot"]
+
+
+@click.command()
+@click.argument("sweep_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where the figures go; SWEEP_DIR/figures unless given.",
+)
+@click.option(
+    "--format",
+    "file_format",
+    type=click.Choice(["png", "pdf", "both"]),
+    default="both",
+    show_default=True,
+    help="PNG at 200 dots per inch, PDF, or both.",
+)
+def plot(sweep_dir: Path, output: Path | None, file_format: str) -> None:
+    """Draw the figures of a sweep: gap, likelihood and accuracy against lam, training, images.
+
+    Runs that are not done are left out and named, and so are figures that the results do not allow.
+    """
+    from tfp_smvi.figures import plot_sweep
+    from tfp_smvi.sweep_results import read_sweep
+
+    sweep = read_sweep(sweep_dir)
+    formats = ("png", "pdf") if file_format == "both" else (file_format,)
+    result = plot_sweep(sweep, output or sweep_dir / "figures", formats)
+    for path in result.files:
+        click.echo(path)
+    for line in sweep.left_out:
+        click.echo(f"Left out: {line}", err=True)
+    for line in result.missing:
+        click.echo(f"Not drawn: {line}", err=True)

@@ -1,0 +1,410 @@
+"""The figures of a sweep: their numbers are those of sweep.json, and what cannot be drawn is said."""
+
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import runs
+import sweeps
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tfp_smvi import curve_figures, figure_data
+from tfp_smvi.errors import SMVIError
+from tfp_smvi.figure_data import Point
+from tfp_smvi.figure_style import LamAxis, scale_of, styled
+from tfp_smvi.figures import FIGURES, plot_sweep
+from tfp_smvi.sweep_results import read_sweep
+
+LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
+
+
+def bar(values: dict[str, Any]) -> tuple[float, float, float]:
+    """The mean and the ends of the bar that an estimate of the JSON must get: two standard errors."""
+    mean, error = values["mean"], values["standard_error"]
+    return mean, mean - 2.0 * error, mean + 2.0 * error
+
+
+def find_result(run: dict[str, Any], features: str, kernel: str, num_labels: int) -> dict[str, Any]:
+    (result,) = [
+        result
+        for result in run["classification"]["results"]
+        if (result["features"], result["kernel"], result["num_labels"]) == (features, kernel, num_labels)
+    ]
+    return result
+
+
+@pytest.mark.parametrize("split", ["train", "test"])
+@pytest.mark.parametrize("quantity", ["gap", "elbo", "log_likelihood"])
+def test_likelihoods_equal_the_json(split: str, quantity: str, tmp_path: Path) -> None:
+    sweep = sweeps.write_sweep(tmp_path, LAMS)
+    expected = [
+        Point(lam, *bar(sweeps.find_run(sweep, lam)["evaluation"]["splits"][split][quantity]), 1)
+        for lam in LAMS
+    ]
+    assert figure_data.estimates(read_sweep(tmp_path), split, quantity) == expected
+
+
+def test_brackets_equal_the_json(tmp_path: Path) -> None:
+    sweep = sweeps.write_sweep(tmp_path, LAMS)
+    expected = [
+        Point(lam, *bar(sweeps.find_run(sweep, lam)["evaluation"]["bracket"]["width"]), 1) for lam in LAMS
+    ]
+    assert figure_data.brackets(read_sweep(tmp_path)) == expected
+
+
+@pytest.mark.parametrize("kernel", ["rbf", "linear"])
+@pytest.mark.parametrize("num_labels", sweeps.NUM_LABELS)
+def test_accuracies_and_baselines_equal_the_json(kernel: str, num_labels: int, tmp_path: Path) -> None:
+    written = sweeps.write_sweep(tmp_path, LAMS)
+    sweep = read_sweep(tmp_path)
+    expected = [
+        Point(lam, *bar(find_result(sweeps.find_run(written, lam), "encoder", kernel, num_labels)), 1)
+        for lam in LAMS
+    ]
+    assert figure_data.accuracies(sweep, kernel, num_labels) == expected
+    for features in ("pixels", "pca"):
+        result = find_result(written["runs"][0], features, kernel, num_labels)
+        found = figure_data.baseline(sweep, features, kernel, num_labels)
+        assert found == (result["mean"], result["standard_error"])
+
+
+def test_accuracies_by_epoch_equal_the_json_and_end_with_the_final_one(tmp_path: Path) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), epochs=(25, 50, 75))
+    curves = figure_data.accuracies_by_epoch(read_sweep(tmp_path), "rbf", 600)
+    assert list(curves) == [0.0, 1.0]
+    for lam, points in curves.items():
+        run = sweeps.find_run(written, lam)
+        reports = {**run["classification_by_epoch"], "100": run["classification"]}
+        expected = [
+            Point(int(epoch), *bar(find_result({"classification": report}, "encoder", "rbf", 600)), 1)
+            for epoch, report in reports.items()
+        ]
+        assert points == expected
+
+
+def test_differences_are_paired_by_the_subset_of_labels(tmp_path: Path) -> None:
+    """Unpaired, the luck of the subsets, 0.4 %, would be in the error, which is that of 0.1 % noise instead."""
+    written = sweeps.write_sweep(tmp_path, (0.0, 0.01, 1.0))
+    sweep = read_sweep(tmp_path)
+    zero = np.array(find_result(sweeps.find_run(written, 0.0), "encoder", "rbf", 600)["values"])
+    points = figure_data.differences_to_lam_0(sweep, "rbf", 600)
+    assert points[0] == Point(0.0, 0.0, 0.0, 0.0, 1)
+    for point in points[1:]:
+        values = np.array(find_result(sweeps.find_run(written, point.x), "encoder", "rbf", 600)["values"])
+        error = (values - zero).std(ddof=1) / math.sqrt(10)
+        assert point == Point(
+            point.x,
+            (values - zero).mean(),
+            (values - zero).mean() - 2 * error,
+            (values - zero).mean() + 2 * error,
+            1,
+        )
+        unpaired = math.hypot(values.std(ddof=1), zero.std(ddof=1)) / math.sqrt(10)
+        assert error < 0.6 * unpaired
+
+
+def test_differences_are_to_the_run_with_the_same_seed(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 1.0), (0, 1), states={(0.0, 1): "failed"})
+    sweep = read_sweep(tmp_path)
+    with_pair, without = (run for run in sweep.finished if run.lam == 1.0)
+    assert figure_data.paired_difference(sweep, with_pair, "rbf", 600) is not None
+    assert figure_data.paired_difference(sweep, without, "rbf", 600) is None
+
+
+def test_runs_with_other_numbers_of_subsets_are_not_paired(tmp_path: Path) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
+    find_result(sweeps.find_run(written, 1.0), "encoder", "rbf", 600)["values"].pop()
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    with pytest.raises(SMVIError, match=r"with 9 subsets of labels and .* with 10: classify both"):
+        figure_data.differences_to_lam_0(read_sweep(tmp_path), "rbf", 600)
+
+
+def test_several_seeds_become_their_mean_and_range(tmp_path: Path) -> None:
+    written = sweeps.write_sweep(
+        tmp_path, (0.0, 1.0), (0, 1, 2), states={(1.0, 0): "failed", (1.0, 2): "running"}
+    )
+    points = figure_data.estimates(read_sweep(tmp_path), "test", "gap")
+
+    def gap(lam: float, seed: int) -> float:
+        return sweeps.find_run(written, lam, seed)["evaluation"]["splits"]["test"]["gap"]["mean"]
+
+    three = [gap(0.0, seed) for seed in (0, 1, 2)]
+    assert points == [
+        Point(0.0, np.mean(three), min(three), max(three), 3),
+        Point(1.0, gap(1.0, 1), gap(1.0, 1), gap(1.0, 1), 1),
+    ]
+
+
+def test_training_curves_equal_the_history(tmp_path: Path) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
+    sweep = read_sweep(tmp_path)
+    for quantity in ("elbo", "divergence"):
+        for lam, points in figure_data.training_curves(sweep, quantity).items():
+            expected = [
+                (record["epoch"], record["test"][quantity])
+                for record in sweeps.find_run(written, lam)["history"]
+            ]
+            assert [(point.x, point.mean) for point in points] == expected
+
+
+def test_a_value_that_is_not_finite_has_no_point(tmp_path: Path) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
+    sweeps.find_run(written, 1.0)["evaluation"]["splits"]["test"]["gap"]["mean"] = None
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    assert [point.x for point in figure_data.estimates(read_sweep(tmp_path), "test", "gap")] == [0.0]
+
+
+def test_images_are_read_as_fractions(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path, (0.0,))
+    (gallery,) = figure_data.read_galleries(read_sweep(tmp_path))
+    with np.load(tmp_path / "lam0-seed0" / "gallery.npz") as arrays:
+        np.testing.assert_array_equal(gallery.originals, arrays["originals"] / np.float32(255.0))
+        np.testing.assert_array_equal(gallery.samples, arrays["samples"])
+
+
+def test_a_damaged_gallery_is_one_line(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path, (0.0,))
+    (tmp_path / "lam0-seed0" / "gallery.npz").write_bytes(b"PK nothing")
+    with pytest.raises(SMVIError, match=r"gallery.npz cannot be read \(.*\); delete it"):
+        plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
+
+
+def drawn_points(figure: Figure) -> set[tuple[float, float]]:
+    """Where the markers of error bars stand."""
+    return {
+        (float(x), float(y))
+        for axes in figure.axes
+        for container in axes.containers
+        for x, y in container[0].get_xydata()
+    }
+
+
+@pytest.mark.parametrize(
+    ("draw", "values"),
+    [
+        (curve_figures.draw_accuracy, lambda sweep: figure_data.accuracies(sweep, "linear", 3000)),
+        (
+            curve_figures.draw_likelihood,
+            lambda sweep: figure_data.estimates(sweep, "train", "log_likelihood"),
+        ),
+        (curve_figures.draw_differences, lambda sweep: figure_data.differences_to_lam_0(sweep, "rbf", 600)),
+    ],
+)
+def test_what_is_drawn_is_the_data(
+    draw: Callable[..., Figure], values: Callable[..., Any], tmp_path: Path
+) -> None:
+    sweeps.write_sweep(tmp_path, LAMS)
+    sweep = read_sweep(tmp_path)
+    heights = {y for _, y in drawn_points(draw(sweep))}
+    expected = {point.mean for point in values(sweep)}
+    assert len(expected) == len(LAMS)
+    assert expected <= heights
+
+
+def test_axis_has_a_place_for_every_lam_in_order() -> None:
+    lams = [-10.0, -0.1, 0.0, 0.001, 0.1, 10.0, math.inf]
+    axis = LamAxis(reversed(lams))
+    places = [axis.place(lam) for lam in lams]
+    assert places == sorted(set(places))
+    assert axis.left < places[0]
+    assert places[-1] < axis.right
+    # Logarithmic between 0.001 and 10, and from -10 to -0.1.
+    assert places[4] - places[3] == pytest.approx(2.0)
+    assert places[5] - places[4] == pytest.approx(2.0)
+    assert places[1] - places[0] == pytest.approx(2.0)
+    assert np.digitize(places, axis.breaks).tolist() == [0, 0, 1, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("lam", [-1.0, 0.0, 0.5, math.inf])
+def test_axis_of_one_lam_has_no_break(lam: float) -> None:
+    axis = LamAxis([lam])
+    assert axis.breaks == []
+    assert axis.left < axis.place(lam) < axis.right
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([(5.0, 0.1), (2.0, 0.1)], ("linear", {})),
+        ([(5.0, 0.1), (0.05, 0.01)], ("log", {})),
+        ([(5.0, 0.1), (0.02, 0.03), (-0.01, 0.02)], ("symlog", {"linthresh": 0.1})),
+        ([(5.0, 0.1), (-2.0, 0.1)], ("linear", {})),
+        ([(0.0, 0.0)], ("linear", {})),
+        ([(500.0, 0.0), (3.0, 0.0), (0.0, 0.0)], ("symlog", {"linthresh": 10.0})),
+        ([], ("linear", {})),
+    ],
+)
+def test_values_over_orders_of_magnitude_are_logarithmic(
+    values: list[tuple[float, float]], scale: Any
+) -> None:
+    points = [Point(0.0, mean, mean - bar, mean + bar, 1) for mean, bar in values]
+    assert scale_of(points) == scale
+
+
+def test_both_formats_of_all_figures_are_written_and_reproducible(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states={(1.0, 1): "failed"})
+    sweep = read_sweep(tmp_path / "sweep")
+    result = plot_sweep(sweep, tmp_path / "one" / "figures", ("pdf", "png"))
+    assert result.missing == []
+    assert {path.name for path in result.files} == {
+        f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")
+    }
+    again = plot_sweep(sweep, tmp_path / "two", ("png", "pdf"))
+    for path in again.files:
+        assert path.read_bytes() == (tmp_path / "one" / "figures" / path.name).read_bytes()
+    with Image.open(tmp_path / "two" / "likelihood.png") as image:
+        assert image.size[0] == 1440  # 7.2 inches at 200 dots per inch
+        assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 2
+    assert (tmp_path / "two" / "likelihood.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("lams", "options", "missing"),
+    [
+        ((0.5,), {}, {"differences", "latents"}),
+        ((0.0,), {}, {"differences", "latents"}),
+        ((0.0, math.inf), {"classify": False}, {"accuracy", "differences", "accuracy_by_epoch", "latents"}),
+        (
+            (0.0, -1.0),
+            {"epochs": (), "galleries": False},
+            {*("accuracy_by_epoch", "reconstructions", "samples", "latents")},
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_named_with_its_reason(
+    lams: tuple[float, ...], options: dict[str, Any], missing: set[str], tmp_path: Path
+) -> None:
+    sweeps.write_sweep(tmp_path, lams, **options)
+    result = plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
+    assert {line.partition(": ")[0] for line in result.missing} == missing
+    assert all(line.partition(": ")[2] for line in result.missing)
+    assert {path.stem for path in result.files} == FIGURES.keys() - missing
+
+
+def test_a_sweep_without_evaluation_or_history_still_draws_accuracy(tmp_path: Path) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), galleries=False)
+    for run in written["runs"]:
+        run.update(evaluation=None, history=[])
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    result = plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
+    assert {path.stem for path in result.files} == {"accuracy", "differences", "accuracy_by_epoch"}
+
+
+def test_style_ignores_the_users_matplotlib_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    import matplotlib
+
+    monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "black")
+    with styled():
+        assert Figure().subplots().get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+    assert matplotlib.rcParams["axes.facecolor"] == "black"
+
+
+def test_command_prints_files_and_names_what_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 0.5, 2.0), states={(0.5, 0): "failed", (2.0, 0): "pending"})
+    assert runs.call("plot", str(tmp_path), "--format", "png") == 0
+    captured = capsys.readouterr()
+    printed = [Path(line) for line in captured.out.splitlines()]
+    assert all(path.exists() for path in printed)
+    assert {path.name for path in printed} == {path.name for path in (tmp_path / "figures").iterdir()}
+    assert captured.err.splitlines() == [
+        "Left out: lam 0.5, seed 0: failed (the objective is not finite at step 412)",
+        "Left out: lam 2, seed 0: pending",
+        "Not drawn: differences: it takes classified runs at lam = 0 and at another lam with the same seed",
+        "Not drawn: latents: it is made for latent_dim = 2",
+    ]
+
+
+def damage_nothing(path: Path) -> None:
+    """There is no sweep.json."""
+
+
+def damage_cut(path: Path) -> None:
+    sweeps.write_sweep(path, (0.0,))
+    text = (path / "sweep.json").read_text()
+    (path / "sweep.json").write_text(text[: len(text) // 2])
+
+
+def damage_format(path: Path) -> None:
+    sweeps.write_sweep(path, (0.0,), format=2)
+
+
+def damage_list(path: Path) -> None:
+    (path / "sweep.json").write_text("[1, 2]")
+
+
+def damage_field(path: Path) -> None:
+    written = sweeps.write_sweep(path, (0.0,))
+    del written["runs"][0]["seed"]
+    (path / "sweep.json").write_text(json.dumps(written))
+
+
+def damage_twice(path: Path) -> None:
+    written = sweeps.write_sweep(path, (0.0,))
+    (path / "sweep.json").write_text(json.dumps({**written, "runs": written["runs"] * 2}))
+
+
+def damage_bytes(path: Path) -> None:
+    (path / "sweep.json").write_bytes(b"\xff\xfe\x00")
+
+
+def damage_unfinished(path: Path) -> None:
+    sweeps.write_sweep(path, (0.0, 1.0), states={(0.0, 0): "failed", (1.0, 0): "running"})
+
+
+@pytest.mark.parametrize("command", ["plot", "report"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_nothing, "is not a sweep directory: it has no sweep.json; make one with tfp-smvi sweep."),
+        (damage_cut, "sweep.json cannot be read ("),
+        (damage_format, "cannot be read (its format is 2, and this version reads 1)"),
+        (damage_list, "sweep.json cannot be read ("),
+        (damage_field, "cannot be read ('seed' is missing); run the same tfp-smvi sweep again"),
+        (damage_twice, "cannot be read (a lam and seed are there twice)"),
+        (damage_bytes, "sweep.json cannot be read ("),
+        (
+            damage_unfinished,
+            "is done yet (lam 0, seed 0: failed (the objective is not finite at step 412); lam 1",
+        ),
+    ],
+)
+def test_a_sweep_that_cannot_be_shown_is_one_line(
+    command: str,
+    damage: Callable[[Path], None],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert runs.call(command, str(tmp_path)) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("Error: ")
+    assert captured.err.count("\n") == 1
+    assert words in captured.err
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["plot", "report"])
+def test_a_place_that_cannot_be_written_is_one_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps.write_sweep(tmp_path / "sweep", (0.0,), galleries=False)
+    (tmp_path / "file").touch()
+    assert runs.call(command, str(tmp_path / "sweep"), "--output", str(tmp_path / "file" / "deeper")) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: cannot write ")
+    assert "choose another --output." in error
+
+
+def test_a_wrong_format_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.call("plot", str(tmp_path), "--format", "gif") == 2
+    assert "'gif' is not one of 'png', 'pdf', 'both'" in capsys.readouterr().err

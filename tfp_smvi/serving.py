@@ -1,0 +1,369 @@
+"""The client of an encoder that a TF Serving server holds, over gRPC or REST.
+
+References:
+    [1] https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/prediction_service.proto
+    [2] https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import base64
+import json
+import random
+import re
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Self, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.config import FeaturesConfig
+from tfp_smvi.encoders import (
+    Features,
+    RejectedImagesError,
+    Signature,
+    check_features,
+    make_signature,
+    require_signatures,
+    shorten,
+)
+from tfp_smvi.errors import SMVIError
+
+__all__ = ["Endpoint", "GrpcEncoder", "RestEncoder", "connect"]
+
+# Seconds before the first retry, which double with each until the largest.
+FIRST_DELAY, LARGEST_DELAY = 0.1, 10.0
+# Too many requests, and what a server or a proxy says when it is away, busy or too slow.
+_RETRIED_HTTP = (408, 429, 502, 503, 504)
+
+Result = TypeVar("Result")
+
+
+class Endpoint(NamedTuple):
+    """Where a model is served.
+
+    Attributes:
+        scheme: "grpc", "http" or "https".
+        address: "host:port".
+        model: the model's name.
+    """
+
+    scheme: str
+    address: str
+    model: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Reads grpc://HOST:PORT/NAME, http://HOST:PORT/NAME or https://HOST:PORT/NAME.
+
+        Raises:
+            SMVIError: the text is of another form.
+        """
+        match = re.fullmatch(r"(grpc|https?)://([^/\s]+:\d+)/([A-Za-z0-9][A-Za-z0-9_.-]*)/?", text)
+        if not match:
+            raise SMVIError(
+                f"{text!r} is no endpoint; give grpc://HOST:8500/NAME, http://HOST:8501/NAME or "
+                "https://HOST:PORT/NAME, with the name of the model."
+            )
+        return cls(*match.groups())
+
+    def __str__(self) -> str:
+        return f"{self.scheme}://{self.address}/{self.model}"
+
+
+class _TransientError(Exception):
+    """It may go well at the next attempt."""
+
+
+class _ServedEncoder:
+    """What gRPC and REST share: the version that is asked, attempts, and checks of the answers.
+
+    Args:
+        endpoint: where the model is.
+        config: the time limit and the number of retries.
+        version: the version to ask; None for the one that the server takes by default or by the label.
+        label: the label of a version.
+
+    Raises:
+        SMVIError: the server does not answer, has no such model or version, or the model is no encoder.
+    """
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        config: FeaturesConfig,
+        version: int | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Asks for the model's signatures, and which version answers."""
+        self._endpoint, self._config, self._closed = endpoint, config, threading.Event()
+        # All images are encoded by one version, also when the server gets another one meanwhile.
+        try:
+            self._version, self.signatures = self._attempt(lambda: self._describe(version, label))
+        except RejectedImagesError as error:  # such as an unknown label
+            raise self._not_found(str(error)) from error
+        require_signatures(self.signatures, str(endpoint))
+        self.identity: Mapping[str, Any] = {"endpoint": str(endpoint), "version": self._version}
+
+    def encode(self, signature: str, images: Any) -> Features:
+        """Returns the features of images; see `tfp_smvi.encoders.Encoder.encode`."""
+        how = self.signatures[signature]
+        features = self._attempt(lambda: self._predict(signature, how, images))
+        return check_features(features, len(images), how.latent_dim, str(self._endpoint))
+
+    def close(self) -> None:
+        """Ends waiting and lets the connections go."""
+        self._closed.set()
+
+    def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
+        """Returns the version that answers, and the model's signatures."""
+        raise NotImplementedError
+
+    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+        """Makes one request."""
+        raise NotImplementedError
+
+    def _attempt(self, request: Callable[[], Result]) -> Result:
+        """Makes a request until it succeeds, waiting longer each time, by a random share."""
+        started = time.monotonic()
+        for attempt in range(self._config.retries + 1):
+            try:
+                return request()
+            except _TransientError as error:
+                reason = error
+            delay = min(LARGEST_DELAY, FIRST_DELAY * 2**attempt) * random.uniform(0.5, 1.0)
+            if attempt < self._config.retries and self._closed.wait(delay):
+                break
+        seconds = time.monotonic() - started
+        raise SMVIError(
+            f"{self._endpoint} does not answer ({shorten(str(reason))}), after {attempt + 1} attempts in "
+            f"{seconds:.0f} s; is the server running? A slow one needs a larger --timeout or smaller --batch-size."
+        ) from reason
+
+    def _refuse(self, reason: str) -> SMVIError:
+        return SMVIError(f"{self._endpoint} refuses: {shorten(reason)}.")
+
+    def _not_found(self, reason: str) -> SMVIError:
+        return SMVIError(
+            f"{self._endpoint} is not there ({shorten(reason)}); check the model's name, --version and --label."
+        )
+
+    def _no_features(self, reason: object) -> SMVIError:
+        return SMVIError(
+            f"{self._endpoint} answers, but not with features ({shorten(str(reason))}); is it an export of tfp-smvi?"
+        )
+
+
+class GrpcEncoder(_ServedEncoder):
+    """An encoder behind the gRPC API [1]; uint8 images travel as bytes, without any encoding."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        config: FeaturesConfig,
+        version: int | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Connects."""
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        options = {
+            # A batch is larger than gRPC's default of 4 MB.
+            "grpc.max_send_message_length": -1,
+            "grpc.max_receive_message_length": -1,
+            # Without it a channel waits up to two minutes before it looks for a server that was away.
+            "grpc.initial_reconnect_backoff_ms": 100,
+            "grpc.max_reconnect_backoff_ms": 2000,
+            "grpc.enable_http_proxy": 0,
+        }
+        self._channel = grpc.insecure_channel(endpoint.address, options=list(options.items()))
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+        super().__init__(endpoint, config, version, label)
+
+    def close(self) -> None:
+        """Cancels what is under way."""
+        super().close()
+        self._channel.close()
+
+    def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
+        import tensorflow as tf
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = self._endpoint.model
+        if version is not None:
+            request.model_spec.version.value = version
+        if label is not None:
+            request.model_spec.version_label = label
+        response = self._call(self._stub.GetModelMetadata, request)
+        definitions = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(definitions)
+
+        def shape(info: Any) -> list[int | None]:
+            return [dim.size if dim.size >= 0 else None for dim in info.tensor_shape.dim]
+
+        signatures: dict[str, Signature] = {}
+        for name, definition in definitions.signature_def.items():
+            inputs = {
+                key: (tf.as_dtype(info.dtype).name, shape(info)) for key, info in definition.inputs.items()
+            }
+            outputs = {key: shape(info) for key, info in definition.outputs.items()}
+            signatures |= make_signature(name, inputs, outputs)
+        return response.model_spec.version.value, signatures
+
+    def make_request(self, signature: str, images: Any) -> Any:
+        """Returns the request for the features of images, a PredictRequest."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        how = self.signatures[signature]
+        request = predict_pb2.PredictRequest(output_filter=["mean", "stddev"])
+        request.model_spec.name = self._endpoint.model
+        request.model_spec.version.value = self._version
+        request.model_spec.signature_name = signature
+        tensor = request.inputs[how.input_name]
+        tensor.dtype = tf.as_dtype(how.dtype).as_datatype_enum
+        tensor.tensor_shape.dim.add().size = len(images)
+        if how.dtype == "string":
+            tensor.string_val.extend(images)
+        else:
+            for size in how.image_shape:
+                tensor.tensor_shape.dim.add().size = size
+            tensor.tensor_content = np.ascontiguousarray(images, how.dtype).tobytes()
+        return request
+
+    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+        import tensorflow as tf
+
+        response = self._call(self._stub.Predict, self.make_request(signature, images))
+        try:
+            arrays = {key: tf.make_ndarray(response.outputs[key]) for key in ("mean", "stddev")}
+        except (ValueError, TypeError) as error:
+            raise self._no_features(error) from error
+        return Features(**arrays)
+
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        """Makes one call, and tells what may be tried again from what may not."""
+        import grpc
+
+        code = grpc.StatusCode
+        transient = (code.UNAVAILABLE, code.RESOURCE_EXHAUSTED, code.DEADLINE_EXCEEDED, code.ABORTED)
+        try:
+            return method(request, timeout=self._config.timeout)
+        except grpc.RpcError as error:
+            status, details = error.code(), error.details() or ""
+            if status in transient:
+                raise _TransientError(f"{status.name}: {details}") from error
+            if status == code.INVALID_ARGUMENT:
+                raise RejectedImagesError(shorten(details)) from error
+            if status == code.NOT_FOUND:
+                raise self._not_found(details) from error
+            raise self._refuse(f"{status.name}: {details}") from error
+
+
+class RestEncoder(_ServedEncoder):
+    """An encoder behind the REST API [2]; images travel as decimal numbers, files' bytes in base64."""
+
+    def __init__(
+        self,
+        endpoint: Endpoint,
+        config: FeaturesConfig,
+        version: int | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Makes the pool of connections."""
+        import urllib3
+
+        self._pool = urllib3.PoolManager(
+            maxsize=config.in_flight, block=True, retries=False, timeout=urllib3.Timeout(config.timeout)
+        )
+        self._url = f"{endpoint.scheme}://{endpoint.address}/v1/models/{endpoint.model}"
+        super().__init__(endpoint, config, version, label)
+
+    def close(self) -> None:
+        """Closes the connections that are idle."""
+        super().close()
+        self._pool.clear()
+
+    def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
+        part = f"/versions/{version}" if version is not None else ""
+        part = f"/labels/{urllib.parse.quote(label, safe='')}" if label is not None else part
+        answer = self._request("GET", f"{self._url}{part}/metadata")
+
+        def shape(info: Any) -> list[int | None]:
+            sizes = [int(dim["size"]) for dim in info["tensor_shape"].get("dim", [])]
+            return [size if size >= 0 else None for size in sizes]
+
+        # TF Serving's names of types: "DT_FLOAT" is float32.
+        dtypes = {"DT_FLOAT": "float32", "DT_UINT8": "uint8", "DT_STRING": "string"}
+        signatures: dict[str, Signature] = {}
+        try:
+            for name, definition in answer["metadata"]["signature_def"]["signature_def"].items():
+                inputs = {
+                    key: (dtypes.get(info["dtype"], info["dtype"]), shape(info))
+                    for key, info in definition["inputs"].items()
+                }
+                outputs = {key: shape(info) for key, info in definition["outputs"].items()}
+                signatures |= make_signature(name, inputs, outputs)
+            return int(answer["model_spec"]["version"]), signatures
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._no_features(f"its metadata are of another form: {error!r}") from error
+
+    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+        if how.dtype == "string":
+            values = [{"b64": base64.b64encode(data).decode()} for data in images]
+        else:
+            values = np.asarray(images, how.dtype).tolist()
+        body = {"signature_name": signature, "inputs": {how.input_name: values}}
+        answer = self._request("POST", f"{self._url}/versions/{self._version}:predict", body)
+        try:
+            outputs = answer["outputs"]
+            return Features(*(_array(outputs[name], how.latent_dim) for name in ("mean", "stddev")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._no_features(error) from error
+
+    def _request(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Makes one request, and tells what may be tried again from what may not."""
+        import urllib3
+
+        try:
+            response = self._pool.request(method, url, json=body)
+        except urllib3.exceptions.SSLError as error:
+            raise self._refuse(str(error)) from error
+        except urllib3.exceptions.HTTPError as error:  # resets, time limits, no connection
+            raise _TransientError(str(error)) from error
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = {"error": response.data[:200].decode(errors="replace")}
+        if response.status == 200:
+            return answer
+        reason = str(answer.get("error", answer)) if isinstance(answer, dict) else str(answer)
+        if response.status in _RETRIED_HTTP:
+            raise _TransientError(f"HTTP {response.status}: {reason}")
+        if response.status == 400:
+            raise RejectedImagesError(shorten(reason))
+        if response.status == 404:
+            raise self._not_found(reason)
+        raise self._refuse(f"HTTP {response.status}: {reason}")
+
+
+def connect(
+    endpoint: str, config: FeaturesConfig, version: int | None = None, label: str | None = None
+) -> GrpcEncoder | RestEncoder:
+    """Connects to a served encoder; see `Endpoint.parse` for the forms of an endpoint.
+
+    Raises:
+        SMVIError: the endpoint is of another form, does not answer, has no such version, or is no encoder.
+    """
+    where = Endpoint.parse(endpoint)
+    kind = GrpcEncoder if where.scheme == "grpc" else RestEncoder
+    return kind(where, config, version, label)
+
+
+def _array(values: Any, latent_dim: int) -> npt.NDArray[np.float32]:
+    """Makes an array of JSON numbers, [n, latent_dim]."""
+    array = np.asarray(values, np.float32)
+    return array.reshape(-1, latent_dim) if array.size == 0 else array
