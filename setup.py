@@ -16,6 +16,7 @@ TEST = [
     "pytest>=8.3",
     "ruff>=0.17,<0.18",  # another release formats and lints otherwise
     "scipy>=1.13",
+    "selenium>=4.20",  # opens the report in Chromium, where there is one
     "setuptools>=70.1",  # builds the wheel that the tests look into
 ]
 
@@ -31,12 +32,13 @@ setup(
     # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with others'.
     packages=["tfp_smvi", "tfp_smvi.data", "tfp_smvi_cli"],
     package_dir={"tfp_smvi_cli": "cli"},
-    package_data={"tfp_smvi": ["py.typed"], "tfp_smvi.data": ["mnist/*.gz"]},
+    package_data={"tfp_smvi": ["py.typed", "templates/*.j2"], "tfp_smvi.data": ["mnist/*.gz"]},
     install_requires=[
         "click>=8.1",
         "filelock>=3.16",
         # Imported by tensorflow-datasets 4.9.10, which does not declare it.
         "importlib_resources>=6",
+        "jinja2>=3.1",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "rich>=13.7",
@@ -45,6 +47,7 @@ setup(
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.7",
         "tensorflow-probability[tf]>=0.25",
+        "threadpoolctl>=3.1",
     ],
     extras_require={
         "test": TEST,

@@ -1,5 +1,6 @@
 """tfp-smvi features."""
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -145,7 +146,7 @@ def features(
 
         source = open_images(images, key, data_dir, note=reporter.note)
         encoder = LocalEncoder(model, version) if model else connect(endpoint or "", config, version, label)
-        with reporter:
+        with contextlib.closing(encoder), reporter:
             report = extract_features(source, encoder, output, config, fresh=fresh, reporter=reporter)
     _print(dataclasses.asdict(report), reporter, as_json)
     return 0

@@ -250,6 +250,6 @@ def test_checkpoint_of_a_step_is_read_or_refused_in_a_line(tmp_path: Path) -> No
     with pytest.raises(SMVIError, match=r"step 3 in .* cannot be read \(there is none\)"):
         read_checkpoint(tmp_path, 3)
     (tmp_path / "step-0000000002.npz").write_bytes(b"")
-    with pytest.raises(SMVIError, match=r"step 2 in .* step-0000000002.npz is damaged") as caught:
+    with pytest.raises(SMVIError, match=r"step 2 in .* \(step-0000000002.npz is damaged") as caught:
         read_checkpoint(tmp_path, 2)
     assert "\n" not in str(caught.value)

@@ -232,8 +232,8 @@ def test_report_has_every_value_and_is_what_the_file_says(
     for row in report["results"]:
         assert row["mean"] == pytest.approx(np.mean(row["values"]))
         assert row["standard_error"] == pytest.approx(np.std(row["values"], ddof=1) / np.sqrt(3))
-        # Of ten classes a tenth is chance; such digits are easy.
-        assert min(row["values"]) > 0.5
+        # Of ten classes a tenth is chance, here with five standard errors.
+        assert min(row["values"]) > 0.1 + 5.0 * np.sqrt(0.1 * 0.9 / digits.test.num_examples)
         # Accuracies are counts of the test set.
         counts = np.array(row["values"]) * digits.test.num_examples
         np.testing.assert_allclose(counts, np.rint(counts), atol=1e-9)

@@ -198,7 +198,7 @@ def test_two_exports_at_once_get_two_versions(reference: ReferenceRun, tmp_path:
     assert_only_whole_versions(tmp_path)
 
 
-@pytest.mark.parametrize("limit", [100, 10_000, 60_000])
+@pytest.mark.parametrize("limit", [10_000, 60_000])
 def test_full_disk_is_one_clear_line_and_publishes_nothing(
     limit: int, reference: ReferenceRun, tmp_path: Path
 ) -> None:

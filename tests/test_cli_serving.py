@@ -197,6 +197,7 @@ def test_a_server_that_dies_is_a_failure_that_shows_its_log(
         (["--rest-port", "8500"], "--rest-port = 8500 is not allowed; give another port than grpc_port"),
         (["--label", "stable"], "--label = 'stable' is not allowed; give NAME=VERSION"),
         (["--num-versions", "0"], "--num-versions = 0 is not allowed"),
+        (["--host", "localhost"], "--host = 'localhost' is not allowed; give an IPv4 address"),
     ],
 )
 def test_wrong_usage_of_serve_is_one_line(

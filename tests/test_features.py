@@ -292,6 +292,15 @@ def test_none_readable_is_an_error(tmp_path: Path) -> None:
         extract_features(source, Fake(bad=(9,)), tmp_path / "f.npz", FeaturesConfig(on_error="skip"))
 
 
+def test_an_error_in_a_source_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
+    class Torn(Endless):
+        def read(self, start: int, stop: int) -> ImagesRead:
+            raise OSError(5, "Input/output error")
+
+    with pytest.raises(OSError, match="Input/output error"):
+        extract_features(Torn(5), Fake(), tmp_path / "f.npz", CONFIG)
+
+
 class Endless:
     """Images that are made when they are read."""
 

@@ -11,7 +11,16 @@ from tfp_smvi.version import __version__
 if TYPE_CHECKING:
     from tfp_smvi.ais import AISResult, annealed_importance_sampling, reverse_annealed_importance_sampling
     from tfp_smvi.ais_tuning import tune_step_sizes
-    from tfp_smvi.config import AISConfig, DataConfig, EvaluateConfig, ModelConfig, RunConfig, TrainConfig
+    from tfp_smvi.classification import classify
+    from tfp_smvi.config import (
+        AISConfig,
+        ClassifyConfig,
+        DataConfig,
+        EvaluateConfig,
+        ModelConfig,
+        RunConfig,
+        TrainConfig,
+    )
     from tfp_smvi.data import Dataset, load_dataset
     from tfp_smvi.errors import SMVIError
     from tfp_smvi.evaluation import evaluate
@@ -27,6 +36,7 @@ __all__ = [
     "VAE",
     "AISConfig",
     "AISResult",
+    "ClassifyConfig",
     "DataConfig",
     "Dataset",
     "EvaluateConfig",
@@ -39,6 +49,7 @@ __all__ = [
     "__version__",
     "annealed_importance_sampling",
     "check_export",
+    "classify",
     "elbo",
     "evaluate",
     "export_run",
@@ -55,6 +66,7 @@ __all__ = [
 _MODULES = {
     "AISConfig": "config",
     "AISResult": "ais",
+    "ClassifyConfig": "config",
     "DataConfig": "config",
     "Dataset": "data",
     "EvaluateConfig": "config",
@@ -67,6 +79,7 @@ _MODULES = {
     "VAE": "model",
     "annealed_importance_sampling": "ais",
     "check_export": "export_check",
+    "classify": "classification",
     "elbo": "objective",
     "evaluate": "evaluation",
     "export_run": "export",

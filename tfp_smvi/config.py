@@ -5,6 +5,7 @@ Each field carries its help text, so that the command line's options and the doc
 
 import contextlib
 import dataclasses
+import ipaddress
 import math
 import numbers
 import re
@@ -436,6 +437,15 @@ class ServeConfig(_JSON):
             _require(name, getattr(self, name), 1 <= getattr(self, name) <= 65535, "a port from 1 to 65535")
         _require("rest_port", self.rest_port, self.rest_port != self.grpc_port, "another port than grpc_port")
         _require("wait", self.wait, 0.0 < self.wait < math.inf, "a number of seconds greater than 0")
+        _require("host", self.host, self.host is None or _is_ipv4(self.host), "an IPv4 address such as 0.0.0.0")
         for label in self.labels:
             ok = re.fullmatch(r"[A-Za-z0-9_.-]+=[1-9][0-9]*", label) is not None
             _require("labels", label, ok, "NAME=VERSION, such as stable=1")
+
+
+def _is_ipv4(text: str) -> bool:
+    try:
+        ipaddress.IPv4Address(text)
+    except ValueError:
+        return False
+    return True

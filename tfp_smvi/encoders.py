@@ -78,6 +78,9 @@ class Encoder(Protocol):
             SMVIError: the model does not answer, or what it answers is no features.
         """
 
+    def close(self) -> None:
+        """Ends what is under way; the encoder can no longer be used."""
+
 
 class LocalEncoder:
     """A version of an export, loaded into this process.
@@ -124,6 +127,9 @@ class LocalEncoder:
             raise RejectedImagesError(shorten(error.message)) from error
         features = Features(outputs["mean"].numpy(), outputs["stddev"].numpy())
         return check_features(features, len(images), how.latent_dim, "the model")
+
+    def close(self) -> None:
+        """There is nothing to end."""
 
 
 def make_signature(

@@ -216,4 +216,4 @@ def _reason(error: Exception) -> str:
     """Says what the operating system said, without TensorFlow's words around it."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return str(error).splitlines()[0].rpartition("; ")[2]
+    return str(error).splitlines()[0].rpartition("; ")[2].partition(" [Op:")[0]

@@ -80,26 +80,29 @@ class FeatureFile:
         Raises:
             SMVIError: the file is there, or was begun with other settings, or another process is at work on it.
         """
-        with self._writing(), self._lock():
-            if fresh:
-                self.path.unlink(missing_ok=True)
-                self.errors_path.unlink(missing_ok=True)
-                self._clear()
-            report = self._read_json(_FINISHED)
-            if self.path.exists() and report is None:
-                if not (self.folder / _SETTINGS).exists():
-                    shutil.rmtree(self.folder)  # it was made for the lock alone
-                raise SMVIError(
-                    f"{self.path} is there already; choose another --output, or --fresh to replace it."
-                )
-            for partial in (
-                *self.folder.glob(".*.partial"),
-                *self.path.parent.glob(f".{self.path.name}.*.partial"),
-            ):
-                partial.unlink(missing_ok=True)  # what a kill left half-written
-            self._check(json.loads(json.dumps(settings)))
-            write_json(self.folder / _SETTINGS, settings)
-            yield report if self.path.exists() else None
+        with self._lock():
+            with self._writing():
+                report = self._begin(settings, fresh)
+            yield report
+
+    def _begin(self, settings: Mapping[str, Any], fresh: bool) -> dict[str, Any] | None:
+        if fresh:
+            self.path.unlink(missing_ok=True)
+            self.errors_path.unlink(missing_ok=True)
+            self._clear()
+        report = self._read_json(_FINISHED)
+        if self.path.exists() and report is None:
+            if not (self.folder / _SETTINGS).exists():
+                shutil.rmtree(self.folder)  # it was made for the lock alone
+            raise SMVIError(
+                f"{self.path} is there already; choose another --output, or --fresh to replace it."
+            )
+        beside = self.path.parent.glob(f".{self.path.name}.*.partial")
+        for partial in (*self.folder.glob(".*.partial"), *beside):
+            partial.unlink(missing_ok=True)  # what a kill left half-written
+        self._check(json.loads(json.dumps(settings)))
+        write_json(self.folder / _SETTINGS, settings)
+        return report if self.path.exists() else None
 
     def missing(self) -> list[int]:
         """Returns the numbers of the pieces that are not done."""
@@ -190,19 +193,28 @@ class FeatureFile:
 
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
-        self.folder.mkdir(parents=True, exist_ok=True)
+        """Holds the lock, which the operating system lets go when the process ends in any way."""
+        with self._writing():
+            self.folder.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(self.folder / ".lock", timeout=0)
         try:
-            with filelock.FileLock(self.folder / ".lock", timeout=0):
-                yield
+            with self._writing():
+                lock.acquire()
         except filelock.Timeout as error:
             raise SMVIError(
                 f"{self.path} is being written by another process; wait for it or choose another --output."
             ) from error
+        try:
+            yield
+        finally:
+            lock.release()
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[None]:
         try:
             yield
+        except filelock.Timeout:
+            raise  # an OSError, too
         except OSError as error:
             raise SMVIError(
                 f"cannot write to {self.path.parent} ({error.strerror or error}); what is done is kept: make room "

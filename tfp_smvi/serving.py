@@ -96,14 +96,18 @@ class _ServedEncoder:
         version: int | None = None,
         label: str | None = None,
     ) -> None:
-        """Asks for the model's signatures, and which version answers."""
+        """Connects, and asks for the model's signatures and which version answers."""
         self._endpoint, self._config, self._closed = endpoint, config, threading.Event()
+        self._connect()
         # All images are encoded by one version, also when the server gets another one meanwhile.
         try:
             self._version, self.signatures = self._attempt(lambda: self._describe(version, label))
-        except RejectedImagesError as error:  # such as an unknown label
-            raise self._not_found(str(error)) from error
-        require_signatures(self.signatures, str(endpoint))
+            require_signatures(self.signatures, str(endpoint))
+        except SMVIError as error:
+            self.close()
+            if isinstance(error, RejectedImagesError):  # such as for an unknown label
+                raise self._not_found(str(error)) from error
+            raise
         self.identity: Mapping[str, Any] = {"endpoint": str(endpoint), "version": self._version}
 
     def encode(self, signature: str, images: Any) -> Features:
@@ -115,6 +119,10 @@ class _ServedEncoder:
     def close(self) -> None:
         """Ends waiting and lets the connections go."""
         self._closed.set()
+
+    def _connect(self) -> None:
+        """Makes what requests go through; nothing is sent yet."""
+        raise NotImplementedError
 
     def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
         """Returns the version that answers, and the model's signatures."""
@@ -158,14 +166,7 @@ class _ServedEncoder:
 class GrpcEncoder(_ServedEncoder):
     """An encoder behind the gRPC API [1]; uint8 images travel as bytes, without any encoding."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        config: FeaturesConfig,
-        version: int | None = None,
-        label: str | None = None,
-    ) -> None:
-        """Connects."""
+    def _connect(self) -> None:
         import grpc
         from tensorflow_serving.apis import prediction_service_pb2_grpc
 
@@ -178,9 +179,8 @@ class GrpcEncoder(_ServedEncoder):
             "grpc.max_reconnect_backoff_ms": 2000,
             "grpc.enable_http_proxy": 0,
         }
-        self._channel = grpc.insecure_channel(endpoint.address, options=list(options.items()))
+        self._channel = grpc.insecure_channel(self._endpoint.address, options=list(options.items()))
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        super().__init__(endpoint, config, version, label)
 
     def close(self) -> None:
         """Cancels what is under way."""
@@ -266,21 +266,14 @@ class GrpcEncoder(_ServedEncoder):
 class RestEncoder(_ServedEncoder):
     """An encoder behind the REST API [2]; images travel as decimal numbers, files' bytes in base64."""
 
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        config: FeaturesConfig,
-        version: int | None = None,
-        label: str | None = None,
-    ) -> None:
-        """Makes the pool of connections."""
+    def _connect(self) -> None:
         import urllib3
 
+        where, config = self._endpoint, self._config
+        self._url = f"{where.scheme}://{where.address}/v1/models/{where.model}"
         self._pool = urllib3.PoolManager(
             maxsize=config.in_flight, block=True, retries=False, timeout=urllib3.Timeout(config.timeout)
         )
-        self._url = f"{endpoint.scheme}://{endpoint.address}/v1/models/{endpoint.model}"
-        super().__init__(endpoint, config, version, label)
 
     def close(self) -> None:
         """Closes the connections that are idle."""

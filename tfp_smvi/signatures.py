@@ -115,7 +115,7 @@ def _variables(model: VAE, network: str) -> list[tf.Variable]:
 
 
 def _concrete(function: Callable[..., Any], argument: str, shape: Any, dtype: tf.DType) -> Any:
-    return tf.function(function).get_concrete_function(
+    return tf.function(function, autograph=False).get_concrete_function(
         **{argument: tf.TensorSpec(shape, dtype, name=argument)}
     )
 
