@@ -1,4 +1,5 @@
-# make run     virtual environment, install, train on MNIST and evaluate 100 test images    (LAM=0.5 EPOCHS=3)
+# make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the encoder and
+#              writes the features of the test set                (LAM=0.5 EPOCHS=3)
 # make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'")
 # make bench   the training step against PyTorch                 (BENCH_ARGS=...)
 # make format  formats the code and mends what the linter can
@@ -9,6 +10,7 @@ VENV ?= .venv
 LAM ?= 0.5
 EPOCHS ?= 3
 RUN ?= runs/mnist-lam$(LAM)-seed0
+MODEL ?= mnist
 PYTEST_ARGS ?=
 BENCH_ARGS ?=
 
@@ -23,6 +25,14 @@ METADATA = setup.py pyproject.toml tfp_smvi/version.py
 run: $(VENV)/installed
 	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) --run-dir "$(RUN)"
 	"$(BIN)/tfp-smvi" evaluate "$(RUN)" --num-examples 100
+	"$(BIN)/tfp-smvi" export "$(RUN)" --model-name $(MODEL)
+	"$(BIN)/tfp-smvi" features tfds:mnist/test --model saved_models/$(MODEL) --output "$(RUN)/features.npz" --fresh
+	@echo
+	@echo "The run           $(RUN)"
+	@echo "  curves          $(BIN)/tensorboard --logdir runs"
+	@echo "  evaluation      $(RUN)/evaluation.json, $(RUN)/evaluation.npz"
+	@echo "  test features   $(RUN)/features.npz"
+	@echo "The encoder       saved_models/$(MODEL)     (to serve it: $(BIN)/tfp-smvi serve)"
 
 test: $(VENV)/installed-test
 	"$(BIN)/ruff" format --check .

@@ -36,18 +36,23 @@ setup(
     install_requires=[
         "click>=8.1",
         "filelock>=3.16",
+        "grpcio>=1.66",
         # Imported by tensorflow-datasets 4.9.10, which does not declare it.
         "importlib_resources>=6",
         "jinja2>=3.1",
         "matplotlib>=3.8",
         "numpy>=1.26",
+        "pillow>=10",
+        "pyarrow>=16",
         "rich>=13.7",
         "scikit-learn>=1.5",
         "tensorboard>=2.18",
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.7",
         "tensorflow-probability[tf]>=0.25",
+        "tensorflow-serving-api>=2.18",
         "threadpoolctl>=3.1",
+        "urllib3>=2.2",
     ],
     extras_require={
         "test": TEST,

@@ -23,7 +23,7 @@ from tfp_smvi.loading import load_run
 from tfp_smvi.svm import Choice, labelled_subset, measure_accuracy
 from tfp_smvi.training import fit
 
-SMALL = ClassifyConfig(labels=(50, 100), repeats=3)
+SMALL = ClassifyConfig(labels=(30, 60), repeats=3, num_folds=3)
 FEATURES = ("encoder", "pixels", "pca")
 KERNELS = ("rbf", "linear")
 
@@ -228,7 +228,7 @@ def test_report_has_every_value_and_is_what_the_file_says(
 ) -> None:
     assert json.loads((run_dir / "classification.json").read_text()) == report
     rows = [(row["features"], row["kernel"], row["num_labels"]) for row in report["results"]]
-    assert rows == [(name, kernel, size) for name in FEATURES for kernel in KERNELS for size in (50, 100)]
+    assert rows == [(name, kernel, size) for name in FEATURES for kernel in KERNELS for size in (30, 60)]
     for row in report["results"]:
         assert row["mean"] == pytest.approx(np.mean(row["values"]))
         assert row["standard_error"] == pytest.approx(np.std(row["values"], ddof=1) / np.sqrt(3))
@@ -249,7 +249,7 @@ def test_report_has_every_value_and_is_what_the_file_says(
 
 def test_table_has_percents(report: dict[str, Any]) -> None:
     lines = format_classification(report).splitlines()
-    assert lines[0].split() == ["labels", "50", "100"]
+    assert lines[0].split() == ["labels", "30", "60"]
     row = report["results"][0]
     assert lines[1].startswith("encoder means, rbf")
     assert f"{100 * row['mean']:.2f} +/- {100 * row['standard_error']:.2f}" in lines[1]
@@ -278,15 +278,15 @@ def test_result_is_the_same_on_any_number_of_threads(
 
 def test_a_part_of_the_settings_gives_a_part_of_the_results(report: dict[str, Any], run_dir: Path) -> None:
     """Neither the other kernels nor the other sizes change a result."""
-    part = classify(run_dir, dataclasses.replace(SMALL, labels=(100,), kernel="linear"))
-    wanted = [row for row in report["results"] if (row["kernel"], row["num_labels"]) == ("linear", 100)]
+    part = classify(run_dir, dataclasses.replace(SMALL, labels=(60,), kernel="linear"))
+    wanted = [row for row in report["results"] if (row["kernel"], row["num_labels"]) == ("linear", 60)]
     assert part["results"] == wanted
 
 
 def test_baselines_are_measured_once_for_all_runs_that_share_a_folder(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = dataclasses.replace(SMALL, labels=(50,), kernel="rbf")
+    settings = dataclasses.replace(SMALL, labels=(30,), kernel="rbf")
     first = classify(run_dir, settings, baselines_dir=tmp_path)
     calls = []
     original = classification.measure_accuracy
@@ -328,7 +328,7 @@ def test_an_epoch_has_a_report_of_its_own(run_dir: Path, report: dict[str, Any],
 def test_fallback_to_an_older_checkpoint_is_in_the_report(run_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     max((copy / "checkpoints").iterdir()).write_bytes(b"")
-    report = classify(copy, dataclasses.replace(SMALL, labels=(50,), repeats=1))
+    report = classify(copy, dataclasses.replace(SMALL, labels=(30,), repeats=1))
     assert report["epoch"] == 2
     (warning,) = report["warnings"]
     assert "damaged" in warning
@@ -365,7 +365,7 @@ def test_real_values_cannot_be_binarized(tmp_path: Path) -> None:
 
 def test_fewer_labels_than_the_cross_validation_needs_are_refused(run_dir: Path) -> None:
     with pytest.raises(SMVIError, match=r"labels = 40 is fewer .* give at least 50\."):
-        classify(run_dir, dataclasses.replace(SMALL, labels=(40,)))
+        classify(run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=5))
     assert classify(run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=4, repeats=1))["results"]
 
 

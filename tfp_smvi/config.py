@@ -249,8 +249,8 @@ class AISConfig(_JSON):
     num_segments: int = _option(
         8, "Linear pieces of the path, each with its own step size; at most one per temperature."
     )
-    num_pilot_chains: int = _option(6, "Chains per example of the pilot run.")
-    num_pilot_temperatures: int = _option(48, "Temperatures of the pilot run.")
+    num_pilot_chains: int = _option(4, "Chains per example of the pilot run.")
+    num_pilot_temperatures: int = _option(32, "Temperatures of the pilot run.")
     target_acceptance_rate: float = _option(0.65, "The acceptance rate that the pilot tunes step sizes to.")
 
     def _check(self) -> None:
@@ -281,7 +281,7 @@ class EvaluateConfig(_JSON):
     num_examples: int | None = _option(
         1000, "Examples of each split, from its beginning; all: the whole split."
     )
-    num_elbo_samples: int = _option(1024, "Draws from q(z|x) per example for the ELBO.")
+    num_elbo_samples: int = _option(512, "Draws from q(z|x) per example for the ELBO.")
     num_divergence_samples: int = _option(128, "Draws from q(z|x) per example for the divergence D_SM.")
     num_importance_samples: int = _option(1000, "Draws from q(z|x) per example for the IWAE bound.")
     num_simulated: int = _option(100, "Images simulated from the model for the bracket.")
@@ -425,7 +425,9 @@ class ServeConfig(_JSON):
     model_name: str | None = _option(None, "The model; all that are in the folder unless given.")
     num_versions: int = _option(2, "Versions of a model to serve, the newest; a request may name one.")
     labels: tuple[str, ...] = _option((), "A name for a version, as NAME=VERSION; may be repeated.")
-    host: str | None = _option(None, "The address to listen on; 127.0.0.1 where the server can be held to it.")
+    host: str | None = _option(
+        None, "The address to listen on; 127.0.0.1 where the server can be held to it."
+    )
     grpc_port: int = _option(8500, "Port of gRPC.")
     rest_port: int = _option(8501, "Port of REST and of the metrics for Prometheus.")
     docker: bool = _option(False, "Use Docker even where tensorflow_model_server is on the PATH.")
@@ -437,7 +439,9 @@ class ServeConfig(_JSON):
             _require(name, getattr(self, name), 1 <= getattr(self, name) <= 65535, "a port from 1 to 65535")
         _require("rest_port", self.rest_port, self.rest_port != self.grpc_port, "another port than grpc_port")
         _require("wait", self.wait, 0.0 < self.wait < math.inf, "a number of seconds greater than 0")
-        _require("host", self.host, self.host is None or _is_ipv4(self.host), "an IPv4 address such as 0.0.0.0")
+        _require(
+            "host", self.host, self.host is None or _is_ipv4(self.host), "an IPv4 address such as 0.0.0.0"
+        )
         for label in self.labels:
             ok = re.fullmatch(r"[A-Za-z0-9_.-]+=[1-9][0-9]*", label) is not None
             _require("labels", label, ok, "NAME=VERSION, such as stable=1")
