@@ -12,6 +12,7 @@ VERSION = re.search(
 
 TEST = [
     "mypy>=1.15",
+    "openvino>=2025.0",  # reads the exports, as a second opinion
     "pre-commit>=4",
     "pytest>=8.3",
     "ruff>=0.17,<0.18",  # another release formats and lints otherwise

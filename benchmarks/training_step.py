@@ -8,6 +8,7 @@ ratios within a round.
 """
 
 import argparse
+import atexit
 import contextlib
 import datetime
 import json
@@ -28,6 +29,7 @@ import numpy as np
 
 BATCH, PIXELS, HIDDEN, LATENT, LAM, CLIP = 128, 784, 1024, 50, 0.5, 1000.0
 _kept_open = contextlib.ExitStack()  # settings that hold for the life of the process
+atexit.register(_kept_open.close)
 Turn = Callable[[int], float]  # takes steps and returns the seconds of one
 STEPS = 20  # in a turn
 REST = 0.3  # seconds between turns: idle threads of the last contestant spin for a while before they sleep
