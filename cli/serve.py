@@ -52,12 +52,13 @@ def serve(dry_run: bool, **settings: Any) -> int:
         config = ServeConfig(**settings)
     except SMVIError as error:
         raise click.UsageError(as_option(str(error)).replace("--labels", "--label")) from error
-    from tfp_smvi import server
+    from tfp_smvi.server import serve as run
+    from tfp_smvi.server_plan import plan_server
 
     def note(line: str) -> None:
         click.echo(line, err=True)
 
-    plan = server.plan_server(config)
+    plan = plan_server(config)
     if dry_run:
         plan.write_files()
         note(f"Its files are in {plan.folder}; nothing is started.")
@@ -68,5 +69,5 @@ def serve(dry_run: bool, **settings: Any) -> int:
             "Warning: the server listens on all interfaces, without a password; --docker keeps it to 127.0.0.1."
         )
     note(f"Starting {plan.command[0]} with {', '.join(plan.models)}")
-    server.serve(plan, note=note, ready=lambda text: click.echo(text + "\nStop it with Ctrl-C."))
+    run(plan, note=note, ready=lambda text: click.echo(text + "\nStop it with Ctrl-C."))
     return 0

@@ -19,11 +19,12 @@ ROOT = Path(__file__).parents[1]
 # Each module of tfp_smvi (data is one) imports only from lines above its own.
 LAYERS = (
     {"errors", "version"},
+    {"settings"},
     {"config", "seeds", "keras_backend", "publishing", "saved_model_check"},
     {"arguments", "checkpoint", "data", "encoders", "export_check", "runtime", "sweep_jobs", "sweep_table"}
     | {"sweep_results"},
-    {"annealing", "image_inputs", "importance_weights", "run_directory", "model", "objective", "serving"}
-    | {"figure_data"},
+    {"annealing", "image_inputs", "importance_weights", "run_directory", "model", "objective", "server_plan"}
+    | {"figure_data", "serving"},
     {"ais", "ais_tuning", "feature_files", "metrics", "server", "sweep_summary", "training_step"}
     | {"figure_style", "report_tables"},
     {"baseline_store", "curve_figures", "features", "loading", "picture_figures", "signatures", "training"},
@@ -54,10 +55,10 @@ OWNERS = {
 }
 # These import nothing heavy while they load, so that the command line answers at once.
 LIGHT = {
-    *("errors", "version", "config", "checkpoint", "run_directory", "runtime", "data", "cli", ""),
+    *("errors", "version", "settings", "config", "checkpoint", "run_directory", "runtime", "data", "cli", ""),
     *("evaluation_report", "sweep", "sweep_jobs", "sweep_stage", "sweep_summary", "sweep_table"),
     *("export_check", "publishing", "saved_model_check"),
-    *("encoders", "feature_files", "features", "image_inputs", "server", "serving"),
+    *("encoders", "feature_files", "features", "image_inputs", "server", "server_plan", "serving"),
 }
 HEAVY = {
     "grpc",

@@ -15,7 +15,8 @@ from tensorflow_serving.config import model_server_config_pb2
 from tfp_smvi import server
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.errors import SMVIError
-from tfp_smvi.server import IMAGE, plan_server, serve
+from tfp_smvi.server import serve
+from tfp_smvi.server_plan import IMAGE, plan_server
 
 
 class StopError(Exception):
