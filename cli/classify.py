@@ -1,7 +1,6 @@
 """tfp-smvi classify."""
 
 import json
-import typing
 from dataclasses import fields
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,15 @@ import click
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.errors import SMVIError
 
-from .options import _option, as_option
+from .options import as_option, setting
 
 __all__ = ["classify"]
 
 
 def _settings(command: Any) -> Any:
     """Adds an option for each field of ClassifyConfig."""
-    hints = typing.get_type_hints(ClassifyConfig)
     for field in reversed(fields(ClassifyConfig)):
-        command = _option(field, hints[field.name])(command)
+        command = setting(ClassifyConfig, field.name)(command)
     return command
 
 

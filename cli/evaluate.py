@@ -1,16 +1,16 @@
 """tfp-smvi evaluate."""
 
 import json
-import typing
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.errors import SMVIError
 
+from .options import setting
 from .stopping import stop_at_once
 
 __all__ = ["evaluate"]
@@ -63,37 +63,24 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
         return tuple(numbers)
 
 
-def _setting(kind: Any, name: str) -> Callable[[Any], Any]:
-    """An option with the name, the type, the default and the help of a field of the configuration."""
-    field, hint = kind.__dataclass_fields__[name], typing.get_type_hints(kind)[name]
-    choices = typing.get_origin(hint) is Literal
-    return click.option(
-        "--" + name.replace("_", "-"),
-        type=click.Choice(typing.get_args(hint)) if choices else hint,
-        default=field.default,
-        show_default=True,
-        help=field.metadata["help"],
-    )
-
-
 @click.command()
 @click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
-@_setting(EvaluateConfig, "split")
+@setting(EvaluateConfig, "split")
 @click.option(
     "--num-examples",
     type=_NumExamples(),
     help="Examples of each split, from its beginning.  "
     f"[default: 1000; with --convergence {CONVERGENCE_EXAMPLES}]",
 )
-@_setting(AISConfig, "num_chains")
-@_setting(AISConfig, "num_temperatures")
-@_setting(AISConfig, "num_leapfrog_steps")
-@_setting(AISConfig, "initial")
-@_setting(AISConfig, "schedule")
-@_setting(EvaluateConfig, "num_elbo_samples")
-@_setting(EvaluateConfig, "num_importance_samples")
-@_setting(EvaluateConfig, "num_simulated")
-@_setting(EvaluateConfig, "seed")
+@setting(AISConfig, "num_chains")
+@setting(AISConfig, "num_temperatures")
+@setting(AISConfig, "num_leapfrog_steps")
+@setting(AISConfig, "initial")
+@setting(AISConfig, "schedule")
+@setting(EvaluateConfig, "num_elbo_samples")
+@setting(EvaluateConfig, "num_importance_samples")
+@setting(EvaluateConfig, "num_simulated")
+@setting(EvaluateConfig, "seed")
 @click.option("--shard", type=_ShardType(), help="Do the i-th of n parts of the work, and no report.")
 @click.option("--merge", is_flag=True, help="Compute nothing; make the report of what all shards did.")
 @click.option(

@@ -4,10 +4,8 @@ import contextlib
 import dataclasses
 import json
 import time
-import typing
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import click
 from rich.console import Console
@@ -16,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.errors import SMVIError
 
-from .options import as_option
+from .options import as_option, setting
 from .progress import BarReporter
 
 __all__ = ["FeaturesProgress", "features"]
@@ -59,19 +57,6 @@ class FeaturesProgress(BarReporter):
             self.note(f"{self._done} of {self._total} images, {rate}")
 
 
-def _option(name: str) -> Callable[[Any], Any]:
-    """An option with the name, the type, the default and the help of a field of the configuration."""
-    field, hint = FeaturesConfig.__dataclass_fields__[name], typing.get_type_hints(FeaturesConfig)[name]
-    choices = typing.get_origin(hint) is Literal
-    return click.option(
-        "--" + name.replace("_", "-"),
-        type=click.Choice(typing.get_args(hint)) if choices else hint,
-        default=field.default,
-        show_default=True,
-        help=field.metadata["help"],
-    )
-
-
 @click.command()
 @click.argument("images", metavar="INPUT")
 @click.option(
@@ -89,11 +74,11 @@ def _option(name: str) -> Callable[[Any], Any]:
 @click.option("--version", type=click.IntRange(min=1), help="The version of the model.")
 @click.option("--label", help="The label of the version, at a server.")
 @click.option("--key", help="The array in an .npz file; needed where it has several.")
-@_option("batch_size")
-@_option("in_flight")
-@_option("timeout")
-@_option("retries")
-@_option("on_error")
+@setting(FeaturesConfig, "batch_size")
+@setting(FeaturesConfig, "in_flight")
+@setting(FeaturesConfig, "timeout")
+@setting(FeaturesConfig, "retries")
+@setting(FeaturesConfig, "on_error")
 @click.option("--fresh", is_flag=True, help="Replace the output that is there, and begin it anew.")
 @click.option(
     "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."

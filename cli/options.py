@@ -3,8 +3,8 @@
 import json
 import types
 import typing
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, Field, fields
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -13,7 +13,7 @@ import click
 from tfp_smvi.config import RunConfig
 from tfp_smvi.errors import SMVIError
 
-__all__ = ["as_option", "build_config", "config_options"]
+__all__ = ["as_option", "build_config", "config_options", "setting"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -33,6 +33,32 @@ class _Sizes(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no t
             self.fail(f"{value!r} is not a list of whole numbers such as 1024,1024.", param, ctx)
 
 
+def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
+    """Makes the option of one field of a configuration, with its name, type, default and help.
+
+    Args:
+        config: the dataclass.
+        name: the field.
+        overrides: arguments of click.option that are to differ.
+    """
+    field, hint = config.__dataclass_fields__[name], typing.get_type_hints(config)[name]
+    if typing.get_origin(hint) in (types.UnionType, typing.Union):
+        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
+    origin, default = typing.get_origin(hint), field.default
+    assert default is not MISSING
+    kind: Any = hint
+    if origin is tuple:
+        kind, default = _Sizes(), ",".join(map(str, default))
+    elif origin is Literal:
+        kind = click.Choice(typing.get_args(hint))
+    options = {"type": kind, "default": default, "show_default": default is not None}
+    if hint is bool:
+        options = {"is_flag": True}
+    return click.option(
+        "--" + name.replace("_", "-"), name, **{**options, "help": field.metadata["help"], **overrides}
+    )
+
+
 def config_options(command: Command) -> Command:
     """Adds an option for each field of RunConfig, and --config for a file of them."""
     config_file = click.option(
@@ -45,8 +71,8 @@ def config_options(command: Command) -> Command:
         help="JSON file of settings, such as a run's config.json; options given beside it win.",
     )
     decorated: Any = command
-    for _, field, kind in reversed(list(_config_fields())):
-        decorated = _option(field, kind)(decorated)
+    for section, name in reversed(list(_config_fields())):
+        decorated = setting(section, name)(decorated)
     return config_file(decorated)
 
 
@@ -56,41 +82,21 @@ def build_config(values: Mapping[str, Any]) -> RunConfig:
     Raises:
         click.UsageError: a value is out of its range.
     """
-    sections: dict[str, dict[str, Any]] = {}
-    for section, field, _ in _config_fields():
-        sections.setdefault(section, {})[field.name] = values[field.name]
+    sections = {
+        section: {field.name: values[field.name] for field in fields(kind)}
+        for section, kind in typing.get_type_hints(RunConfig).items()
+    }
     try:
         return RunConfig.from_json(sections)
     except SMVIError as error:
         raise click.UsageError(as_option(str(error))) from error
 
 
-def _config_fields() -> typing.Iterator[tuple[str, Field[Any], Any]]:
-    """Yields (section, field, type) of all settings."""
-    for section, kind in typing.get_type_hints(RunConfig).items():
-        hints = typing.get_type_hints(kind)
+def _config_fields() -> Iterator[tuple[Any, str]]:
+    """Yields (dataclass, name) of all fields of a run's configuration."""
+    for kind in typing.get_type_hints(RunConfig).values():
         for field in fields(kind):
-            yield section, field, hints[field.name]
-
-
-def _option(field: Field[Any], hint: Any) -> Callable[[Any], Any]:
-    optional = typing.get_origin(hint) in (types.UnionType, typing.Union)
-    if optional:
-        hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    origin = typing.get_origin(hint)
-    kind: Any = _Sizes() if origin is tuple else hint
-    if origin is Literal:
-        kind = click.Choice(typing.get_args(hint))
-    assert field.default is not MISSING
-    default = ",".join(map(str, field.default)) if origin is tuple else field.default
-    return click.option(
-        "--" + field.name.replace("_", "-"),
-        field.name,
-        type=kind,
-        default=default,
-        show_default=not optional,
-        help=field.metadata["help"],
-    )
+            yield kind, field.name
 
 
 def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:

@@ -1,6 +1,5 @@
 """tfp-smvi serve."""
 
-from collections.abc import Callable
 from typing import Any
 
 import click
@@ -8,25 +7,15 @@ import click
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.errors import SMVIError
 
-from .options import as_option
+from .options import as_option, setting
 
 __all__ = ["serve"]
 
 
-def _option(name: str, **options: Any) -> Callable[[Any], Any]:
-    """An option with the default and the help of a field of the configuration."""
-    field = ServeConfig.__dataclass_fields__[name]
-    shown = field.default not in (None, (), False)
-    return click.option(
-        "--" + name.replace("_", "-"),
-        **{"default": field.default, "show_default": shown, "help": field.metadata["help"], **options},
-    )
-
-
 @click.command()
-@_option("models", metavar="FOLDER")
-@_option("model_name", metavar="NAME")
-@_option("num_versions", type=int)
+@setting(ServeConfig, "models", metavar="FOLDER")
+@setting(ServeConfig, "model_name", metavar="NAME")
+@setting(ServeConfig, "num_versions")
 @click.option(
     "--label",
     "labels",
@@ -34,11 +23,11 @@ def _option(name: str, **options: Any) -> Callable[[Any], Any]:
     metavar="NAME=VERSION",
     help=ServeConfig.__dataclass_fields__["labels"].metadata["help"],
 )
-@_option("host", metavar="ADDRESS")
-@_option("grpc_port", type=int)
-@_option("rest_port", type=int)
-@_option("docker", is_flag=True)
-@_option("wait", type=float)
+@setting(ServeConfig, "host", metavar="ADDRESS")
+@setting(ServeConfig, "grpc_port")
+@setting(ServeConfig, "rest_port")
+@setting(ServeConfig, "docker")
+@setting(ServeConfig, "wait")
 @click.option(
     "--dry-run", is_flag=True, help="Write the server's files and print its command; start nothing."
 )
