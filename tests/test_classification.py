@@ -5,7 +5,10 @@ Seeds are arbitrary: each assertion at five standard errors fails for fewer than
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -333,6 +336,25 @@ def test_fallback_to_an_older_checkpoint_is_in_the_report(run_dir: Path, tmp_pat
     (warning,) = report["warnings"]
     assert "damaged" in warning
     assert report["results"][0]["standard_error"] is None
+
+
+def test_interrupt_in_the_midst_of_the_work_waits_for_no_machine_and_writes_nothing(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy, end, ended = Path(shutil.copytree(run_dir, tmp_path / "run")), threading.Event(), []
+    (copy / "classification.json").unlink(missing_ok=True)
+
+    def interrupt(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        end.wait()
+        ended.append(True)
+
+    monkeypatch.setattr(classification, "measure_accuracy", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        classify(copy, SMALL, threads=1)
+    assert not ended
+    end.set()
+    assert not (copy / "classification.json").exists()
 
 
 # What is refused.

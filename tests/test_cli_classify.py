@@ -62,15 +62,6 @@ def test_stopped_at_any_file_it_leaves_whole_ones_and_the_same_command_ends_the_
     assert json.loads(process.stdout) == json.loads((run_dir / "classification.json").read_text())
 
 
-def test_interrupt_in_the_midst_of_a_machine_ends_at_once(run_dir: Path) -> None:
-    """SIGINT comes while the first of thousands of subsets is at work."""
-    arguments = ("classify", str(run_dir), "--labels", "50", "--repeats", "5000", "--threads", "1")
-    stopped = runs.signalled_command("open", "step-", 1, signal.SIGINT, *arguments)
-    assert stopped.returncode == 130
-    assert stopped.stderr.splitlines()[-1] == "Stopped."
-    assert not (run_dir / "classification.json").exists()
-
-
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
