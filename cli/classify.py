@@ -61,7 +61,7 @@ def classify(
         raise click.UsageError(as_option(str(error))) from error
     from .evaluation_progress import make_block_reporter
 
-    reporter = make_block_reporter()
+    reporter = make_block_reporter("classifying")
     with reporter.starting("Loading TensorFlow"):
         from tfp_smvi.runtime import quiet_tensorflow, set_threads
 

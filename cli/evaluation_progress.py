@@ -1,4 +1,4 @@
-"""What a user sees of an evaluation's progress: a bar on a terminal, a line now and then elsewhere; on stderr."""
+"""What a user sees of the progress of an evaluation or a classification: a bar on a terminal, a line now and then elsewhere; on stderr."""
 
 import time
 
@@ -13,19 +13,19 @@ __all__ = ["BlockReporter", "make_block_reporter"]
 SECONDS_PER_LINE = 10.0
 
 
-def make_block_reporter() -> "BlockReporter":
-    """Makes the reporter for this process's stderr."""
-    return BlockReporter(Console(stderr=True, highlight=False, soft_wrap=True))
+def make_block_reporter(doing: str = "evaluating") -> "BlockReporter":
+    """Makes the reporter for this process's stderr, with the word for what is done."""
+    return BlockReporter(Console(stderr=True, highlight=False, soft_wrap=True), doing)
 
 
 class BlockReporter(BarReporter):
     """Shows the progress through blocks of examples; a `tfp_smvi.evaluation_session.EvaluationReporter`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, doing: str) -> None:
         """Shows it on a console."""
         super().__init__(
             console,
-            TextColumn("evaluating"),
+            TextColumn(doing),
             BarColumn(bar_width=None),
             TextColumn("{task.percentage:3.0f} %  ETA"),
             TimeRemainingColumn(),

@@ -209,7 +209,7 @@ def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:
                         "chosen": [{"C": 10.0}] * 10,
                     }
                 )
-    return {"format": 1, "run": {}, "epoch": epoch, "config": {}, "results": results, "warnings": []}
+    return {"format": 1, "run": {}, "epoch": epoch, "settings": {}, "results": results, "warnings": []}
 
 
 def _write_gallery(run_dir: Path, lam: float, latent_dim: int) -> None:

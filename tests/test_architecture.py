@@ -28,8 +28,8 @@ LAYERS = (
     {"ais", "ais_tuning", "feature_files", "metrics", "server", "sweep_summary", "training_step"}
     | {"figure_style", "report_tables"},
     {"baseline_store", "curve_figures", "features", "loading", "picture_figures", "signatures", "training"},
-    {"block_estimates", "block_store", "encoding", "evaluation_report", "gallery", "model_card", "plots"},
-    {"evaluation_session", "export", "figures", "svm"},
+    {"block_estimates", "block_store", "encoding", "evaluation_report", "model_card", "plots"},
+    {"evaluation_session", "export", "figures", "gallery", "svm"},
     {"classification", "evaluation", "report"},
     {"convergence", "sweep", "sweep_stage"},
 )

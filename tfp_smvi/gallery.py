@@ -6,7 +6,8 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.checkpoint import write_atomically
-from tfp_smvi.data import Dataset, Split, eval_batches
+from tfp_smvi.data import Dataset, eval_batches
+from tfp_smvi.encoding import encode_means, read_inputs
 from tfp_smvi.model import VAE
 from tfp_smvi.seeds import fold_seed
 from tfp_smvi.training import TEST_SEED
@@ -14,8 +15,6 @@ from tfp_smvi.training import TEST_SEED
 __all__ = ["NUM_IMAGES", "write_gallery"]
 
 NUM_IMAGES = 24
-# Images that are encoded at once.
-BATCH = 1000
 
 
 def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
@@ -53,7 +52,7 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     }
     arrays = {name: _stored(x.numpy(), bernoulli) for name, x in images.items()}
     if model.config.latent_dim == 2:
-        arrays["means"] = _means(model, dataset.test)
+        arrays["means"] = encode_means(model, read_inputs(dataset.test, binarize=False))
         if dataset.test.labels is not None:
             arrays["labels"] = dataset.test.labels
     arrays["step"] = np.array(step)
@@ -62,8 +61,3 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
 
 def _stored(images: np.ndarray, bernoulli: bool) -> np.ndarray:
     return np.rint(255.0 * images).astype(np.uint8) if bernoulli else images
-
-
-def _means(model: VAE, split: Split) -> np.ndarray:
-    batches = eval_batches(split, batch_size=BATCH, seed=TEST_SEED, binarize=False)
-    return np.concatenate([model.encode(x).mean().numpy() for _, x in batches])
