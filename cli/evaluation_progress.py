@@ -1,4 +1,4 @@
-"""What a user sees of the progress of an evaluation or a classification: a bar on a terminal, a line now and then elsewhere; on stderr."""
+"""The progress of an evaluation or a classification: a bar on a terminal, a line now and then elsewhere; on stderr."""
 
 import time
 
