@@ -24,7 +24,7 @@ METADATA = setup.py pyproject.toml tfp_smvi/version.py
 
 run: $(VENV)/installed
 	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) --run-dir "$(RUN)"
-	"$(BIN)/tfp-smvi" evaluate "$(RUN)" --num-examples 100
+	"$(BIN)/tfp-smvi" evaluate "$(RUN)" --num-examples 100 --num-elbo-samples 2048
 	"$(BIN)/tfp-smvi" export "$(RUN)" --model-name $(MODEL)
 	"$(BIN)/tfp-smvi" features tfds:mnist/test --model saved_models/$(MODEL) --output "$(RUN)/features.npz" --fresh
 	@echo

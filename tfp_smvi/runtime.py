@@ -72,7 +72,7 @@ def uses_gpu() -> bool:
 def uses_xla(config: TrainConfig) -> bool:
     """Whether the training step is compiled with XLA: on a GPU, unless told otherwise.
 
-    On a CPU oneDNN's kernels are about twice as fast as XLA's.
+    On a CPU oneDNN's kernels are faster than XLA's, which take 1.1 to 2 times as long for the step.
     """
     return uses_gpu() if config.xla == "auto" else config.xla == "on"
 
