@@ -205,7 +205,7 @@ class BlockEstimator:
 
 
 def _compiled(function: Callable[..., Estimates]) -> Any:
-    # On a CPU XLA saves a seventh of the chains' time (results/ais.md), and compiling takes that back on few images.
+    # On a CPU XLA saves a seventh of the chains' time (results/ais.md), and has to be compiled first.
     return tf.function(function, jit_compile=uses_gpu(), autograph=False)
 
 
