@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,3 +34,15 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceRun:
     process = runs.command("train", *runs.OPTIONS, "--run-dir", str(run_dir), "--json")
     assert process.returncode == 0, process.stderr
     return ReferenceRun(process, run_dir)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system with room for one checkpoint or one export of the reference run, and not for two."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(folder)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("no right to mount a tmpfs; the tests with RLIMIT_FSIZE take its place.")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -210,18 +209,6 @@ def test_full_disk_is_one_clear_line_and_publishes_nothing(
     (line,) = errors(process)
     assert line.startswith(f"Error: cannot write to {tmp_path} (File too large); nothing was published")
     assert list(tmp_path.glob("*/*")) == []
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for one export of the reference run, and not for two."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a tmpfs; the tests with RLIMIT_FSIZE take its place.")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
 
 
 def test_full_file_system_is_one_clear_line_and_leaves_what_was_published(

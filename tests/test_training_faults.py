@@ -155,18 +155,6 @@ def test_disk_that_is_full_from_the_start_is_one_clear_line(tmp_path: Path, limi
     assert list(run_dir.rglob("*.npz")) == []
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for one checkpoint of the reference run and the file beside it."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(folder)]
-    if subprocess.run(mount, capture_output=True, check=False).returncode:
-        pytest.skip("no right to mount a tmpfs; the tests with RLIMIT_FSIZE take its place.")
-    yield folder
-    subprocess.run(["umount", str(folder)], check=True)
-
-
 def test_full_file_system_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
     digits: Dataset, reference: ReferenceRun, small_disk: Path, tmp_path: Path
 ) -> None:

@@ -20,7 +20,7 @@ from tfp_smvi.checkpoint import list_checkpoints, write_atomically
 from tfp_smvi.config import RunConfig
 from tfp_smvi.errors import SMVIError
 
-__all__ = ["RunDirectory", "read_run", "run_directory_name", "write_json"]
+__all__ = ["RunDirectory", "hold_folder", "read_run", "run_directory_name", "write_json"]
 
 _CONFIG, _LOCK = "config.json", ".lock"
 
@@ -92,22 +92,9 @@ class RunDirectory:
     @contextlib.contextmanager
     def _lock(self) -> Iterator[None]:
         """Holds the directory's lock, which the operating system lets go when the process ends in any way."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = filelock.FileLock(self.path / _LOCK, timeout=0)
-            lock.acquire()
-        except filelock.Timeout as error:
-            raise SMVIError(
-                f"{self.path} is in use by another process; wait for it or choose another --run-dir."
-            ) from error
-        except OSError as error:
-            raise SMVIError(
-                f"cannot write to {self.path} ({error.strerror}); choose another --run-dir."
-            ) from error
-        try:
+        busy = f"{self.path} is in use by another process; wait for it or choose another --run-dir."
+        with hold_folder(self.path, busy, "choose another --run-dir."):
             yield
-        finally:
-            lock.release()
 
     def _clear(self) -> None:
         """Deletes a run, and only a run: other files stay. config.json goes last, so that a kill leaves a run."""
@@ -136,6 +123,32 @@ class RunDirectory:
                 f"{self.path} was begun with other versions, threads or another machine "
                 "(see config.json): the run goes on, but not bit for bit as it would have there."
             )
+
+
+@contextlib.contextmanager
+def hold_folder(path: Path, busy: str, advice: str) -> Iterator[None]:
+    """Makes a folder and holds its lock, which the operating system lets go when the process ends in any way.
+
+    Args:
+        path: the folder.
+        busy: what to say where another process holds it.
+        advice: what to do where it cannot be written.
+
+    Raises:
+        SMVIError: either is the case.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = filelock.FileLock(path / _LOCK, timeout=0)
+        lock.acquire()
+    except filelock.Timeout as error:
+        raise SMVIError(busy) from error
+    except OSError as error:
+        raise SMVIError(f"cannot write to {path} ({error.strerror or error}); {advice}") from error
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:

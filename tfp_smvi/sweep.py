@@ -15,10 +15,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
-import filelock
-
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.errors import SMVIError
+from tfp_smvi.run_directory import hold_folder
 from tfp_smvi.sweep_jobs import Event, Jobs, describe_exit
 from tfp_smvi.sweep_summary import STAGES, missing_epochs, open_summary, refresh, write_summary
 
@@ -123,7 +122,8 @@ def sweep(
         "evaluate": config.evaluate.to_json(),
         "classify": config.classify.to_json() if config.classify else None,
     }
-    with _lock(sweep_dir):
+    busy = f"another sweep works in {sweep_dir}; wait for it or choose another --sweep-dir."
+    with hold_folder(sweep_dir, busy, "choose another --sweep-dir."):
         summary = open_summary(sweep_dir, config, command, reporter.warn)
         with Jobs(jobs) as processes:
             return _Sweep(sweep_dir, config, summary, order, processes, reporter).run(jobs)
@@ -247,27 +247,6 @@ class _Sweep:
 def _num_cores() -> int:
     """The cores that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _lock(sweep_dir: Path) -> Iterator[None]:
-    """Holds the sweep directory's lock."""
-    try:
-        sweep_dir.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(sweep_dir / ".lock", timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise SMVIError(
-            f"another sweep works in {sweep_dir}; wait for it or choose another --sweep-dir."
-        ) from error
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write to {sweep_dir} ({error.strerror or error}); choose another --sweep-dir."
-        ) from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 @contextlib.contextmanager
