@@ -585,6 +585,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
 ) -> None:
     """As Ctrl-C, kill and the end of memory or power do it; the moments within a stage are drawn anew each time."""
     sweep_dir = tmp_path / "sweep"
+    (seconds,) = [entry["seconds"] for entry in whole.summary["runs"] if entry["run_dir"] == DONE[0]]
     for number, stage, all_of_them in (
         (signal.SIGINT, "train", True),
         (signal.SIGTERM, "train", False),
@@ -594,7 +595,8 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
     ):
         with start(sweep_dir) as process:
             wait_for_line(process, f"{DONE[0]}: {stage}")
-            time.sleep(random.uniform(0.0, 1.0))
+            # A stage is interrupted twice at most, and has work left after both.
+            time.sleep(random.uniform(0.0, 0.3) * seconds[stage])
             (os.killpg if all_of_them else os.kill)(process.pid, number)
             assert process.stderr is not None
             *_, last = ["", *process.stderr]
@@ -604,7 +606,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
         else:
             assert process.returncode == 128 + number
             assert last == "Run the same command again to go on.\n"
-            assert {entry["status"] for entry in read(sweep_dir)["runs"]} <= {"pending", "failed"}
+            assert "running" not in {entry["status"] for entry in read(sweep_dir)["runs"]}
         before = result_times(sweep_dir)
         finished = {path for path in before if path.parts[0] in DONE}
     with start(sweep_dir) as process:
