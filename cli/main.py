@@ -1,18 +1,18 @@
 """The entry point: finds the command, and turns every failure into one line and an exit code."""
 
-import contextlib
 import importlib
 import os
 import signal
 import sys
-from collections.abc import Iterator
-from types import FrameType
 from typing import Any
 
 import click
 
 from tfp_smvi.errors import SMVIError
+from tfp_smvi.signals import handle_stop_signals
 from tfp_smvi.version import __version__
+
+from .stopping import Stopped, raise_stopped
 
 __all__ = ["COMMANDS", "main"]
 
@@ -62,32 +62,9 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failure, 2 usage, 128 + n stopped by signal n."""
-    with _stop_signals():
+    with handle_stop_signals(raise_stopped):  # long commands handle them in their own way
         code = _run(arguments)
     sys.exit(code)
-
-
-class _Stopped(BaseException):
-    """A signal came where the library does not mind it, such as while TensorFlow loads."""
-
-    def __init__(self, signum: int) -> None:
-        super().__init__(signum)
-        self.signum = signum
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[None]:
-    """Lets SIGINT and SIGTERM end the program in order; long commands handle them in their own way."""
-
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise _Stopped(number)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -98,7 +75,7 @@ def _run(arguments: list[str] | None) -> int:
     except click.ClickException as error:
         error.show()
         return error.exit_code
-    except (_Stopped, click.Abort) as stop:
+    except (Stopped, click.Abort) as stop:
         click.echo("Stopped.", err=True)
         return 128 + getattr(stop, "signum", signal.SIGINT)
     except Exception as error:

@@ -1,35 +1,38 @@
-"""Stopping commands that save their work piece by piece."""
+"""Ending a command at SIGINT and SIGTERM."""
 
 import contextlib
 import os
-import signal
 import sys
 from collections.abc import Callable, Iterator
-from types import FrameType
 from typing import NoReturn
 
-__all__ = ["stop_at_once"]
+from tfp_smvi.signals import handle_stop_signals
+
+__all__ = ["Stopped", "raise_stopped", "stop_at_once"]
 
 
-class _Stopped(BaseException):
-    """SIGINT or SIGTERM came."""
+class Stopped(BaseException):
+    """A signal came where the library does not mind it, such as while TensorFlow loads."""
+
+    def __init__(self, signum: int) -> None:
+        """Stores the signal's number."""
+        super().__init__(signum)
+        self.signum = signum
+
+
+def raise_stopped(signum: int) -> NoReturn:
+    """Raises Stopped: a handler for signals."""
+    raise Stopped(signum)
 
 
 @contextlib.contextmanager
 def stop_at_once(say_so: Callable[[], None]) -> Iterator[None]:
-    """Ends the process at SIGINT and SIGTERM, in the midst of its work."""
-
-    def stop(signum: int, frame: FrameType | None) -> NoReturn:
-        raise _Stopped(signum)
-
-    previous = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    except _Stopped as stopped:
-        say_so()
-        sys.stdout.flush()
-        # TensorFlow's threads are at work and are not to be waited for.
-        os._exit(128 + stopped.args[0])
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+    """Ends the process at SIGINT and SIGTERM, in the midst of work that is saved piece by piece."""
+    with handle_stop_signals(raise_stopped):
+        try:
+            yield
+        except Stopped as stopped:
+            say_so()
+            sys.stdout.flush()
+            # TensorFlow's threads are at work and are not to be waited for.
+            os._exit(128 + stopped.signum)

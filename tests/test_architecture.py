@@ -18,7 +18,7 @@ ROOT = Path(__file__).parents[1]
 
 # Each module of tfp_smvi (data is one) imports only from lines above its own.
 LAYERS = (
-    {"errors", "version"},
+    {"errors", "signals", "version"},
     {"settings"},
     {"config", "seeds", "keras_backend", "publishing", "saved_model_check"},
     {"arguments", "checkpoint", "data", "encoders", "export_check", "runtime", "sweep_jobs", "sweep_table"}
@@ -57,7 +57,7 @@ OWNERS = {
 LIGHT = {
     *("errors", "version", "settings", "config", "checkpoint", "run_directory", "runtime", "data", "cli", ""),
     *("evaluation_report", "sweep", "sweep_jobs", "sweep_stage", "sweep_summary", "sweep_table"),
-    *("export_check", "publishing", "saved_model_check"),
+    *("export_check", "publishing", "saved_model_check", "signals"),
     *("encoders", "feature_files", "features", "image_inputs", "server", "server_plan", "serving"),
 }
 HEAVY = {

@@ -4,20 +4,18 @@ References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models. Section 5.
 """
 
-import contextlib
 import os
 import signal
-import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.run_directory import hold_folder
+from tfp_smvi.signals import handle_stop_signals
 from tfp_smvi.sweep_jobs import Event, Jobs, describe_exit
 from tfp_smvi.sweep_summary import STAGES, missing_epochs, open_summary, refresh, write_summary
 
@@ -155,7 +153,7 @@ class _Sweep:
         waiting = deque(entry for entry in asked if entry["status"] != "done")
         self._save()
         self.reporter.begin(asked, self.config.stages, jobs)
-        with _signals(self.processes.tell):
+        with handle_stop_signals(self._tell_signal):
             while True:
                 while waiting and not self.processes.full and self.stopped_by is None:
                     self._start(waiting.popleft())
@@ -183,6 +181,9 @@ class _Sweep:
             entry.update(status="running", error=None)
         self._save()
         self.reporter.update(entry)
+
+    def _tell_signal(self, number: int) -> None:
+        self.processes.tell(Event("", {"event": "signal", "number": number}))
 
     def _handle(self, event: Event) -> None:
         """Takes note of what a process said."""
@@ -247,20 +248,3 @@ class _Sweep:
 def _num_cores() -> int:
     """The cores that this process may use, where the system tells."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@contextlib.contextmanager
-def _signals(tell: Callable[[Event], None]) -> Iterator[None]:
-    """Makes events of SIGINT and SIGTERM."""
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        tell(Event("", {"event": "signal", "number": number}))
-
-    previous = {}
-    if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-        previous = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

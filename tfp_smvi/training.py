@@ -3,12 +3,10 @@
 import dataclasses
 import math
 import signal
-import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import FrameType
-from typing import Any, NamedTuple, Protocol, Self
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
@@ -21,6 +19,7 @@ from tfp_smvi.metrics import MetricsLog
 from tfp_smvi.model import VAE
 from tfp_smvi.run_directory import RunDirectory
 from tfp_smvi.runtime import environment, mixed_precision
+from tfp_smvi.signals import handle_stop_signals
 from tfp_smvi.training_step import TRAIN_METRICS, Trainer
 
 __all__ = ["FitResult", "Progress", "Reporter", "TrainingInterrupted", "fit", "resolve"]
@@ -159,8 +158,9 @@ def fit(
         "data": {"fingerprint": dataset.fingerprint, "image_shape": list(dataset.image_shape)},
         **environment(),
     }
+    signals: list[int] = []  # that came; a second one acts as it does elsewhere
     with (
-        _StopSignals() as signals,
+        handle_stop_signals(signals.append, once=True),
         mixed_precision(config.train),
         _write_errors(run_dir),
         RunDirectory.open(run_dir, config, details, fresh=fresh, warn=reporter.warn) as run,
@@ -177,7 +177,7 @@ class _Run:
         dataset: Dataset,
         run: RunDirectory,
         reporter: Reporter,
-        signals: "_StopSignals",
+        signals: Sequence[int],
         checkpoint_minutes: float,
         keep_every: int | None,
     ) -> None:
@@ -262,10 +262,10 @@ class _Run:
         self.reporter.epoch(record)
 
     def _stop_if_asked(self) -> None:
-        if self.signals.received is not None:
+        if self.signals:
             if self.saved_step != self.trainer.step:
                 self._save()
-            raise TrainingInterrupted(self.signals.received, self.trainer.step)
+            raise TrainingInterrupted(self.signals[-1], self.trainer.step)
 
     def _save(self, *, forever: bool = False) -> None:
         # NaN (no divergence at lam = 0) is not JSON.
@@ -300,30 +300,6 @@ class _Run:
             num_examples=min(NUM_RECONSTRUCTIONS, test.num_examples),
         )
         return next(iter(batches))[1].numpy()
-
-
-class _StopSignals:
-    """Notes SIGINT and SIGTERM instead of dying of them; a second one acts as usual."""
-
-    received: int | None = None
-
-    def __enter__(self) -> Self:
-        self._previous = {}
-        if threading.current_thread() is threading.main_thread():  # only there can handlers be set
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self._previous[number] = signal.signal(number, self._note)
-        return self
-
-    def _note(self, number: int, frame: FrameType | None) -> None:
-        self.received = number
-        self._reset()
-
-    def _reset(self) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def __exit__(self, *exception: object) -> None:
-        self._reset()
 
 
 class _write_errors:  # noqa: N801

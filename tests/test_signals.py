@@ -1,0 +1,65 @@
+"""The handlers of the signals that ask a process to stop."""
+
+import signal
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tfp_smvi.signals import handle_stop_signals
+
+BOTH = (signal.SIGINT, signal.SIGTERM)
+
+
+@pytest.fixture
+def old() -> Iterator[list[int]]:
+    """What the handlers of before hear."""
+    heard: list[int] = []
+    previous = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in BOTH}
+    yield heard
+    for number, handler in previous.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_the_handler_hears_all_signals_until_the_old_one_is_back(number: int, old: list[int]) -> None:
+    heard: list[int] = []
+    with handle_stop_signals(heard.append):
+        signal.raise_signal(number)
+        signal.raise_signal(number)
+    assert (heard, old) == ([number, number], [])
+    signal.raise_signal(number)
+    assert (heard, old) == ([number, number], [number])
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_handler_for_once_leaves_the_second_signal_to_the_old_one(number: int, old: list[int]) -> None:
+    heard: list[int] = []
+    with handle_stop_signals(heard.append, once=True):
+        signal.raise_signal(number)
+        for second in BOTH:
+            signal.raise_signal(second)
+    assert (heard, old) == ([number], [*BOTH])
+
+
+def test_a_handler_that_raises_ends_the_block_and_the_old_one_is_back(old: list[int]) -> None:
+    def refuse(number: int) -> None:
+        raise ValueError(number)
+
+    with pytest.raises(ValueError, match="15"), handle_stop_signals(refuse):
+        signal.raise_signal(signal.SIGTERM)
+    signal.raise_signal(signal.SIGTERM)
+    assert old == [signal.SIGTERM]
+
+
+def test_another_thread_than_the_main_one_sets_no_handlers(old: list[int]) -> None:
+    heard: list[int] = []
+
+    def work() -> None:
+        with handle_stop_signals(heard.append):
+            signal.raise_signal(signal.SIGTERM)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert (heard, old) == ([], [signal.SIGTERM])
