@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from tfp_smvi.checkpoint import write_atomically
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.run_directory import write_json
 
 __all__ = ["BlockStore", "shared_folder"]
@@ -73,18 +73,13 @@ class BlockStore:
         Raises:
             SMVIError: it cannot be written; what was there still is.
         """
-        try:
+        with explain_write_errors(f"to {self.path}", f"what is done is kept: {RUN_AGAIN}"):
             self.path.mkdir(parents=True, exist_ok=True)
             if not (self.path / "settings.json").exists():
                 write_json(self.path / "settings.json", self._settings)
             write_atomically(
                 self._file(data, index), lambda file: np.savez(file, allow_pickle=False, **arrays)
             )
-        except OSError as error:
-            raise SMVIError(
-                f"cannot write to {self.path} ({error.strerror or error}); what is done is kept: make room or "
-                "give write permission, and run the same command again."
-            ) from error
 
     def load(self, data: str, num_examples: int, block_size: int) -> dict[str, np.ndarray]:
         """Puts blocks together: the first `num_examples` along the first axis of each array.

@@ -6,7 +6,6 @@ References:
         NeurIPS 2014.
 """
 
-import contextlib
 import importlib.metadata
 import itertools
 import os
@@ -24,7 +23,7 @@ from tfp_smvi.baseline_store import BaselineStore
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.data import Dataset, Split
 from tfp_smvi.encoding import PrincipalComponents, encode_means, read_inputs
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.evaluation_report import align, estimate
 from tfp_smvi.evaluation_session import EvaluationReporter, SilentReporter
 from tfp_smvi.loading import LoadedRun, load_data_of, load_run
@@ -99,7 +98,7 @@ def classify(
         reporter.warn(warning)
     dataset = load_data_of(run, data_dir, progress=reporter.note)
     work = _Work(run, dataset, config, reporter)
-    with _write_errors(run_dir):
+    with explain_write_errors(f"the results of {run_dir}", RUN_AGAIN):
         results = work.do(
             BaselineStore(baselines_dir or run_dir / "baselines"), threads or os.cpu_count() or 1
         )
@@ -272,17 +271,6 @@ def _describe(run: LoadedRun, dataset: Dataset, config: ClassifyConfig) -> JSON:
         "settings": config.to_json(),
         "num_test": dataset.test.num_examples,
     }
-
-
-@contextlib.contextmanager
-def _write_errors(run_dir: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write the results of {run_dir} ({error.strerror or error}): make room or give write permission, "
-            "and run the same command again."
-        ) from error
 
 
 def _take(batches: Iterable[tf.Tensor], indices: np.ndarray) -> np.ndarray:

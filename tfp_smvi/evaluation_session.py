@@ -15,7 +15,7 @@ from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.block_store import BlockStore, shared_folder
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.data import Split, eval_batches
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.loading import load_data_of, load_run
 from tfp_smvi.seeds import fold_seed
 from tfp_smvi.training import TEST_SEED
@@ -138,14 +138,11 @@ class EvaluationSession:
         Raises:
             SMVIError: something cannot be written.
         """
-        try:
-            with shared_folder(self._root, reports):
-                yield
-        except OSError as error:
-            raise SMVIError(
-                f"cannot write to {self.run_dir} ({error.strerror or error}); the blocks are kept: make room "
-                "or give write permission, and run the same command again."
-            ) from error
+        with (
+            explain_write_errors(f"to {self.run_dir}", f"the blocks are kept: {RUN_AGAIN}"),
+            shared_folder(self._root, reports),
+        ):
+            yield
 
     def complete(self, units: Sequence[Unit], shard: Shard | None = None, *, merge: bool = False) -> bool:
         """Computes and saves the units that are not done yet, or those of a shard.

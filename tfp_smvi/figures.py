@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 
 from tfp_smvi import curve_figures, picture_figures
 from tfp_smvi.checkpoint import write_atomically
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import explain_write_errors
 from tfp_smvi.figure_style import styled
 from tfp_smvi.plots import write_figure
 from tfp_smvi.sweep_results import Sweep
@@ -134,7 +134,7 @@ def plot_sweep(sweep: Sweep, directory: Path, formats: Sequence[str] = ("png",))
         SMVIError: a gallery cannot be read, or a file cannot be written.
     """
     files, drawn = [], draw_all(sweep)
-    try:
+    with explain_write_errors(f"to {directory}", "make room or choose another --output."):
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn.items():
             if figure is None:
@@ -143,10 +143,6 @@ def plot_sweep(sweep: Sweep, directory: Path, formats: Sequence[str] = ("png",))
                 path = directory / f"{name}.{suffix}"
                 write_atomically(path, functools.partial(write_figure, figure, suffix))
                 files.append(path)
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write to {directory} ({error.strerror or error}); make room or choose another --output."
-        ) from error
     return PlotResult(
         files, [f"{name}: {FIGURES[name].needs}" for name, figure in drawn.items() if not figure]
     )

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 
 from tfp_smvi import figure_data, report_tables
 from tfp_smvi.checkpoint import write_atomically
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import explain_write_errors
 from tfp_smvi.figures import FIGURES, describe_bars, draw_all
 from tfp_smvi.plots import write_figure
 from tfp_smvi.sweep_results import Sweep
@@ -44,13 +44,9 @@ def write_report(sweep: Sweep, path: Path) -> None:
         SMVIError: a gallery cannot be read, or the page cannot be written.
     """
     page = render_report(sweep)
-    try:
+    with explain_write_errors(str(path), "make room or choose another --output."):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(page.encode()))
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write {path} ({error.strerror or error}); make room or choose another --output."
-        ) from error
 
 
 def render_report(sweep: Sweep) -> str:

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from tfp_smvi.checkpoint import write_atomically
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.encoders import export_versions
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, explain_write_errors
 
 __all__ = ["IMAGE", "SERVER", "ServerPlan", "plan_server"]
 
@@ -87,14 +87,10 @@ class ServerPlan(NamedTuple):
         Raises:
             SMVIError: they cannot be written.
         """
-        try:
+        with explain_write_errors(f"to {self.folder}", "give write permission."):
             self.folder.mkdir(exist_ok=True)
             for name, text in self.files.items():
                 write_atomically(self.folder / name, functools.partial(_write_text, text))
-        except OSError as error:
-            raise SMVIError(
-                f"cannot write to {self.folder} ({error.strerror}); give write permission."
-            ) from error
 
 
 def plan_server(config: ServeConfig) -> ServerPlan:

@@ -28,7 +28,7 @@ from typing import Any
 import filelock
 
 from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.runtime import quiet_tensorflow, set_threads
 
 __all__ = ["main"]
@@ -142,13 +142,8 @@ def _train(
         os._exit(STOPPED)
     finally:
         training.clear()
-    try:
+    with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_gallery(run_dir / "gallery.npz", result.model, dataset, result.history[-1]["step"])
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write to {run_dir} ({error.strerror or error}); make room or give write permission, and run "
-            "the same command again."
-        ) from error
 
 
 def _classify(order: dict[str, Any], run_dir: Path, data_dir: Path | None, emit: Emit) -> None:

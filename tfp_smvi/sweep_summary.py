@@ -14,7 +14,7 @@ import numpy as np
 
 from tfp_smvi.checkpoint import list_steps, write_atomically
 from tfp_smvi.config import RunConfig, SweepConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.run_directory import RunDirectory, read_run, write_json
 from tfp_smvi.sweep_table import format_csv
 
@@ -120,14 +120,9 @@ def write_summary(sweep_dir: Path, summary: JSON) -> None:
         SMVIError: they cannot be written.
     """
     summary["environment"] = _environment(sweep_dir, summary["runs"])
-    try:
+    with explain_write_errors(f"to {sweep_dir}", f"what the runs did is kept: {RUN_AGAIN}"):
         write_json(sweep_dir / "sweep.json", summary)
         write_atomically(sweep_dir / "sweep.csv", lambda file: file.write(format_csv(summary).encode()))
-    except OSError as error:
-        raise SMVIError(
-            f"cannot write to {sweep_dir} ({error.strerror or error}); what the runs did is kept: make room or "
-            "give write permission, and run the same command again."
-        ) from error
 
 
 def _read_summary(sweep_dir: Path, warn: Callable[[str], None]) -> JSON:

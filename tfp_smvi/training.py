@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfp_smvi.checkpoint import restore_checkpoint, save_checkpoint
 from tfp_smvi.config import RunConfig
 from tfp_smvi.data import Dataset, eval_batches, train_batches
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.metrics import MetricsLog
 from tfp_smvi.model import VAE
 from tfp_smvi.run_directory import RunDirectory
@@ -158,11 +158,12 @@ def fit(
         "data": {"fingerprint": dataset.fingerprint, "image_shape": list(dataset.image_shape)},
         **environment(),
     }
+    kept = f"the checkpoints that were there are intact: {RUN_AGAIN}"
     signals: list[int] = []  # that came; a second one acts as it does elsewhere
     with (
         handle_stop_signals(signals.append, once=True),
         mixed_precision(config.train),
-        _write_errors(run_dir),
+        explain_write_errors(f"to {run_dir}", kept),
         RunDirectory.open(run_dir, config, details, fresh=fresh, warn=reporter.warn) as run,
     ):
         return _Run(config, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
@@ -300,23 +301,6 @@ class _Run:
             num_examples=min(NUM_RECONSTRUCTIONS, test.num_examples),
         )
         return next(iter(batches))[1].numpy()
-
-
-class _write_errors:  # noqa: N801
-    """Turns a failure to write into one clear line."""
-
-    def __init__(self, run_dir: Path) -> None:
-        self._run_dir = run_dir
-
-    def __enter__(self) -> None: ...
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, OSError):
-            reason = (error.strerror or str(error)).splitlines()[0]
-            raise SMVIError(
-                f"cannot write to {self._run_dir} ({reason}); the checkpoints that were there are intact: "
-                "make room or give write permission, and run the same command again."
-            ) from error
 
 
 def _check_finite(rows: np.ndarray, step: int, saved_step: int) -> None:
