@@ -17,20 +17,20 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import filelock
 import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.checkpoint import write_atomically
 from tfp_smvi.encoders import Features
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.run_directory import write_json
+from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.run_directory import hold_folder, write_json
 
 __all__ = ["PIECE_SIZE", "FeatureFile", "Piece"]
 
 # Images in a piece: what a kill may cost, and what is held in memory.
 PIECE_SIZE = 8192
 _SETTINGS, _FINISHED = "settings.json", "finished.json"
+_ADVICE = f"what is done is kept: {RUN_AGAIN}"
 
 
 class Piece(NamedTuple):
@@ -80,7 +80,8 @@ class FeatureFile:
         Raises:
             SMVIError: the file is there, or was begun with other settings, or another process is at work on it.
         """
-        with self._lock():
+        busy = f"{self.path} is being written by another process; wait for it or choose another --output."
+        with hold_folder(self.folder, busy, _ADVICE, self.path.parent):
             with self._writing():
                 report = self._begin(settings, fresh)
             yield report
@@ -191,35 +192,8 @@ class FeatureFile:
         else:
             write_atomically(self.errors_path, write)
 
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Holds the lock, which the operating system lets go when the process ends in any way."""
-        with self._writing():
-            self.folder.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(self.folder / ".lock", timeout=0)
-        try:
-            with self._writing():
-                lock.acquire()
-        except filelock.Timeout as error:
-            raise SMVIError(
-                f"{self.path} is being written by another process; wait for it or choose another --output."
-            ) from error
-        try:
-            yield
-        finally:
-            lock.release()
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        try:
-            yield
-        except filelock.Timeout:
-            raise  # an OSError, too
-        except OSError as error:
-            raise SMVIError(
-                f"cannot write to {self.path.parent} ({error.strerror or error}); what is done is kept: make room "
-                "or give write permission, and run the same command again."
-            ) from error
+    def _writing(self) -> contextlib.AbstractContextManager[None]:
+        return explain_write_errors(f"to {self.path.parent}", _ADVICE)
 
     def _check(self, settings: Mapping[str, Any]) -> None:
         """Compares what was begun with what is asked for."""

@@ -18,7 +18,7 @@ import filelock
 
 from tfp_smvi.checkpoint import list_checkpoints, write_atomically
 from tfp_smvi.config import RunConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, explain_write_errors
 
 __all__ = ["RunDirectory", "hold_folder", "read_run", "run_directory_name", "write_json"]
 
@@ -74,7 +74,8 @@ class RunDirectory:
                 cannot be written.
         """
         run = cls(path)
-        with run._lock():
+        busy = f"{path} is in use by another process; wait for it or choose another --run-dir."
+        with hold_folder(path, busy, "choose another --run-dir."):
             if fresh:
                 run._clear()
             if (path / _CONFIG).exists():
@@ -88,13 +89,6 @@ class RunDirectory:
             run.checkpoints.mkdir(exist_ok=True)
             write_json(path / _CONFIG, {"config": config.to_json(), **details})
             yield run
-
-    @contextlib.contextmanager
-    def _lock(self) -> Iterator[None]:
-        """Holds the directory's lock, which the operating system lets go when the process ends in any way."""
-        busy = f"{self.path} is in use by another process; wait for it or choose another --run-dir."
-        with hold_folder(self.path, busy, "choose another --run-dir."):
-            yield
 
     def _clear(self) -> None:
         """Deletes a run, and only a run: other files stay. config.json goes last, so that a kill leaves a run."""
@@ -126,25 +120,25 @@ class RunDirectory:
 
 
 @contextlib.contextmanager
-def hold_folder(path: Path, busy: str, advice: str) -> Iterator[None]:
+def hold_folder(path: Path, busy: str, advice: str, place: Path | None = None) -> Iterator[None]:
     """Makes a folder and holds its lock, which the operating system lets go when the process ends in any way.
 
     Args:
         path: the folder.
         busy: what to say where another process holds it.
         advice: what to do where it cannot be written.
+        place: the place to name there; None for the folder.
 
     Raises:
         SMVIError: either is the case.
     """
-    try:
+    with explain_write_errors(f"to {place or path}", advice):
         path.mkdir(parents=True, exist_ok=True)
         lock = filelock.FileLock(path / _LOCK, timeout=0)
-        lock.acquire()
-    except filelock.Timeout as error:
-        raise SMVIError(busy) from error
-    except OSError as error:
-        raise SMVIError(f"cannot write to {path} ({error.strerror or error}); {advice}") from error
+        try:
+            lock.acquire()
+        except filelock.Timeout as error:  # an OSError, too
+            raise SMVIError(busy) from error
     try:
         yield
     finally:
