@@ -1,16 +1,11 @@
 """The progress of an evaluation or a classification: a bar on a terminal, a line now and then elsewhere; on stderr."""
 
-import time
-
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from .progress import BarReporter
+from .progress import WorkReporter
 
 __all__ = ["BlockReporter", "make_block_reporter"]
-
-# Between two lines where stderr is no terminal.
-SECONDS_PER_LINE = 10.0
 
 
 def make_block_reporter(doing: str = "evaluating") -> "BlockReporter":
@@ -18,7 +13,7 @@ def make_block_reporter(doing: str = "evaluating") -> "BlockReporter":
     return BlockReporter(Console(stderr=True, highlight=False, soft_wrap=True), doing)
 
 
-class BlockReporter(BarReporter):
+class BlockReporter(WorkReporter):
     """Shows the progress through blocks of examples; a `tfp_smvi.evaluation_session.EvaluationReporter`."""
 
     def __init__(self, console: Console, doing: str) -> None:
@@ -32,13 +27,10 @@ class BlockReporter(BarReporter):
             # A block may take minutes: the estimate looks at all of them.
             speed_estimate_period=1e9,
         )
-        self._cost = self._done = 0.0
 
     def begin(self, num_units: int, cost: float, cost_done: float) -> None:
         """Says what there is to do, and what is done already."""
-        self._cost, self._done = cost, cost_done
-        self._done_before, self._began = cost_done, time.monotonic()
-        self._next_line = self._began + SECONDS_PER_LINE
+        self._begin(cost, cost_done)
         if cost_done:
             self.note(f"{100 * cost_done / cost:.0f} % of the work is done already.")
         self._task = self._bar.add_task("evaluate", total=cost)
@@ -48,9 +40,6 @@ class BlockReporter(BarReporter):
         """Moves the bar, or prints a line if the last one is some time ago."""
         self._done += cost
         self._bar.update(self._task, completed=self._done)
-        now = time.monotonic()
-        if not self._console.is_terminal and now >= self._next_line:
-            self._next_line = now + SECONDS_PER_LINE
-            rate = (self._done - self._done_before) / (now - self._began)
-            left = round((self._cost - self._done) / rate)
-            self.note(f"{100 * self._done / self._cost:.0f} %, about {left // 60}:{left % 60:02d} left")
+        if self._line_is_due():
+            left = round((self._total - self._done) / self._speed())
+            self.note(f"{100 * self._done / self._total:.0f} %, about {left // 60}:{left % 60:02d} left")

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import json
-import time
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,12 @@ from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.errors import SMVIError
 
 from .options import as_option, setting
-from .progress import BarReporter
+from .progress import WorkReporter
 
 __all__ = ["FeaturesProgress", "features"]
 
-# Between two lines where stderr is no terminal.
-SECONDS_PER_LINE = 10.0
 
-
-class FeaturesProgress(BarReporter):
+class FeaturesProgress(WorkReporter):
     """Shows the images that are done, and the speed; a `tfp_smvi.features.FeaturesReporter`."""
 
     def __init__(self, console: Console) -> None:
@@ -39,9 +35,7 @@ class FeaturesProgress(BarReporter):
 
     def begin(self, num_images: int, num_done: int) -> None:
         """Says what is done already."""
-        self._total, self._done, self._done_before = num_images, num_done, num_done
-        self._began = time.monotonic()
-        self._next_line = self._began + SECONDS_PER_LINE
+        self._begin(num_images, num_done)
         if num_done:
             self.note(f"Going on after {num_done} of {num_images} images.")
         self._task = self._bar.add_task("features", total=num_images, completed=num_done, rate="")
@@ -49,11 +43,9 @@ class FeaturesProgress(BarReporter):
     def advance(self, num_images: int) -> None:
         """Moves the bar, or prints a line if the last one is some time ago."""
         self._done += num_images
-        now = time.monotonic()
-        rate = f"{(self._done - self._done_before) / (now - self._began):.0f} images/s"
+        rate = f"{self._speed():.0f} images/s"
         self._bar.update(self._task, completed=self._done, rate=rate)
-        if not self._console.is_terminal and now >= self._next_line:
-            self._next_line = now + SECONDS_PER_LINE
+        if self._line_is_due():
             self.note(f"{self._done} of {self._total} images, {rate}")
 
 

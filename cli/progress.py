@@ -1,6 +1,7 @@
-"""What a user sees of a training run: a bar on a terminal, a line per epoch elsewhere; all of it on stderr."""
+"""What a user sees of long work: a bar on a terminal, lines elsewhere; all of it on stderr."""
 
 import contextlib
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any, Self
 
@@ -16,7 +17,10 @@ from rich.progress import (
 
 from tfp_smvi.config import RunConfig
 
-__all__ = ["BarReporter", "TrainingReporter", "make_reporter"]
+__all__ = ["TrainingReporter", "WorkReporter", "make_reporter"]
+
+# Between two lines on the progress of work where stderr is no terminal.
+SECONDS_PER_LINE = 10.0
 
 
 def make_reporter() -> "TrainingReporter":
@@ -72,8 +76,30 @@ class BarReporter:
         self.note(f"Warning: {message}")
 
 
+class WorkReporter(BarReporter):
+    """A bar on a terminal and a line now and then elsewhere, of work whose amount is known."""
+
+    def _begin(self, total: float, done: float) -> None:
+        """Begins to measure; so much of the total is done already."""
+        self._total, self._done, self._done_before = total, done, done
+        self._began = time.monotonic()
+        self._next_line = self._began + SECONDS_PER_LINE
+
+    def _speed(self) -> float:
+        """The work done per second, since it began."""
+        return (self._done - self._done_before) / (time.monotonic() - self._began)
+
+    def _line_is_due(self) -> bool:
+        """Whether to print a line now: there is no terminal, and the last line is some time ago."""
+        now = time.monotonic()
+        if self._console.is_terminal or now < self._next_line:
+            return False
+        self._next_line = now + SECONDS_PER_LINE
+        return True
+
+
 class TrainingReporter(BarReporter):
-    """Shows a run's progress; a `tfp_smvi.training.Reporter`."""
+    """Shows a run's progress, a line per epoch where there is no terminal; a `tfp_smvi.training.Reporter`."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""
