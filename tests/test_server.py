@@ -212,26 +212,29 @@ def test_docker_that_does_not_run_is_one_line(
         Session(make_config(models)).run()
 
 
-def test_a_server_that_dies_shows_the_end_of_its_log(
-    programs: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("mode", "settings", "words"),
+    [
+        ("dies", {}, r"ended with exit code 3; the end of .*server.log:\n.*\n  a reason to die"),
+        (
+            "never",
+            {"wait": 5.0},
+            r"no version of digits is available after 5 s \(version 1 is in state LOADING",
+        ),
+    ],
+)
+def test_a_server_that_does_not_come_up_is_an_error_that_says_why_and_is_stopped(
+    mode: str,
+    settings: dict[str, Any],
+    words: str,
+    programs: Path,
+    models: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setenv("FAKE_MODE", "dies")
+    monkeypatch.setenv("FAKE_MODE", mode)
     install_server(programs)
-    with pytest.raises(
-        SMVIError, match=r"ended with exit code 3; the end of .*server.log:\n.*\n  a reason to die"
-    ):
-        Session(make_config(models)).run()
-
-
-def test_a_model_that_never_loads_is_an_error_and_stops_the_server(
-    programs: Path, models: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("FAKE_MODE", "never")
-    install_server(programs)
-    session = Session(make_config(models, wait=5.0))
-    with pytest.raises(
-        SMVIError, match=r"no version of digits is available after 5 s \(version 1 is in state LOADING"
-    ):
+    session = Session(make_config(models, **settings))
+    with pytest.raises(SMVIError, match=words):
         session.run()
     assert gone(session.plan.config.rest_port)
 
