@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from tfp_smvi.checkpoint import Checkpoint, restore_checkpoint
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
@@ -107,6 +108,26 @@ def call(*arguments: str) -> int:
         assert isinstance(stop.code, int)
         return stop.code
     raise AssertionError("the command line returned instead of exiting")
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs the command line, which must refuse its arguments in the last line it prints, and returns that line."""
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert [line for line in lines if line.startswith("Error: ")] == lines[-1:]
+    return lines[-1]
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs the command line, which must fail with one line and no other output, and returns that line."""
+    assert call(*arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("Error: ")
+    return line
 
 
 def newest(run_dir: Path) -> Checkpoint:

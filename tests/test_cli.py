@@ -37,14 +37,6 @@ def copied(reference: ReferenceRun, place: Path) -> Path:
     return Path(shutil.copytree(reference.run_dir, place / "run"))
 
 
-def error_line(capsys: Capture) -> str:
-    """The one line on stderr; stdout is empty."""
-    output = capsys.readouterr()
-    assert output.out == ""
-    (line,) = output.err.splitlines()
-    return line
-
-
 # Help and version.
 
 
@@ -134,12 +126,7 @@ def test_quick_answers_load_nothing_slow(arguments: tuple[str, ...], not_loaded:
 def test_usage_error_names_the_option_with_exit_code_2(
     capsys: Capture, arguments: tuple[str, ...], named: str
 ) -> None:
-    assert runs.call(*arguments) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    last = output.err.splitlines()[-1]
-    assert last.startswith("Error: ")
-    assert named in last
+    assert named in runs.usage_error(capsys, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -151,8 +138,7 @@ def test_damaged_settings_file_is_a_usage_error_that_names_it(
 ) -> None:
     path = tmp_path / "settings.json"
     path.write_text(contents)
-    assert runs.call("train", "--config", str(path)) == 2
-    assert str(path) in capsys.readouterr().err.splitlines()[-1]
+    assert str(path) in runs.usage_error(capsys, "train", "--config", str(path))
 
 
 @pytest.mark.parametrize(
@@ -168,17 +154,13 @@ def test_failure_is_one_line_with_exit_code_1(
     capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], words: str
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert runs.call("train", *options) == 1
-    line = error_line(capsys)
-    assert line.startswith("Error: ")
-    assert words in line
+    assert words in runs.failure(capsys, "train", *options)
     assert not (tmp_path / "runs").exists()
 
 
 def test_non_finite_objective_is_one_line_with_exit_code_1(capsys: Capture, tmp_path: Path) -> None:
     options = ("--learning-rate", "1e30", "--run-dir", str(tmp_path / "run"))
-    assert runs.call("train", *OPTIONS, *options) == 1
-    line = error_line(capsys)
+    line = runs.failure(capsys, "train", *OPTIONS, *options)
     assert "not finite at step 2; no checkpoint was written yet" in line
     assert "--learning-rate" in line
 
@@ -284,8 +266,8 @@ def test_terminal_shows_a_bar_and_a_config_file_repeats_the_run(
 def test_options_beside_a_config_file_win(reference: ReferenceRun, capsys: Capture) -> None:
     """The refusal to change the run shows what was asked for."""
     file = str(reference.run_dir / "config.json")
-    assert runs.call("train", "--config", file, "--lam", "2", "--run-dir", str(reference.run_dir)) == 1
-    assert "(train.lam: 0.5 here, 2.0 given)" in error_line(capsys)
+    options = ("--config", file, "--lam", "2", "--run-dir", str(reference.run_dir))
+    assert "(train.lam: 0.5 here, 2.0 given)" in runs.failure(capsys, "train", *options)
 
 
 def test_run_directory_in_use_is_refused(reference: ReferenceRun, capsys: Capture) -> None:
@@ -296,8 +278,8 @@ def test_run_directory_in_use_is_refused(reference: ReferenceRun, capsys: Captur
 
     with RunDirectory.open(reference.run_dir, config, details, fresh=False, warn=refuse):
         for more in ((), ("--fresh",)):
-            assert runs.call("train", *OPTIONS, "--run-dir", str(reference.run_dir), *more) == 1
-            assert "is in use by another process" in error_line(capsys)
+            line = runs.failure(capsys, "train", *OPTIONS, "--run-dir", str(reference.run_dir), *more)
+            assert "is in use by another process" in line
 
 
 def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
@@ -305,8 +287,7 @@ def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
 ) -> None:
     run_dir = copied(reference, tmp_path)
     other = ("train", *OPTIONS, "--lam", "2", "--epochs", "1", "--run-dir", str(run_dir), "--json")
-    assert runs.call(*other) == 1
-    line = error_line(capsys)
+    line = runs.failure(capsys, *other)
     assert "train.lam: 0.5 here, 2.0 given" in line
     assert f"train.epochs: {EPOCHS} here, 1 given" in line
     assert_same_run(run_dir, reference.run_dir)

@@ -78,11 +78,7 @@ def test_wrong_usage_is_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = ["nowhere"] if arguments else []
-    assert runs.call("classify", *run_dir, *arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("Error: ")]
-    assert words in line
+    assert words in runs.usage_error(capsys, "classify", *run_dir, *arguments)
 
 
 @pytest.mark.parametrize(
@@ -96,17 +92,13 @@ def test_wrong_usage_is_one_line(
 def test_what_cannot_be_done_is_one_line(
     arguments: list[str], words: str, reference: ReferenceRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("classify", str(reference.run_dir), *arguments) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("Error: ")
-    assert words in error
-    assert error.count("\n") == 1
+    assert words in runs.failure(capsys, "classify", str(reference.run_dir), *arguments)
     assert not (reference.run_dir / "classification.json").exists()
 
 
 def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert runs.call("classify", str(tmp_path)) == 1
-    assert capsys.readouterr().err.startswith(f"Error: {tmp_path} is not a run directory")
+    line = runs.failure(capsys, "classify", str(tmp_path))
+    assert line.startswith(f"Error: {tmp_path} is not a run directory")
 
 
 def test_training_keeps_checkpoints_when_asked(tmp_path: Path) -> None:

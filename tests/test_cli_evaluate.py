@@ -114,24 +114,16 @@ def test_wrong_usage_is_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = ["nowhere"] if arguments else []
-    assert runs.call("evaluate", *run_dir, *arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("Error: ")]
-    assert words in line
+    assert words in runs.usage_error(capsys, "evaluate", *run_dir, *arguments)
 
 
 def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert runs.call("evaluate", str(tmp_path)) == 1
-    assert capsys.readouterr().err.startswith(f"Error: {tmp_path} is not a run directory")
+    line = runs.failure(capsys, "evaluate", str(tmp_path))
+    assert line.startswith(f"Error: {tmp_path} is not a run directory")
 
 
 def test_merging_too_early_is_one_line(
     reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = shutil.copytree(reference.run_dir, tmp_path / "run")
-    assert runs.call("evaluate", str(run_dir), "--merge") == 1
-    error = capsys.readouterr().err
-    assert error.startswith("Error: ")
-    assert "results are missing" in error
-    assert error.count("\n") == 1
+    assert "results are missing" in runs.failure(capsys, "evaluate", str(run_dir), "--merge")

@@ -102,11 +102,7 @@ def test_both_parts_go_to_saved_models_unless_told_otherwise(
 def test_wrong_usage_is_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("export", *arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("Error: ")]
-    assert words in line
+    assert words in runs.usage_error(capsys, "export", *arguments)
 
 
 def test_a_model_that_is_a_link_to_elsewhere_is_one_line(
@@ -133,10 +129,7 @@ def test_a_damaged_version_is_one_line_that_names_the_file(
     capsys.readouterr()
     folder = tmp_path / NAME / "1"
     (folder / "variables").rename(tmp_path / "variables")
-    assert runs.call("export", "--check", str(folder)) == 1
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = captured.err.splitlines()
+    line = runs.failure(capsys, "export", "--check", str(folder))
     assert line.startswith(f"Error: {folder} is damaged: variables/variables.")
 
 
@@ -233,6 +226,5 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(
     reference: ReferenceRun, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Nobody can make files in /proc, root included."""
-    assert runs.call("export", str(reference.run_dir), "--output", "/proc/models") == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    line = runs.failure(capsys, "export", str(reference.run_dir), "--output", "/proc/models")
     assert line.startswith(f"Error: cannot write to /proc/models ({os.strerror(2)}); nothing was published")

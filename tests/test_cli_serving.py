@@ -111,11 +111,7 @@ def test_stopped_features_go_on_and_end_with_the_same_bits(
 def test_wrong_usage_of_features_is_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("features", "x.npy", "--output", "f.npz", *arguments) == 2
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    (line,) = [line for line in captured.err.splitlines() if line.startswith("Error: ")]
-    assert words in line
+    assert words in runs.usage_error(capsys, "features", "x.npy", "--output", "f.npz", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -128,11 +124,8 @@ def test_wrong_usage_of_features_is_one_line(
 def test_a_model_that_is_not_there_is_one_line(
     arguments: list[str], words: str, array: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("features", str(array), "--output", str(tmp_path / "f.npz"), *arguments) == 1
-    error = capsys.readouterr().err
-    assert error.startswith("Error: ")
-    assert words in error
-    assert error.count("\n") == 1
+    output = str(tmp_path / "f.npz")
+    assert words in runs.failure(capsys, "features", str(array), "--output", output, *arguments)
     assert list(tmp_path.iterdir()) == []
 
 
@@ -203,6 +196,4 @@ def test_a_server_that_dies_is_a_failure_that_shows_its_log(
 def test_wrong_usage_of_serve_is_one_line(
     arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("serve", *arguments) == 2
-    (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("Error: ")]
-    assert words in line
+    assert words in runs.usage_error(capsys, "serve", *arguments)

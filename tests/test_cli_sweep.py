@@ -172,11 +172,7 @@ def test_the_example_is_the_papers_protocol(asked: Call) -> None:
     ],
 )
 def test_wrong_usage_is_one_line_with_exit_code_2(arguments: list[str], words: str, capsys: Capture) -> None:
-    assert runs.call("sweep", *arguments) == 2
-    output = capsys.readouterr()
-    assert output.out == ""
-    assert output.err.splitlines()[-1].startswith("Error: ")
-    assert words in output.err.splitlines()[-1]
+    assert words in runs.usage_error(capsys, "sweep", *arguments)
 
 
 @pytest.mark.parametrize(
@@ -188,8 +184,7 @@ def test_a_damaged_file_of_settings_is_a_usage_error_that_names_it(
 ) -> None:
     path = tmp_path / "settings.json"
     path.write_text(contents)
-    assert runs.call("sweep", "--config", str(path)) == 2
-    assert str(path) in capsys.readouterr().err.splitlines()[-1]
+    assert str(path) in runs.usage_error(capsys, "sweep", "--config", str(path))
 
 
 # What it prints.
@@ -221,8 +216,7 @@ def test_other_settings_are_one_line_with_exit_code_1(broken: Path, capsys: Capt
     arguments = ("sweep", "--lams", "2", "--sweep-dir", str(broken))
     runs.call(*arguments)
     capsys.readouterr()
-    assert runs.call(*arguments, "--latent-dim", "2") == 1
-    (line,) = capsys.readouterr().err.splitlines()
+    line = runs.failure(capsys, *arguments, "--latent-dim", "2")
     assert line.startswith(
         f"Error: {broken} holds a sweep with other settings (train.model.latent_dim: 50 here, 2"
     )
