@@ -31,7 +31,7 @@ setup(
     license_files=["LICENSE", "LICENSE-DATA"],
     python_requires=">=3.11",
     # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with others'.
-    packages=["tfp_smvi", "tfp_smvi.data", "tfp_smvi_cli"],
+    packages=["tfp_smvi", "tfp_smvi.config", "tfp_smvi.data", "tfp_smvi_cli"],
     package_dir={"tfp_smvi_cli": "cli"},
     package_data={"tfp_smvi": ["py.typed", "templates/*.j2"], "tfp_smvi.data": ["mnist/*.gz"]},
     install_requires=[

@@ -12,7 +12,7 @@ from typing import Any, Literal, Self
 
 from tfp_smvi.errors import SMVIError
 
-__all__ = ["Settings", "encode", "option", "require", "require_whole"]
+__all__ = ["Settings", "encode", "option", "require", "require_seed", "require_whole"]
 
 
 def option(default: Any, text: str) -> Any:
@@ -111,3 +111,8 @@ def require_whole(name: str, value: int, least: int) -> None:
     """Raises an SMVIError unless a field's value is a whole number of at least `least`."""
     # TensorFlow counts some of them in 32 bits.
     require(name, value, least <= value < 2**31, f"a whole number from {least} to {2**31 - 1}")
+
+
+def require_seed(value: int) -> None:
+    """Raises an SMVIError unless the value of the field `seed` has at most 63 bits."""
+    require("seed", value, -(2**63) <= value < 2**63, "a whole number of at most 63 bits")

@@ -1,0 +1,43 @@
+"""The settings of all that this program does: frozen, validated, to and from JSON, with no TensorFlow behind them.
+
+Each field carries its help text, so that the command line's options and the documentation have one source.
+"""
+
+from tfp_smvi.config.classify import ClassifyConfig, InputName, KernelName
+from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, ScheduleName, SplitName
+from tfp_smvi.config.run import (
+    Activation,
+    DataConfig,
+    LikelihoodName,
+    ModelConfig,
+    Precision,
+    RunConfig,
+    TrainConfig,
+    XLAMode,
+)
+from tfp_smvi.config.serving import FeaturesConfig, OnError, PartName, ServeConfig
+from tfp_smvi.config.sweep import SweepConfig
+
+__all__ = [
+    "AISConfig",
+    "Activation",
+    "ClassifyConfig",
+    "DataConfig",
+    "EvaluateConfig",
+    "FeaturesConfig",
+    "InitialName",
+    "InputName",
+    "KernelName",
+    "LikelihoodName",
+    "ModelConfig",
+    "OnError",
+    "PartName",
+    "Precision",
+    "RunConfig",
+    "ScheduleName",
+    "ServeConfig",
+    "SplitName",
+    "SweepConfig",
+    "TrainConfig",
+    "XLAMode",
+]

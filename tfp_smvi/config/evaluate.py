@@ -1,0 +1,77 @@
+"""What is estimated on a trained run, and how well."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tfp_smvi.settings import Settings, option, require, require_seed, require_whole
+
+__all__ = ["AISConfig", "EvaluateConfig", "InitialName", "ScheduleName", "SplitName"]
+
+InitialName = Literal["posterior", "prior"]
+ScheduleName = Literal["sigmoid", "linear"]
+SplitName = Literal["test", "train", "both"]
+
+
+@dataclass(frozen=True)
+class AISConfig(Settings):
+    """The annealed chains and the pilot run that tunes their step sizes."""
+
+    num_chains: int = option(16, "Annealed chains per example.")
+    num_temperatures: int = option(48, "Temperatures between the initial distribution and the posterior.")
+    num_leapfrog_steps: int = option(5, "Leapfrog steps at each temperature.")
+    initial: InitialName = option("posterior", "Where chains start: the encoder's q(z|x), or the prior p(z).")
+    schedule: ScheduleName = option("sigmoid", "How temperatures are spaced between 0 and 1.")
+    num_segments: int = option(
+        8, "Linear pieces of the path, each with its own step size; at most one per temperature."
+    )
+    num_pilot_chains: int = option(4, "Chains per example of the pilot run.")
+    num_pilot_temperatures: int = option(32, "Temperatures of the pilot run.")
+    target_acceptance_rate: float = option(0.65, "The acceptance rate that the pilot tunes step sizes to.")
+
+    def _check(self) -> None:
+        for name in (
+            "num_chains",
+            "num_temperatures",
+            "num_leapfrog_steps",
+            "num_segments",
+            "num_pilot_chains",
+        ):
+            require_whole(name, getattr(self, name), least=1)
+        require_whole("num_pilot_temperatures", self.num_pilot_temperatures, least=self.segments)
+        rate_ok = 0.0 < self.target_acceptance_rate < 1.0
+        require("target_acceptance_rate", self.target_acceptance_rate, rate_ok, "a number between 0 and 1")
+
+    @property
+    def segments(self) -> int:
+        """The linear pieces of this path: a short one has fewer than `num_segments`."""
+        return min(self.num_segments, self.num_temperatures)
+
+
+@dataclass(frozen=True)
+class EvaluateConfig(Settings):
+    """What `evaluate` estimates, on which examples and how well."""
+
+    ais: AISConfig = AISConfig()
+    split: SplitName = option("test", "The data to evaluate on.")
+    num_examples: int | None = option(
+        1000, "Examples of each split, from its beginning; all: the whole split."
+    )
+    num_elbo_samples: int = option(512, "Draws from q(z|x) per example for the ELBO.")
+    num_divergence_samples: int = option(128, "Draws from q(z|x) per example for the divergence D_SM.")
+    num_importance_samples: int = option(1000, "Draws from q(z|x) per example for the IWAE bound.")
+    num_simulated: int = option(100, "Images simulated from the model for the bracket.")
+    seed: int = option(0, "Seed of all draws.")
+
+    def _check(self) -> None:
+        if self.num_examples is not None:
+            require_whole("num_examples", self.num_examples, least=1)
+        for name in ("num_elbo_samples", "num_divergence_samples"):
+            require_whole(name, getattr(self, name), least=2)
+        for name in ("num_importance_samples", "num_simulated"):
+            require_whole(name, getattr(self, name), least=1)
+        require_seed(self.seed)
+
+    @property
+    def splits(self) -> tuple[Literal["test", "train"], ...]:
+        """The splits to evaluate, in the order of the report."""
+        return ("train", "test") if self.split == "both" else (self.split,)

@@ -1,0 +1,109 @@
+"""What a training run depends on: data, model and objective."""
+
+import math
+from dataclasses import dataclass, fields
+from typing import Literal
+
+from tfp_smvi.settings import Settings, encode, option, require, require_seed, require_whole
+
+__all__ = [
+    "Activation",
+    "DataConfig",
+    "LikelihoodName",
+    "ModelConfig",
+    "Precision",
+    "RunConfig",
+    "TrainConfig",
+    "XLAMode",
+]
+
+LikelihoodName = Literal["bernoulli", "gaussian"]
+Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
+Precision = Literal["float32", "bfloat16"]
+XLAMode = Literal["auto", "on", "off"]
+
+
+@dataclass(frozen=True)
+class DataConfig(Settings):
+    """What the model is trained on."""
+
+    dataset: str = option("mnist", "mnist, digits, another TFDS image set, or the path of an .npz file.")
+
+    def _check(self) -> None:
+        given = bool(self.dataset.strip())
+        require("dataset", self.dataset, given, "the name of a data set or the path of an .npz file")
+
+
+@dataclass(frozen=True)
+class ModelConfig(Settings):
+    """The architecture: prior N(0, I), fully connected encoder and decoder [Levy & Ermon, section 5]."""
+
+    likelihood: LikelihoodName | None = option(
+        None, "p(x|z): bernoulli (on binarized intensities) or gaussian; follows the data unless given."
+    )
+    latent_dim: int = option(50, "Number of latent dimensions.")
+    hidden_sizes: tuple[int, ...] = option(
+        (1024, 1024), "Units of the encoder's hidden layers; the decoder mirrors."
+    )
+    activation: Activation = option("softplus", "Activation of the hidden layers.")
+
+    def _check(self) -> None:
+        require_whole("latent_dim", self.latent_dim, least=1)
+        ok = len(self.hidden_sizes) >= 1 and all(size >= 1 for size in self.hidden_sizes)
+        require("hidden_sizes", self.hidden_sizes, ok, "one or more whole numbers of at least 1")
+
+
+@dataclass(frozen=True)
+class TrainConfig(Settings):
+    """The objective ELBO - lam * D_SM and its optimization."""
+
+    lam: float = option(0.0, "Weight of the score-matching divergence, any real number; inf keeps it alone.")
+    epochs: int = option(
+        300, "Passes over the training set; a finished run can be continued with a larger number."
+    )
+    batch_size: int = option(128, "Examples per step (the paper gives none).")
+    learning_rate: float = option(1e-3, "Adam's learning rate.")
+    lam_warmup_steps: int = option(5000, "Steps over which lam grows from 0; 0 switches it off.")
+    lam_warmup_power: float = option(2.0, "How lam grows: in proportion to step^power.")
+    clip_norm: float = option(
+        1000.0, "Largest global norm of the gradient, which is scaled down to it; inf: never."
+    )
+    averaging_steps: int = option(
+        2000, "Steps over which the weights are averaged for testing and use; 0: the last weights."
+    )
+    precision: Precision = option("float32", "Arithmetic of the matrix products; bfloat16 is faster.")
+    xla: XLAMode = option("auto", "Compile the step with XLA; auto: on a GPU, not on a CPU.")
+    seed: int = option(0, "Seed of weights, order, binarization and noise.")
+
+    def _check(self) -> None:
+        require("lam", self.lam, not math.isnan(self.lam) and self.lam != -math.inf, "a real number or inf")
+        require_whole("epochs", self.epochs, least=1)
+        require_whole("batch_size", self.batch_size, least=1)
+        rate_ok = 0.0 < self.learning_rate < math.inf
+        require("learning_rate", self.learning_rate, rate_ok, "a number greater than 0")
+        require_whole("lam_warmup_steps", self.lam_warmup_steps, least=0)
+        power_ok = 0.0 < self.lam_warmup_power < math.inf
+        require("lam_warmup_power", self.lam_warmup_power, power_ok, "a number greater than 0")
+        require_whole("averaging_steps", self.averaging_steps, least=0)
+        require("clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf")
+        require_seed(self.seed)
+
+
+@dataclass(frozen=True)
+class RunConfig(Settings):
+    """Everything that makes a run what it is."""
+
+    data: DataConfig = DataConfig()
+    model: ModelConfig = ModelConfig()
+    train: TrainConfig = TrainConfig()
+
+    def differences(self, other: "RunConfig") -> list[str]:
+        """Returns one line per field that differs, such as "train.lam: 0.5 here, 1.0 given"."""
+        lines = []
+        for section in fields(self):
+            mine, theirs = getattr(self, section.name), getattr(other, section.name)
+            for f in fields(mine):
+                old, new = getattr(mine, f.name), getattr(theirs, f.name)
+                if old != new:
+                    lines.append(f"{section.name}.{f.name}: {encode(old)} here, {encode(new)} given")
+        return lines
