@@ -24,10 +24,11 @@ LAYERS = (
     {"arguments", "checkpoint", "data", "encoders", "export_check", "runtime", "sweep_jobs", "sweep_table"}
     | {"sweep_results"},
     {"annealing", "image_inputs", "importance_weights", "run_directory", "model", "objective", "server_plan"}
-    | {"figure_data", "serving"},
-    {"ais", "ais_tuning", "feature_files", "metrics", "server", "sweep_summary", "training_step"}
+    | {"figure_data", "served_encoder"},
+    {"ais", "ais_tuning", "feature_files", "metrics", "serving", "sweep_summary", "training_step"}
     | {"figure_style", "report_tables"},
-    {"baseline_store", "curve_figures", "features", "loading", "picture_figures", "signatures", "training"},
+    {"baseline_store", "curve_figures", "features", "loading", "picture_figures", "server", "signatures"}
+    | {"training"},
     {"block_estimates", "block_store", "encoding", "evaluation_report", "model_card", "plots"},
     {"evaluation_session", "export", "figures", "gallery", "svm"},
     {"classification", "evaluation", "report"},
@@ -58,7 +59,8 @@ LIGHT = {
     *("errors", "version", "settings", "config", "checkpoint", "run_directory", "runtime", "data", "cli", ""),
     *("evaluation_report", "sweep", "sweep_jobs", "sweep_stage", "sweep_summary", "sweep_table"),
     *("export_check", "publishing", "saved_model_check", "signals"),
-    *("encoders", "feature_files", "features", "image_inputs", "server", "server_plan", "serving"),
+    *("encoders", "feature_files", "features", "image_inputs", "served_encoder", "server"),
+    *("server_plan", "serving"),
 }
 HEAVY = {
     "grpc",

@@ -7,163 +7,24 @@ References:
 
 import base64
 import json
-import random
-import re
-import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.config import FeaturesConfig
-from tfp_smvi.encoders import (
-    Features,
-    RejectedImagesError,
-    Signature,
-    check_features,
-    make_signature,
-    require_signatures,
-    shorten,
-)
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.encoders import Features, RejectedImagesError, Signature, make_signature, shorten
+from tfp_smvi.served_encoder import Endpoint, ServedEncoder, TransientError
 
 __all__ = ["Endpoint", "GrpcEncoder", "RestEncoder", "connect"]
 
-# Seconds before the first retry, which double with each until the largest.
-FIRST_DELAY, LARGEST_DELAY = 0.1, 10.0
 # Too many requests, and what a server or a proxy says when it is away, busy or too slow.
 _RETRIED_HTTP = (408, 429, 502, 503, 504)
 
-Result = TypeVar("Result")
 
-
-class Endpoint(NamedTuple):
-    """Where a model is served.
-
-    Attributes:
-        scheme: "grpc", "http" or "https".
-        address: "host:port".
-        model: the model's name.
-    """
-
-    scheme: str
-    address: str
-    model: str
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Reads grpc://HOST:PORT/NAME, http://HOST:PORT/NAME or https://HOST:PORT/NAME.
-
-        Raises:
-            SMVIError: the text is of another form.
-        """
-        match = re.fullmatch(r"(grpc|https?)://([^/\s]+:\d+)/([A-Za-z0-9][A-Za-z0-9_.-]*)/?", text)
-        if not match:
-            raise SMVIError(
-                f"{text!r} is no endpoint; give grpc://HOST:8500/NAME, http://HOST:8501/NAME or "
-                "https://HOST:PORT/NAME, with the name of the model."
-            )
-        return cls(*match.groups())
-
-    def __str__(self) -> str:
-        return f"{self.scheme}://{self.address}/{self.model}"
-
-
-class _TransientError(Exception):
-    """It may go well at the next attempt."""
-
-
-class _ServedEncoder:
-    """What gRPC and REST share: the version that is asked, attempts, and checks of the answers.
-
-    Args:
-        endpoint: where the model is.
-        config: the time limit and the number of retries.
-        version: the version to ask; None for the one that the server takes by default or by the label.
-        label: the label of a version.
-
-    Raises:
-        SMVIError: the server does not answer, has no such model or version, or the model is no encoder.
-    """
-
-    def __init__(
-        self,
-        endpoint: Endpoint,
-        config: FeaturesConfig,
-        version: int | None = None,
-        label: str | None = None,
-    ) -> None:
-        """Connects, and asks for the model's signatures and which version answers."""
-        self._endpoint, self._config, self._closed = endpoint, config, threading.Event()
-        self._connect()
-        # All images are encoded by one version, also when the server gets another one meanwhile.
-        try:
-            self._version, self.signatures = self._attempt(lambda: self._describe(version, label))
-            require_signatures(self.signatures, str(endpoint))
-        except SMVIError as error:
-            self.close()
-            if isinstance(error, RejectedImagesError):  # such as for an unknown label
-                raise self._not_found(str(error)) from error
-            raise
-        self.identity: Mapping[str, Any] = {"endpoint": str(endpoint), "version": self._version}
-
-    def encode(self, signature: str, images: Any) -> Features:
-        """Returns the features of images; see `tfp_smvi.encoders.Encoder.encode`."""
-        how = self.signatures[signature]
-        features = self._attempt(lambda: self._predict(signature, how, images))
-        return check_features(features, len(images), how.latent_dim, str(self._endpoint))
-
-    def close(self) -> None:
-        """Ends waiting and lets the connections go."""
-        self._closed.set()
-
-    def _connect(self) -> None:
-        """Makes what requests go through; nothing is sent yet."""
-        raise NotImplementedError
-
-    def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
-        """Returns the version that answers, and the model's signatures."""
-        raise NotImplementedError
-
-    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
-        """Makes one request."""
-        raise NotImplementedError
-
-    def _attempt(self, request: Callable[[], Result]) -> Result:
-        """Makes a request until it succeeds, waiting longer each time, by a random share."""
-        started = time.monotonic()
-        for attempt in range(self._config.retries + 1):
-            try:
-                return request()
-            except _TransientError as error:
-                reason = error
-            delay = min(LARGEST_DELAY, FIRST_DELAY * 2**attempt) * random.uniform(0.5, 1.0)
-            if attempt < self._config.retries and self._closed.wait(delay):
-                break
-        seconds = time.monotonic() - started
-        raise SMVIError(
-            f"{self._endpoint} does not answer ({shorten(str(reason))}), after {attempt + 1} attempts in "
-            f"{seconds:.0f} s; is the server running? A slow one needs a larger --timeout or smaller --batch-size."
-        ) from reason
-
-    def _refuse(self, reason: str) -> SMVIError:
-        return SMVIError(f"{self._endpoint} refuses: {shorten(reason)}.")
-
-    def _not_found(self, reason: str) -> SMVIError:
-        return SMVIError(
-            f"{self._endpoint} is not there ({shorten(reason)}); check the model's name, --version and --label."
-        )
-
-    def _no_features(self, reason: object) -> SMVIError:
-        return SMVIError(
-            f"{self._endpoint} answers, but not with features ({shorten(str(reason))}); is it an export of tfp-smvi?"
-        )
-
-
-class GrpcEncoder(_ServedEncoder):
+class GrpcEncoder(ServedEncoder):
     """An encoder behind the gRPC API [1]; uint8 images travel as bytes, without any encoding."""
 
     def _connect(self) -> None:
@@ -255,7 +116,7 @@ class GrpcEncoder(_ServedEncoder):
         except grpc.RpcError as error:
             status, details = error.code(), error.details() or ""
             if status in transient:
-                raise _TransientError(f"{status.name}: {details}") from error
+                raise TransientError(f"{status.name}: {details}") from error
             if status == code.INVALID_ARGUMENT:
                 raise RejectedImagesError(shorten(details)) from error
             if status == code.NOT_FOUND:
@@ -263,7 +124,7 @@ class GrpcEncoder(_ServedEncoder):
             raise self._refuse(f"{status.name}: {details}") from error
 
 
-class RestEncoder(_ServedEncoder):
+class RestEncoder(ServedEncoder):
     """An encoder behind the REST API [2]; images travel as decimal numbers, files' bytes in base64."""
 
     def _connect(self) -> None:
@@ -326,7 +187,7 @@ class RestEncoder(_ServedEncoder):
         except urllib3.exceptions.SSLError as error:
             raise self._refuse(str(error)) from error
         except urllib3.exceptions.HTTPError as error:  # resets, time limits, no connection
-            raise _TransientError(str(error)) from error
+            raise TransientError(str(error)) from error
         try:
             answer = json.loads(response.data)
         except ValueError:
@@ -335,7 +196,7 @@ class RestEncoder(_ServedEncoder):
             return answer
         reason = str(answer.get("error", answer)) if isinstance(answer, dict) else str(answer)
         if response.status in _RETRIED_HTTP:
-            raise _TransientError(f"HTTP {response.status}: {reason}")
+            raise TransientError(f"HTTP {response.status}: {reason}")
         if response.status == 400:
             raise RejectedImagesError(shorten(reason))
         if response.status == 404:
