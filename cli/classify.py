@@ -10,7 +10,7 @@ import click
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.errors import SMVIError
 
-from .options import as_option, setting
+from .options import as_option, data_dir_option, setting, threads_option
 
 __all__ = ["classify"]
 
@@ -35,10 +35,8 @@ def _settings(command: Any) -> Any:
     type=click.Path(file_okay=False, path_type=Path),
     help="Where baselines are kept, which runs of the same data may share.  [default: RUN_DIR/baselines]",
 )
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@data_dir_option
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def classify(
     run_dir: Path,
@@ -62,11 +60,7 @@ def classify(
     from .evaluation_progress import make_block_reporter
 
     reporter = make_block_reporter("classifying")
-    with reporter.starting("Loading TensorFlow"):
-        from tfp_smvi.runtime import quiet_tensorflow, set_threads
-
-        quiet_tensorflow()
-        set_threads(threads)
+    with reporter.loading_tensorflow(threads):
         from tfp_smvi import classification
 
     with reporter:

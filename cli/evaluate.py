@@ -10,7 +10,7 @@ import click
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.errors import SMVIError
 
-from .options import setting
+from .options import as_option, data_dir_option, setting, threads_option
 from .stopping import stop_at_once
 
 __all__ = ["evaluate"]
@@ -93,10 +93,8 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
     show_default=True,
     help="The numbers of temperatures that --convergence compares.",
 )
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@data_dir_option
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def evaluate(
     run_dir: Path,
@@ -122,11 +120,7 @@ def evaluate(
     reporter = make_block_reporter()
     message = f"Stopped; what is done is kept in {run_dir}. Run the same command again to go on."
     with stop_at_once(lambda: reporter.stop(message)):
-        with reporter.starting("Loading TensorFlow"):
-            from tfp_smvi.runtime import quiet_tensorflow, set_threads
-
-            quiet_tensorflow()
-            set_threads(threads)
+        with reporter.loading_tensorflow(threads):
             from tfp_smvi import convergence as convergence_module
             from tfp_smvi import evaluation, evaluation_report
             from tfp_smvi.evaluation_session import Shard
@@ -170,5 +164,4 @@ def _build_config(settings: dict[str, Any], num_examples: int) -> EvaluateConfig
     try:
         return EvaluateConfig(ais=AISConfig(**ais), **settings)
     except SMVIError as error:
-        name, separator, rest = str(error).partition(" = ")
-        raise click.UsageError(f"--{name.replace('_', '-')}{separator}{rest}") from error
+        raise click.UsageError(as_option(str(error))) from error

@@ -77,10 +77,7 @@ def export(run_dir: Path | None, check: Path | None, as_json: bool, **options: A
     from .progress import make_reporter
 
     reporter = make_reporter()
-    with reporter.starting("Loading TensorFlow"):
-        from tfp_smvi.runtime import quiet_tensorflow
-
-        quiet_tensorflow()
+    with reporter.loading_tensorflow():
         from tfp_smvi.export import export_run
     with reporter.starting("Exporting"):
         results = export_run(typing.cast(Path, run_dir), note=reporter.note, **options)

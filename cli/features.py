@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.errors import SMVIError
 
-from .options import as_option, setting
+from .options import as_option, data_dir_option, setting, threads_option
 from .progress import WorkReporter
 
 __all__ = ["FeaturesProgress", "features"]
@@ -72,10 +72,8 @@ class FeaturesProgress(WorkReporter):
 @setting(FeaturesConfig, "retries")
 @setting(FeaturesConfig, "on_error")
 @click.option("--fresh", is_flag=True, help="Replace the output that is there, and begin it anew.")
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
-)
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@data_dir_option
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def features(
     images: str,
@@ -111,11 +109,7 @@ def features(
     reporter = FeaturesProgress(Console(stderr=True, highlight=False, soft_wrap=True))
     message = f"Stopped; what is done is kept in {output}.partial. Run the same command again to go on."
     with stop_at_once(lambda: reporter.stop(message)):
-        with reporter.starting("Loading TensorFlow"):
-            from tfp_smvi.runtime import quiet_tensorflow, set_threads
-
-            quiet_tensorflow()
-            set_threads(threads)
+        with reporter.loading_tensorflow(threads):
             from tfp_smvi.encoders import LocalEncoder
             from tfp_smvi.features import extract_features
             from tfp_smvi.image_inputs import open_images

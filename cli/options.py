@@ -13,9 +13,16 @@ import click
 from tfp_smvi.config import RunConfig
 from tfp_smvi.errors import SMVIError
 
-__all__ = ["as_option", "build_config", "config_options", "setting"]
+__all__ = ["as_option", "build_config", "config_options", "data_dir_option", "setting", "threads_option"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
+
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
+)
+threads_option = click.option(
+    "--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given."
+)
 
 
 class _Sizes(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument

@@ -67,6 +67,16 @@ class BarReporter:
         with self._console.status(message):
             yield
 
+    @contextlib.contextmanager
+    def loading_tensorflow(self, threads: int | None = None) -> Iterator[None]:
+        """Shows that TensorFlow is loaded by what is imported meanwhile; it is quiet and has so many threads."""
+        with self.starting("Loading TensorFlow"):
+            from tfp_smvi.runtime import quiet_tensorflow, set_threads
+
+            quiet_tensorflow()
+            set_threads(threads)
+            yield
+
     def note(self, message: str) -> None:
         """Prints one line."""
         self._console.print(message, markup=False)

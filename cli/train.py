@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from .options import build_config, config_options
+from .options import build_config, config_options, data_dir_option, threads_option
 
 __all__ = ["train"]
 
@@ -19,9 +19,7 @@ __all__ = ["train"]
     type=click.Path(file_okay=False, path_type=Path),
     help="Where the run lives; runs/<dataset>-lam<lam>-seed<seed> unless given.",
 )
-@click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
-)
+@data_dir_option
 @click.option("--fresh", is_flag=True, help="Delete the run that is there and start over.")
 @click.option(
     "--checkpoint-minutes",
@@ -36,7 +34,7 @@ __all__ = ["train"]
     metavar="N",
     help="Keep the checkpoint of every N-th epoch for good.  [default: the last two alone]",
 )
-@click.option("--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given.")
+@threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def train(
     run_dir: Path | None,
@@ -56,11 +54,7 @@ def train(
     from .progress import make_reporter
 
     reporter = make_reporter()
-    with reporter.starting("Loading TensorFlow"):
-        from tfp_smvi.runtime import quiet_tensorflow, set_threads
-
-        quiet_tensorflow()
-        set_threads(threads)
+    with reporter.loading_tensorflow(threads):
         from tfp_smvi.data import load_dataset
         from tfp_smvi.run_directory import run_directory_name
         from tfp_smvi.training import TrainingInterrupted, fit
