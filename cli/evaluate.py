@@ -114,6 +114,7 @@ def evaluate(
     """
     if shard and merge:
         raise click.UsageError("--shard does a part of the work and --merge none; give one of them.")
+    _refuse_ignored("convergence_temperatures" if not convergence else "num_temperatures")
     config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else 1000)
     from .evaluation_progress import make_block_reporter
 
@@ -153,6 +154,18 @@ def evaluate(
         click.echo(format_report(report))
         click.echo(f"All of it is in {run_dir}: {files}.")
     return 0
+
+
+def _refuse_ignored(name: str) -> None:
+    """Raises UsageError if the option was given that the other kind of evaluation takes."""
+    source = click.get_current_context().get_parameter_source(name)
+    if source is not click.core.ParameterSource.COMMANDLINE:
+        return
+    if name == "num_temperatures":
+        raise click.UsageError(
+            "--num-temperatures is not for --convergence; give --convergence-temperatures."
+        )
+    raise click.UsageError("--convergence-temperatures is for --convergence; give both.")
 
 
 def _build_config(settings: dict[str, Any], num_examples: int) -> EvaluateConfig:

@@ -112,12 +112,14 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
         return
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        config = RunConfig.from_json(values.get("config", values)).to_json()
-    except (OSError, ValueError, AttributeError, TypeError) as error:
+        config = RunConfig.from_json(values.get("config", values) if isinstance(values, dict) else values)
+    except (OSError, ValueError) as error:
         raise click.UsageError(f"{path} is not a JSON object of settings: {error}") from error
     except SMVIError as error:
         raise click.UsageError(f"{path}: {error}") from error
-    ctx.default_map = {name: value for section in config.values() for name, value in section.items()}
+    ctx.default_map = {
+        name: value for section in config.to_json().values() for name, value in section.items()
+    }
 
 
 def as_option(message: str) -> str:

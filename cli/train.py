@@ -1,13 +1,16 @@
 """tfp-smvi train."""
 
 import json
+import math
 import signal
 from pathlib import Path
 from typing import Any
 
 import click
 
-from .options import build_config, config_options, data_dir_option, threads_option
+from tfp_smvi.errors import SMVIError
+
+from .options import as_option, build_config, config_options, data_dir_option, threads_option
 
 __all__ = ["train"]
 
@@ -51,15 +54,21 @@ def train(
     The same command again resumes where the last checkpoint stands, and a finished run takes a larger --epochs.
     """
     config = build_config(settings)
+    if math.isnan(checkpoint_minutes):  # click's range lets it pass
+        raise click.UsageError("--checkpoint-minutes = nan is not allowed; give a number greater than 0.")
     from .progress import make_reporter
 
     reporter = make_reporter()
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.data import load_dataset
         from tfp_smvi.run_directory import run_directory_name
-        from tfp_smvi.training import TrainingInterrupted, fit
+        from tfp_smvi.training import TrainingInterrupted, fit, resolve
 
     dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
+    try:
+        config = resolve(config, dataset)
+    except SMVIError as error:
+        raise click.UsageError(as_option(str(error))) from error
     run_dir = run_dir or Path("runs") / run_directory_name(config)
     try:
         with reporter:
@@ -87,9 +96,8 @@ def _print_result(record: dict[str, Any], run_dir: Path, as_json: bool) -> None:
         click.echo(json.dumps({"run_dir": str(run_dir), **record}))
         return
     test = record["test"]
-    click.echo(
-        f"Trained {record['epoch']} epochs, {record['step']} steps. On the test data, in nats per example:"
-    )
+    epochs, steps = (f"{record[unit]} {unit}{'s' * (record[unit] != 1)}" for unit in ("epoch", "step"))
+    click.echo(f"Trained {epochs}, {steps}. On the test data, in nats per example:")
     for name, label in (
         ("objective", "objective"),
         ("elbo", "ELBO"),

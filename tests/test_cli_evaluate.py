@@ -84,7 +84,9 @@ def test_convergence_prints_table_and_answer(
     evaluated: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run_dir = Path(shutil.copytree(evaluated[0], tmp_path / "run"))
-    arguments = (*SMALL[:-2], "--convergence", "--convergence-temperatures", "2,6")
+    without = SMALL.index("--num-temperatures")
+    small = (*SMALL[:without], *SMALL[without + 2 : -2])
+    arguments = (*small, "--convergence", "--convergence-temperatures", "2,6")
     assert runs.call("evaluate", str(run_dir), *arguments) == 0
     output = capsys.readouterr().out
     assert "test, 70 examples:" in output
@@ -106,6 +108,8 @@ def test_convergence_prints_table_and_answer(
         (["--shard", "3/2"], "'3/2' is not a part such as 2/4"),
         (["--shard", "1/2", "--merge"], "--shard does a part of the work and --merge none"),
         (["--convergence", "--convergence-temperatures", "100,10"], "is not a growing list of at least two"),
+        (["--convergence-temperatures", "10,100"], "--convergence-temperatures is for --convergence"),
+        (["--convergence", "--num-temperatures", "10"], "--num-temperatures is not for --convergence"),
         (["--seed", str(2**70)], "--seed = "),
         ([], "Missing argument 'RUN_DIR'"),
     ],

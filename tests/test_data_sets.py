@@ -152,6 +152,18 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
 
+def test_what_is_no_archive_is_called_so_and_not_a_pickle(tmp_path: Path) -> None:
+    np.save(tmp_path / "array.npy", GOOD)
+    for contents in (b"", b"no archive", (tmp_path / "array.npy").read_bytes()):
+        (tmp_path / "bad.npz").write_bytes(contents)
+        with pytest.raises(SMVIError, match=r"it is not an \.npz file") as caught:
+            load_dataset(str(tmp_path / "bad.npz"))
+        assert "pickle" not in str(caught.value)
+    (tmp_path / "folder.npz").mkdir()
+    with pytest.raises(SMVIError, match="is a folder"):
+        load_dataset(str(tmp_path / "folder.npz"))
+
+
 @pytest.mark.parametrize(
     ("name", "hint"),
     [

@@ -221,6 +221,35 @@ def test_gaussian_likelihood_follows_from_real_valued_data_and_trains(tmp_path: 
     assert not (tmp_path / "other").exists()
 
 
+def test_values_too_large_to_train_on_are_to_be_scaled(tmp_path: Path) -> None:
+    x = np.linspace(-1e30, 1e30, 400, dtype=np.float32).reshape(40, 10)
+    np.savez(tmp_path / "large.npz", x_train=x, x_test=x)
+    settings = RunConfig(DataConfig(str(tmp_path / "large.npz")), CONFIG.model, config().train)
+    with pytest.raises(SMVIError, match=r"not finite at step 1; .*Scale the data to values of about 1"):
+        fit(settings, load_dataset(settings.data.dataset), tmp_path / "run")
+
+
+@pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan])
+def test_saving_at_no_time_is_refused(minutes: float, digits: Dataset, tmp_path: Path) -> None:
+    with pytest.raises(SMVIError, match=f"checkpoint_minutes = {minutes} is not allowed"):
+        fit(CONFIG, digits, tmp_path / "run", checkpoint_minutes=minutes)
+    assert not (tmp_path / "run").exists()
+
+
+def test_start_from_the_beginning_is_not_silent_where_the_log_has_epochs(
+    whole: FitResult, digits: Dataset, tmp_path: Path
+) -> None:
+    run_dir = Path(shutil.copytree(whole.run_dir, tmp_path / "run"))
+    shutil.rmtree(run_dir / "checkpoints")
+    recorder = Recorder()
+    # A path may be a text, as in load_run and evaluate.
+    fit(CONFIG, digits, str(run_dir), reporter=recorder)
+    (warning,) = recorder.warnings
+    assert "no checkpoint" in warning
+    assert recorder.begins == [0]
+    assert_same_run(run_dir, whole.run_dir)
+
+
 def test_batch_larger_than_the_data_is_refused(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SMVIError, match=r"batch_size = 1438 is more than the 1437 training examples"):
         fit(config(batch_size=1438), digits, tmp_path / "run")

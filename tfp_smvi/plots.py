@@ -29,7 +29,9 @@ def plot_convergence(report: Mapping[str, Any], path: Path) -> None:
         differences = {n: v["difference_to_last"] for n, v in summary["by_num_temperatures"].items()}
         _plot_means(upper, differences, split)
     _plot_means(lower, {n: bracket["width"] for n, bracket in report["brackets"].items()}, "simulated")
-    figure.suptitle("Bars are two standard errors over examples")
+    figure.suptitle(
+        "Estimates by number of temperatures; bars are two standard errors over examples", fontsize="medium"
+    )
     upper.set_ylabel("log-likelihood minus that at\nthe largest number (nats)")
     lower.set_ylabel("bracket: upper minus\nlower bound (nats)")
     lower.set_xlabel("number of temperatures")

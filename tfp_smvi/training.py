@@ -117,7 +117,7 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
 def fit(
     config: RunConfig,
     dataset: Dataset,
-    run_dir: Path,
+    run_dir: Path | str,
     *,
     fresh: bool = False,
     checkpoint_minutes: float = 10.0,
@@ -144,8 +144,8 @@ def fit(
         The trained model and its history.
 
     Raises:
-        SMVIError: the configuration does not fit the data or the directory, keep_every is less than 1, the
-            objective is no longer finite, or the directory cannot be written.
+        SMVIError: the configuration does not fit the data or the directory, checkpoint_minutes is not above 0,
+            keep_every is less than 1, the objective is no longer finite, or the directory cannot be written.
         TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
 
     Source: [Levy & Ermon, eq. 7 and section 5].
@@ -153,6 +153,11 @@ def fit(
     reporter = reporter or _Silent()
     if keep_every is not None and keep_every < 1:
         raise SMVIError(f"keep_every = {keep_every} is not allowed; give a number of epochs of at least 1.")
+    if not checkpoint_minutes > 0.0:  # NaN is neither
+        raise SMVIError(
+            f"checkpoint_minutes = {checkpoint_minutes} is not allowed; give a number greater than 0."
+        )
+    run_dir = Path(run_dir)
     config = resolve(config, dataset)
     details = {
         "data": {"fingerprint": dataset.fingerprint, "image_shape": list(dataset.image_shape)},
@@ -229,7 +234,7 @@ class _Run:
             count = min(self.steps_per_call, end - step)
             call_started = time.monotonic()
             rows = self.trainer.train(batches, count)
-            _check_finite(rows, step, self.saved_step)
+            _check_finite(rows, step, self.saved_step, self.dataset)
             step += count
             now = time.monotonic()
             self.seconds = before + now - started
@@ -248,7 +253,8 @@ class _Run:
         test = eval_batches(self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize)
         tested = self.trainer.test(test)
         if not all(map(math.isfinite, tested.values())):
-            raise _not_finite("the objective on the test data", self.trainer.step, self.saved_step)
+            what = "the objective on the test data"
+            raise _not_finite(what, self.trainer.step, self.saved_step, self.dataset)
         record = {
             "epoch": epoch + 1,
             "step": self.trainer.step,
@@ -279,6 +285,7 @@ class _Run:
     def _restore(self) -> None:
         checkpoint = restore_checkpoint(self.run.checkpoints, self.reporter.warn)
         if checkpoint is None:
+            self._warn_of_lost_epochs()
             return
         try:
             self.trainer.assign(checkpoint.arrays)
@@ -290,6 +297,15 @@ class _Run:
         self.history, self.seconds = checkpoint.info["history"], checkpoint.info["seconds"]
         self.sums = np.array([math.nan if value is None else value for value in checkpoint.info["sums"]])
         self.saved_step = checkpoint.step
+
+    def _warn_of_lost_epochs(self) -> None:
+        """Epochs in the log without any checkpoint: a kill came before the first one, or all were deleted."""
+        log = self.run.metrics
+        if log.exists() and log.stat().st_size:
+            self.reporter.warn(
+                f"{log} has epochs, but there is no checkpoint in {self.run.checkpoints}; "
+                "the training starts from the beginning."
+            )
 
     def _images_to_reconstruct(self) -> np.ndarray:
         test = self.dataset.test
@@ -303,19 +319,20 @@ class _Run:
         return next(iter(batches))[1].numpy()
 
 
-def _check_finite(rows: np.ndarray, step: int, saved_step: int) -> None:
+def _check_finite(rows: np.ndarray, step: int, saved_step: int, dataset: Dataset) -> None:
     """Raises SMVIError if the objective or the gradient of a step is not finite."""
     bad = np.flatnonzero(~np.isfinite(rows[:, [TRAIN_METRICS.index("objective"), -1]]).all(axis=1))
     if bad.size:
-        raise _not_finite("the objective or its gradient", step + int(bad[0]) + 1, saved_step)
+        raise _not_finite("the objective or its gradient", step + int(bad[0]) + 1, saved_step, dataset)
 
 
-def _not_finite(what: str, step: int, saved_step: int) -> SMVIError:
+def _not_finite(what: str, step: int, saved_step: int, dataset: Dataset) -> SMVIError:
     kept = (
         f"the checkpoint at step {saved_step} is kept" if saved_step >= 0 else "no checkpoint was written yet"
     )
+    advice = "Scale the data to values of about 1 if theirs are far larger. " if dataset.real_valued else ""
     return SMVIError(
-        f"{what} is not finite at step {step}; {kept}. "
+        f"{what} is not finite at step {step}; {kept}. {advice}"
         "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new --run-dir."
     )
 

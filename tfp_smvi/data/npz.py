@@ -4,7 +4,7 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -55,11 +55,12 @@ def load_npz(path: str | Path) -> Dataset:
 def _read(path: Path) -> Arrays:
     """Reads the arrays that are used, all of them into memory."""
     if not path.is_file():
-        raise SMVIError(f"{path}: no such file; give a .npz file with x_train and x_test")
+        found = "is a folder" if path.is_dir() else "no such file"
+        raise SMVIError(f"{path}: {found}; give a .npz file with x_train and x_test")
     wanted = ("x_train", "x_test", "y_train", "y_test")
     try:
         # Pickles are code: a data file must not be able to run any.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
+        with path.open("rb") as file, _open_archive(file) as archive:
             arrays = {key: archive[key] for key in wanted if key in archive}
             present = ", ".join(archive) or "nothing"
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
@@ -73,6 +74,14 @@ def _read(path: Path) -> Arrays:
             f"{path}: has no array {' and no '.join(missing)}, but {present}; write x_train and x_test"
         )
     return arrays
+
+
+def _open_archive(file: BinaryIO) -> Any:
+    """Opens an archive; of anything else NumPy would say that it may be a pickle, or return an array."""
+    if not zipfile.is_zipfile(file):
+        raise ValueError("it is not an .npz file, or it is cut short")
+    file.seek(0)
+    return np.load(file, allow_pickle=False)
 
 
 def _check_images(path: Path, key: str, images: npt.NDArray[Any]) -> None:

@@ -120,9 +120,9 @@ def load_dataset(
     if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in known:
         return load_tfds(name, directory, progress)
     close = difflib.get_close_matches(name.lower(), {*DATASETS, *known})
-    hint = f"did you mean {' or '.join(close)}? " if close else ""
+    hint = f"did you mean {' or '.join(close)}? Else " if close else ""
     raise SMVIError(
-        f"there is no data set {name!r}; {hint}Run `tfp-smvi datasets` for a list, "
+        f"there is no data set {name!r}; {hint}run `tfp-smvi datasets` for a list, "
         "or give the path of an .npz file"
     )
 
