@@ -7,6 +7,7 @@ import re
 import runpy
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -417,6 +418,25 @@ def test_the_documents_example_runs() -> None:
     names: dict[str, object] = {}
     exec(example, names)
     assert np.all(np.isfinite(names["result"].log_normalizer()))  # type: ignore[attr-defined]
+
+
+def test_the_readmes_example_agrees_with_quadrature() -> None:
+    """Catches an example that has fallen behind, or gives something else than log p(x); the seeds are fixed in it."""
+    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    (example,) = [e for e in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "decoder(z)" in e]
+    slopes = tf.linspace([-2.0], [3.0], 30, axis=1)
+
+    def decoder(z: tf.Tensor) -> tf.Tensor:
+        return z * slopes - 0.5
+
+    images = tf.cast(tf.random.stateless_uniform([4, 30], seed=[0, 1]) < 0.5, tf.float32)
+    names: dict[str, Any] = {"decoder": decoder, "images": images, "latent_dim": 1}
+    exec(example, names)
+    grid = tf.range(-9.0, 9.0, 1e-3)[:, tf.newaxis, tf.newaxis]
+    exact = tf.reduce_logsumexp(names["log_joint"](grid), axis=0) + np.log(1e-3)
+    result = names["result"]
+    error = np.abs(result.log_normalizer() - exact)
+    assert np.all(error < 5.0 * result.log_normalizer_standard_error() + 1e-4)  # of float32's rounding
 
 
 def test_the_documents_script_shows_the_bias() -> None:
