@@ -93,8 +93,8 @@ def _scatter(axes: Axes, gallery: Gallery, distance: float) -> None:
 def _write_names(axes: Axes, classes: np.ndarray, centres: np.ndarray, places: np.ndarray) -> None:
     """Writes the names themselves, for those who cannot tell the colours apart, each with a line to its class."""
     halo = [patheffects.withStroke(linewidth=2.0, foreground="white")]
-    for centre, place in zip(centres, places, strict=True):
-        axes.plot(*zip(centre, place, strict=True), color="black", linewidth=0.5)
+    for (x, y), (to_x, to_y) in zip(centres, places, strict=True):
+        axes.plot([x, to_x], [y, to_y], color="black", linewidth=0.5)
     for name, (x, y) in zip(classes, places, strict=True):
         text = axes.text(x, y, str(name), ha="center", va="center", fontsize=9, weight="bold")
         text.set_path_effects(halo)
