@@ -12,6 +12,8 @@ from tfp_smvi.config import PartName
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.publishing import check_model_name, check_version
 
+from .options import as_option
+
 __all__ = ["export"]
 
 
@@ -27,7 +29,7 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
         try:
             return self._read(str(value))
         except SMVIError as error:
-            self.fail(str(error), param, ctx)
+            raise click.UsageError(as_option(str(error)), ctx) from error
 
 
 @click.command()

@@ -100,8 +100,14 @@ def features(
         raise click.UsageError(
             "--label names a version at a server: give it with --endpoint and without --version."
         )
+    from tfp_smvi.feature_files import require_suffix
+    from tfp_smvi.serving import Endpoint
+
     try:
         config = FeaturesConfig(**settings)
+        require_suffix(output)
+        if endpoint is not None:
+            Endpoint.parse(endpoint)
     except SMVIError as error:
         raise click.UsageError(as_option(str(error))) from error
     from .stopping import stop_at_once

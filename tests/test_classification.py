@@ -336,6 +336,7 @@ def test_fallback_to_an_older_checkpoint_is_in_the_report(run_dir: Path, tmp_pat
     (warning,) = report["warnings"]
     assert "damaged" in warning
     assert report["results"][0]["standard_error"] is None
+    assert format_classification(report).endswith("in percent, mean of one labelled subset.")
 
 
 def test_interrupt_in_the_midst_of_the_work_waits_for_no_machine_and_writes_nothing(
@@ -358,6 +359,12 @@ def test_interrupt_in_the_midst_of_the_work_waits_for_no_machine_and_writes_noth
 
 
 # What is refused.
+
+
+def test_a_folder_that_cannot_be_written_is_named(run_dir: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SMVIError, match=r"cannot write to .*file \(.*\): make room"):
+        classify(run_dir, SMALL, baselines_dir=tmp_path / "file")
 
 
 def small_run(path: Path, labels: bool, low: float = 0.0) -> Path:

@@ -87,11 +87,11 @@ def test_both_parts_go_to_saved_models_unless_told_otherwise(
     ("arguments", "words"),
     [
         *(
-            (["run", "--model-name", name], f"model_name = {name!r} is not allowed; give letters")
+            (["run", "--model-name", name], f"Error: --model-name = {name!r} is not allowed; give letters")
             for name in ("../x", "/abs", "a/b", "", ".", "..", "a b")
         ),
         *(
-            (["run", "--version", text], f"version = {text!r} is not allowed")
+            (["run", "--version", text], f"Error: --version = {text!r} is not allowed")
             for text in ("0", "01", "-1", "latest")
         ),
         (["run", "--part", "head"], "'head' is not one of"),

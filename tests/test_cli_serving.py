@@ -106,6 +106,8 @@ def test_stopped_features_go_on_and_end_with_the_same_bits(
         (["--model", "m", "--batch-size", "0"], "--batch-size = 0 is not allowed"),
         (["--model", "m", "--timeout", "0"], "--timeout = 0.0 is not allowed"),
         (["--model", "m", "--on-error", "ask"], "'ask' is not one of"),
+        (["--model", "m", "--output", "f.csv"], "f.csv ends in .csv; give a file in .npz, .npy, .parquet."),
+        (["--endpoint", "localhost:8500"], "'localhost:8500' is no endpoint; give grpc://HOST:8500/NAME"),
     ],
 )
 def test_wrong_usage_of_features_is_one_line(
@@ -118,7 +120,7 @@ def test_wrong_usage_of_features_is_one_line(
     ("arguments", "words"),
     [
         (["--model", "nowhere"], "nowhere holds no export; make one with tfp-smvi export."),
-        (["--endpoint", "localhost:8500"], "'localhost:8500' is no endpoint; give grpc://HOST:8500/NAME"),
+        (["--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0"], "grpc://127.0.0.1:1/m does not answer"),
     ],
 )
 def test_a_model_that_is_not_there_is_one_line(

@@ -100,7 +100,7 @@ def test_files_of_a_folder_are_named_by_their_paths_in_order(
     notes: list[str] = []
     output = tmp_path / f"features{suffix}"
     extract_features(open_images(str(folder), note=notes.append), encoder, output, CONFIG)
-    assert notes == [f"1 files in {folder} do not end in .png, .jpg, .jpeg and are left out."]
+    assert notes == [f"Files in {folder} that do not end in .png, .jpg, .jpeg are left out: 1."]
     found = load(output)
     names = [f"{'ab'[number % 2]}/{COUNT - number}.png" for number in range(COUNT)]
     assert found["ids"].tolist() == sorted(names)

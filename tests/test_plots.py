@@ -1,5 +1,6 @@
 """The figures of a sweep: their numbers are those of sweep.json, and what cannot be drawn is said."""
 
+import itertools
 import json
 import math
 from collections.abc import Callable
@@ -13,7 +14,7 @@ import sweeps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tfp_smvi import curve_figures, figure_data
+from tfp_smvi import curve_figures, figure_data, picture_figures
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.figure_data import Point
 from tfp_smvi.figure_style import LamAxis, scale_of, styled
@@ -204,6 +205,47 @@ def test_what_is_drawn_is_the_data(
     expected = {point.mean for point in values(sweep)}
     assert len(expected) == len(LAMS)
     assert expected <= heights
+
+
+def test_names_of_classes_that_lie_together_can_be_read(tmp_path: Path) -> None:
+    """A large lam draws the means together; all of them here but one have one median."""
+    sweeps.write_sweep(tmp_path, (0.0,), latent_dim=2)
+    path = tmp_path / "lam0-seed0" / "gallery.npz"
+    with np.load(path) as arrays:
+        gallery = dict(arrays)
+    labels = gallery["labels"]
+    gallery["means"] = np.where(labels == 0, 3.0, 0.0)[:, None] + np.zeros((1, 2))
+    np.savez(path, **gallery)
+    figure = picture_figures.draw_latents(read_sweep(tmp_path))
+    assert figure is not None
+    figure.draw_without_rendering()
+    names = {text.get_text(): text for text in figure.axes[0].texts}
+    assert sorted(names) == [str(digit) for digit in range(10)]
+    for one, other in itertools.combinations(names.values(), 2):
+        assert not one.get_window_extent().overlaps(other.get_window_extent())
+    assert names["0"].get_position() == (3.0, 3.0)  # alone there, it stays
+
+
+def test_equal_accuracies_have_an_axis_of_percentage_points(tmp_path: Path) -> None:
+    """Differences of 1e-17, as rounding leaves them, would else fill the axis."""
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
+    zero, one = (sweeps.find_run(written, lam)["classification"]["results"] for lam in (0.0, 1.0))
+    for result, other in zip(one, zero, strict=True):
+        result["values"] = [value + 1e-16 for value in other["values"]]
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    figure = curve_figures.draw_differences(read_sweep(tmp_path))
+    assert figure is not None
+    low, high = figure.axes[0].get_ylim()
+    assert low <= -0.001
+    assert high >= 0.001
+
+
+def test_classified_epochs_have_their_ticks(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 1.0), epochs=(25, 50, 75))
+    figure = curve_figures.draw_accuracy_by_epoch(read_sweep(tmp_path))
+    assert figure is not None
+    for axes in figure.axes:
+        assert axes.get_xticks().tolist() == [25, 50, 75, 100]
 
 
 def test_axis_has_a_place_for_every_lam_in_order() -> None:

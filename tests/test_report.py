@@ -16,7 +16,8 @@ import sweeps
 from PIL import Image
 
 from tfp_smvi.report import render_report, write_report
-from tfp_smvi.sweep_results import read_sweep
+from tfp_smvi.report_tables import format_estimate
+from tfp_smvi.sweep_results import Estimate, read_sweep
 
 EVIL = "<script>alert(1)</script> & \"'"
 
@@ -277,3 +278,9 @@ def test_browser_notices_what_a_page_must_not_do(browser: Any, tmp_path: Path) -
     assert browser.execute_script("return document.images[0].naturalWidth") == 0
     assert any("no" in entry["message"] for entry in browser.get_log("browser"))
     assert requested(browser) == {path.as_uri(), (tmp_path / "missing.png").as_uri()}
+
+
+def test_what_rounds_to_zero_has_no_minus_sign() -> None:
+    assert format_estimate(Estimate(-1e-17, 0.0), 2) == "0.00 ± 0.00"
+    assert format_estimate(Estimate(-1e-17, 0.0), 2, "+") == "+0.00 ± 0.00"
+    assert format_estimate(Estimate(-0.006, 0.1), 2, "+") == "\N{MINUS SIGN}0.01 ± 0.10"

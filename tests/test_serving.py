@@ -249,6 +249,8 @@ def test_uint8_images_take_a_byte_per_pixel_over_grpc(models: Models) -> None:
         "http://localhost:8501",
         "ftp://localhost:1/x",
         "grpc://h:1/a/b",
+        "grpc://h:0/a",
+        "http://h:65536/a",  # which gRPC would take for 0
     ],
 )
 def test_an_endpoint_of_another_form_is_refused(text: str) -> None:

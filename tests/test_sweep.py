@@ -446,6 +446,26 @@ def test_a_process_that_dies_fails_its_run_with_a_reason(
     assert read(tmp_path / "sweep") == summary
 
 
+@pytest.mark.parametrize(
+    ("labels", "reason"),
+    [(None, "has no labels for both"), ([0, 1], "labels = 12 asks for 6 examples of each class")],
+)
+def test_labels_that_classify_will_miss_are_missed_before_the_training(
+    labels: list[int] | None, reason: str, tmp_path: Path
+) -> None:
+    """And not after hours of it."""
+    arrays = {f"x_{name}": np.eye(10, dtype=np.float32) for name in ("train", "test")}
+    if labels is not None:
+        arrays |= {f"y_{name}": np.array([0] * 9 + [1]) for name in ("train", "test")}
+    np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
+    train = dataclasses.replace(CONFIG.train, data=DataConfig(str(tmp_path / "data.npz")))
+    config = changed(grid={"train": train, "lams": (0.5,)}, classify={"labels": (12,)})
+    (entry,) = sweep(tmp_path / "sweep", config)["runs"]
+    assert entry["status"] == "failed"
+    assert reason in entry["error"]
+    assert not list((tmp_path / "sweep").glob("*/checkpoints/*"))
+
+
 def test_a_run_without_a_place_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fake_stage(monkeypatch, tmp_path, "kill -9 $$")
     (tmp_path / "sweep").mkdir()

@@ -31,7 +31,7 @@ from tfp_smvi.run_directory import write_json
 from tfp_smvi.runtime import environment
 from tfp_smvi.svm import Outcome, labelled_subset, measure_accuracy, num_candidates
 
-__all__ = ["classify", "format_classification", "report_name"]
+__all__ = ["check_labels", "classify", "format_classification", "report_name"]
 
 # Of the report, and of the results that are kept for other runs.
 FORMAT = 1
@@ -114,6 +114,17 @@ def classify(
     return report
 
 
+def check_labels(dataset: Dataset, config: ClassifyConfig) -> None:
+    """Finds out, before anything is trained on them, whether data have the labels that `classify` will need.
+
+    Raises:
+        SMVIError: they have none, or too few of a class.
+    """
+    labels, _, num_classes = _check(dataset, config)
+    for size in config.labels:
+        labelled_subset(labels, size, num_classes, config.seed, 0)
+
+
 def report_name(epoch: int | None) -> str:
     """Returns the name of the report's file, such as "classification-epoch025.json"."""
     return "classification.json" if epoch is None else f"classification-epoch{epoch:03d}.json"
@@ -129,7 +140,8 @@ def format_classification(report: JSON) -> str:
         units.setdefault(name, []).append(_percent(result))
     rows += [[name, *cells] for name, cells in units.items()]
     error = " +/- one standard error" if settings["repeats"] > 1 else ""
-    text = f"Accuracy on {report['num_test']} test examples in percent, mean of {settings['repeats']} labelled subsets"
+    subsets = "one labelled subset" if settings["repeats"] == 1 else f"{settings['repeats']} labelled subsets"
+    text = f"Accuracy on {report['num_test']} test examples in percent, mean of {subsets}"
     return "\n".join([*align(rows), "", f"{text}{error}."])
 
 
@@ -245,7 +257,8 @@ def _check(dataset: Dataset, config: ClassifyConfig) -> tuple[np.ndarray, np.nda
     if train is None or test is None or num_classes is None:
         raise SMVIError(
             f"{dataset.name} has no labels for both training and test data, without which nothing can be "
-            "classified; train on data with labels, such as mnist or an .npz file with y_train and y_test."
+            "classified; train on data with labels, such as mnist or an .npz file with y_train and y_test, or sweep "
+            "with --no-classify."
         )
     if num_classes < 2:
         raise SMVIError(f"{dataset.name} has a single class, and there is nothing to classify.")

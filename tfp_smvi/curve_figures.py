@@ -1,7 +1,7 @@
 """The figures made of curves: likelihood and gap, accuracy, differences and training, each from a sweep."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -35,6 +35,8 @@ __all__ = [
 
 WIDTH = 7.2  # inches, both columns of a paper
 BASELINE_DASHES: dict[str, Any] = {"pixels": (0, (4, 2)), "pca": (0, (1, 1.2))}
+LEAST_DIFFERENCE = 0.001  # what the axis of the differences shows at least, to each side
+MOST_EPOCHS = 6  # that have a tick each
 PERCENT = FuncFormatter(lambda value, _: number_label(100.0 * value))
 
 
@@ -108,6 +110,9 @@ def draw_differences(sweep: Sweep) -> Figure | None:
             _draw_over_lam(axes, axis, points, line, f"{num_labels:,} labels", shift=shift)
         axis.dress(axes)
         _kernel_title(axes, kernels, kernel)
+    # Where all are alike, the axis is not of the size of rounding errors.
+    low, high = panels[0][0].get_ylim()
+    panels[0][0].set_ylim(min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE))
     _percent(panels, "accuracy minus that at λ = 0\n(percentage points)")
     _legend_below(figure, panels[0][0], len(numbers))
     keep_labels_apart(figure)
@@ -130,7 +135,7 @@ def draw_accuracy_by_epoch(sweep: Sweep) -> Figure | None:
             for lam, points in by_lam.items():
                 draw_bars(axes, [p.x for p in points], points, looks[lam], f"λ = {lam_label(lam)}")
             axes.set_title(f"{kernel} kernel, {number:,} labels")
-            axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+            _epoch_ticks(axes, {point.x for points in by_lam.values() for point in points})
     for axes in panels[-1]:
         axes.set_xlabel("epoch of training")
     _percent(panels, "test accuracy (%)")
@@ -150,7 +155,7 @@ def draw_training(sweep: Sweep) -> Figure | None:
         for lam, points in by_lam.items():
             draw_band(axes, points, looks[lam], f"λ = {lam_label(lam)}")
         axes.set_xlabel("epoch of training")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        _epoch_ticks(axes)
     divergences = [point for points in curves["divergence"].values() for point in points]
     value_axis(right, divergences)
     _leave_out_the_beginning(left, [point for points in curves["elbo"].values() for point in points])
@@ -227,6 +232,14 @@ def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
     if values:
         margin = 0.05 * (max(values) - min(values)) or 1.0
         axes.set_ylim(min(values) - margin, max(values) + margin)
+
+
+def _epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:
+    """Puts ticks at some epochs, where they are few, and else at round numbers."""
+    if 0 < len(epochs) <= MOST_EPOCHS:
+        axes.set_xticks(sorted(epochs))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_EPOCHS, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _title(axes: Axes, letter: str, text: str) -> None:

@@ -25,7 +25,7 @@ from tfp_smvi.encoders import Features
 from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.run_directory import hold_folder, write_json
 
-__all__ = ["PIECE_SIZE", "FeatureFile", "Piece"]
+__all__ = ["PIECE_SIZE", "FeatureFile", "Piece", "require_suffix"]
 
 # Images in a piece: what a kill may cost, and what is held in memory.
 PIECE_SIZE = 8192
@@ -47,6 +47,12 @@ class Piece(NamedTuple):
     errors: dict[int, str]
 
 
+def require_suffix(path: Path) -> None:
+    """Raises an SMVIError unless a file of features may have this name."""
+    if path.suffix not in _WRITERS:
+        raise SMVIError(f"{path} ends in {path.suffix or 'nothing'}; give a file in {', '.join(_WRITERS)}.")
+
+
 class FeatureFile:
     """A file of features that is being written.
 
@@ -57,10 +63,7 @@ class FeatureFile:
 
     def __init__(self, path: Path, num_images: int) -> None:
         """Touches no file."""
-        if path.suffix not in _WRITERS:
-            raise SMVIError(
-                f"{path} ends in {path.suffix or 'nothing'}; give a file in {', '.join(_WRITERS)}."
-            )
+        require_suffix(path)
         self.path, self.num_images = path, num_images
         self.folder = path.with_name(path.name + ".partial")
         self.errors_path = path.with_name(path.name + ".errors.jsonl")

@@ -115,7 +115,8 @@ FIGURES = {
         "Latent space",
         picture_figures.draw_latents,
         "it is made for latent_dim = 2",
-        "The encoder's means of test images by class; numbers stand at the medians of the classes.",
+        "The encoder's means of test images by class; numbers stand at the medians of the classes, or beside them "
+        "with a line where several would meet.",
         "A cloud of points in each panel.",
     ),
 }

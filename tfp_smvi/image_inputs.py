@@ -164,7 +164,7 @@ class ImageFiles:
             )
         if len(files) < len(found):
             others = len(found) - len(files)
-            note(f"{others} files in {folder} do not end in {', '.join(_SUFFIXES)} and are left out.")
+            note(f"Files in {folder} that do not end in {', '.join(_SUFFIXES)} are left out: {others}.")
         digest = hashlib.sha256()
         for name, stat in files:
             digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))

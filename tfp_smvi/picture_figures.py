@@ -13,11 +13,13 @@ from tfp_smvi.figure_data import Gallery, lam_label, read_galleries
 from tfp_smvi.figure_style import GREY
 from tfp_smvi.sweep_results import Sweep
 
-__all__ = ["draw_latents", "draw_reconstructions", "draw_samples"]
+__all__ = ["draw_latents", "draw_reconstructions", "draw_samples", "keep_apart"]
 
 WIDTH = 7.2
 NUM_RECONSTRUCTIONS = 12
 SAMPLES_A_SIDE = 5
+# Between the names of two classes, as a part of half a panel: the height of a letter.
+NAME_DISTANCE = 0.2
 
 
 def draw_reconstructions(sweep: Sweep) -> Figure | None:
@@ -65,7 +67,7 @@ def draw_latents(sweep: Sweep) -> Figure | None:
     reach = 1.05 * np.abs(means - centre).max()
     limits = np.stack([centre - reach, centre + reach], axis=1)
     for axes, gallery in zip(panels, galleries, strict=False):
-        _scatter(axes, gallery)
+        _scatter(axes, gallery, NAME_DISTANCE * reach)
         axes.set(title=f"λ = {lam_label(gallery.lam)}", xlim=limits[0], ylim=limits[1], aspect="equal")
         axes.grid(visible=False)
     figure.supxlabel("first latent", fontsize=8.5)
@@ -73,7 +75,7 @@ def draw_latents(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def _scatter(axes: Axes, gallery: Gallery) -> None:
+def _scatter(axes: Axes, gallery: Gallery, distance: float) -> None:
     means, labels = gallery.means, gallery.labels
     assert means is not None
     if labels is None:
@@ -84,10 +86,37 @@ def _scatter(axes: Axes, gallery: Gallery) -> None:
     for name, shade in zip(classes, shades, strict=True):
         inside = means[labels == name]
         axes.scatter(inside[:, 0], inside[:, 1], s=4, color=[shade], linewidths=0, alpha=0.7)
-        # The name itself, for those who cannot tell the colours apart.
-        x, y = np.median(inside, axis=0)
+    centres = np.stack([np.median(means[labels == name], axis=0) for name in classes])
+    _write_names(axes, classes, centres, keep_apart(centres, distance))
+
+
+def _write_names(axes: Axes, classes: np.ndarray, centres: np.ndarray, places: np.ndarray) -> None:
+    """Writes the names themselves, for those who cannot tell the colours apart, each with a line to its class."""
+    halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=2.0, foreground="white")]
+    for (x, y), (to_x, to_y) in zip(centres, places, strict=True):
+        axes.plot([x, to_x], [y, to_y], color="black", linewidth=0.5)
+    for name, (x, y) in zip(classes, places, strict=True):
         text = axes.text(x, y, str(name), ha="center", va="center", fontsize=9, weight="bold")
-        text.set_path_effects([patheffects.withStroke(linewidth=2.0, foreground="white")])
+        text.set_path_effects(halo)
+
+
+def keep_apart(places: np.ndarray, distance: float) -> np.ndarray:
+    """Moves points as little as is needed for any two to be `distance` apart, or nearly so: [n, 2]."""
+    places = np.array(places, np.float64)
+    # Where points coincide, each goes a way of its own.
+    angles = 2.4 * np.arange(len(places))
+    own = np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    for _ in range(500):
+        offsets = places[:, None] - places[None, :]
+        lengths = np.linalg.norm(offsets, axis=-1)
+        missing = np.maximum(distance - lengths, 0.0)
+        np.fill_diagonal(missing, 0.0)
+        if missing.max(initial=0.0) < 0.01 * distance:
+            break
+        apart = lengths[..., None] > 1e-6 * distance
+        ways = np.where(apart, offsets / np.maximum(lengths, 1e-6 * distance)[..., None], own[:, None])
+        places += 0.5 * np.sum(missing[..., None] * ways, axis=1)
+    return places
 
 
 def _grid(count: int, title: float) -> tuple[Figure, Sequence[Axes]]:

@@ -143,7 +143,8 @@ def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
     mean, error = estimate
     if not math.isfinite(mean):
         return "not finite"
-    text = f"{mean:{sign},.{places}f}".replace("-", "\N{MINUS SIGN}")
+    # z: what rounds to zero has no sign of its own.
+    text = f"{mean:{sign}z,.{places}f}".replace("-", "\N{MINUS SIGN}")
     return f"{text} ± {error:,.{places}f}" if math.isfinite(error) else text
 
 

@@ -161,7 +161,7 @@ def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:
         ) from error
     except (OSError, ValueError, KeyError, TypeError, SMVIError) as error:
         raise SMVIError(
-            f"{file} cannot be read ({error}); restore it, or start over with --fresh."
+            f"{file} cannot be read ({error}); restore it, or start over with tfp-smvi train --fresh."
         ) from error
 
 

@@ -46,13 +46,14 @@ class Endpoint(NamedTuple):
         Raises:
             SMVIError: the text is of another form.
         """
-        match = re.fullmatch(r"(grpc|https?)://([^/\s]+:\d+)/([A-Za-z0-9][A-Za-z0-9_.-]*)/?", text)
-        if not match:
+        match = re.fullmatch(r"(grpc|https?)://([^/\s]+:(\d{1,5}))/([A-Za-z0-9][A-Za-z0-9_.-]*)/?", text)
+        # gRPC would take port 65536 + n for n, and send the images to another server.
+        if not match or not 1 <= int(match[3]) <= 65535:
             raise SMVIError(
                 f"{text!r} is no endpoint; give grpc://HOST:8500/NAME, http://HOST:8501/NAME or "
-                "https://HOST:PORT/NAME, with the name of the model."
+                "https://HOST:PORT/NAME, with a port from 1 to 65535 and the name of the model."
             )
-        return cls(*match.groups())
+        return cls(match[1], match[2], match[4])
 
     def __str__(self) -> str:
         return f"{self.scheme}://{self.address}/{self.model}"

@@ -128,6 +128,11 @@ def _train(
 
     config = RunConfig.from_json(order["train"])
     dataset = load_dataset(config.data.dataset, data_dir)
+    if order["classify"] is not None:
+        from tfp_smvi.classification import check_labels
+
+        # Now, and not after hours of training.
+        check_labels(dataset, ClassifyConfig.from_json(order["classify"]))
     training.set()
     try:
         result = fit(

@@ -299,9 +299,9 @@ class _Run:
         self.saved_step = checkpoint.step
 
     def _warn_of_lost_epochs(self) -> None:
-        """Epochs in the log without any checkpoint: a kill came before the first one, or all were deleted."""
+        """Warns where the checkpoints of a run were deleted: a kill leaves one epoch without any at most."""
         log = self.run.metrics
-        if log.exists() and log.stat().st_size:
+        if log.exists() and len(log.read_bytes().splitlines()) > 1:
             self.reporter.warn(
                 f"{log} has epochs, but there is no checkpoint in {self.run.checkpoints}; "
                 "the training starts from the beginning."
