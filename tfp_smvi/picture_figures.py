@@ -92,7 +92,7 @@ def _scatter(axes: Axes, gallery: Gallery, distance: float) -> None:
 
 def _write_names(axes: Axes, classes: np.ndarray, centres: np.ndarray, places: np.ndarray) -> None:
     """Writes the names themselves, for those who cannot tell the colours apart, each with a line to its class."""
-    halo = [patheffects.withStroke(linewidth=2.0, foreground="white")]
+    halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=2.0, foreground="white")]
     for (x, y), (to_x, to_y) in zip(centres, places, strict=True):
         axes.plot([x, to_x], [y, to_y], color="black", linewidth=0.5)
     for name, (x, y) in zip(classes, places, strict=True):

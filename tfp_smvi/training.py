@@ -356,7 +356,7 @@ def _not_finite(what: str, step: int, saved_step: int) -> SMVIError:
     )
     return SMVIError(
         f"{what} is not finite at step {step}; {kept}. "
-        "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new --run-dir."
+        "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new directory."
     )
 
 
