@@ -150,6 +150,7 @@ def test_failed_runs_warnings_command_and_settings_are_told(
             assert warning in page.text
     assert "have an effective sample size under 2" in page.text
     assert "tfp-smvi sweep --lams -0.1,0.0,0.5,inf --sweep-dir 'a sweep'" in page.text
+    assert "Runs and commands" not in page.text
     settings = [row for table in page.tables for row in table]
     for row in (
         ["train.data.dataset", "mnist"],
@@ -159,6 +160,14 @@ def test_failed_runs_warnings_command_and_settings_are_told(
         ["versions.python", "3.11.7"],
     ):
         assert row in settings
+
+
+def test_all_commands_that_made_a_grid_are_told(tmp_path: Path) -> None:
+    first, last = ["tfp-smvi", "sweep", "--lams", "0"], ["tfp-smvi", "sweep", "--lams", "0.5"]
+    sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False, earlier_commands=[first], command=last)
+    page = Page(render_report(read_sweep(tmp_path)))
+    assert "Runs and commands" in page.text
+    assert page.text.index(" ".join(first)) < page.text.index(" ".join(last))
 
 
 def test_text_from_files_is_escaped(tmp_path: Path) -> None:

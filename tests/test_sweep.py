@@ -348,6 +348,13 @@ def test_lams_and_seeds_are_added_and_those_that_are_there_stay(
         assert without_seconds(entries(summary)[name]) == without_seconds(entries(whole.summary)[name])
 
 
+@pytest.mark.usefixtures("orders")
+def test_the_commands_that_a_grid_grew_by_are_kept_each_once(tmp_path: Path) -> None:
+    for words in (["a"], ["b"], ["a"], ["c"]):
+        summary = sweep(tmp_path, CONFIG, command=words)
+    assert (summary["command"], summary["earlier_commands"]) == (["c"], [["b"], ["a"]])
+
+
 def test_more_epochs_go_on_with_all_runs(copied: Path, orders: list[dict[str, Any]]) -> None:
     summary = sweep(copied, changed(train={"epochs": 5}))
     assert [order["run"] for order in orders] == [*DONE, FAILED]

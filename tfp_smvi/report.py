@@ -78,7 +78,7 @@ def render_report(sweep: Sweep) -> str:
         accuracies=report_tables.accuracy_tables(sweep),
         differences=report_tables.difference_tables(sweep),
         runs=report_tables.runs_table(sweep),
-        command=shlex.join(sweep.command),
+        commands=[shlex.join(command) for command in sweep.commands],
         settings=list(_flatten(sweep.config)),
         environment=list(_flatten(sweep.environment)),
     )

@@ -113,14 +113,14 @@ class Sweep(NamedTuple):
 
     Attributes:
         path: the sweep directory.
-        command: the command line that made it.
+        commands: the command lines that made it, the last one last.
         config: the settings of its three commands, as JSON values.
         environment: versions and machine, as JSON values.
         runs: all runs, in any state.
     """
 
     path: Path
-    command: tuple[str, ...]
+    commands: tuple[tuple[str, ...], ...]
     config: Mapping[str, Any]
     environment: Mapping[str, Any]
     runs: tuple[Run, ...]
@@ -161,8 +161,9 @@ def read_sweep(path: Path | str) -> Sweep:
         runs = sorted((_read_run(path, run) for run in values["runs"]), key=lambda run: (run.lam, run.seed))
         if len({(run.lam, run.seed) for run in runs}) < len(runs):
             raise ValueError("a lam and seed are there twice")
-        command = tuple(map(str, values["command"]))
-        sweep = Sweep(path, command, {**values["config"]}, {**values["environment"]}, tuple(runs))
+        lines = (*values.get("earlier_commands", ()), values["command"])
+        commands = tuple(tuple(map(str, line)) for line in lines if line)
+        sweep = Sweep(path, commands, {**values["config"]}, {**values["environment"]}, tuple(runs))
     except FileNotFoundError as error:
         raise SMVIError(
             f"{path} is not a sweep directory: it has no sweep.json; make one with tfp-smvi sweep."

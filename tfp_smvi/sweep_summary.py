@@ -64,6 +64,7 @@ def open_summary(
     return {
         "format": FORMAT,
         "command": list(command),
+        "earlier_commands": _earlier_commands(earlier, list(command)),
         "config": settings,
         "lams": list(dict.fromkeys(entry["lam"] for entry in entries)),
         "seeds": sorted({entry["seed"] for entry in entries}),
@@ -141,6 +142,12 @@ def _read_summary(sweep_dir: Path, warn: Callable[[str], None]) -> JSON:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         warn(f"{file} is damaged ({error}) and is written anew from the run directories.")
         return {}
+
+
+def _earlier_commands(earlier: JSON, command: list[str]) -> list[list[str]]:
+    """The other command lines that worked here, each once, in their order: a grid may have grown by several."""
+    commands = [*earlier.get("earlier_commands", []), earlier.get("command", [])]
+    return [other for n, other in enumerate(commands) if other not in ([], command, *commands[:n])]
 
 
 def _make_entry(lam: float, seed: int, previous: Mapping[str, Any] | None) -> JSON:

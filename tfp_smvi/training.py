@@ -333,7 +333,7 @@ def _not_finite(what: str, step: int, saved_step: int, dataset: Dataset) -> SMVI
     advice = "Scale the data to values of about 1 if theirs are far larger. " if dataset.real_valued else ""
     return SMVIError(
         f"{what} is not finite at step {step}; {kept}. {advice}"
-        "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new --run-dir."
+        "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new directory."
     )
 
 

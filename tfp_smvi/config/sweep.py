@@ -76,7 +76,7 @@ class SweepConfig(Settings):
         Raises:
             SMVIError: a value is not allowed, or something in "config" is unknown.
         """
-        known = ("format", "command", "config", "lams", "seeds", "environment", "runs")
+        known = ("format", "command", "earlier_commands", "config", "lams", "seeds", "environment", "runs")
         for name in values:
             if name not in known:
                 raise SMVIError(f"unknown field {name!r}; known are: {', '.join(known)}.")
