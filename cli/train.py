@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from tfp_smvi.config import TrainConfig
 from tfp_smvi.errors import SMVIError
 
 from .options import as_option, build_config, config_options, data_dir_option, threads_option
@@ -87,11 +88,11 @@ def train(
         )
         reporter.note("Run the same command again to go on.")
         return 128 + stop.signum
-    _print_result(result.history[-1], run_dir, as_json)
+    _print_result(result.history[-1], config.train, run_dir, as_json)
     return 0
 
 
-def _print_result(record: dict[str, Any], run_dir: Path, as_json: bool) -> None:
+def _print_result(record: dict[str, Any], config: TrainConfig, run_dir: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"run_dir": str(run_dir), **record}))
         return
@@ -106,4 +107,9 @@ def _print_result(record: dict[str, Any], run_dir: Path, as_json: bool) -> None:
         ("divergence", "divergence D_SM"),
     ):
         click.echo(f"  {label:<18}{test[name]:>10.2f}")
+    if (lam := config.lam_at(record["step"])) != config.lam:
+        click.echo(
+            f"lam has grown to {lam:.2g} of {config.lam:g}: it does so over {config.lam_warmup_steps} steps. "
+            "For all of it, go on with more --epochs; a small --lam-warmup-steps costs likelihood."
+        )
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

@@ -363,7 +363,7 @@ def test_interrupt_in_the_midst_of_the_work_waits_for_no_machine_and_writes_noth
 
 def test_a_folder_that_cannot_be_written_is_named(run_dir: Path, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(SMVIError, match=r"cannot write to .*file \(.*\): make room"):
+    with pytest.raises(SMVIError, match=r"cannot write to .*file \(.*\); make room"):
         classify(run_dir, SMALL, baselines_dir=tmp_path / "file")
 
 

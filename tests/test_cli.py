@@ -236,6 +236,7 @@ def test_finished_run_says_so_and_gives_its_result_again(reference: ReferenceRun
     assert f"Trained {EPOCHS} epochs, {EPOCHS * STEPS_PER_EPOCH} steps" in output.out
     assert re.search(rf"ELBO +{result['test']['elbo']:.2f}\n", output.out)
     assert str(reference.run_dir) in output.out
+    assert "lam has grown" not in output.out  # all of it is in force
 
 
 def test_terminal_shows_a_bar_and_a_config_file_repeats_the_run(
@@ -312,6 +313,9 @@ def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
     assert json.loads(capsys.readouterr().out)["step"] == STEPS_PER_EPOCH
     assert read_run(run_dir)[0].train.lam == 2.0
     assert len(runs.records(run_dir)) == 1
+    # Within the warm-up of 100 steps the user hears what lam really was.
+    assert runs.call(*other[:-1]) == 0
+    assert f"lam has grown to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2" in capsys.readouterr().out
 
 
 def test_more_epochs_go_on_with_a_finished_run(

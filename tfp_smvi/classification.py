@@ -98,18 +98,19 @@ def classify(
         reporter.warn(warning)
     dataset = load_data_of(run, data_dir, progress=reporter.note)
     work = _Work(run, dataset, config, reporter)
-    with explain_write_errors(f"the results of {run_dir}", RUN_AGAIN):
-        results = work.do(
-            BaselineStore(baselines_dir or run_dir / "baselines"), threads or os.cpu_count() or 1
-        )
-        report = {
-            "format": FORMAT,
-            **_describe(run, dataset, config),
-            "results": results,
-            "warnings": warnings,
-        }
-        report |= {"seconds": round(time.monotonic() - started, 3), **environment()}
-        report["versions"]["scikit-learn"] = importlib.metadata.version("scikit-learn")
+    baselines_dir = baselines_dir or run_dir / "baselines"
+    with explain_write_errors(f"to {baselines_dir}", RUN_AGAIN):
+        results = work.do(BaselineStore(baselines_dir), threads or os.cpu_count() or 1)
+    report = {
+        "format": FORMAT,
+        **_describe(run, dataset, config),
+        "results": results,
+        "warnings": warnings,
+        "seconds": round(time.monotonic() - started, 3),
+        **environment(),
+    }
+    report["versions"]["scikit-learn"] = importlib.metadata.version("scikit-learn")
+    with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_json(run_dir / report_name(epoch), report)
     return report
 

@@ -88,6 +88,12 @@ class TrainConfig(Settings):
         require("clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf")
         require_seed(self.seed)
 
+    def lam_at(self, step: int) -> float:
+        """The weight of the divergence after so many steps: lam, or less of it during its warm-up."""
+        if math.isinf(self.lam) or step >= self.lam_warmup_steps:
+            return self.lam
+        return self.lam * (step / self.lam_warmup_steps) ** self.lam_warmup_power
+
 
 @dataclass(frozen=True)
 class RunConfig(Settings):
