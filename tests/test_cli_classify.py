@@ -66,7 +66,7 @@ def test_stopped_at_any_file_it_leaves_whole_ones_and_the_same_command_ends_the_
     ("arguments", "words"),
     [
         (["--labels", "many"], "'many' is not a list of whole numbers"),
-        (["--labels", "100,100"], "--labels = (100, 100) is not allowed; give one or more different"),
+        (["--labels", "100,100"], "--labels = 100,100 is not allowed; give one or more different"),
         (["--kernel", "poly"], "'poly' is not one of"),
         (["--repeats", "0"], "--repeats = 0 is not allowed; give a whole number from 1"),
         (["--input", "grey"], "'grey' is not one of"),

@@ -189,7 +189,7 @@ def test_a_server_that_dies_is_a_failure_that_shows_its_log(
     ("arguments", "words"),
     [
         (["--grpc-port", "0"], "--grpc-port = 0 is not allowed; give a port from 1 to 65535"),
-        (["--rest-port", "8500"], "--rest-port = 8500 is not allowed; give another port than grpc_port"),
+        (["--rest-port", "8500"], "--rest-port = 8500 is not allowed; give another port than that of gRPC"),
         (["--label", "stable"], "--label = 'stable' is not allowed; give NAME=VERSION"),
         (["--num-versions", "0"], "--num-versions = 0 is not allowed"),
         (["--host", "localhost"], "--host = 'localhost' is not allowed; give an IPv4 address"),

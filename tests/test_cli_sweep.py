@@ -153,10 +153,10 @@ def test_the_example_is_the_papers_protocol(asked: Call) -> None:
     [
         (["--lams", "0,much"], "'0,much' is not a list such as 0,0.1,0.5."),
         (["--lams", ""], "'' is not a list such as"),
-        (["--lams", "0,0.0"], "--lams = (0.0, 0.0) is not allowed; give one or more different numbers."),
+        (["--lams", "0,0.0"], "--lams = 0.0,0.0 is not allowed; give one or more different numbers."),
         (["--lams", "0,nan"], "--lams = nan is not allowed"),
         (["--lam", "0.5"], "No such option"),
-        (["--seeds", "1,1"], "--seeds = (1, 1) is not allowed"),
+        (["--seeds", "1,1"], "--seeds = 1,1 is not allowed"),
         (["--seeds", "0.5"], "'0.5' is not a list such as 0,1,2."),
         (["--seeds", str(2**70)], "--seeds = "),
         (["--jobs", "0"], "--jobs"),

@@ -104,7 +104,9 @@ def _decode(name: str, value: Any, hint: Any) -> Any:
 def require(name: str, value: Any, ok: bool, allowed: str) -> None:
     """Raises an SMVIError that says what is allowed unless a field's value is ok."""
     if not ok:
-        raise SMVIError(f"{name} = {value!r} is not allowed; give {allowed}.")
+        # A list looks as it does on the command line.
+        shown = ",".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+        raise SMVIError(f"{name} = {shown} is not allowed; give {allowed}.")
 
 
 def require_whole(name: str, value: int, least: int) -> None:
