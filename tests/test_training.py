@@ -107,7 +107,7 @@ def test_lam_grows_as_told_over_its_warm_up(power: float, digits: Dataset) -> No
     rows = trainer.train(batches, 15)
     objective, elbo, *_, divergence, _ = rows.T
     scale = np.minimum(np.arange(15) / 10, 1.0) ** power
-    told = config(lam=2.0, lam_warmup_steps=10, lam_warmup_power=power)
+    told = config(lam=2.0, lam_warmup_steps=10, lam_warmup_power=power).train
     np.testing.assert_allclose([told.lam_at(step) for step in range(15)], 2.0 * scale, rtol=1e-12)
     # Float32 sums of numbers of about 40.
     np.testing.assert_allclose(objective, elbo - 2.0 * scale * divergence, rtol=0, atol=1e-4)

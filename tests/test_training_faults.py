@@ -45,8 +45,9 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     assert list_checkpoints(run_dir / "checkpoints") == []
     assert len(list((run_dir / "checkpoints").iterdir())) == 1
 
-    # SIGINT while the first epoch's metrics are written: the epoch is saved.
-    process = runs.signalled_command("open", "metrics.jsonl", 2, signal.SIGINT, *train)
+    # SIGINT while the first epoch's metrics are written: the epoch is saved. Without a checkpoint the log is opened to
+    # be looked at and to be cleared before.
+    process = runs.signalled_command("open", "metrics.jsonl", 3, signal.SIGINT, *train)
     assert process.returncode == 128 + signal.SIGINT
     assert lines(process) == [
         f"Stopped by SIGINT; step {STEPS_PER_EPOCH} is saved in {run_dir}.",

@@ -50,7 +50,9 @@ class ServeConfig(Settings):
         require_whole("num_versions", self.num_versions, least=1)
         for name in ("grpc_port", "rest_port"):
             require(name, getattr(self, name), 1 <= getattr(self, name) <= 65535, "a port from 1 to 65535")
-        require("rest_port", self.rest_port, self.rest_port != self.grpc_port, "another port than that of gRPC")
+        require(
+            "rest_port", self.rest_port, self.rest_port != self.grpc_port, "another port than that of gRPC"
+        )
         require("wait", self.wait, 0.0 < self.wait < math.inf, "a number of seconds greater than 0")
         require(
             "host", self.host, self.host is None or _is_ipv4(self.host), "an IPv4 address such as 0.0.0.0"
