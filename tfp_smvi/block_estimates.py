@@ -205,7 +205,8 @@ class BlockEstimator:
 
 
 def _compiled(function: Callable[..., Estimates]) -> Any:
-    # On a CPU XLA saves a seventh of the chains' time (results/ais.md), and has to be compiled first.
+    # On a CPU XLA took 0.86 of the chains' time on one machine and 1.2 on another (results/ais.md), and has to be
+    # compiled first.
     return tf.function(function, jit_compile=uses_gpu(), autograph=False)
 
 
