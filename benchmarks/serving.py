@@ -24,18 +24,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
-from tfp_smvi.config import FeaturesConfig, ModelConfig
-from tfp_smvi.data import load_dataset
-from tfp_smvi.encoders import LocalEncoder
-from tfp_smvi.features import extract_features
-from tfp_smvi.image_inputs import open_images
-from tfp_smvi.model import VAE
-from tfp_smvi.run_directory import write_json
-from tfp_smvi.runtime import environment, set_threads
-from tfp_smvi.serving import connect
-from tfp_smvi.signatures import encoder_part
+from tfp_smvi.runtime import environment, quiet_tensorflow, set_threads
+
+quiet_tensorflow()
+import tensorflow as tf  # noqa: E402
+
+from tfp_smvi.config import FeaturesConfig, ModelConfig  # noqa: E402
+from tfp_smvi.data import load_dataset  # noqa: E402
+from tfp_smvi.encoders import LocalEncoder  # noqa: E402
+from tfp_smvi.features import extract_features  # noqa: E402
+from tfp_smvi.image_inputs import open_images  # noqa: E402
+from tfp_smvi.model import VAE  # noqa: E402
+from tfp_smvi.run_directory import write_json  # noqa: E402
+from tfp_smvi.serving import connect  # noqa: E402
+from tfp_smvi.signatures import encoder_part  # noqa: E402
 
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024)
 FORMS = {"float": "serving_default", "uint8": "uint8", "encoded": "encoded_image"}
@@ -82,8 +85,8 @@ def server_process(export: Path, threads: int | None) -> Iterator[str]:
     command = [
         sys.executable,
         __file__,
-        str(export),
         "--serve",
+        str(export),
         *(["--threads", str(threads)] if threads else []),
     ]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
