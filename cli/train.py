@@ -16,6 +16,15 @@ from .options import as_option, build_config, config_options, data_dir_option, t
 __all__ = ["train"]
 
 
+def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -> float:
+    """Raises UsageError for what click's ranges let pass; belongs to the option, which sweep has, too."""
+    if math.isnan(value):
+        raise click.UsageError(
+            f"{option.opts[0]} = nan is not allowed; give a number greater than 0.", context
+        )
+    return value
+
+
 @click.command()
 @config_options
 @click.option(
@@ -28,6 +37,7 @@ __all__ = ["train"]
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0.0, min_open=True),
+    callback=_refuse_nan,
     default=10.0,
     show_default=True,
     help="Save this often within an epoch; each epoch's end is saved anyway.",
@@ -55,8 +65,6 @@ def train(
     The same command again resumes where the last checkpoint stands, and a finished run takes a larger --epochs.
     """
     config = build_config(settings)
-    if math.isnan(checkpoint_minutes):  # click's range lets it pass
-        raise click.UsageError("--checkpoint-minutes = nan is not allowed; give a number greater than 0.")
     from .progress import make_reporter
 
     reporter = make_reporter()

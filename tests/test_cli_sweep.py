@@ -157,6 +157,7 @@ def test_the_example_is_the_papers_protocol(asked: Call) -> None:
         (["--lams", "0,nan"], "--lams = nan is not allowed"),
         (["--lam", "0.5"], "No such option"),
         (["--seeds", "1,1"], "--seeds = 1,1 is not allowed"),
+        (["--checkpoint-minutes", "nan"], "--checkpoint-minutes = nan is not allowed"),
         (["--seeds", "0.5"], "'0.5' is not a list such as 0,1,2."),
         (["--seeds", str(2**70)], "--seeds = "),
         (["--jobs", "0"], "--jobs"),
