@@ -140,6 +140,11 @@ def test_unknown_field_is_refused_with_the_known_ones(values: dict[str, Any]) ->
         RunConfig.from_json(values)
 
 
+def test_a_field_without_its_section_is_told_where_it_belongs() -> None:
+    with pytest.raises(SMVIError, match=r"unknown configuration field 'lam'.* 'lam' belongs into 'train'\.$"):
+        RunConfig.from_json({"lam": 0.5})
+
+
 @pytest.mark.parametrize("values", [[], "train", None, 3])
 def test_what_is_no_object_is_refused(values: Any) -> None:
     with pytest.raises(SMVIError, match="give an object"):

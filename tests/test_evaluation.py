@@ -22,7 +22,12 @@ from tfp_smvi.config import AISConfig, DataConfig, EvaluateConfig, ModelConfig, 
 from tfp_smvi.data import load_dataset
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.evaluation import evaluate
-from tfp_smvi.evaluation_report import summarize_bracket, summarize_split, warnings_about
+from tfp_smvi.evaluation_report import (
+    format_active_units,
+    summarize_bracket,
+    summarize_split,
+    warnings_about,
+)
 from tfp_smvi.evaluation_session import EvaluationSession, Shard, SilentReporter
 from tfp_smvi.model import VAE
 from tfp_smvi.training import fit
@@ -378,6 +383,7 @@ def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
     assert report == json.loads((fresh / "convergence.json").read_text())
     summary = report["splits"]["test"]
     assert [*summary["by_num_temperatures"]] == [*report["brackets"]] == ["2", "6"]
+    assert "num_temperatures" not in report["settings"]["ais"]
     evaluated = values(run_dir)["test_log_likelihood"][:20].astype(float).mean()
     assert summary["by_num_temperatures"]["6"]["log_likelihood"]["mean"] == evaluated
     assert (fresh / "convergence.png").read_bytes().startswith(b"\x89PNG")
@@ -466,6 +472,13 @@ def test_active_units_are_those_whose_mean_varies() -> None:
     """Variances of 0.34, 0.0009 and 0.021, against 0.01."""
     summary = summarize_split(example_values())
     assert (summary["active_units"], summary["latent_dim"]) == (2, 3)
+
+
+def test_active_units_of_a_single_example_are_not_known() -> None:
+    """It has no variance, which is not one of 0."""
+    summary = summarize_split({name: values[:1] for name, values in example_values().items()})
+    assert summary["active_units"] is None
+    assert format_active_units(summary) == "? of 3"
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import runs
 from runs import event_steps
 
 from tfp_smvi.config import ModelConfig
-from tfp_smvi.metrics import MetricsLog, image_grid
+from tfp_smvi.metrics import MetricsLog
 from tfp_smvi.model import VAE
 from tfp_smvi.run_directory import RunDirectory
 
@@ -118,18 +118,6 @@ def test_events_that_cannot_be_written_are_an_os_error(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="Not a directory") as caught:
         MetricsLog(run, [], make_model(), IMAGES)
     assert "function_node" not in str(caught.value)
-
-
-def test_image_grid_lays_images_out_in_rows_and_clips_them() -> None:
-    images = np.arange(10, dtype=np.float32)[:, None, None] * np.ones((1, 2, 3), np.float32) / 4 - 0.5
-    grid = image_grid(images)
-    assert grid.shape == (1, 4, 24, 1)
-    for number in range(16):
-        row, column = divmod(number, 8)
-        cell = grid[0, 2 * row : 2 * row + 2, 3 * column : 3 * column + 3, 0]
-        expected = np.clip(number / 4 - 0.5, 0, 1) if number < 10 else 0.0
-        np.testing.assert_array_equal(cell, np.full((2, 3), expected, np.float32))
-    assert image_grid(np.zeros((8, 4, 5, 3))).shape == (1, 4, 40, 3)
 
 
 def test_scalars_have_the_values_of_the_record(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 
 __all__ = [
     "Checkpoint",
@@ -129,7 +129,7 @@ def read_checkpoint(directory: Path, step: int) -> Checkpoint:
             try:
                 return _read(path)
             except Exception as error:  # as in restore_checkpoint
-                reason = f"{path.name} is damaged: {_first_line(error)}"
+                reason = f"{path.name} is damaged: {plain_reason(error)}"
     raise SMVIError(f"the checkpoint of step {step} in {directory} cannot be read ({reason}).")
 
 
@@ -151,7 +151,7 @@ def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoi
         try:
             return _read(path)
         except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
-            warn(f"{path} is damaged ({_first_line(error)}); trying the checkpoint before it.")
+            warn(f"{path} is damaged ({plain_reason(error)}); trying the checkpoint before it.")
     if paths:
         raise SMVIError(
             f"none of the {len(paths)} checkpoints in {directory} can be read; "
@@ -175,7 +175,3 @@ def _read(path: Path) -> Checkpoint:
     step = _step(path)
     assert step is not None
     return Checkpoint(step, arrays, header["info"])
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0]

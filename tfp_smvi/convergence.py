@@ -85,6 +85,7 @@ def _make_report(
         "warnings": [],
         **describe(session, config),
     }
+    del report["settings"]["ais"]["num_temperatures"]  # there are several, by_num_temperatures
     report["warnings"] = [
         f"{split}: the estimate still moves at {max(configs)} temperatures: compare larger numbers."
         for split, summary in report["splits"].items()

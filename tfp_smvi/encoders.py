@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 
 __all__ = [
     "Encoder",
@@ -103,7 +103,7 @@ class LocalEncoder:
             functions = dict(self._model.signatures)
             self.identity = {"sha256": _hash(folder)}
         except Exception as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
-            reason = (str(error) or type(error).__name__).splitlines()[0]
+            reason = plain_reason(error)
             raise SMVIError(f"cannot load the export {folder} ({reason}); export the run again.") from error
         self.signatures: dict[str, Signature] = {}
         for name, function in functions.items():
@@ -124,7 +124,7 @@ class LocalEncoder:
         try:
             outputs = self._functions[signature](**{how.input_name: tf.constant(images, how.dtype)})
         except tf.errors.InvalidArgumentError as error:
-            raise RejectedImagesError(shorten(error.message)) from error
+            raise RejectedImagesError(plain_reason(error)) from error
         features = Features(outputs["mean"].numpy(), outputs["stddev"].numpy())
         return check_features(features, len(images), how.latent_dim, "the model")
 
@@ -171,15 +171,6 @@ def check_features(features: Features, num_images: int, latent_dim: int, where: 
                 f"{where} gave values of {name} that are not finite; look at the model's training."
             )
     return features
-
-
-def shorten(message: str, width: int = 300) -> str:
-    """Returns the line of a message that says what is wrong, without TensorFlow's account of its graph."""
-    text, mark, _ = message.strip().partition("[[{{node")
-    lines = [line.strip() for line in text.splitlines() if line.strip()] or ["no reason given"]
-    # The reason stands before the node that failed, with a trace before it.
-    line = (lines[-1] if mark else lines[0]).removeprefix("assertion failed: ")
-    return line if len(line) <= width else line[: width - 3] + "..."
 
 
 def _version_folder(path: Path, version: int | None) -> Path:

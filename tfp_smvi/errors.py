@@ -1,9 +1,10 @@
 """The errors that a user can cause and mend."""
 
 import contextlib
+import re
 from collections.abc import Iterator
 
-__all__ = ["RUN_AGAIN", "SMVIError", "explain_write_errors"]
+__all__ = ["RUN_AGAIN", "SMVIError", "explain_write_errors", "plain_reason"]
 
 # What to do where nothing is lost that was written before.
 RUN_AGAIN = "make room or give write permission, and run the same command again."
@@ -32,3 +33,26 @@ def explain_write_errors(what: str, advice: str) -> Iterator[None]:
     except OSError as error:
         reason = str(error.strerror or error).partition("\n")[0]
         raise SMVIError(f"cannot write {what} ({reason}); {advice}") from error
+
+
+def plain_reason(reason: object, width: int = 300) -> str:
+    """Returns the line that says what is wrong, without TensorFlow's words and brackets around it.
+
+        {{function_node ...}} /full/file; No space left on device [Op:WriteFile] name:
+            ->  /full/file; No space left on device
+        Graph execution error: ... assertion failed: [images are too large:] [3] [[{{node ...}}]]
+            ->  images are too large: 3
+
+    Args:
+        reason: an exception, of TensorFlow or any other, or its message.
+        width: the most characters that are returned.
+    """
+    silent = type(reason).__name__ if isinstance(reason, Exception) else "no reason given"
+    text, mark, _ = str(reason).partition("[[{{node")
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [silent]
+    # The reason stands before the node that failed, with a trace before it.
+    line = (lines[-1] if mark else lines[0]).removeprefix("assertion failed: ")
+    line = re.sub(r"^\{\{function_node .*?\}\} ", "", line.partition(" [Op:")[0])
+    if line.startswith("[") and line.endswith("]"):
+        line = line[1:-1].replace("] [", " ")
+    return line if len(line) <= width else line[: width - 3] + "..."

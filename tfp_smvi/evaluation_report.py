@@ -13,6 +13,7 @@ import numpy as np
 __all__ = [
     "align",
     "estimate",
+    "format_active_units",
     "format_estimate",
     "format_number",
     "format_table",
@@ -59,10 +60,11 @@ def summarize_split(arrays: Arrays) -> JSON:
         **estimate(sizes),
         "share_under_2": float(np.mean(~(sizes >= MINIMUM_EFFECTIVE_SAMPLE_SIZE))),
     }
-    # Var_x(E_q[z|x]) > 0.01
-    variances = np.var(arrays["posterior_mean"], axis=0)
-    summary["active_units"] = int(np.sum(variances > ACTIVE_VARIANCE))
-    summary["latent_dim"] = len(variances)
+    # Var_x(E_q[z|x]) > 0.01; a single example has no variance.
+    means = arrays["posterior_mean"]
+    active = np.sum(np.var(means, axis=0) > ACTIVE_VARIANCE)
+    summary["active_units"] = int(active) if len(means) > 1 else None
+    summary["latent_dim"] = means.shape[1]
     summary["num_not_finite"] = int(np.sum(~np.isfinite(arrays["log_likelihood"] + arrays["elbo"])))
     return summary
 
@@ -145,6 +147,12 @@ def _acceptance_warnings(name: str, rates: JSON) -> list[str]:
     ]
 
 
+def format_active_units(summary: JSON) -> str:
+    """Such as "12 of 50"."""
+    active = summary["active_units"]
+    return f"{'?' if active is None else active} of {summary['latent_dim']}"
+
+
 def format_table(report: JSON) -> str:
     """Lays a report out for people, a column per split."""
     splits = report["splits"]
@@ -159,7 +167,7 @@ def format_table(report: JSON) -> str:
     ):
         rows.append([label, *(format_estimate(s[name]) for s in splits.values())])
     rows += [
-        ["active units", *(f"{s['active_units']} of {s['latent_dim']}" for s in splits.values())],
+        ["active units", *(format_active_units(s) for s in splits.values())],
         ["acceptance rate", *(format_number(s["acceptance_rate"]["mean"]) for s in splits.values())],
         ["effective sample size", *(_sizes(s, report) for s in splits.values())],
     ]

@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from tfp_smvi.config import PartName
 from tfp_smvi.data.dataset import to_float
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 from tfp_smvi.export_check import find_wrong_answer, write_checksums
 from tfp_smvi.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.model import VAE
@@ -216,4 +216,4 @@ def _reason(error: Exception) -> str:
     """Says what the operating system said, without TensorFlow's words around it."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    return str(error).splitlines()[0].rpartition("; ")[2].partition(" [Op:")[0]
+    return plain_reason(error).rpartition("; ")[2]

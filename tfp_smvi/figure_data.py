@@ -10,7 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
+from tfp_smvi.pictures import shades
 from tfp_smvi.sweep_results import Accuracy, Estimate, Run, Sweep
 
 __all__ = [
@@ -224,24 +225,19 @@ def _read_gallery(run: Run) -> Gallery:
     try:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in arrays.files}
-        return Gallery(
-            run.lam,
-            _unit_images(values["originals"]),
-            _unit_images(values["reconstructions"]),
-            _unit_images(values["samples"]),
-            values.get("means"),
-            values.get("labels"),
+        originals, reconstructions, samples = (
+            _shades(values[name], values["originals"]) for name in ("originals", "reconstructions", "samples")
         )
+        means, labels = values.get("means"), values.get("labels")
+        return Gallery(run.lam, originals, reconstructions, samples, means, labels)
     except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
-        reason = (str(error) or type(error).__name__).splitlines()[0]
         raise SMVIError(
-            f"{file} cannot be read ({reason}); delete it, and run the same tfp-smvi sweep again."
+            f"{file} cannot be read ({plain_reason(error)}); delete it, and run the same tfp-smvi sweep again."
         ) from error
 
 
-def _unit_images(images: np.ndarray) -> np.ndarray:
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    images = np.clip(images.astype(np.float32) / scale, 0.0, 1.0)
+def _shades(images: np.ndarray, originals: np.ndarray) -> np.ndarray:
+    images = shades(images, originals)
     return images[..., None] if images.ndim == 3 else images
 
 

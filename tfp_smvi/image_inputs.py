@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.data import ArraySplit, Split, load_dataset
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 
 __all__ = ["ArrayImages", "ImageFiles", "ImageSource", "ImagesRead", "SplitImages", "open_images"]
 
@@ -222,7 +222,7 @@ def open_images(
             stat = os.fstat(file.fileno())
         array, key = _load_npz(path, key) if path.suffix == ".npz" else (_load_npy(path), None)
     except (OSError, EOFError, ValueError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or plain_reason(error)
         raise SMVIError(
             f"{name} cannot be read ({reason}); write it with numpy.save or numpy.savez."
         ) from error

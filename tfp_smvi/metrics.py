@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,10 +10,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.checkpoint import write_atomically
+from tfp_smvi.errors import plain_reason
 from tfp_smvi.model import VAE
+from tfp_smvi.pictures import image_grid, shades
 from tfp_smvi.run_directory import RunDirectory
 
-__all__ = ["MetricsLog", "image_grid"]
+__all__ = ["MetricsLog"]
 
 NUM_IMAGES = 64
 
@@ -71,22 +72,10 @@ class MetricsLog:
         pairs = np.stack([images, means], axis=1).reshape(-1, *model.image_shape)
         noise = tf.random.stateless_normal([NUM_IMAGES, model.config.latent_dim], seed=[0, 0])
         samples = model.decode(noise).mean().numpy()
-        return [("reconstructions", image_grid(pairs)), ("samples", image_grid(samples))]
-
-
-def image_grid(images: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Lays images out in rows: float [n, height, width(, channels)] -> [1, rows * height, columns * width, channels].
-
-    The values are clipped to [0, 1]; places without an image are black.
-    """
-    if images.ndim == 3:
-        images = images[..., None]
-    count, height, width, channels = images.shape
-    rows = math.ceil(count / columns)
-    grid = np.zeros((rows * columns, height, width, channels), np.float32)
-    grid[:count] = np.clip(images, 0.0, 1.0)
-    grid = grid.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
-    return grid.reshape(1, rows * height, columns * width, channels)
+        return [
+            (name, image_grid(shades(x, images)))
+            for name, x in (("reconstructions", pairs), ("samples", samples))
+        ]
 
 
 def _line(record: Mapping[str, Any]) -> str:
@@ -99,9 +88,7 @@ def _as_os_error() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        # Such as "{{function_node ...}} <path>; File too large\n\tFailed to flush 1 events ... [Op:...] name: ".
-        reason = error.message.splitlines()[0].partition(" [Op:")[0].rpartition("}} ")[2]
-        raise OSError(reason) from error
+        raise OSError(plain_reason(error)) from error
 
 
 def _forget_events_after(directory: Path, step: int) -> None:

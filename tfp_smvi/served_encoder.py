@@ -14,9 +14,8 @@ from tfp_smvi.encoders import (
     Signature,
     check_features,
     require_signatures,
-    shorten,
 )
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 
 __all__ = ["Endpoint", "ServedEncoder", "TransientError"]
 
@@ -132,19 +131,19 @@ class ServedEncoder:
                 break
         seconds = time.monotonic() - started
         raise SMVIError(
-            f"{self._endpoint} does not answer ({shorten(str(reason))}), after {attempt + 1} attempts in "
+            f"{self._endpoint} does not answer ({plain_reason(reason)}), after {attempt + 1} attempts in "
             f"{seconds:.0f} s; is the server running? A slow one needs a larger --timeout or smaller --batch-size."
         ) from reason
 
     def _refuse(self, reason: str) -> SMVIError:
-        return SMVIError(f"{self._endpoint} refuses: {shorten(reason)}.")
+        return SMVIError(f"{self._endpoint} refuses: {plain_reason(reason)}.")
 
     def _not_found(self, reason: str) -> SMVIError:
         return SMVIError(
-            f"{self._endpoint} is not there ({shorten(reason)}); check the model's name, --version and --label."
+            f"{self._endpoint} is not there ({plain_reason(reason)}); check the model's name, --version and --label."
         )
 
     def _no_features(self, reason: object) -> SMVIError:
         return SMVIError(
-            f"{self._endpoint} answers, but not with features ({shorten(str(reason))}); is it an export of tfp-smvi?"
+            f"{self._endpoint} answers, but not with features ({plain_reason(reason)}); is it an export of tfp-smvi?"
         )

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.config import FeaturesConfig
-from tfp_smvi.encoders import Features, RejectedImagesError, Signature, make_signature, shorten
+from tfp_smvi.encoders import Features, RejectedImagesError, Signature, make_signature
+from tfp_smvi.errors import plain_reason
 from tfp_smvi.served_encoder import Endpoint, ServedEncoder, TransientError
 
 __all__ = ["Endpoint", "GrpcEncoder", "RestEncoder", "connect"]
@@ -118,7 +119,7 @@ class GrpcEncoder(ServedEncoder):
             if status in transient:
                 raise TransientError(f"{status.name}: {details}") from error
             if status == code.INVALID_ARGUMENT:
-                raise RejectedImagesError(shorten(details)) from error
+                raise RejectedImagesError(plain_reason(details)) from error
             if status == code.NOT_FOUND:
                 raise self._not_found(details) from error
             raise self._refuse(f"{status.name}: {details}") from error
@@ -198,7 +199,7 @@ class RestEncoder(ServedEncoder):
         if response.status in _RETRIED_HTTP:
             raise TransientError(f"HTTP {response.status}: {reason}")
         if response.status == 400:
-            raise RejectedImagesError(shorten(reason))
+            raise RejectedImagesError(plain_reason(reason))
         if response.status == 404:
             raise self._not_found(reason)
         raise self._refuse(f"HTTP {response.status}: {reason}")

@@ -44,12 +44,15 @@ class Settings:
         Raises:
             SMVIError: an unknown field, a value of the wrong type or out of its range.
         """
+        hints = typing.get_type_hints(cls)
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         if not isinstance(values, Mapping):
             raise SMVIError(f"{values!r} is not allowed; give an object with: {', '.join(names)}.")
         for name in values:
             if name not in names:
-                raise SMVIError(f"unknown configuration field {name!r}; known are: {', '.join(names)}.")
+                inside = [n for n in names if name in getattr(hints[n], "__dataclass_fields__", ())]
+                hint = "".join(f" {name!r} belongs into {section!r}." for section in inside)
+                raise SMVIError(f"unknown configuration field {name!r}; known are: {', '.join(names)}.{hint}")
         return cls(**values)
 
 

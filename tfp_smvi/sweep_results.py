@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfp_smvi.errors import SMVIError
+from tfp_smvi.evaluation_report import format_active_units
 
 __all__ = ["Accuracy", "Epoch", "Estimate", "Evaluation", "Run", "Sweep", "format_lam", "read_sweep"]
 
@@ -219,7 +220,7 @@ def _read_evaluation(report: Mapping[str, Any]) -> Evaluation:
     return Evaluation(
         splits={split: {name: _estimate(s[name]) for name in QUANTITIES} for split, s in splits.items()},
         num_examples={split: int(s["num_examples"]) for split, s in splits.items()},
-        active_units={split: f"{s['active_units']} of {s['latent_dim']}" for split, s in splits.items()},
+        active_units={split: format_active_units(s) for split, s in splits.items()},
         bracket=_estimate(report["bracket"]["width"]),
         warnings=tuple(map(str, report["warnings"])),
     )

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.data.dataset import ArraySplit, Dataset, content_fingerprint
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 
 __all__ = ["load_npz"]
 
@@ -65,7 +65,7 @@ def _read(path: Path) -> Arrays:
             present = ", ".join(archive) or "nothing"
     except (OSError, EOFError, ValueError, TypeError, zipfile.BadZipFile, zlib.error) as error:
         raise SMVIError(
-            f"{path}: cannot be read as .npz of plain arrays ({str(error).splitlines()[0]}); "
+            f"{path}: cannot be read as .npz of plain arrays ({plain_reason(error)}); "
             "write it with numpy.savez and no object arrays"
         ) from error
     missing = [key for key in wanted[:2] if key not in arrays]

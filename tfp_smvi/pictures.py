@@ -1,0 +1,44 @@
+"""Images as people see them: values as shades of grey or colours, many images as one."""
+
+import math
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["image_grid", "shades"]
+
+
+def shades(images: np.ndarray, originals: np.ndarray) -> npt.NDArray[np.float32]:
+    """Turns the values of images into shades, from 0 (black) to 1; what is beyond them is clipped.
+
+    Intensities keep their values. Where the data have others, black is the least of them and 1 the largest.
+
+    Args:
+        images: uint8, 255 standing for 1, or float, [n, ...].
+        originals: data of the same kind, which say what values there are, [m, ...].
+    """
+    scale = 255.0 if images.dtype == np.uint8 else 1.0
+    low, high = originals.min(initial=0.0) / scale, originals.max(initial=0.0) / scale
+    if low >= 0.0 and high <= 1.0:
+        low, high = 0.0, 1.0
+    return np.clip((images.astype(np.float32) / scale - low) / (high - low), 0.0, 1.0, dtype=np.float32)
+
+
+def image_grid(images: np.ndarray, columns: int = 8) -> npt.NDArray[np.float32]:
+    """Lays images out in rows; places without an image are black.
+
+    Args:
+        images: shades, float [n, height, width] or [n, height, width, channels].
+        columns: the images in a row.
+
+    Returns:
+        [1, rows * height, columns * width, channels].
+    """
+    if images.ndim == 3:
+        images = images[..., None]
+    count, height, width, channels = images.shape
+    rows = math.ceil(count / columns)
+    grid = np.zeros((rows * columns, height, width, channels), np.float32)
+    grid[:count] = images
+    grid = grid.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
+    return grid.reshape(1, rows * height, columns * width, channels)
