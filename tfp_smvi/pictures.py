@@ -15,13 +15,13 @@ def shades(images: np.ndarray, originals: np.ndarray) -> npt.NDArray[np.float32]
 
     Args:
         images: uint8, 255 standing for 1, or float, [n, ...].
-        originals: data of the same kind, which say what values there are, [m, ...].
+        originals: the data, uint8 or float, which say what values there are, [m, ...].
     """
-    scale = 255.0 if images.dtype == np.uint8 else 1.0
-    low, high = originals.min(initial=0.0) / scale, originals.max(initial=0.0) / scale
+    images, originals = _fractions(images), _fractions(originals)
+    low, high = originals.min(initial=0.0), originals.max(initial=0.0)
     if low >= 0.0 and high <= 1.0:
         low, high = 0.0, 1.0
-    return np.clip((images.astype(np.float32) / scale - low) / (high - low), 0.0, 1.0, dtype=np.float32)
+    return np.clip((images - low) / (high - low), 0.0, 1.0)
 
 
 def image_grid(images: np.ndarray, columns: int = 8) -> npt.NDArray[np.float32]:
@@ -42,3 +42,7 @@ def image_grid(images: np.ndarray, columns: int = 8) -> npt.NDArray[np.float32]:
     grid[:count] = images
     grid = grid.reshape(rows, columns, height, width, channels).swapaxes(1, 2)
     return grid.reshape(1, rows * height, columns * width, channels)
+
+
+def _fractions(images: np.ndarray) -> npt.NDArray[np.float32]:
+    return images.astype(np.float32) / np.float32(255.0 if images.dtype == np.uint8 else 1.0)
