@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[1]
 LAYERS = (
     {"errors", "signals", "version"},
     {"settings"},
-    {"config", "seeds", "keras_backend", "publishing", "saved_model_check"},
+    {"config", "seeds", "keras_backend", "publishing", "saved_model_check"}
+    | {"evaluation_report", "pictures"},
     {"arguments", "checkpoint", "data", "encoders", "export_check", "runtime", "sweep_jobs", "sweep_table"}
     | {"sweep_results"},
     {"annealing", "image_inputs", "importance_weights", "run_directory", "model", "objective", "server_plan"}
@@ -29,7 +30,7 @@ LAYERS = (
     | {"figure_style", "report_tables"},
     {"baseline_store", "curve_figures", "features", "loading", "picture_figures", "server", "signatures"}
     | {"training"},
-    {"block_estimates", "block_store", "encoding", "evaluation_report", "model_card", "plots"},
+    {"block_estimates", "block_store", "encoding", "model_card", "plots"},
     {"evaluation_session", "export", "figures", "gallery", "svm"},
     {"classification", "evaluation", "report"},
     {"convergence", "sweep", "sweep_stage"},
