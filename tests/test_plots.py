@@ -288,6 +288,20 @@ def test_values_over_orders_of_magnitude_are_logarithmic(
     assert scale_of(points) == scale
 
 
+def test_a_bracket_that_reaches_zero_leaves_the_gaps_their_logarithmic_axis(tmp_path: Path) -> None:
+    """Gaps of 4 and 0.04, which nobody could read beside each other on a linear axis."""
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
+    for lam, gap in ((0.0, 4.0), (1.0, 0.04)):
+        evaluation = sweeps.find_run(written, lam)["evaluation"]
+        for split in evaluation["splits"].values():
+            split["gap"] |= {"mean": gap, "standard_error": 0.1 * gap}
+        evaluation["bracket"]["width"] |= {"mean": 0.1, "standard_error": 0.2}
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    figure = curve_figures.draw_likelihood(read_sweep(tmp_path))
+    assert figure is not None
+    assert [axes.get_yscale() for axes in figure.get_axes()] == ["log", "linear"]
+
+
 def test_both_formats_of_all_figures_are_written_and_reproducible(tmp_path: Path) -> None:
     sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states={(1.0, 1): "failed"})
     sweep = read_sweep(tmp_path / "sweep")

@@ -54,7 +54,7 @@ def draw_likelihood(sweep: Sweep) -> Figure | None:
     _draw_splits(right, axis, sweep, "elbo", "ELBO", elbo_line)
     brackets = figure_data.brackets(sweep)
     _draw_over_lam(left, axis, brackets, Line(GREY, "x", (0, (1, 1))), "bracket (accuracy of AIS)")
-    value_axis(left, [*gaps, *brackets])
+    value_axis(left, gaps or brackets)  # a bracket within its errors of 0 says nothing of the gaps
     _title(left, "a", "ELBO gap")
     _title(right, "b", "likelihood and its bound")
     left.set_ylabel("log-likelihood \N{MINUS SIGN} ELBO (nats)")
