@@ -44,16 +44,22 @@ class Settings:
         Raises:
             SMVIError: an unknown field, a value of the wrong type or out of its range.
         """
-        hints = typing.get_type_hints(cls)
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         if not isinstance(values, Mapping):
             raise SMVIError(f"{values!r} is not allowed; give an object with: {', '.join(names)}.")
         for name in values:
             if name not in names:
-                inside = [n for n in names if name in getattr(hints[n], "__dataclass_fields__", ())]
-                hint = "".join(f" {name!r} belongs into {section!r}." for section in inside)
+                hint = "".join(
+                    f" {name!r} belongs into {section!r}." for section in _sections_with(cls, name)
+                )
                 raise SMVIError(f"unknown configuration field {name!r}; known are: {', '.join(names)}.{hint}")
         return cls(**values)
+
+
+def _sections_with(kind: type[Settings], name: str) -> list[str]:
+    """The fields of settings that are settings themselves and have a field of this name."""
+    hints = typing.get_type_hints(kind)
+    return [section for section in hints if name in getattr(hints[section], "__dataclass_fields__", ())]
 
 
 def encode(value: Any) -> Any:
