@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 from tfp_smvi.signals import handle_stop_signals
 from tfp_smvi.version import __version__
 
@@ -96,7 +96,7 @@ def _explain(error: Exception) -> str | None:
     if isinstance(error, SMVIError):
         return str(error)
     if isinstance(error, OSError):
-        return f"{error.filename or 'the output'}: {error.strerror or error}."
+        return f"{error.filename or 'the output'}: {plain_reason(error)}."
     # TensorFlow's error goes by its name, because importing it takes seconds.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
         return "there is not enough memory; take a smaller model, batch or number of chains."

@@ -31,6 +31,8 @@ def test_tensorflow_s_words_around_a_reason_are_dropped() -> None:
     [
         (ValueError("  one\ntwo"), "one"),
         (MemoryError(), "MemoryError"),
+        (OSError(28, "No space left on device", "file"), "No space left on device"),
+        (OSError("no strerror"), "no strerror"),
         ("", "no reason given"),
         ("x" * 400, "x" * 297 + "..."),
         ("[Errno 5] Input/output error", "[Errno 5] Input/output error"),

@@ -31,13 +31,14 @@ def explain_write_errors(what: str, advice: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = str(error.strerror or error).partition("\n")[0]
-        raise SMVIError(f"cannot write {what} ({reason}); {advice}") from error
+        raise SMVIError(f"cannot write {what} ({plain_reason(error)}); {advice}") from error
 
 
 def plain_reason(reason: object, width: int = 300) -> str:
-    """Returns the line that says what is wrong, without TensorFlow's words and brackets around it.
+    """Returns the line that says what is wrong, without Python's and TensorFlow's words and brackets around it.
 
+        [Errno 28] No space left on device: 'file'
+            ->  No space left on device
         {{function_node ...}} /full/file; No space left on device [Op:WriteFile] name:
             ->  /full/file; No space left on device
         Graph execution error: ... assertion failed: [images are too large:] [3] [[{{node ...}}]]
@@ -48,6 +49,8 @@ def plain_reason(reason: object, width: int = 300) -> str:
         width: the most characters that are returned.
     """
     silent = type(reason).__name__ if isinstance(reason, Exception) else "no reason given"
+    if isinstance(reason, OSError) and reason.strerror:
+        reason = reason.strerror
     text, mark, _ = str(reason).partition("[[{{node")
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [silent]
     # The reason stands before the node that failed, with a trace before it.

@@ -103,9 +103,10 @@ def export_run(
     try:
         paths = publish(output, writers, version, note)
     except (OSError, tf.errors.OpError) as error:
+        reason = plain_reason(error).rpartition("; ")[2]  # TensorFlow names the file before it
         raise SMVIError(
-            f"cannot write to {output} ({_reason(error)}); nothing was published: make room or give write "
-            "permission, and run the same command again."
+            f"cannot write to {output} ({reason}); nothing was published: make room or give write permission, and "
+            "run the same command again."
         ) from error
     return [ExportResult(paths[name], export.card) for name, export in exports.items()]
 
@@ -210,10 +211,3 @@ def _write_requests(path: Path, name: str, examples: Mapping[str, _Example]) -> 
             for key, value in example.outputs.items():
                 log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
             writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
-
-
-def _reason(error: Exception) -> str:
-    """Says what the operating system said, without TensorFlow's words around it."""
-    if isinstance(error, OSError):
-        return error.strerror or str(error)
-    return plain_reason(error).rpartition("; ")[2]

@@ -181,7 +181,7 @@ class ImageFiles:
                 images.append((self._folder / name).read_bytes())
                 indices.append(index)
             except OSError as error:
-                errors[index] = error.strerror or str(error)
+                errors[index] = plain_reason(error)
         return ImagesRead(np.array(indices, np.int64), images, errors)
 
     def ids(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
@@ -222,9 +222,8 @@ def open_images(
             stat = os.fstat(file.fileno())
         array, key = _load_npz(path, key) if path.suffix == ".npz" else (_load_npy(path), None)
     except (OSError, EOFError, ValueError, TypeError, SyntaxError, zipfile.BadZipFile) as error:
-        reason = getattr(error, "strerror", None) or plain_reason(error)
         raise SMVIError(
-            f"{name} cannot be read ({reason}); write it with numpy.save or numpy.savez."
+            f"{name} cannot be read ({plain_reason(error)}); write it with numpy.save or numpy.savez."
         ) from error
     identity = {"file": str(path.resolve()), "size": stat.st_size, "modified_ns": stat.st_mtime_ns}
     where = f"{name}: {key}" if key else name

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.errors import SMVIError, plain_reason
 from tfp_smvi.run_directory import hold_folder
 from tfp_smvi.signals import handle_stop_signals
 from tfp_smvi.sweep_jobs import Event, Jobs, describe_exit
@@ -176,7 +176,7 @@ class _Sweep:
         try:
             self.processes.start(name, run_dir, order)
         except OSError as error:
-            entry.update(status="failed", error=f"cannot write to {run_dir} ({error.strerror or error})")
+            entry.update(status="failed", error=f"cannot write to {run_dir} ({plain_reason(error)})")
         else:
             entry.update(status="running", error=None)
         self._save()
