@@ -109,7 +109,7 @@ class WorkReporter(BarReporter):
 
 
 class TrainingReporter(BarReporter):
-    """Shows a run's progress, a line per epoch where there is no terminal; a `tfp_smvi.training.Reporter`."""
+    """Shows a run's progress, a line per epoch where there is no terminal; a `tfp_smvi.reporters.TrainingReporter`."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""

@@ -33,7 +33,7 @@ def format_runs(entries: Sequence[Entry]) -> str:
 
 
 class SweepReporter:
-    """Shows the progress of a sweep; a `tfp_smvi.sweep.SweepReporter`."""
+    """Shows the progress of a sweep; a `tfp_smvi.reporters.SweepReporter`."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""

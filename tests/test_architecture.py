@@ -22,7 +22,17 @@ LAYERS = (
     {"settings"},
     {"config", "seeds", "keras_backend", "publishing", "saved_model_check"}
     | {"evaluation_report", "pictures"},
-    {"arguments", "checkpoint", "data", "encoders", "export_check", "runtime", "sweep_jobs", "sweep_table"}
+    {
+        "arguments",
+        "checkpoint",
+        "data",
+        "encoders",
+        "export_check",
+        "reporters",
+        "runtime",
+        "sweep_jobs",
+        "sweep_table",
+    }
     | {"sweep_results"},
     {"annealing", "image_inputs", "importance_weights", "run_directory", "model", "objective", "server_plan"}
     | {"figure_data", "served_encoder"},
@@ -57,7 +67,19 @@ OWNERS = {
 }
 # These import nothing heavy while they load, so that the command line answers at once.
 LIGHT = {
-    *("errors", "version", "settings", "config", "checkpoint", "run_directory", "runtime", "data", "cli", ""),
+    *(
+        "errors",
+        "version",
+        "settings",
+        "config",
+        "checkpoint",
+        "reporters",
+        "run_directory",
+        "runtime",
+        "data",
+        "cli",
+        "",
+    ),
     *("evaluation_report", "sweep", "sweep_jobs", "sweep_stage", "sweep_summary", "sweep_table"),
     *("export_check", "publishing", "saved_model_check", "signals"),
     *("encoders", "feature_files", "features", "image_inputs", "served_encoder", "server"),

@@ -28,8 +28,9 @@ from tfp_smvi.evaluation_report import (
     summarize_split,
     warnings_about,
 )
-from tfp_smvi.evaluation_session import EvaluationSession, Shard, SilentReporter
+from tfp_smvi.evaluation_session import EvaluationSession, Shard
 from tfp_smvi.model import VAE
+from tfp_smvi.reporters import Silent
 from tfp_smvi.training import fit
 
 tfd = tfp.distributions
@@ -257,7 +258,7 @@ class Died(Exception):  # noqa: N818
     """Stands for a death in the middle."""
 
 
-class DiesAfter(SilentReporter):
+class DiesAfter(Silent):
     """A reporter that ends the evaluation after so many units of work."""
 
     def __init__(self, num_units: int) -> None:
@@ -338,7 +339,7 @@ def test_a_frozen_decoder_has_the_same_gradient() -> None:
 
 
 def test_another_seed_gives_other_draws(run_dir: Path) -> None:
-    session = EvaluationSession(run_dir, None, SilentReporter())
+    session = EvaluationSession(run_dir, None, Silent())
     units = session.units(dataclasses.replace(SMALL, seed=1))
     assert not any(unit.done for unit in units)
     assert all(unit.done for unit in session.units(SMALL))
@@ -346,7 +347,7 @@ def test_another_seed_gives_other_draws(run_dir: Path) -> None:
 
 def test_the_last_block_of_a_split_is_short(digits: Any, fresh: Path) -> None:
     """360 digits are seven blocks of 50 and ten more; 10 is what the file holds."""
-    session = EvaluationSession(fresh, None, SilentReporter())
+    session = EvaluationSession(fresh, None, Silent())
     config = dataclasses.replace(SMALL, num_examples=None)
     assert session.num_examples(config, "test") == digits.test.num_examples == 360
     last = [unit for unit in session.units(config) if unit.data == "test"][-1]

@@ -25,8 +25,8 @@ from tfp_smvi.data import Dataset, Split
 from tfp_smvi.encoding import PrincipalComponents, encode_means, read_inputs
 from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.evaluation_report import align, estimate
-from tfp_smvi.evaluation_session import EvaluationReporter, SilentReporter
 from tfp_smvi.loading import LoadedRun, load_data_of, load_run
+from tfp_smvi.reporters import EvaluationReporter, Silent
 from tfp_smvi.run_directory import write_json
 from tfp_smvi.runtime import environment
 from tfp_smvi.svm import Outcome, labelled_subset, measure_accuracy, num_candidates
@@ -91,7 +91,7 @@ def classify(
     Source: [1, section 5], [2, M1].
     """
     started = time.monotonic()
-    run_dir, reporter = Path(run_dir), reporter or SilentReporter()
+    run_dir, reporter = Path(run_dir), reporter or Silent()
     warnings: list[str] = []
     run = load_run(run_dir, epoch, warn=warnings.append)
     for warning in warnings:

@@ -22,7 +22,8 @@ from tfp_smvi.evaluation_report import (
     summarize_bracket,
     summarize_rates,
 )
-from tfp_smvi.evaluation_session import SIMULATED, EvaluationReporter, EvaluationSession, Shard
+from tfp_smvi.evaluation_session import SIMULATED, EvaluationSession, Shard
+from tfp_smvi.reporters import EvaluationReporter
 from tfp_smvi.run_directory import write_json
 
 __all__ = ["format_convergence", "measure_convergence", "settled_at"]

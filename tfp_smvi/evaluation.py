@@ -18,7 +18,8 @@ import numpy as np
 from tfp_smvi.checkpoint import write_atomically
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.evaluation_report import gaps, summarize_bracket, summarize_split, warnings_about
-from tfp_smvi.evaluation_session import SIMULATED, EvaluationReporter, EvaluationSession, Shard
+from tfp_smvi.evaluation_session import SIMULATED, EvaluationSession, Shard
+from tfp_smvi.reporters import EvaluationReporter
 from tfp_smvi.run_directory import write_json
 from tfp_smvi.runtime import environment
 

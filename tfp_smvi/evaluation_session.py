@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import tensorflow as tf
@@ -17,10 +17,11 @@ from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.data import Split, eval_batches
 from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.loading import load_data_of, load_run
+from tfp_smvi.reporters import EvaluationReporter, Silent
 from tfp_smvi.seeds import fold_seed
 from tfp_smvi.training import TEST_SEED
 
-__all__ = ["EvaluationReporter", "EvaluationSession", "Shard", "SilentReporter", "Unit"]
+__all__ = ["EvaluationSession", "Shard", "Unit"]
 
 SIMULATED = "simulated"
 Result = TypeVar("Result")
@@ -31,33 +32,6 @@ class Shard(NamedTuple):
 
     number: int
     total: int
-
-
-class EvaluationReporter(Protocol):
-    """What hears of an evaluation's progress."""
-
-    def begin(self, num_units: int, cost: float, cost_done: float) -> None:
-        """The work begins: so many units of work, of which some may be done already."""
-
-    def advance(self, cost: float) -> None:
-        """A unit of work is done and saved."""
-
-    def note(self, message: str) -> None:
-        """Something worth a line."""
-
-    def warn(self, message: str) -> None:
-        """Something needs the user's attention."""
-
-
-class SilentReporter:
-    """Reports nothing."""
-
-    def begin(self, num_units: int, cost: float, cost_done: float) -> None:
-        """Does nothing, as the others."""
-
-    def advance(self, cost: float) -> None: ...  # noqa: D102
-    def note(self, message: str) -> None: ...  # noqa: D102
-    def warn(self, message: str) -> None: ...  # noqa: D102
 
 
 class Unit(NamedTuple):
@@ -105,7 +79,7 @@ class EvaluationSession:
         self, run_dir: Path | str, data_dir: Path | None, reporter: EvaluationReporter | None = None
     ) -> None:
         """Loads the model and the data."""
-        self.run_dir, reporter = Path(run_dir), reporter or SilentReporter()
+        self.run_dir, reporter = Path(run_dir), reporter or Silent()
         self.run = load_run(self.run_dir, warn=reporter.warn)
         self.dataset = load_data_of(self.run, data_dir, progress=reporter.note)
         self.weights = _digest(self.run.model.named_variables)

@@ -8,18 +8,19 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.errors import SMVIError, plain_reason
+from tfp_smvi.reporters import Silent, SweepReporter
 from tfp_smvi.run_directory import hold_folder
 from tfp_smvi.signals import handle_stop_signals
 from tfp_smvi.sweep_jobs import Event, Jobs, describe_exit
 from tfp_smvi.sweep_summary import STAGES, missing_epochs, open_summary, refresh, write_summary
 
-__all__ = ["SweepInterrupted", "SweepReporter", "sweep"]
+__all__ = ["SweepInterrupted", "sweep"]
 
 JSON = dict[str, Any]
 
@@ -35,39 +36,6 @@ class SweepInterrupted(Exception):  # noqa: N818
         """Stores it."""
         super().__init__(f"stopped by {signal.Signals(signum).name}; what is done is kept.")
         self.signum = signum
-
-
-class SweepReporter(Protocol):
-    """What hears of a sweep's progress; an entry is one of the summary's "runs", and changes with time."""
-
-    def begin(self, entries: Sequence[Mapping[str, Any]], stages: Sequence[str], jobs: int) -> None:
-        """The work begins, on these runs, so many at once; some may be done already."""
-
-    def stage(self, entry: Mapping[str, Any], stage: str) -> None:
-        """A stage of a run begins."""
-
-    def progress(self, entry: Mapping[str, Any], fraction: float, text: str) -> None:
-        """So much of the stage is done."""
-
-    def update(self, entry: Mapping[str, Any]) -> None:
-        """A stage has ended, or the run has: its results or its status changed."""
-
-    def note(self, message: str) -> None:
-        """Something worth a line."""
-
-    def warn(self, message: str) -> None:
-        """Something needs the user's attention."""
-
-
-class _Silent:
-    """Reports nothing."""
-
-    def begin(self, entries: Sequence[Mapping[str, Any]], stages: Sequence[str], jobs: int) -> None: ...
-    def stage(self, entry: Mapping[str, Any], stage: str) -> None: ...
-    def progress(self, entry: Mapping[str, Any], fraction: float, text: str) -> None: ...
-    def update(self, entry: Mapping[str, Any]) -> None: ...
-    def note(self, message: str) -> None: ...
-    def warn(self, message: str) -> None: ...
 
 
 def sweep(
@@ -107,7 +75,7 @@ def sweep(
 
     Source: [1].
     """
-    sweep_dir, reporter = Path(sweep_dir), reporter or _Silent()
+    sweep_dir, reporter = Path(sweep_dir), reporter or Silent()
     if jobs < 1:
         raise SMVIError(f"jobs = {jobs} is not allowed; give a whole number of at least 1.")
     if threads is None and jobs > 1:

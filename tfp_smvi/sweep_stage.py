@@ -186,7 +186,7 @@ class _Reporter:
 
 
 class _Training(_Reporter):
-    """A `tfp_smvi.training.Reporter`."""
+    """A `tfp_smvi.reporters.TrainingReporter`."""
 
     def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None:
         self._epochs = config.train.epochs
@@ -206,7 +206,7 @@ class _Training(_Reporter):
 
 
 class _Work(_Reporter):
-    """A `tfp_smvi.evaluation_session.EvaluationReporter`, of one of some equal parts of a stage."""
+    """A `tfp_smvi.reporters.EvaluationReporter`, of one of some equal parts of a stage."""
 
     def __init__(self, emit: Emit, part: int = 0, parts: int = 1) -> None:
         super().__init__(emit)

@@ -4,9 +4,9 @@ import dataclasses
 import math
 import signal
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -17,12 +17,13 @@ from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.metrics import MetricsLog
 from tfp_smvi.model import VAE
+from tfp_smvi.reporters import Silent, TrainingProgress, TrainingReporter
 from tfp_smvi.run_directory import RunDirectory
 from tfp_smvi.runtime import environment, mixed_precision
 from tfp_smvi.signals import handle_stop_signals
 from tfp_smvi.training_step import TRAIN_METRICS, Trainer
 
-__all__ = ["FitResult", "Progress", "Reporter", "TrainingInterrupted", "fit", "resolve"]
+__all__ = ["FitResult", "TrainingInterrupted", "fit", "resolve"]
 
 # Every run is tested on the same bits, whatever its own seed.
 TEST_SEED = 0
@@ -44,40 +45,6 @@ class TrainingInterrupted(Exception):  # noqa: N818
         """Stores both."""
         super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}, which is saved.")
         self.signum, self.step = signum, step
-
-
-class Progress(NamedTuple):
-    """Where the training is: means over the current epoch so far, in nats."""
-
-    step: int
-    epoch: int
-    steps_per_second: float
-    metrics: Mapping[str, float | None]
-
-
-class Reporter(Protocol):
-    """What hears of a run's progress."""
-
-    def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None:
-        """The training begins, or goes on, after `step` steps."""
-
-    def progress(self, progress: Progress) -> None:
-        """Some steps are done."""
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        """An epoch is done, logged and saved."""
-
-    def warn(self, message: str) -> None:
-        """Something needs the user's attention."""
-
-
-class _Silent:
-    """Reports nothing."""
-
-    def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None: ...
-    def progress(self, progress: Progress) -> None: ...
-    def epoch(self, record: Mapping[str, Any]) -> None: ...
-    def warn(self, message: str) -> None: ...
 
 
 class FitResult(NamedTuple):
@@ -122,7 +89,7 @@ def fit(
     fresh: bool = False,
     checkpoint_minutes: float = 10.0,
     keep_every: int | None = None,
-    reporter: Reporter | None = None,
+    reporter: TrainingReporter | None = None,
 ) -> FitResult:
     """Trains a model, or goes on with one, until it has seen `config.train.epochs` epochs.
 
@@ -150,7 +117,7 @@ def fit(
 
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
-    reporter = reporter or _Silent()
+    reporter = reporter or Silent()
     if keep_every is not None and keep_every < 1:
         raise SMVIError(f"keep_every = {keep_every} is not allowed; give a number of epochs of at least 1.")
     if not checkpoint_minutes > 0.0:  # NaN is neither
@@ -182,7 +149,7 @@ class _Run:
         config: RunConfig,
         dataset: Dataset,
         run: RunDirectory,
-        reporter: Reporter,
+        reporter: TrainingReporter,
         signals: Sequence[int],
         checkpoint_minutes: float,
         keep_every: int | None,
@@ -241,7 +208,7 @@ class _Run:
             # One row after the other, so that no bit depends on how the steps were grouped.
             self.sums = np.cumsum(np.vstack([self.sums, rows]), axis=0)[-1]
             means = _record_metrics(self.sums / (step - epoch_begin))
-            self.reporter.progress(Progress(step, epoch, (step - begin) / (now - started), means))
+            self.reporter.progress(TrainingProgress(step, epoch, (step - begin) / (now - started), means))
             self.steps_per_call = _next_call(count, now - call_started)
             # At the end of the epoch its record belongs to the checkpoint, too: _finish_epoch saves both.
             if step < end and now - self.saved_at > self.checkpoint_seconds:
