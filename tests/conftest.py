@@ -1,15 +1,20 @@
-"""What the tests share: a quiet TensorFlow, the digits, and one run of the command line that nothing interrupts."""
+"""What the tests share: a quiet TensorFlow, the digits, and runs and a sweep that nothing interrupts."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pytest
 import runs
+from small_sweep import CONFIG, Recorder, WholeSweep
 
+import tfp_smvi
 from tfp_smvi.data import Dataset, load_dataset
+from tfp_smvi.sweep import sweep
+from tfp_smvi.sweep_jobs import Jobs
 
 # Before any test imports TensorFlow, whose start-up chatter would hide what a failing test has to say.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -36,6 +41,12 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceRun:
     return ReferenceRun(process, run_dir)
 
 
+@pytest.fixture(scope="session")
+def trained(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> "tfp_smvi.FitResult":
+    """A run of runs.CONFIG in this process, never interrupted. It is shared: copy it to change it."""
+    return tfp_smvi.fit(runs.CONFIG, digits, tmp_path_factory.mktemp("trained") / "run")
+
+
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system with room for one checkpoint or one export of the reference run, and not for two."""
@@ -46,3 +57,31 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("no right to mount a tmpfs; the tests with RLIMIT_FSIZE take its place.")
     yield folder
     subprocess.run(["umount", str(folder)], check=True)
+
+
+@pytest.fixture(scope="session")
+def whole_sweep(tmp_path_factory: pytest.TempPathFactory) -> WholeSweep:
+    """The sweep of CONFIG, two runs at once. It is shared: copy it to change it."""
+    path, reporter = tmp_path_factory.mktemp("whole") / "sweep", Recorder()
+    return WholeSweep(
+        path, sweep(path, CONFIG, jobs=2, command=["some", "words"], reporter=reporter), reporter
+    )
+
+
+@pytest.fixture
+def copied_sweep(whole_sweep: WholeSweep, tmp_path: Path) -> Path:
+    """A copy of it."""
+    return Path(shutil.copytree(whole_sweep.path, tmp_path / "sweep"))
+
+
+@pytest.fixture
+def sweep_orders(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    """Lets no process start; what they would have been told comes into this list."""
+    found: list[dict[str, Any]] = []
+
+    def refuse(self: Jobs, run: str, run_dir: Path, order: dict[str, Any]) -> None:
+        found.append(order | {"run": run})
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Jobs, "start", refuse)
+    return found

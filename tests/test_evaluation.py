@@ -23,10 +23,8 @@ from tfp_smvi.data import load_dataset
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.evaluation import evaluate
 from tfp_smvi.evaluation_report import (
-    format_active_units,
     summarize_bracket,
     summarize_split,
-    warnings_about,
 )
 from tfp_smvi.evaluation_session import EvaluationSession, Shard
 from tfp_smvi.model import VAE
@@ -405,81 +403,6 @@ def test_estimate_settles_where_later_ones_agree() -> None:
     assert convergence.settled_at(noisy) is None
     noisy[100] = noisy[100] * np.nan
     assert convergence.settled_at(noisy) is None
-
-
-def example_values(**changes: Any) -> dict[str, np.ndarray]:
-    """Estimates of 100 examples that deserve no warning, unless changed."""
-    spread = np.linspace(-1.0, 1.0, 100)
-    arrays = {
-        "elbo": -100.0 + spread,
-        "iwae_bound": -99.0 + spread,
-        "log_likelihood": -98.0 + 1.1 * spread,
-        "divergence": 3.0 + spread,
-        "effective_sample_size": 9.0 + spread,
-    }
-    arrays |= {f"{name}_error": np.full(100, 0.1) for name in list(arrays)}
-    arrays |= {"kl": 20.0 + spread, "acceptance_rate": np.full((100, 8), 0.65)}
-    arrays["posterior_mean"] = np.stack([spread, 0.05 * spread, 0.25 * spread], axis=1)
-    return arrays | changes
-
-
-def bracket_values(width: float = 0.05) -> dict[str, np.ndarray]:
-    bound = np.linspace(-101.0, -99.0, 100)
-    rates = np.full((100, 8), 0.65)
-    return {
-        "lower_bound": bound,
-        "lower_bound_error": np.full(100, 0.1),
-        "upper_bound": bound + width,
-        "upper_bound_error": np.full(100, 0.1),
-        "acceptance_rate": rates,
-        "reverse_acceptance_rate": rates,
-    }
-
-
-def warnings_for(bracket: dict[str, np.ndarray], **changes: Any) -> list[str]:
-    summary = summarize_split(example_values(**changes))
-    json.dumps(summary, allow_nan=False)
-    return warnings_about({"test": summary}, summarize_bracket(bracket))
-
-
-def test_good_numbers_need_no_warning() -> None:
-    assert warnings_for(bracket_values()) == []
-
-
-@pytest.mark.parametrize(
-    ("width", "changes", "words"),
-    [
-        (0.05, {"acceptance_rate": np.full((100, 8), 0.39)}, "the acceptance rate is 0.39 in 8 of 8"),
-        (0.05, {"acceptance_rate": np.full((100, 1), 0.96)}, "the acceptance rate is 0.96 in 1 of 1"),
-        (0.05, {"effective_sample_size": np.full(100, 1.9)}, "100 % of the examples have an effective"),
-        (0.51, {}, "the bounds of the log-likelihood are 0.51 nat apart"),
-        (np.inf, {}, "the bounds of the log-likelihood are not finite"),
-        (0.05, {"log_likelihood": example_values()["elbo"] - 0.1}, "is 0.100 nat below the ELBO"),
-        (0.05, {"elbo_error": np.full(100, 0.21)}, "give the ELBO an error of 0.021 nat"),
-        (0.05, {"log_likelihood": np.full(100, np.nan)}, "100 examples have no finite estimate"),
-    ],
-)
-def test_numbers_not_to_be_trusted_are_called_so(width: float, changes: dict[str, Any], words: str) -> None:
-    assert any(words in line for line in warnings_for(bracket_values(width), **changes))
-
-
-def test_an_estimate_below_the_elbo_by_chance_is_not_called_so() -> None:
-    """A mean gap of -0.1 with a standard error of 0.1 says nothing."""
-    gap = np.linspace(-1.0, 1.0, 100) * np.sqrt(3.0) - 0.1
-    assert warnings_for(bracket_values(), log_likelihood=example_values()["elbo"] + gap) == []
-
-
-def test_active_units_are_those_whose_mean_varies() -> None:
-    """Variances of 0.34, 0.0009 and 0.021, against 0.01."""
-    summary = summarize_split(example_values())
-    assert (summary["active_units"], summary["latent_dim"]) == (2, 3)
-
-
-def test_active_units_of_a_single_example_are_not_known() -> None:
-    """It has no variance, which is not one of 0."""
-    summary = summarize_split({name: values[:1] for name, values in example_values().items()})
-    assert summary["active_units"] is None
-    assert format_active_units(summary) == "? of 3"
 
 
 @pytest.mark.slow

@@ -1,15 +1,11 @@
-"""Training: what is optimized, what is recorded, and that an interrupted run ends with the bits of one that was not.
+"""Training: what is optimized, what is recorded and what is refused.
 
-Faults of the process and of the machine are in test_training_faults.py.
+Interruptions are in test_training_resume.py, faults of the process and of the machine in test_training_faults.py.
 """
 
 import json
 import math
-import os
 import shutil
-import signal
-import threading
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,28 +14,19 @@ import pytest
 import runs
 import tensorflow as tf
 import tensorflow_probability as tfp
-from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, Recorder, assert_same_bits, assert_same_run, config, newest
+from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, Recorder, assert_same_run, config, newest
 
 from tfp_smvi import training
-from tfp_smvi.checkpoint import list_steps
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig
 from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset, train_batches
 from tfp_smvi.data.batches import batch_indices
 from tfp_smvi.errors import SMVIError
 from tfp_smvi.loading import load_run
 from tfp_smvi.model import VAE
-from tfp_smvi.training import FitResult, TrainingInterrupted, fit
+from tfp_smvi.training import FitResult, fit
 from tfp_smvi.training_step import TEST_METRICS, TRAIN_METRICS, Trainer
 
 tfd = tfp.distributions
-
-
-class KilledError(Exception):
-    """Stands for a death in the middle."""
-
-
-def die() -> None:
-    raise KilledError
 
 
 def metrics(result: FitResult) -> list[dict[str, Any]]:
@@ -53,42 +40,32 @@ def make_trainer(digits: Dataset, **settings: Any) -> Trainer:
     return Trainer(model, chosen.train)
 
 
-@pytest.fixture(scope="module")
-def whole(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
-    """A run of CONFIG that nothing interrupts."""
-    return fit(CONFIG, digits, tmp_path_factory.mktemp("whole") / "run")
-
-
-@pytest.fixture
-def step_by_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lets every call take one step, so that a run can be stopped after any."""
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
-
-
 # What is optimized and recorded.
 
 
-def test_training_improves_the_objective_on_training_and_test_data(whole: FitResult) -> None:
-    first, last = whole.history[0], whole.history[-1]
+def test_training_improves_the_objective_on_training_and_test_data(trained: FitResult) -> None:
+    first, last = trained.history[0], trained.history[-1]
     for split in ("train", "test"):
         assert last[split]["elbo"] > first[split]["elbo"] + 1.0  # of 40 nats
-    # lam = 0.5 through the whole test, while the warm-up changes the training's objective.
+    # lam = 0.5 through the trained test, while the warm-up changes the training's objective.
     assert last["test"]["objective"] > first["test"]["objective"]
 
 
-def test_every_epoch_is_recorded_in_the_history_and_in_the_log(whole: FitResult) -> None:
-    lines = (whole.run_dir / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == whole.history
-    assert [record["epoch"] for record in whole.history] == list(range(1, EPOCHS + 1))
-    assert [record["step"] for record in whole.history] == [STEPS_PER_EPOCH * n for n in range(1, EPOCHS + 1)]
-    for record in whole.history:
+def test_every_epoch_is_recorded_in_the_history_and_in_the_log(trained: FitResult) -> None:
+    lines = (trained.run_dir / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in lines] == trained.history
+    assert [record["epoch"] for record in trained.history] == list(range(1, EPOCHS + 1))
+    assert [record["step"] for record in trained.history] == [
+        STEPS_PER_EPOCH * n for n in range(1, EPOCHS + 1)
+    ]
+    for record in trained.history:
         assert tuple(record["train"]) == TRAIN_METRICS
         assert tuple(record["test"]) == TEST_METRICS
         assert record["seconds"] > 0
 
 
-def test_metrics_are_consistent_with_each_other(whole: FitResult) -> None:
-    for record in whole.history:
+def test_metrics_are_consistent_with_each_other(trained: FitResult) -> None:
+    for record in trained.history:
         for split in ("train", "test"):
             values = record[split]
             # Sums of float32 numbers of about 40.
@@ -170,16 +147,16 @@ def test_averaging_leaves_the_training_as_it_is(digits: Dataset) -> None:
 
 
 def test_test_metrics_are_means_over_images_whatever_the_batch_size(
-    digits: Dataset, whole: FitResult
+    digits: Dataset, trained: FitResult
 ) -> None:
     """The KL divergence has no noise; a mean of the means of batches would weigh the last, small one too much."""
-    trainer = Trainer(whole.model, CONFIG.train)
+    trainer = Trainer(trained.model, CONFIG.train)
     kl = []
     for size in (360, 77):
         tested = trainer.test(eval_batches(digits.test, batch_size=size, seed=0, binarize=True))
         kl.append(tested["kl"])
     assert kl[0] == pytest.approx(kl[1], rel=1e-5)
-    assert kl[0] == pytest.approx(whole.history[-1]["test"]["kl"], rel=1e-6)
+    assert kl[0] == pytest.approx(trained.history[-1]["test"]["kl"], rel=1e-6)
 
 
 def test_lam_zero_computes_the_divergence_for_the_test_only(digits: Dataset, tmp_path: Path) -> None:
@@ -239,9 +216,9 @@ def test_saving_at_no_time_is_refused(minutes: float, digits: Dataset, tmp_path:
 
 
 def test_start_from_the_beginning_is_not_silent_where_the_log_has_epochs(
-    whole: FitResult, digits: Dataset, tmp_path: Path
+    trained: FitResult, digits: Dataset, tmp_path: Path
 ) -> None:
-    run_dir = Path(shutil.copytree(whole.run_dir, tmp_path / "run"))
+    run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
     shutil.rmtree(run_dir / "checkpoints")
     recorder = Recorder()
     # A path may be a text, as in load_run and evaluate.
@@ -249,162 +226,12 @@ def test_start_from_the_beginning_is_not_silent_where_the_log_has_epochs(
     (warning,) = recorder.warnings
     assert "no checkpoint" in warning
     assert recorder.begins == [0]
-    assert_same_run(run_dir, whole.run_dir)
+    assert_same_run(run_dir, trained.run_dir)
 
 
 def test_batch_larger_than_the_data_is_refused(digits: Dataset, tmp_path: Path) -> None:
     with pytest.raises(SMVIError, match=r"batch_size = 1438 is more than the 1437 training examples"):
         fit(config(batch_size=1438), digits, tmp_path / "run")
-
-
-# The same bits.
-
-
-def test_same_configuration_gives_the_same_bits_and_another_seed_others(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    again = fit(CONFIG, digits, tmp_path / "again")
-    assert_same_run(again.run_dir, whole.run_dir)
-    other = fit(config(seed=1, epochs=1), digits, tmp_path / "other")
-    assert other.history[0]["test"]["elbo"] != whole.history[0]["test"]["elbo"]
-
-
-@pytest.mark.parametrize("seconds", [0.0, 1e6])
-def test_bits_do_not_depend_on_how_steps_are_grouped_into_calls(
-    digits: Dataset, whole: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
-) -> None:
-    monkeypatch.setattr(training, "CALL_SECONDS", seconds)
-    recorder = Recorder()
-    result = fit(CONFIG, digits, tmp_path / "run", reporter=recorder)
-    one_by_one = list(range(1, EPOCHS * STEPS_PER_EPOCH + 1))
-    assert (recorder.steps == one_by_one) == (seconds == 0.0)
-    assert len(recorder.steps) >= EPOCHS
-    assert_same_run(result.run_dir, whole.run_dir)
-
-
-@pytest.mark.usefixtures("step_by_step")
-def test_signal_in_the_middle_of_an_epoch_saves_that_step_and_the_run_goes_on_from_it(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    run_dir, steps = tmp_path / "run", (STEPS_PER_EPOCH + 17, 2 * STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH + 1)
-    for step, number in zip(steps, (signal.SIGINT, signal.SIGTERM, signal.SIGINT), strict=True):
-        before = signal.getsignal(number)
-        recorder = Recorder(step, partial(os.kill, os.getpid(), number))
-        with pytest.raises(TrainingInterrupted) as stop:
-            fit(CONFIG, digits, run_dir, reporter=recorder)
-        assert (stop.value.signum, stop.value.step) == (number, step)
-        assert newest(run_dir).step == step
-        assert signal.getsignal(number) is before
-    recorder = Recorder()
-    fit(CONFIG, digits, run_dir, reporter=recorder)
-    assert recorder.begins == [steps[-1]]
-    assert recorder.warnings == []
-    assert_same_run(run_dir, whole.run_dir)
-
-
-@pytest.mark.usefixtures("step_by_step")
-def test_death_in_the_middle_of_an_epoch_costs_no_more_than_the_time_since_the_last_checkpoint(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    # Saves after every step.
-    with pytest.raises(KilledError):
-        fit(CONFIG, digits, run_dir, checkpoint_minutes=1e-9, reporter=Recorder(STEPS_PER_EPOCH + 5, die))
-    assert newest(run_dir).step == STEPS_PER_EPOCH + 4
-    # Saves at the end of an epoch.
-    with pytest.raises(KilledError):
-        fit(CONFIG, digits, run_dir, reporter=Recorder(3 * STEPS_PER_EPOCH + 9, die))
-    assert newest(run_dir).step == 3 * STEPS_PER_EPOCH
-    fit(CONFIG, digits, run_dir)
-    assert_same_run(run_dir, whole.run_dir)
-
-
-def test_signal_at_the_end_of_the_last_epoch_is_not_lost(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    """A program that trains one model after the other must hear of it."""
-    end = EPOCHS * STEPS_PER_EPOCH
-    recorder = Recorder(end, lambda: os.kill(os.getpid(), signal.SIGTERM))
-    with pytest.raises(TrainingInterrupted) as stop:
-        fit(CONFIG, digits, tmp_path / "run", reporter=recorder)
-    assert stop.value.step == end
-    assert metrics(fit(CONFIG, digits, tmp_path / "run")) == metrics(whole)
-    assert_same_run(tmp_path / "run", whole.run_dir)
-
-
-def test_damaged_newest_checkpoint_costs_one_interval_and_a_warning(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    shutil.copytree(whole.run_dir, run_dir)
-    path = run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz"
-    path.write_bytes(path.read_bytes()[:-1000])
-    recorder = Recorder()
-    fit(CONFIG, digits, run_dir, reporter=recorder)
-    assert recorder.begins == [(EPOCHS - 1) * STEPS_PER_EPOCH]
-    assert len(recorder.warnings) == 1
-    assert "damaged" in recorder.warnings[0]
-    assert recorder.epochs == [EPOCHS]
-    assert_same_run(run_dir, whole.run_dir)
-
-
-def test_all_checkpoints_damaged_is_an_error_and_changes_nothing(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    shutil.copytree(whole.run_dir, run_dir)
-    for path in (run_dir / "checkpoints").iterdir():
-        path.write_bytes(b"garbled")
-    with pytest.raises(SMVIError, match="none of the 2 checkpoints"):
-        fit(CONFIG, digits, run_dir)
-    assert runs.records(run_dir) == runs.records(whole.run_dir)
-    assert len(list((run_dir / "checkpoints").iterdir())) == 2
-
-
-def test_checkpoint_with_other_arrays_is_refused(digits: Dataset, whole: FitResult, tmp_path: Path) -> None:
-    """Such as that of another version of the program."""
-    from tfp_smvi.checkpoint import save_checkpoint
-
-    run_dir = tmp_path / "run"
-    shutil.copytree(whole.run_dir, run_dir)
-    checkpoint = newest(run_dir)
-    checkpoint.arrays.popitem()
-    save_checkpoint(run_dir / "checkpoints", checkpoint.step, checkpoint.arrays, checkpoint.info)
-    with pytest.raises(SMVIError, match="another version of this program"):
-        fit(CONFIG, digits, run_dir)
-
-
-def test_finished_run_takes_more_epochs_as_if_they_had_been_asked_for_at_once(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    run_dir = tmp_path / "run"
-    fit(config(epochs=2), digits, run_dir)
-    recorder = Recorder()
-    done = fit(config(epochs=2), digits, run_dir, reporter=recorder)
-    assert (recorder.begins, recorder.steps, recorder.epochs) == ([2 * STEPS_PER_EPOCH], [], [])
-    assert metrics(done) == metrics(whole)[:2]
-    fit(CONFIG, digits, run_dir)
-    assert_same_run(run_dir, whole.run_dir)
-    assert load_run(run_dir).config == load_run(whole.run_dir).config
-
-
-def test_fresh_starts_over(digits: Dataset, whole: FitResult, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    fit(config(lam=2.0, epochs=1), digits, run_dir)
-    with pytest.raises(SMVIError, match=r"train.lam: 2.0 here, 0.5 given"):
-        fit(CONFIG, digits, run_dir)
-    fit(CONFIG, digits, run_dir, fresh=True)
-    assert_same_run(run_dir, whole.run_dir)
-
-
-def test_fit_outside_of_the_main_thread_gives_the_same_bits(
-    digits: Dataset, whole: FitResult, tmp_path: Path
-) -> None:
-    """Only the main thread can handle signals; a notebook's or a server's worker trains without."""
-    thread = threading.Thread(target=fit, args=(CONFIG, digits, tmp_path / "run"))
-    thread.start()
-    thread.join()
-    assert_same_run(tmp_path / "run", whole.run_dir)
 
 
 # What is refused, and what is not finite.
@@ -458,47 +285,13 @@ def test_last_step_that_breaks_the_model_is_found_by_the_test(digits: Dataset, t
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
-# What was trained is what is loaded.
-
-
-def test_loaded_run_has_the_weights_the_history_and_the_encodings_of_the_trained_model(
-    digits: Dataset, whole: FitResult
-) -> None:
-    loaded = load_run(whole.run_dir)
-    assert (loaded.step, loaded.history) == (EPOCHS * STEPS_PER_EPOCH, whole.history)
-    assert loaded.data_fingerprint == digits.fingerprint
-    assert loaded.config == training.resolve(CONFIG, digits)
-    trained = {name: variable.numpy() for name, variable in whole.model.named_variables.items()}
-    assert_same_bits({name: v.numpy() for name, v in loaded.model.named_variables.items()}, trained)
-    x = digits.test.images(np.arange(50))
-    q, p = loaded.model.encode(x), whole.model.encode(x)
-    assert_same_bits({"mean": q.mean().numpy()}, {"mean": p.mean().numpy()})
-    assert_same_bits({"stddev": q.stddev().numpy()}, {"stddev": p.stddev().numpy()})
-
-
-def test_loading_what_is_not_trained_is_refused(whole: FitResult, tmp_path: Path) -> None:
-    with pytest.raises(SMVIError, match="not a run directory"):
-        load_run(tmp_path)
-    shutil.copy(whole.run_dir / "config.json", tmp_path)
-    with pytest.raises(SMVIError, match="no checkpoint yet"):
-        load_run(tmp_path)
-
-
-def test_loading_falls_back_with_a_warning(whole: FitResult, tmp_path: Path) -> None:
-    run_dir = tmp_path / "run"
-    shutil.copytree(whole.run_dir, run_dir)
-    (run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz").write_bytes(b"")
-    with pytest.warns(UserWarning, match="damaged"):
-        assert load_run(run_dir).step == (EPOCHS - 1) * STEPS_PER_EPOCH
-
-
 # Other arithmetic.
 
 
-def test_bfloat16_trains_on_a_cpu_near_float32(digits: Dataset, whole: FitResult, tmp_path: Path) -> None:
+def test_bfloat16_trains_on_a_cpu_near_float32(digits: Dataset, trained: FitResult, tmp_path: Path) -> None:
     """bfloat16 keeps 8 bits: 0.4 % of each product, which averages out; 2 % of the ELBO would be a defect."""
     result = fit(config(precision="bfloat16"), digits, tmp_path / "run")
-    for reduced, full in zip(result.history, whole.history, strict=True):
+    for reduced, full in zip(result.history, trained.history, strict=True):
         assert reduced["test"]["elbo"] == pytest.approx(full["test"]["elbo"], rel=0.02)
     assert all(variable.dtype == "float32" for variable in result.model.trainable_variables)
     loaded = load_run(tmp_path / "run").model
@@ -518,104 +311,3 @@ def test_xla_agrees_with_the_uncompiled_step(digits: Dataset, monkeypatch: pytes
         batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=20, binarize=True))
         rows[xla] = trainer.train(batches, 20)
     np.testing.assert_allclose(rows["on"], rows["off"], rtol=1e-3)
-
-
-@pytest.mark.slow
-def test_xla_trains_and_resumes_to_the_same_bits(digits: Dataset, whole: FitResult, tmp_path: Path) -> None:
-    settings = config(xla="on")
-    one = fit(settings, digits, tmp_path / "one")
-    # Other noise, the same quality: the ELBOs of two seeds differ by about 0.1.
-    expected = whole.history[-1]["test"]["elbo"]
-    assert one.history[-1]["test"]["elbo"] == pytest.approx(expected, rel=0.03)
-    with pytest.raises(KilledError):
-        fit(settings, digits, tmp_path / "two", reporter=Recorder(STEPS_PER_EPOCH + 1, die))
-    fit(settings, digits, tmp_path / "two")
-    assert_same_run(tmp_path / "one", tmp_path / "two")
-
-
-def test_kill_between_the_last_step_of_an_epoch_and_its_record_loses_no_record(
-    whole: FitResult, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A checkpoint of an epoch's last step without its record would end the epoch unrecorded."""
-    with monkeypatch.context() as patch:
-        patch.setattr(training._Run, "_finish_epoch", lambda *arguments: die())
-        with pytest.raises(KilledError):
-            fit(CONFIG, digits, tmp_path / "run", checkpoint_minutes=1e-9)
-    result = fit(CONFIG, digits, tmp_path / "run")
-    assert metrics(result) == metrics(whole)
-    assert_same_run(tmp_path / "run", whole.run_dir)
-
-
-# Checkpoints that are kept.
-
-
-@pytest.fixture(scope="module")
-def kept(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
-    """A run of CONFIG that keeps the checkpoint of its first epoch, and of every other one from then on."""
-    run_dir = tmp_path_factory.mktemp("kept") / "run"
-    fit(config(epochs=1), digits, run_dir, keep_every=1)
-    return fit(CONFIG, digits, run_dir, keep_every=2)
-
-
-def test_kept_checkpoints_do_not_change_the_run_and_survive_a_restart(
-    kept: FitResult, whole: FitResult, digits: Dataset, tmp_path: Path
-) -> None:
-    assert_same_run(kept.run_dir, whole.run_dir)
-    steps = [STEPS_PER_EPOCH * epoch for epoch in (4, 3, 2, 1)]
-    assert list_steps(kept.run_dir / "checkpoints") == steps
-    # Two epochs later, without the option, the last two and the kept ones are there.
-    run_dir = Path(shutil.copytree(kept.run_dir, tmp_path / "run"))
-    fit(config(epochs=EPOCHS + 2), digits, run_dir)
-    steps = [STEPS_PER_EPOCH * epoch for epoch in (6, 5, 4, 2, 1)]
-    assert list_steps(run_dir / "checkpoints") == steps
-
-
-def test_run_is_loaded_as_it_was_at_the_end_of_a_kept_epoch(
-    kept: FitResult, digits: Dataset, tmp_path: Path
-) -> None:
-    fit(config(epochs=2), digits, tmp_path / "run")
-    expected, loaded = load_run(tmp_path / "run"), load_run(kept.run_dir, 2)
-    assert (loaded.step, loaded.history) == (2 * STEPS_PER_EPOCH, kept.history[:2])
-    weights = [
-        {name: v.numpy() for name, v in run.model.named_variables.items()} for run in (loaded, expected)
-    ]
-    assert_same_bits(*weights)
-    assert load_run(kept.run_dir, EPOCHS).step == load_run(kept.run_dir).step
-
-
-def test_epoch_without_a_checkpoint_is_refused_with_a_list_of_those_that_have_one(whole: FitResult) -> None:
-    for epoch in (0, 1, EPOCHS + 1):
-        with pytest.raises(SMVIError, match=f"no checkpoint of epoch {epoch}, only of 3, 4; .*--keep-every"):
-            load_run(whole.run_dir, epoch)
-
-
-def test_damaged_checkpoint_of_an_epoch_is_an_error_and_not_another_epoch(
-    kept: FitResult, tmp_path: Path
-) -> None:
-    run_dir = Path(shutil.copytree(kept.run_dir, tmp_path / "run"))
-    (path,) = (run_dir / "checkpoints").glob(f"step-{STEPS_PER_EPOCH:010d}*")
-    path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(SMVIError, match="is damaged"):
-        load_run(run_dir, 1)
-    assert load_run(run_dir, 2).step == 2 * STEPS_PER_EPOCH
-
-
-def test_fresh_deletes_kept_checkpoints(kept: FitResult, digits: Dataset, tmp_path: Path) -> None:
-    run_dir = Path(shutil.copytree(kept.run_dir, tmp_path / "run"))
-    fit(config(epochs=1), digits, run_dir, fresh=True)
-    assert list_steps(run_dir / "checkpoints") == [STEPS_PER_EPOCH]
-
-
-def test_keeping_every_zeroth_epoch_is_refused(digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(SMVIError, match="keep_every = 0 is not allowed"):
-        fit(CONFIG, digits, tmp_path / "run", keep_every=0)
-    assert not (tmp_path / "run").exists()
-
-
-def test_who_loads_can_hear_of_damage_instead_of_a_warning(whole: FitResult, tmp_path: Path) -> None:
-    run_dir = Path(shutil.copytree(whole.run_dir, tmp_path / "run"))
-    (run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz").write_bytes(b"")
-    heard: list[str] = []
-    assert load_run(run_dir, warn=heard.append).step == (EPOCHS - 1) * STEPS_PER_EPOCH
-    assert len(heard) == 1
-    assert "damaged" in heard[0]

@@ -1,0 +1,136 @@
+"""The small sweep that the tests of sweeps share, what hears of it, and what stands in for its processes."""
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from tfp_smvi.config import (
+    AISConfig,
+    ClassifyConfig,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+)
+
+EPOCHS = 3
+# At the last one the objective is infinite within a few steps.
+CONFIG = SweepConfig(
+    RunConfig(
+        DataConfig("digits"),
+        ModelConfig(latent_dim=2, hidden_sizes=(16,)),
+        TrainConfig(epochs=EPOCHS, batch_size=32, lam_warmup_steps=50),
+    ),
+    EvaluateConfig(
+        AISConfig(
+            num_chains=2,
+            num_temperatures=4,
+            num_leapfrog_steps=1,
+            num_pilot_chains=2,
+            num_pilot_temperatures=4,
+        ),
+        split="both",
+        num_examples=20,
+        num_elbo_samples=10,
+        num_divergence_samples=10,
+        num_importance_samples=10,
+        num_simulated=10,
+    ),
+    ClassifyConfig(labels=(20, 30), kernel="linear", repeats=2, num_folds=2),
+    classify_every=2,
+    lams=(0.0, 0.5, 1e38),
+)
+DONE, FAILED = ("lam0-seed0", "lam0.5-seed0"), "lam1e+38-seed0"
+RESULTS = ("evaluation/*/*.npz", "evaluation.*", "classification*.json", "gallery.npz")
+# What a process says as it begins, in a shell script.
+BEGIN = """echo '{"event": "begin", "stage": "evaluate"}'"""
+
+
+class Recorder:
+    """A reporter that notes what it hears."""
+
+    def __init__(self) -> None:
+        self.stages: list[tuple[str, str]] = []
+        self.fractions: list[float] = []
+        self.updates: list[tuple[str, str]] = []
+        self.messages: list[str] = []
+
+    def begin(self, entries: Sequence[Mapping[str, Any]], stages: Sequence[str], jobs: int) -> None:
+        self.asked = [entry["run_dir"] for entry in entries]
+
+    def stage(self, entry: Mapping[str, Any], stage: str) -> None:
+        self.stages.append((entry["run_dir"], stage))
+
+    def progress(self, entry: Mapping[str, Any], fraction: float, text: str) -> None:
+        self.fractions.append(fraction)
+
+    def update(self, entry: Mapping[str, Any]) -> None:
+        self.updates.append((entry["run_dir"], entry["status"]))
+
+    def note(self, message: str) -> None:
+        self.messages.append(message)
+
+    warn = note
+
+
+class WholeSweep(NamedTuple):
+    """A sweep that nothing interrupts."""
+
+    path: Path
+    summary: dict[str, Any]
+    reporter: Recorder
+
+
+def entries(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    return {entry["run_dir"]: entry for entry in summary["runs"]}
+
+
+def read(sweep_dir: Path) -> dict[str, Any]:
+    return json.loads((sweep_dir / "sweep.json").read_text())
+
+
+def without_seconds(values: Any) -> Any:
+    """JSON values but the times that it took."""
+    if isinstance(values, dict):
+        return {key: without_seconds(value) for key, value in values.items() if key != "seconds"}
+    return [*map(without_seconds, values)] if isinstance(values, list) else values
+
+
+def result_times(sweep_dir: Path) -> dict[Path, int]:
+    """When each file of results was written."""
+    return {
+        path.relative_to(sweep_dir): path.stat().st_mtime_ns
+        for pattern in RESULTS
+        for path in sweep_dir.glob(f"*/{pattern}")
+    }
+
+
+def changed(**sections: Mapping[str, Any]) -> SweepConfig:
+    """CONFIG with other settings: by section of the sweep ("model" and "train" are those of its runs)."""
+    config = CONFIG
+    for name, values in sections.items():
+        if name in ("model", "train"):
+            part = dataclasses.replace(getattr(config.train, name), **values)
+            config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{name: part}))
+        elif name == "grid":
+            config = dataclasses.replace(config, **values)
+        else:
+            config = dataclasses.replace(
+                config, **{name: dataclasses.replace(getattr(config, name), **values)}
+            )
+    return config
+
+
+def fake_stage(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Lets a shell script stand in for the process of a run."""
+    path = folder / "python"
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(path))
