@@ -21,8 +21,8 @@ def test_loaded_run_has_the_weights_the_history_and_the_encodings_of_the_trained
     assert (loaded.step, loaded.history) == (EPOCHS * STEPS_PER_EPOCH, trained.history)
     assert loaded.data_fingerprint == digits.fingerprint
     assert loaded.config == training.resolve(CONFIG, digits)
-    trained = {name: variable.numpy() for name, variable in trained.model.named_variables.items()}
-    assert_same_bits({name: v.numpy() for name, v in loaded.model.named_variables.items()}, trained)
+    weights = {name: variable.numpy() for name, variable in trained.model.named_variables.items()}
+    assert_same_bits({name: v.numpy() for name, v in loaded.model.named_variables.items()}, weights)
     x = digits.test.images(np.arange(50))
     q, p = loaded.model.encode(x), trained.model.encode(x)
     assert_same_bits({"mean": q.mean().numpy()}, {"mean": p.mean().numpy()})
