@@ -88,7 +88,9 @@ def test_sdist_holds_all_that_a_developer_needs(sdist):
     }
     wanted |= {"setup.py", "pyproject.toml", ".ci/run", "saved_models/README.md", "tfp_smvi/py.typed"}
     wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST}
-    wanted |= {f"{folder}/{path}" for folder in ("tfp_smvi", "cli", "tests", "examples") for path in sources(folder)}
+    wanted |= {
+        f"{folder}/{path}" for folder in ("tfp_smvi", "cli", "tests", "examples") for path in sources(folder)
+    }
     assert wanted <= files
 
 

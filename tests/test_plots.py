@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
 import pytest
 import runs
@@ -113,8 +114,10 @@ def test_differences_are_to_the_run_with_the_same_seed(tmp_path: Path) -> None:
     sweeps.write_sweep(tmp_path, (0.0, 1.0), (0, 1), states={(0.0, 1): "failed"})
     sweep = read_sweep(tmp_path)
     with_pair, without = (run for run in sweep.finished if run.lam == 1.0)
-    assert figure_data.paired_difference(sweep, with_pair, "rbf", 600) is not None
-    assert figure_data.paired_difference(sweep, without, "rbf", 600) is None
+    assert figure_data.difference_to_lam_0(sweep, [without], "rbf", 600) is None
+    alone = figure_data.difference_to_lam_0(sweep, [with_pair], "rbf", 600)
+    assert alone is not None
+    assert figure_data.difference_to_lam_0(sweep, [with_pair, without], "rbf", 600) == alone
 
 
 def test_runs_with_other_numbers_of_subsets_are_not_paired(tmp_path: Path) -> None:
@@ -126,19 +129,67 @@ def test_runs_with_other_numbers_of_subsets_are_not_paired(tmp_path: Path) -> No
 
 
 def test_several_seeds_become_their_mean_and_range(tmp_path: Path) -> None:
-    written = sweeps.write_sweep(
-        tmp_path, (0.0, 1.0), (0, 1, 2), states={(1.0, 0): "failed", (1.0, 2): "running"}
-    )
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), (0, 1, 2))
     points = figure_data.estimates(read_sweep(tmp_path), "test", "gap")
-
-    def gap(lam: float, seed: int) -> float:
-        return sweeps.find_run(written, lam, seed)["evaluation"]["splits"]["test"]["gap"]["mean"]
-
-    three = [gap(0.0, seed) for seed in (0, 1, 2)]
+    gaps = [[find_gap(written, lam, seed) for seed in (0, 1, 2)] for lam in (0.0, 1.0)]
     assert points == [
-        Point(0.0, np.mean(three), min(three), max(three), 3),
-        Point(1.0, gap(1.0, 1), gap(1.0, 1), gap(1.0, 1), 1),
+        Point(lam, np.mean(three), min(three), max(three), 3)
+        for lam, three in zip((0.0, 1.0), gaps, strict=True)
     ]
+
+
+@pytest.mark.parametrize(
+    ("states", "seeds"),
+    [
+        ({(1.0, 0): "failed"}, [(1, 2), (1, 2)]),  # as everywhere, or seeds would be compared instead of lams
+        ({(1.0, 0): "failed", (1.0, 2): "running"}, [(1,), (1,)]),
+        (
+            {(0.0, 0): "failed", (1.0, 1): "failed", (1.0, 2): "failed"},
+            [(1, 2), (0,)],
+        ),  # there are no such seeds
+    ],
+)
+def test_means_are_over_the_same_seeds_at_every_lam(
+    states: dict[tuple[float, int], str], seeds: list[tuple[int, ...]], tmp_path: Path
+) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), (0, 1, 2), states=states)
+    points = figure_data.estimates(read_sweep(tmp_path), "test", "gap")
+    for point, lam, chosen in zip(points, (0.0, 1.0), seeds, strict=True):
+        assert point.mean == pytest.approx(
+            np.mean([find_gap(written, lam, seed) for seed in chosen]), rel=1e-12
+        )
+        assert point.num_seeds == len(chosen)
+
+
+def find_gap(written: dict[str, Any], lam: float, seed: int) -> float:
+    return sweeps.find_run(written, lam, seed)["evaluation"]["splits"]["test"]["gap"]["mean"]
+
+
+@pytest.mark.parametrize("spreads", [(1.0, 2.0, 1.0), (2.0, 0.3, 1.0), (0.0, 1.0, 0.5)])
+def test_error_of_a_crossed_mean_holds_the_chance_of_rows_and_of_columns(
+    spreads: tuple[float, float, float],
+) -> None:
+    """The mean squared error of the means of 20,000 tables, whose own relative error is 1 %.
+
+    Without the columns' part the error would be a third of it in the first case, and nearly nothing in the last. The
+    larger of two variances is taken where the third is overestimated, which makes it too large by some percent.
+    """
+    of_rows, of_columns, of_rest = spreads
+    rng, num_tables, num_rows, num_columns = np.random.default_rng(3), 20000, 3, 10
+    tables = (
+        of_rows * rng.standard_normal((num_tables, num_rows, 1))
+        + of_columns * rng.standard_normal((num_tables, 1, num_columns))
+        + of_rest * rng.standard_normal((num_tables, num_rows, num_columns))
+    )
+    means, errors = np.array([figure_data.crossed_mean(table) for table in tables]).T
+    assert 0.95 < np.mean(errors**2) / np.mean(means**2) < 1.25
+
+
+def test_error_of_one_row_is_that_of_its_values_and_one_column_has_none() -> None:
+    values = np.array([[1.0, 2.0, 6.0]])
+    mean, error = figure_data.crossed_mean(values)
+    assert (mean, error) == (3.0, pytest.approx(np.std(values, ddof=1) / np.sqrt(3)))
+    assert np.isnan(figure_data.crossed_mean(values.T).standard_error)
 
 
 def test_training_curves_equal_the_history(tmp_path: Path) -> None:
@@ -351,13 +402,20 @@ def test_a_sweep_without_evaluation_or_history_still_draws_accuracy(tmp_path: Pa
     assert {path.stem for path in result.files} == {"accuracy", "differences", "accuracy_by_epoch"}
 
 
-def test_style_ignores_the_users_matplotlib_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    import matplotlib
-
-    monkeypatch.setitem(matplotlib.rcParams, "axes.facecolor", "black")
+def test_style_ignores_the_users_matplotlib_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that matplotlib looks up when it draws, and those that it looks up when it saves."""
+    sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False)
+    sweep = read_sweep(tmp_path)
+    before = plot_sweep(sweep, tmp_path / "before", ("png", "pdf")).files
+    for name, value in (("axes.facecolor", "black"), ("savefig.dpi", 60), ("xtick.labelsize", 20)):
+        monkeypatch.setitem(matplotlib.rcParams, name, value)
+    after = plot_sweep(sweep, tmp_path / "after", ("png", "pdf")).files
+    assert [path.read_bytes() for path in after] == [path.read_bytes() for path in before]
+    assert matplotlib.rcParams["axes.facecolor"] == "black"
     with styled():
         assert Figure().subplots().get_facecolor() == (1.0, 1.0, 1.0, 1.0)
-    assert matplotlib.rcParams["axes.facecolor"] == "black"
+    # TrueType; many publishers refuse Type 3.
+    assert all(b"/Subtype /Type3" not in path.read_bytes() for path in after)
 
 
 def test_command_prints_files_and_names_what_is_left_out(

@@ -10,11 +10,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import runs
 import sweeps
 from PIL import Image
 
+from tfp_smvi.figure_data import crossed_mean
 from tfp_smvi.report import render_report, write_report
 from tfp_smvi.report_tables import format_estimate
 from tfp_smvi.sweep_results import Estimate, read_sweep
@@ -66,7 +68,7 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, A
     """A sweep with all that can be in one, and what its sweep.json holds."""
     path = tmp_path_factory.mktemp("sweep") / "grid"
     lams, states = (-0.1, 0.0, 0.5, math.inf), {(0.5, 1): "failed"}
-    return path, sweeps.write_sweep(path, lams, (0, 1), latent_dim=2, states=states)
+    return path, sweeps.write_sweep(path, lams, (0, 1, 2), latent_dim=2, states=states)
 
 
 @pytest.fixture(scope="module")
@@ -128,17 +130,45 @@ def test_tables_hold_the_numbers_of_the_json_with_their_errors(
     assert [row[0] for row in accuracy[-2:]] == ["raw pixels", "PCA"]
 
 
-def test_difference_over_seeds_is_that_of_the_means(page: Page, written: tuple[Path, dict[str, Any]]) -> None:
-    def mean(lam: float, seed: int) -> float:
-        return 100 * sweeps.find_run(written[1], lam, seed)["classification"]["results"][0]["mean"]
+def test_means_are_over_the_seeds_that_every_lam_has(
+    page: Page, written: tuple[Path, dict[str, Any]]
+) -> None:
+    """Seed 1 failed at one lam: at another it has a row of its own, and no part in the means."""
 
-    one, other = (mean(-0.1, seed) - mean(0.0, seed) for seed in (0, 1))
-    table = next(
-        table for table in page.tables if ["\N{MINUS SIGN}0.1", "mean"] in [row[:2] for row in table]
+    def accuracies(lam: float, seed: int) -> np.ndarray:
+        return 100 * np.array(
+            sweeps.find_run(written[1], lam, seed)["classification"]["results"][0]["values"]
+        )
+
+    differences = np.stack([accuracies(-0.1, seed) - accuracies(0.0, seed) for seed in (0, 2)])
+    mean, error = crossed_mean(differences)
+    tables = [table for table in page.tables if ["\N{MINUS SIGN}0.1", "mean"] in [row[:2] for row in table]]
+    evaluation, accuracy, _, difference, _ = (
+        next(row for row in table if row[:2] == ["\N{MINUS SIGN}0.1", "mean"]) for table in tables
     )
-    (row,) = [row for row in table if row[:2] == ["\N{MINUS SIGN}0.1", "mean"]]
-    # Of two numbers, the standard error of the mean is half their distance.
-    assert row[2] == f"{(one + other) / 2:+.2f} ± {abs(one - other) / 2:.2f}".replace("-", "\N{MINUS SIGN}")
+    assert difference[2] == f"{mean:+.2f} ± {error:.2f}".replace("-", "\N{MINUS SIGN}")
+    one, other = sorted(accuracies(-0.1, seed).mean() for seed in (0, 2))
+    assert accuracy[2] == f"{(one + other) / 2:.2f} ({one:.2f} to {other:.2f})"
+    gaps = [
+        sweeps.find_run(written[1], -0.1, seed)["evaluation"]["splits"]["test"]["gap"]["mean"]
+        for seed in (0, 2)
+    ]
+    assert evaluation[2] == "test"
+    assert evaluation[6] == f"{np.mean(gaps):.3f} ({min(gaps):.3f} to {max(gaps):.3f})"
+    assert ["\N{MINUS SIGN}0.1", "1"] in [row[:2] for row in tables[0]]
+    assert "all λ have 0, 2." in page.text
+
+
+def test_differences_are_told_epoch_by_epoch(page: Page, written: tuple[Path, dict[str, Any]]) -> None:
+    table = next(table for table in page.tables if table[0][:3] == ["λ", "labels", "epoch 25"])
+    values = []
+    for lam in (0.5, 0.0):
+        for seed in (0, 2):
+            report = sweeps.find_run(written[1], lam, seed)["classification_by_epoch"]["25"]
+            values.append(100 * np.array(report["results"][0]["values"]))
+    mean, error = crossed_mean(np.stack(values[:2]) - np.stack(values[2:]))
+    (row,) = [row for row in table if row[:2] == ["0.5", "600"]]
+    assert row[2] == f"{mean:+.2f} ± {error:.2f}".replace("-", "\N{MINUS SIGN}")
 
 
 def test_failed_runs_warnings_command_and_settings_are_told(

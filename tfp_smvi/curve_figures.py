@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from matplotlib.ticker import FuncFormatter, MaxNLocator
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from tfp_smvi import figure_data
 from tfp_smvi.figure_data import Point, lam_label
@@ -36,6 +36,7 @@ __all__ = [
 WIDTH = 7.2  # inches, both columns of a paper
 BASELINE_DASHES: dict[str, Any] = {"pixels": (0, (4, 2)), "pca": (0, (1, 1.2))}
 LEAST_DIFFERENCE = 0.001  # what the axis of the differences shows at least, to each side
+NEAR = 0.01  # up to so much to each side it is linear, where it shows far more
 MOST_EPOCHS = 6  # that have a tick each
 PERCENT = FuncFormatter(lambda value, _: number_label(100.0 * value))
 
@@ -110,9 +111,7 @@ def draw_differences(sweep: Sweep) -> Figure | None:
             _draw_over_lam(axes, axis, points, line, f"{num_labels:,} labels", shift=shift)
         axis.dress(axes)
         _kernel_title(axes, kernels, kernel)
-    # Where all are alike, the axis is not of the size of rounding errors.
-    low, high = panels[0][0].get_ylim()
-    panels[0][0].set_ylim(min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE))
+    _difference_axis(panels[0][0])
     _percent(panels, "accuracy minus that at λ = 0\n(percentage points)")
     _legend_below(figure, panels[0][0], len(numbers))
     keep_labels_apart(figure)
@@ -232,6 +231,19 @@ def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
     if values:
         margin = 0.05 * (max(values) - min(values)) or 1.0
         axes.set_ylim(min(values) - margin, max(values) + margin)
+
+
+def _difference_axis(axes: Axes) -> None:
+    """Scales the y axis of differences so that small ones are seen beside large ones."""
+    low, high = axes.get_ylim()
+    # Where all are alike, the axis is not of the size of rounding errors.
+    low, high = min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE)
+    if max(-low, high) > 3.0 * NEAR:
+        axes.set_yscale("symlog", linthresh=NEAR)
+        sizes = [0.0, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+        axes.set_yticks([sign * size for size in sizes for sign in (1, -1) if low <= sign * size <= high])
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low, high)
 
 
 def _epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:

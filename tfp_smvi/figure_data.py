@@ -1,7 +1,8 @@
 """The numbers that figures and tables show, taken from a sweep; nothing is drawn here.
 
-A point stands for one lam or epoch. Where the sweep has one seed, it is that run's estimate and its bar two standard
-errors to each side; where it has several, it is the mean over seeds and its bar reaches from the lowest to the highest.
+A point stands for one lam or epoch. Where there is one seed to compare, it is that run's estimate and its bar two
+standard errors to each side; where there are several, it is the mean over seeds and its bar reaches from the lowest to
+the highest. The seeds are those that every lam has (`Sweep.compared`).
 """
 
 import math
@@ -24,13 +25,14 @@ __all__ = [
     "accuracy",
     "baseline",
     "brackets",
+    "crossed_mean",
+    "difference_to_lam_0",
     "differences_to_lam_0",
     "estimates",
     "kernels",
     "label_numbers",
     "lam_label",
     "over_lams",
-    "paired_difference",
     "read_galleries",
     "splits",
     "training_curves",
@@ -104,10 +106,10 @@ def over_lams(sweep: Sweep, estimate: Callable[[Run], Estimate | None]) -> list[
     """Makes a curve over lam, one point for each lam that has an estimate.
 
     Args:
-        sweep: the sweep; its finished runs count.
+        sweep: the sweep; its runs that can be compared count.
         estimate: gives a run's value, None where it has none.
     """
-    return _points(sweep, ((run.lam, estimate(run)) for run in sweep.finished))
+    return _points(sweep, ((run.lam, estimate(run)) for run in sweep.compared))
 
 
 def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
@@ -124,9 +126,13 @@ def brackets(sweep: Sweep) -> list[Point]:
     return over_lams(sweep, lambda run: run.evaluation.bracket if run.evaluation else None)
 
 
-def accuracy(run: Run, features: str, kernel: str, num_labels: int) -> Accuracy | None:
-    """A run's final accuracy with the given features and classifier, None where there is none."""
-    return next((found for found in run.final if _matches(found, features, kernel, num_labels)), None)
+def accuracy(
+    run: Run, features: str, kernel: str, num_labels: int, epoch: int | None = None
+) -> Accuracy | None:
+    """A run's accuracy with the given features and classifier, at the end or at an epoch; None without one."""
+    epoch = run.last_epoch if epoch is None else epoch
+    at_epoch = (found for found in run.accuracies if found.epoch == epoch)
+    return next((found for found in at_epoch if _matches(found, features, kernel, num_labels)), None)
 
 
 def accuracies(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
@@ -151,7 +157,7 @@ def accuracies_by_epoch(sweep: Sweep, kernel: str, num_labels: int) -> dict[floa
     for lam in sorted({run.lam for run in sweep.finished}):
         points = [
             (found.epoch, found.estimate)
-            for run in sweep.finished
+            for run in sweep.compared
             for found in run.accuracies
             if run.lam == lam and _matches(found, "encoder", kernel, num_labels)
         ]
@@ -160,29 +166,80 @@ def accuracies_by_epoch(sweep: Sweep, kernel: str, num_labels: int) -> dict[floa
 
 
 def differences_to_lam_0(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
-    """The paired differences of `paired_difference` over lam; empty without a finished run at lam = 0."""
-    return over_lams(sweep, lambda run: paired_difference(sweep, run, kernel, num_labels))
+    """The paired differences of each run to lam = 0, over lam; empty without a finished run at lam = 0."""
+
+    def estimate(run: Run) -> Estimate | None:
+        found = _paired_values(sweep, run, kernel, num_labels, None)
+        return None if found is None else crossed_mean(found[None])
+
+    return over_lams(sweep, estimate)
 
 
-def paired_difference(sweep: Sweep, run: Run, kernel: str, num_labels: int) -> Estimate | None:
-    """By how much a run classifies better than that with lam = 0 and the same seed, subset by subset of labels.
+def difference_to_lam_0(
+    sweep: Sweep, runs: Sequence[Run], kernel: str, num_labels: int, epoch: int | None = None
+) -> Estimate | None:
+    """By how much runs of one lam classify better than those with lam = 0 and the same seeds.
 
-        d_i = accuracy_i(lam) - accuracy_i(0),      mean(d) +/- std(d) / sqrt(n)
+    The differences are taken subset by subset of labels; see `crossed_mean` for their error.
 
-    The error is that of the choice of labels; another seed of the training would change the difference, too.
+    Args:
+        sweep: the sweep.
+        runs: runs of one lam; those without a counterpart do not count.
+        kernel: the classifier's.
+        num_labels: the labelled examples it saw.
+        epoch: the epoch of the training; None for the end.
 
     Returns:
-        The mean difference, a fraction, and its standard error, both 0 at lam = 0; None where one of the two is
-        missing.
+        The mean difference, a fraction, and its standard error, both 0 at lam = 0; None where there is none.
 
     Raises:
-        SMVIError: the two were not classified with the same number of subsets.
+        SMVIError: two runs were not classified with the same number of subsets.
     """
+    found = [_paired_values(sweep, run, kernel, num_labels, epoch) for run in runs]
+    rows = [values for values in found if values is not None]
+    return crossed_mean(np.stack(rows)) if rows else None
+
+
+def crossed_mean(values: np.ndarray) -> Estimate:
+    """The mean of values that share the chance of their row and that of their column, and its standard error.
+
+        x_sr = mean + seed_s + subset_r + rest_sr
+        Var(mean(x)) = var_s(mean_r(x)) / S + var_r(mean_s(x)) / R - var(rest) / (S R)
+
+    The two first terms both hold the third; where it is estimated larger than either, the larger of the two is taken.
+    With one row, the error is that of the columns alone.
+
+    Args:
+        values: float [num_seeds, num_subsets]; subset r is the same for all seeds.
+
+    Returns:
+        The mean and its standard error, which is NaN where there is one column.
+
+    Source: the two-way crossed model with random effects and one observation a cell, as in [S. R. Searle, G. Casella,
+    C. E. McCulloch. Variance Components. 1992].
+    """
+    num_rows, num_columns = values.shape
+    mean = float(values.mean())
+    if num_columns == 1:
+        return Estimate(mean, math.nan)
+    by_column = values.mean(axis=0).var(ddof=1) / num_columns
+    if num_rows == 1:
+        return Estimate(mean, math.sqrt(by_column))
+    by_row = values.mean(axis=1).var(ddof=1) / num_rows
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + mean
+    shared = np.sum(rest**2) / ((num_rows - 1) * (num_columns - 1) * num_rows * num_columns)
+    return Estimate(mean, math.sqrt(max(by_row + by_column - shared, by_row, by_column)))
+
+
+def _paired_values(
+    sweep: Sweep, run: Run, kernel: str, num_labels: int, epoch: int | None
+) -> np.ndarray | None:
+    """A run's accuracies minus those at lam = 0 with the same seed: [num_subsets]."""
     zeros = (other for other in sweep.finished if other.lam == 0.0 and other.seed == run.seed)
     zero = next(zeros, None)
     if zero is None:
         return None
-    mine, theirs = (accuracy(each, "encoder", kernel, num_labels) for each in (run, zero))
+    mine, theirs = (accuracy(each, "encoder", kernel, num_labels, epoch) for each in (run, zero))
     if mine is None or theirs is None:
         return None
     if len(mine.values) != len(theirs.values):
@@ -190,17 +247,14 @@ def paired_difference(sweep: Sweep, run: Run, kernel: str, num_labels: int) -> E
             f"{run.path} was classified with {len(mine.values)} subsets of labels and {zero.path} with "
             f"{len(theirs.values)}: classify both with the same --repeats."
         )
-    differences = np.subtract(mine.values, theirs.values)
-    count = len(differences)
-    error = differences.std(ddof=1) / math.sqrt(count) if count > 1 else math.nan
-    return Estimate(float(differences.mean()), float(error))
+    return np.subtract(mine.values, theirs.values)
 
 
 def training_curves(sweep: Sweep, quantity: str) -> dict[float, list[Point]]:
     """The "elbo" or "divergence" of the test data over the training's epochs, by lam."""
     curves: dict[float, list[Point]] = {}
     for lam in sorted({run.lam for run in sweep.finished}):
-        records = [record for run in sweep.finished if run.lam == lam for record in run.history]
+        records = [record for run in sweep.compared if run.lam == lam for record in run.history]
         curves[lam] = _points(
             sweep, ((record.epoch, Estimate(getattr(record, quantity), math.nan)) for record in records)
         )
@@ -246,7 +300,7 @@ def _points(sweep: Sweep, values: Iterable[tuple[float, Estimate | None]]) -> li
     for x, estimate in values:
         if estimate is not None and math.isfinite(estimate.mean):
             groups.setdefault(x, []).append(estimate)
-    return [_point(x, groups[x], sweep.num_seeds > 1) for x in sorted(groups)]
+    return [_point(x, groups[x], len(sweep.seeds) > 1) for x in sorted(groups)]
 
 
 def _point(x: float, found: Sequence[Estimate], over_seeds: bool) -> Point:

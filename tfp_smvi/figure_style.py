@@ -35,6 +35,7 @@ DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 GREY = "#767676"
 _SETTINGS: dict[Any, Any] = {
     "figure.dpi": 200.0,
+    "pdf.fonttype": 42,  # TrueType: many publishers refuse Type 3
     "font.size": 8.5,
     "axes.titlesize": 9.0,
     "axes.labelsize": 8.5,
@@ -66,7 +67,7 @@ class Line(NamedTuple):
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draws in this style, whatever a matplotlibrc says."""
+    """Draws, or saves, in this style, whatever a matplotlibrc says: some of it is looked up at the very end."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)

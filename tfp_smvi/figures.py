@@ -76,7 +76,8 @@ FIGURES = {
         curve_figures.draw_differences,
         "it takes classified runs at lam = 0 and at another lam with the same seed",
         "Difference in accuracy to the run with λ = 0 and the same seed, taken subset by subset of labels. The "
-        "curves are drawn a little apart so that bars do not hide each other.",
+        "curves are drawn a little apart so that bars do not hide each other. Where differences are large, the "
+        "vertical axis is linear up to one point to each side, and logarithmic beyond.",
         "A panel of curves for each kernel; their numbers are in the tables of accuracy compared with λ = 0.",
         "paired differences of the subsets of labels; they do not hold the chance of the training",
     ),
@@ -135,7 +136,7 @@ def plot_sweep(sweep: Sweep, directory: Path, formats: Sequence[str] = ("png",))
         SMVIError: a gallery cannot be read, or a file cannot be written.
     """
     files, drawn = [], draw_all(sweep)
-    with explain_write_errors(f"to {directory}", "make room or choose another --output."):
+    with styled(), explain_write_errors(f"to {directory}", "make room or choose another --output."):
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn.items():
             if figure is None:
@@ -168,12 +169,15 @@ def draw_all(sweep: Sweep) -> dict[str, Figure | None]:
 def describe_bars(sweep: Sweep, name: str) -> str:
     """Says in a sentence or two what a figure's points and bars are; empty where it has none."""
     if name in _PICTURES:
-        return "Each λ is shown by its first seed." if sweep.num_seeds > 1 else ""
-    if sweep.num_seeds > 1:
+        return "Each λ is shown by its first seed." if len({run.seed for run in sweep.finished}) > 1 else ""
+    seeds, over = ", ".join(map(str, sweep.seeds)), FIGURES[name].bars
+    if len(sweep.seeds) > 1:
         ends = "bands" if name == "training" else "bars"
-        return (
-            f"Points are means over seeds ({sweep.num_seeds} of them) and {ends} reach from the lowest to the highest "
-            "seed; a λ with one finished seed has none."
-        )
-    over = FIGURES[name].bars
-    return f"Bars are two standard errors to each side, over {over}." if over else ""
+        text = f"Points are means over the seeds {seeds}, and {ends} reach from the lowest to the highest."
+    else:
+        text = f"Bars are two standard errors to each side, over {over}." if over else ""
+    if len(sweep.compared) < len(sweep.finished):
+        text += f" Seeds that some λ lack are in the tables alone; all λ have {seeds}."
+    elif len(sweep.compared) < len(sweep.seeds) * len({run.lam for run in sweep.compared}):
+        text += " No seed is that of all λ, and some points are means over other seeds than others."
+    return text.strip()

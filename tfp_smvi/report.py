@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 from tfp_smvi import figure_data, report_tables
 from tfp_smvi.checkpoint import write_atomically
 from tfp_smvi.errors import explain_write_errors
+from tfp_smvi.figure_style import styled
 from tfp_smvi.figures import FIGURES, describe_bars, draw_all
 from tfp_smvi.plots import write_figure
 from tfp_smvi.sweep_results import Sweep
@@ -76,7 +77,7 @@ def render_report(sweep: Sweep) -> str:
         warnings=_warnings(sweep),
         evaluation=report_tables.evaluation_table(sweep),
         accuracies=report_tables.accuracy_tables(sweep),
-        differences=report_tables.difference_tables(sweep),
+        differences=report_tables.difference_tables(sweep) + report_tables.difference_by_epoch_tables(sweep),
         runs=report_tables.runs_table(sweep),
         commands=[shlex.join(command) for command in sweep.commands],
         settings=list(_flatten(sweep.config)),
@@ -86,7 +87,8 @@ def render_report(sweep: Sweep) -> str:
 
 def _picture(sweep: Sweep, name: str, figure: Figure) -> _Picture:
     kind, image = FIGURES[name], io.BytesIO()
-    write_figure(figure, "png", image)
+    with styled():
+        write_figure(figure, "png", image)
     width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
     lams = ", ".join(figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished}))
     return _Picture(

@@ -1,17 +1,18 @@
 """The tables of a sweep's report: numbers with their standard errors, as text in print."""
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import numpy as np
-
 from tfp_smvi import figure_data
+from tfp_smvi.figure_data import Point
 from tfp_smvi.sweep_results import Estimate, Run, Sweep
 
 __all__ = [
     "Table",
     "accuracy_tables",
+    "difference_by_epoch_tables",
     "difference_tables",
     "evaluation_table",
     "format_estimate",
@@ -46,24 +47,28 @@ class Table(NamedTuple):
 
 def evaluation_table(sweep: Sweep) -> Table | None:
     """What `evaluate` found, a row per lam, seed and split; None where nothing was evaluated."""
-    rows = [
-        [
-            *_name(run),
-            split,
-            f"{run.evaluation.num_examples[split]:,}",
-            *(format_estimate(quantities[name], 3 if name == "gap" else 2) for name in QUANTITIES),
-            format_estimate(run.evaluation.bracket, 3),
-            run.evaluation.active_units[split],
+    rows = []
+    for lam, runs in _by_lam(sweep):
+        evaluated = [(run, run.evaluation) for run in runs if run.evaluation]
+        rows += [
+            [
+                *_name(run),
+                split,
+                f"{evaluation.num_examples[split]:,}",
+                *(format_estimate(quantities[name], _places(name)) for name in QUANTITIES),
+                format_estimate(evaluation.bracket, 3),
+                evaluation.active_units[split],
+            ]
+            for run, evaluation in evaluated
+            for split, quantities in evaluation.splits.items()
         ]
-        for run in sweep.finished
-        if run.evaluation
-        for split, quantities in run.evaluation.splits.items()
-    ]
+        if len(sweep.seeds) > 1:
+            rows += _mean_evaluations(sweep, lam)
     header = ["λ", "seed", "split", "examples", *QUANTITIES.values(), "bracket", "active units"]
     caption = (
         "Means over examples ± one standard error, in nats (the divergence in squared nats per squared unit of z). "
         "The bracket is the upper minus the lower bound of log p(x) on images simulated from the model: the "
-        "log-likelihoods, and with them the gaps, may be too low by about that much."
+        "log-likelihoods, and with them the gaps, may be too low by about that much." + _about_means(sweep)
     )
     return Table(caption, header, rows, 3) if rows else None
 
@@ -74,17 +79,23 @@ def accuracy_tables(sweep: Sweep) -> list[Table]:
     tables = []
     for kernel in figure_data.kernels(sweep):
         rows = []
-        for run in sweep.finished:
-            found = [figure_data.accuracy(run, "encoder", kernel, number) for number in numbers]
-            if any(found):
-                rows.append([*_name(run), *(_percent(one and one.estimate) for one in found)])
+        for lam, runs in _by_lam(sweep):
+            for run in runs:
+                found = [figure_data.accuracy(run, "encoder", kernel, number) for number in numbers]
+                if any(found):
+                    rows.append([*_name(run), *(_percent(one and one.estimate) for one in found)])
+            if len(sweep.seeds) > 1:
+                curves = [figure_data.accuracies(sweep, kernel, number) for number in numbers]
+                points = [_point_at(curve, lam) for curve in curves]
+                if any(points):
+                    rows.append(_mean_row(lam, [_range(point, 2, 100.0) for point in points]))
         for features, name in figure_data.BASELINES.items():
             levels = [figure_data.baseline(sweep, features, kernel, number) for number in numbers]
             if any(levels):
                 rows.append([name, "", *map(_percent, levels)])
         caption = (
             f"Accuracy on the test set in percent, {kernel} kernel: means over the subsets of labels ± one standard "
-            "error. A row per λ and seed, then the same classifier on other features."
+            "error. A row per λ and seed, then the same classifier on other features." + _about_means(sweep)
         )
         tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
     return tables
@@ -96,29 +107,46 @@ def difference_tables(sweep: Sweep) -> list[Table]:
     tables = []
     for kernel in figure_data.kernels(sweep):
         rows = []
-        for lam in sorted({run.lam for run in sweep.finished} - {0.0}):
-            by_seed = [run for run in sweep.finished if run.lam == lam]
-            found = [
-                [figure_data.paired_difference(sweep, run, kernel, number) for number in numbers]
-                for run in by_seed
-            ]
-            rows += [
-                [*_name(run), *(_percent(one, sign="+") for one in row)]
-                for run, row in zip(by_seed, found, strict=True)
-                if any(row)
-            ]
-            if len(by_seed) > 1 and any(map(any, found)):
-                columns = [_over_seeds([row[i] for row in found]) for i in range(len(numbers))]
-                rows.append(
-                    [figure_data.lam_label(lam), "mean", *(_percent(one, sign="+") for one in columns)]
-                )
+        for lam, runs in _by_lam(sweep):
+            compared = [run for run in runs if run in sweep.compared]
+            groups = [(_name(run), [run]) for run in runs]
+            if len(compared) > 1:
+                groups.append((_mean_row(lam, []), compared))
+            for name, group in groups if lam != 0.0 else ():
+                found = [figure_data.difference_to_lam_0(sweep, group, kernel, number) for number in numbers]
+                if any(found):
+                    rows.append([*name, *(_percent(one, sign="+") for one in found)])
         caption = (
             f"Accuracy minus that at λ = 0 with the same seed, in percentage points, {kernel} kernel: mean of the "
-            "differences subset by subset of labels ± one standard error. That error does not hold the chance of the "
-            "training; the rows “mean” are over seeds, with the standard error over seeds, which does."
+            "differences subset by subset of labels ± one standard error. With one seed that error holds the chance "
+            "of the labels and not that of the training; the rows “mean” are over seeds, and theirs holds both."
         )
         if rows:
             tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
+    return tables
+
+
+def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
+    """The paired differences to lam = 0 in the course of training, a table per kernel; none with a single epoch."""
+    epochs = sorted({found.epoch for run in sweep.compared for found in run.accuracies})
+    tables = []
+    for kernel in figure_data.kernels(sweep) if len(epochs) > 1 else ():
+        rows = []
+        for lam, runs in _by_lam(sweep):
+            compared = [run for run in runs if run in sweep.compared]
+            for number in figure_data.label_numbers(sweep) if lam != 0.0 else ():
+                found = [
+                    figure_data.difference_to_lam_0(sweep, compared, kernel, number, epoch)
+                    for epoch in epochs
+                ]
+                if any(found):
+                    name = [figure_data.lam_label(lam), f"{number:,}"]
+                    rows.append([*name, *(_percent(one, sign="+") for one in found)])
+        seeds = ", ".join(map(str, sweep.seeds))
+        caption = f"The same by epoch of the training, {kernel} kernel; of seed {seeds}."
+        if rows:
+            header = ["λ", "labels", *(f"epoch {epoch}" for epoch in epochs)]
+            tables.append(Table(caption, header, rows, 2))
     return tables
 
 
@@ -154,11 +182,46 @@ def _percent(estimate: Estimate | None, sign: str = "-") -> str:
     return format_estimate(Estimate(100.0 * estimate.mean, 100.0 * estimate.standard_error), 2, sign)
 
 
-def _over_seeds(found: Sequence[Estimate | None]) -> Estimate | None:
-    means = [estimate.mean for estimate in found if estimate]
-    if len(means) < 2:
-        return None
-    return Estimate(float(np.mean(means)), float(np.std(means, ddof=1)) / math.sqrt(len(means)))
+def _by_lam(sweep: Sweep) -> list[tuple[float, list[Run]]]:
+    return [(lam, list(runs)) for lam, runs in itertools.groupby(sweep.finished, lambda run: run.lam)]
+
+
+def _mean_evaluations(sweep: Sweep, lam: float) -> list[list[str]]:
+    """A row for each split: what the figures show of a lam, means over seeds and their range."""
+    bracket = _range(_point_at(figure_data.brackets(sweep), lam), 3)
+    rows = []
+    for split in figure_data.splits(sweep):
+        curves = {name: figure_data.estimates(sweep, split, name) for name in QUANTITIES}
+        cells = [_range(_point_at(curve, lam), _places(name)) for name, curve in curves.items()]
+        rows.append(_mean_row(lam, [split, "", *cells, bracket, ""]))
+    return rows
+
+
+def _mean_row(lam: float, cells: Sequence[str]) -> list[str]:
+    return [figure_data.lam_label(lam), "mean", *cells]
+
+
+def _about_means(sweep: Sweep) -> str:
+    return " Rows “mean”: over seeds, with the lowest and the highest seed." if len(sweep.seeds) > 1 else ""
+
+
+def _point_at(points: Sequence[Point], x: float) -> Point | None:
+    return next((point for point in points if point.x == x), None)
+
+
+def _range(point: Point | None, places: int, factor: float = 1.0) -> str:
+    """A mean over seeds with its range, such as "-98.31 (-98.50 to -98.10)"."""
+    if point is None:
+        return "\N{EN DASH}"
+    mean, low, high = (
+        format_estimate(Estimate(factor * value, math.nan), places)
+        for value in (point.mean, point.low, point.high)
+    )
+    return f"{mean} ({low} to {high})"
+
+
+def _places(quantity: str) -> int:
+    return 3 if quantity == "gap" else 2
 
 
 def _name(run: Run) -> list[str]:

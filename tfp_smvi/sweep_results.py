@@ -103,11 +103,6 @@ class Run(NamedTuple):
         """Whether all of its parts are done."""
         return self.status == "done"
 
-    @property
-    def final(self) -> tuple[Accuracy, ...]:
-        """The accuracies at the end of the training."""
-        return tuple(accuracy for accuracy in self.accuracies if accuracy.epoch == self.last_epoch)
-
 
 class Sweep(NamedTuple):
     """A grid of runs, ordered by lam and seed.
@@ -132,9 +127,21 @@ class Sweep(NamedTuple):
         return tuple(run for run in self.runs if run.done)
 
     @property
-    def num_seeds(self) -> int:
-        """How many different seeds the finished runs have."""
-        return len({run.seed for run in self.finished})
+    def compared(self) -> tuple[Run, ...]:
+        """The finished runs with a seed that every finished lam has; all finished ones where there is no such seed.
+
+        A mean over other seeds at one lam than at the next would compare seeds and not lams.
+        """
+        by_lam: dict[float, set[int]] = {}
+        for run in self.finished:
+            by_lam.setdefault(run.lam, set()).add(run.seed)
+        common = set.intersection(*by_lam.values())
+        return tuple(run for run in self.finished if run.seed in common or not common)
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """The different seeds of `compared`, in ascending order."""
+        return tuple(sorted({run.seed for run in self.compared}))
 
     @property
     def left_out(self) -> list[str]:
