@@ -235,13 +235,16 @@ def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
 
 def _difference_axis(axes: Axes) -> None:
     """Scales the y axis of differences so that small ones are seen beside large ones."""
+    large = max(abs(end) for end in axes.dataLim.intervaly) > 3.0 * NEAR
+    if large:
+        axes.set_yscale("symlog", linthresh=NEAR)
     low, high = axes.get_ylim()
     # Where all are alike, the axis is not of the size of rounding errors.
     low, high = min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE)
-    if max(-low, high) > 3.0 * NEAR:
-        axes.set_yscale("symlog", linthresh=NEAR)
-        sizes = [0.0, 0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
-        axes.set_yticks([sign * size for size in sizes for sign in (1, -1) if low <= sign * size <= high])
+    if large:
+        sizes = [0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+        ticks = [0.0, *sizes, *(-size for size in sizes)]
+        axes.set_yticks([tick for tick in ticks if low <= tick <= high])
         axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(low, high)
 
