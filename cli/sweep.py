@@ -102,6 +102,11 @@ def _help(name: str) -> str:
     help=_help("classify_every"),
 )
 @click.option(
+    "--redo",
+    is_flag=True,
+    help="Evaluate and classify again where their settings are others than before; without it, these are refused.",
+)
+@click.option(
     "--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout, without the epochs."
 )
 @click.pass_context
@@ -113,6 +118,7 @@ def sweep(
     threads: int | None,
     data_dir: Path | None,
     checkpoint_minutes: float,
+    redo: bool,
     as_json: bool,
     **values: Any,
 ) -> int:
@@ -138,6 +144,7 @@ def sweep(
                 data_dir=data_dir,
                 checkpoint_minutes=checkpoint_minutes,
                 command=["tfp-smvi", *sys.argv[1:]],
+                redo=redo,
                 reporter=reporter,
             )
     except library.SweepInterrupted as stop:

@@ -59,6 +59,10 @@ def test_the_reporter_hears_of_every_stage_in_its_order(whole_sweep: WholeSweep)
         ]
         statuses = [status for run, status in whole_sweep.reporter.updates if run == name]
         assert statuses == ["running"] * 3 + ["done"]
+        evaluation = entries(whole_sweep.summary)[name]["evaluation"]
+        assert evaluation["warnings"]  # of a few chains and temperatures
+        for warning in evaluation["warnings"]:
+            assert f"{name}: {warning}" in whole_sweep.reporter.messages
     assert whole_sweep.reporter.asked == [*DONE, FAILED]
     assert 0.0 <= min(whole_sweep.reporter.fractions) <= max(whole_sweep.reporter.fractions) <= 1.0
 

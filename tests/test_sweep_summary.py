@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -117,7 +118,6 @@ def test_more_epochs_go_on_with_all_runs(copied_sweep: Path, sweep_orders: list[
         (changed(evaluate={"num_examples": None}), "evaluate.num_examples: 20 here, null given"),
         (changed(classify={"labels": (20,)}), "classify.labels: [20, 30] here, [20] given"),
         (changed(grid={"classify": None}), "classify: null given"),
-        (changed(grid={"classify_every": 1}), "classify_every: 2 here, 1 given"),
     ],
 )
 def test_other_settings_are_refused_with_the_difference(
@@ -129,8 +129,52 @@ def test_other_settings_are_refused_with_the_difference(
     assert difference.partition(":")[0] in str(caught.value)
     assert difference.rpartition(": ")[2] in str(caught.value)
     assert "\n" not in str(caught.value)
+    assert ("--redo" in str(caught.value)) == ("train." not in difference)
     assert sweep_orders == []
     assert (copied_sweep / "sweep.json").read_bytes() == before
+
+
+def test_evaluations_and_classifications_are_done_again_if_told_so(
+    whole_sweep: WholeSweep, copied_sweep: Path, sweep_orders: list[dict[str, Any]]
+) -> None:
+    summary = sweep(copied_sweep, changed(evaluate={"num_examples": 10}), redo=True)
+    assert [order["stages"] for order in sweep_orders[:2]] == [["evaluate"], ["evaluate"]]
+    before, after = (entries(each)[DONE[0]] for each in (whole_sweep.summary, summary))
+    assert (after["evaluation"], after["seconds"]["evaluate"]) == (None, 0.0)
+    assert after["classification"] == before["classification"]
+    assert after["seconds"]["classify"] == before["seconds"]["classify"] > 0.0
+    with pytest.raises(SMVIError, match="holds a sweep with other settings"):
+        sweep(copied_sweep, changed(train={"learning_rate": 0.1}), redo=True)
+
+
+def test_epochs_are_classified_where_their_checkpoints_are(
+    copied_sweep: Path, sweep_orders: list[dict[str, Any]]
+) -> None:
+    """The second epoch was kept, the first was not."""
+    with pytest.raises(SMVIError, match=r"--classify-every 1 asks for epoch 1, and .*lam0-seed0 has kept no"):
+        sweep(copied_sweep, changed(grid={"classify_every": 1}))
+    summary = sweep(copied_sweep, changed(grid={"classify_every": None}))
+    assert [order["run"] for order in sweep_orders] == [FAILED]
+    assert entries(summary)[DONE[0]]["classification_by_epoch"] == {}
+    summary = sweep(copied_sweep, CONFIG)
+    assert [*entries(summary)[DONE[0]]["classification_by_epoch"]] == ["2"]
+
+
+def test_more_epochs_can_be_taken_back_until_they_are_trained(
+    whole_sweep: WholeSweep, copied_sweep: Path, sweep_orders: list[dict[str, Any]]
+) -> None:
+    """As after a slip: what was done is there again."""
+    sweep(copied_sweep, changed(train={"epochs": 5000}))
+    sweep_orders.clear()
+    summary = sweep(copied_sweep, CONFIG)
+    assert [order["run"] for order in sweep_orders] == [FAILED]
+    for name in DONE:
+        assert without_seconds(entries(summary)[name]) == without_seconds(entries(whole_sweep.summary)[name])
+    # A step into the fourth epoch.
+    checkpoints = copied_sweep / DONE[0] / "checkpoints"
+    shutil.copy(checkpoints / "step-0000000132.npz", checkpoints / "step-0000000133.npz")
+    with pytest.raises(SMVIError, match=r"train.train.epochs: 4 here, 3 given"):
+        sweep(copied_sweep, CONFIG)
 
 
 def test_settings_that_no_result_depends_on_yet_may_change(

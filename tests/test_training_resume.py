@@ -169,6 +169,22 @@ def test_finished_run_takes_more_epochs_as_if_they_had_been_asked_for_at_once(
     assert load_run(run_dir).config == load_run(trained.run_dir).config
 
 
+def test_run_ends_at_any_number_of_epochs_that_it_has_not_passed(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    with pytest.raises(KilledError):
+        fit(config(epochs=5000), digits, run_dir, reporter=Recorder(2 * STEPS_PER_EPOCH + 5, die))
+    with pytest.raises(KilledError):  # in the third epoch, of which a checkpoint is written now
+        fit(CONFIG, digits, run_dir, checkpoint_minutes=1e-9, reporter=Recorder(2 * STEPS_PER_EPOCH + 5, die))
+    before = (run_dir / "config.json").read_bytes()
+    with pytest.raises(SMVIError, match=r"epochs = 2 is fewer than .* trained for; give at least 3"):
+        fit(config(epochs=2), digits, run_dir)
+    assert (run_dir / "config.json").read_bytes() == before
+    fit(CONFIG, digits, run_dir)
+    assert_same_run(run_dir, trained.run_dir)
+
+
 def test_fresh_starts_over(digits: Dataset, trained: FitResult, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     fit(config(lam=2.0, epochs=1), digits, run_dir)

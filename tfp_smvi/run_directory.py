@@ -9,6 +9,7 @@ checkpoints/     see `checkpoint`
 import contextlib
 import dataclasses
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,11 +17,11 @@ from typing import Any
 
 import filelock
 
-from tfp_smvi.checkpoint import list_checkpoints, write_atomically
+from tfp_smvi.checkpoint import list_checkpoints, list_steps, write_atomically
 from tfp_smvi.config import RunConfig
 from tfp_smvi.errors import SMVIError, explain_write_errors
 
-__all__ = ["RunDirectory", "hold_folder", "read_run", "run_directory_name", "write_json"]
+__all__ = ["RunDirectory", "hold_folder", "read_run", "run_directory_name", "with_epochs", "write_json"]
 
 _CONFIG, _LOCK = "config.json", ".lock"
 
@@ -56,6 +57,7 @@ class RunDirectory:
         *,
         fresh: bool,
         warn: Callable[[str], None],
+        steps_per_epoch: int | None = None,
     ) -> Iterator["RunDirectory"]:
         """Opens a run directory for this process alone, and makes it where there is none.
 
@@ -65,13 +67,14 @@ class RunDirectory:
             details: JSON values to record beside it: "data" and the environment's.
             fresh: deletes the run that is there.
             warn: is called with one line where the run goes on in another environment.
+            steps_per_epoch: of the training, which tells whether the run has had more epochs than are asked for.
 
         Yields:
             The open directory; its lock dies with the process.
 
         Raises:
-            SMVIError: another process runs there, the directory holds another configuration or other data, or it
-                cannot be written.
+            SMVIError: another process runs there, the directory holds another configuration, other data or a longer
+                training, or it cannot be written.
         """
         run = cls(path)
         busy = f"{path} is in use by another process; wait for it or choose another --run-dir."
@@ -80,6 +83,7 @@ class RunDirectory:
                 run._clear()
             if (path / _CONFIG).exists():
                 run._check(config, details, warn)
+                run._check_length(config.train.epochs, steps_per_epoch)
             elif list_checkpoints(run.checkpoints):
                 raise SMVIError(
                     f"{path} holds checkpoints but no config.json; choose another --run-dir, or --fresh."
@@ -99,10 +103,7 @@ class RunDirectory:
     def _check(self, config: RunConfig, details: Mapping[str, Any], warn: Callable[[str], None]) -> None:
         """Compares a run that is there with the one that is asked for."""
         stored, recorded = read_run(self.path)
-        # A run may go on for longer: no step depends on how many are to come.
-        epochs = max(stored.train.epochs, config.train.epochs)
-        comparable = dataclasses.replace(stored, train=dataclasses.replace(stored.train, epochs=epochs))
-        differences = comparable.differences(config)
+        differences = with_epochs(stored, config.train.epochs).differences(config)
         if recorded.get("data") != details.get("data"):
             differences.append(f"data: {recorded.get('data')} here, {details.get('data')} given")
         if differences:
@@ -117,6 +118,21 @@ class RunDirectory:
                 f"{self.path} was begun with other versions, threads or another machine "
                 "(see config.json): the run goes on, but not bit for bit as it would have there."
             )
+
+    def _check_length(self, epochs: int, steps_per_epoch: int | None) -> None:
+        """Refuses to end a training where it has been already."""
+        step = next(iter(list_steps(self.checkpoints)), 0)
+        if steps_per_epoch is not None and step > epochs * steps_per_epoch:
+            least = math.ceil(step / steps_per_epoch)
+            raise SMVIError(
+                f"epochs = {epochs} is fewer than {self.path} has been trained for; give at least {least}, or start "
+                "over with --fresh."
+            )
+
+
+def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
+    """The same with another number of epochs, which makes no other run: no step depends on how many are to come."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
 
 
 @contextlib.contextmanager

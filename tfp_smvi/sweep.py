@@ -47,6 +47,7 @@ def sweep(
     data_dir: Path | None = None,
     checkpoint_minutes: float = 10.0,
     command: Sequence[str] = (),
+    redo: bool = False,
     reporter: SweepReporter | None = None,
 ) -> JSON:
     """Trains, evaluates and classifies at each lam and seed, and goes on where it was stopped.
@@ -63,6 +64,7 @@ def sweep(
         data_dir: where prepared data sets live; None for the default.
         checkpoint_minutes: as for `fit`.
         command: the command line to record in the summary.
+        redo: whether evaluations and classifications that were made with other settings are done again.
         reporter: hears of the progress.
 
     Returns:
@@ -90,7 +92,7 @@ def sweep(
     }
     busy = f"another sweep works in {sweep_dir}; wait for it or choose another --sweep-dir."
     with hold_folder(sweep_dir, busy, "choose another --sweep-dir."):
-        summary = open_summary(sweep_dir, config, command, reporter.warn)
+        summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
         with Jobs(jobs) as processes:
             return _Sweep(sweep_dir, config, summary, order, processes, reporter).run(jobs)
 

@@ -111,7 +111,9 @@ def _work(order: dict[str, Any], emit: Emit, training: threading.Event) -> None:
 
         emit({"event": "begin", "stage": "evaluate"})
         config = EvaluateConfig.from_json(order["evaluate"])
-        evaluate(run_dir, config, data_dir=data_dir, reporter=_Work(emit))
+        report = evaluate(run_dir, config, data_dir=data_dir, reporter=_Work(emit))
+        for warning in report["warnings"] if report else ():
+            emit({"event": "warn", "message": warning})
         emit({"event": "end"})
     if "classify" in stages:
         emit({"event": "begin", "stage": "classify"})

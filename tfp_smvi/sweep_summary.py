@@ -15,7 +15,7 @@ import numpy as np
 from tfp_smvi.checkpoint import list_steps, write_atomically
 from tfp_smvi.config import RunConfig, SweepConfig
 from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
-from tfp_smvi.run_directory import RunDirectory, read_run, write_json
+from tfp_smvi.run_directory import RunDirectory, read_run, with_epochs, write_json
 from tfp_smvi.sweep_table import format_csv
 
 __all__ = ["STAGES", "missing_epochs", "open_summary", "refresh", "run_name", "write_summary"]
@@ -32,7 +32,12 @@ def run_name(lam: float, seed: int) -> str:
 
 
 def open_summary(
-    sweep_dir: Path, config: SweepConfig, command: Sequence[str], warn: Callable[[str], None]
+    sweep_dir: Path,
+    config: SweepConfig,
+    command: Sequence[str],
+    warn: Callable[[str], None],
+    *,
+    redo: bool = False,
 ) -> JSON:
     """Makes the summary of a sweep directory as it is: of the runs that are asked for and of those that are there.
 
@@ -41,26 +46,32 @@ def open_summary(
         config: what is asked for.
         command: the command line to record.
         warn: is called with one line if the sweep.json that is there is damaged.
+        redo: lets go of evaluations and classifications that were made with other settings.
 
     Returns:
         The summary, as in sweep.json.
 
     Raises:
-        SMVIError: it holds a sweep with other settings, whose results would be lost.
+        SMVIError: it holds a sweep with other settings, whose results would be lost, or without the checkpoints that
+            are to be classified.
     """
     earlier = _read_summary(sweep_dir, warn)
     settings = config.settings()
-    _check_settings(sweep_dir, earlier, settings)
+    _check_settings(sweep_dir, earlier, settings, redo)
+    for entry in earlier.get("runs", []):
+        _check_checkpoints(sweep_dir, entry, config)
     previous = {(float(entry["lam"]), entry["seed"]): entry for entry in earlier.get("runs", [])}
     grid = sorted({*previous, *((lam, seed) for lam in config.lams for seed in config.seeds)})
     entries = []
     for lam, seed in grid:
         entry = _make_entry(lam, seed, previous.get((lam, seed)))
         entries.append(entry)
-        if not refresh(entry, sweep_dir, config):
+        left = refresh(entry, sweep_dir, config)
+        if not left:
             entry.update(status="done", error=None)
-        elif previous.get((lam, seed), {}).get("status") == "done":  # it is all to be done again
-            entry["seconds"].update(evaluate=0.0, classify=0.0)
+        elif previous.get((lam, seed), {}).get("status") == "done":
+            again = [stage for stage in left if stage == "evaluate" or not entry["classification"]]
+            entry["seconds"].update(dict.fromkeys({"evaluate", "classify"}.intersection(again), 0.0))
     return {
         "format": FORMAT,
         "command": list(command),
@@ -168,26 +179,55 @@ def _make_entry(lam: float, seed: int, previous: Mapping[str, Any] | None) -> JS
     }
 
 
-def _check_settings(sweep_dir: Path, earlier: JSON, given: JSON) -> None:
+def _check_settings(sweep_dir: Path, earlier: JSON, given: JSON, redo: bool) -> None:
     """Raises SMVIError where results that are there were made with other settings."""
-    here = {**earlier.get("config", given)}
-    # What no run has come to yet may change.
+    here, runs = {**earlier.get("config", given)}, earlier.get("runs", [])
+    # What no run has come to yet may change; of the checkpoints to classify, see `_check_checkpoints`.
     for section, result in (("evaluate", "evaluation"), ("classify", "classification")):
-        if not any(entry.get(result) for entry in earlier.get("runs", [])):
+        if redo or not any(entry.get(result) for entry in runs):
             here[section] = given[section]
+    here["classify_every"] = given["classify_every"]
     old, new = dict(_flatten(here)), dict(_flatten(given))
-    # A training may go on for longer.
-    old["train.train.epochs"] = max(old["train.train.epochs"], new["train.train.epochs"])
-    differences = [
-        f"{name}: {json.dumps(old.get(name))} here, {json.dumps(new.get(name))} given"
-        for name in sorted({*old, *new})
-        if old.get(name) != new.get(name)
-    ]
-    if differences:
-        raise SMVIError(
-            f"{sweep_dir} holds a sweep with other settings ({'; '.join(differences)}); choose another "
-            "--sweep-dir. More --lams, --seeds and --epochs may be added to a sweep."
+    # A training may go on for longer, or end at once.
+    trained = max((_epochs_begun(sweep_dir, entry) for entry in runs), default=0)
+    old["train.train.epochs"] = max(trained, new["train.train.epochs"])
+    changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
+    if changed:
+        differences = [
+            f"{name}: {json.dumps(old.get(name))} here, {json.dumps(new.get(name))} given" for name in changed
+        ]
+        of_training = any(name.startswith("train.") for name in changed)
+        advice = (
+            "choose another --sweep-dir"
+            if of_training
+            else "to evaluate and classify anew with these, give --redo"
         )
+        raise SMVIError(
+            f"{sweep_dir} holds a sweep with other settings ({'; '.join(differences)}); {advice}. "
+            "More --lams, --seeds and --epochs may be added to a sweep."
+        )
+
+
+def _epochs_begun(sweep_dir: Path, entry: JSON) -> int:
+    """How many epochs a run has had, one that has begun included."""
+    history = entry["history"] or [{"epoch": 0, "step": 0}]
+    newest = next(iter(list_steps(RunDirectory(sweep_dir / entry["run_dir"]).checkpoints)), 0)
+    return int(history[-1]["epoch"]) + (newest > history[-1]["step"])
+
+
+def _check_checkpoints(sweep_dir: Path, entry: JSON, config: SweepConfig) -> None:
+    """Raises SMVIError where an epoch that is to be classified has passed without its checkpoint being kept."""
+    run_dir = sweep_dir / entry["run_dir"]
+    kept = list_steps(RunDirectory(run_dir).checkpoints)
+    for record in entry["history"]:
+        there = (
+            record["step"] in kept or (run_dir / f"classification-epoch{record['epoch']:03d}.json").exists()
+        )
+        if record["epoch"] in config.epochs_to_classify and not there:
+            raise SMVIError(
+                f"--classify-every {config.classify_every} asks for epoch {record['epoch']}, and {run_dir} has kept no "
+                "checkpoint of it; give what the sweep was made with, or choose another --sweep-dir."
+            )
 
 
 def _flatten(values: Any, name: str = "") -> Iterator[tuple[str, Any]]:
@@ -217,10 +257,9 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> list[JSON]:
         history = [json.loads(line) for line in lines if line.endswith("\n")]
     except (SMVIError, OSError, ValueError):
         return []
-    # Neither a likelihood that followed from the data nor a training that is to go on for longer makes another run.
+    # Neither a likelihood that followed from the data nor another number of epochs makes another run.
     model = dataclasses.replace(wanted.model, likelihood=wanted.model.likelihood or stored.model.likelihood)
-    epochs = max(stored.train.epochs, wanted.train.epochs)
-    stored = dataclasses.replace(stored, train=dataclasses.replace(stored.train, epochs=epochs))
+    stored = with_epochs(stored, wanted.train.epochs)
     return history if stored == dataclasses.replace(wanted, model=model) else []
 
 

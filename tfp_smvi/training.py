@@ -136,7 +136,14 @@ def fit(
         handle_stop_signals(signals.append, once=True),
         mixed_precision(config.train),
         explain_write_errors(f"to {run_dir}", kept),
-        RunDirectory.open(run_dir, config, details, fresh=fresh, warn=reporter.warn) as run,
+        RunDirectory.open(
+            run_dir,
+            config,
+            details,
+            fresh=fresh,
+            warn=reporter.warn,
+            steps_per_epoch=dataset.train.num_examples // config.train.batch_size,
+        ) as run,
     ):
         return _Run(config, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
 

@@ -59,7 +59,7 @@ class TrainConfig(Settings):
 
     lam: float = option(0.0, "Weight of the score-matching divergence, any real number; inf keeps it alone.")
     epochs: int = option(
-        300, "Passes over the training set; a finished run can be continued with a larger number."
+        300, "Passes over the training set; a run can be continued with any number that it has not passed."
     )
     batch_size: int = option(128, "Examples per step (the paper gives none).")
     learning_rate: float = option(1e-3, "Adam's learning rate.")
