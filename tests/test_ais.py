@@ -391,7 +391,12 @@ def test_bound_rises_to_the_likelihood_with_its_samples() -> None:
         ("schedule", "cosine", "schedule is 'cosine': choose one of linear, sigmoid"),
         ("step_size", -0.1, "step_size has the value -0.1"),
         ("step_size", [0.1, 0.2, 0.3], "step_size has shape (3,): give a scalar, [num_segments, 1] or"),
+        ("step_size", "0.1", "step_size is '0.1': give what can be converted to float"),
+        ("scale", -1.0, "scale has the value -1.0: give positive numbers"),
+        ("scale", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "scale has shape (7,): give what broadcasts to ("),
         ("seed", [1, 2, 3], "seed has shape (3,)"),
+        ("seed", 1.5, "seed is 1.5: give what can be converted to int32"),
+        ("seed", None, "seed is None"),
     ],
 )
 def test_a_wrong_argument_is_named(argument: str, value: object, message: str) -> None:
@@ -407,8 +412,30 @@ def test_wrong_shapes_are_named() -> None:
         reverse_annealed_importance_sampling(
             unnormalized(0.0, 1.0), gaussian(0.0, 1.0), tf.zeros([3, 2]), step_size=0.1, seed=0
         )
+    for estimate in (
+        lambda f: annealed_importance_sampling(f, gaussian(0.0, 1.0), step_size=0.1, seed=0),
+        lambda f: importance_weighted_bound(f, gaussian(0.0, 1.0), num_samples=4, seed=0),
+    ):
+        with pytest.raises(SMVIError, match=r"target_log_prob_fn has shape \(\) .* one number for each z"):
+            estimate(lambda z: tf.reduce_sum(unnormalized(0.0, 1.0)(z)))
+    with pytest.raises(SMVIError, match=r"posterior has batch shape \(\)"):
+        importance_weighted_bound(unnormalized(0.0, 1.0), tfd.Normal(0.0, 1.0), num_samples=4, seed=0)
     with pytest.raises(SMVIError, match="target_acceptance_rate is 65"):
         tune_step_sizes(unnormalized(0.0, 1.0), gaussian(0.0, 1.0), seed=0, target_acceptance_rate=65)
+
+
+def test_numpy_integers_are_integers() -> None:
+    arguments = {"num_chains": 8, "num_temperatures": 8, "seed": 3}
+    plain, of_numpy = (
+        annealed_importance_sampling(
+            unnormalized(0.0, 1.0),
+            gaussian(0.0, 1.0),
+            step_size=0.1,
+            **{name: kind(value) for name, value in arguments.items()},
+        ).log_weights.numpy()
+        for kind in (int, np.int64)
+    )
+    np.testing.assert_array_equal(plain, of_numpy)
 
 
 def test_the_documents_example_runs() -> None:

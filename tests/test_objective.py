@@ -13,6 +13,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.exact import LinearGaussianModel
+from tfp_smvi.errors import SMVIError
 from tfp_smvi.objective import elbo, score_matching_divergence, smvi_objective
 
 tfd = tfp.distributions
@@ -266,3 +267,57 @@ def test_the_likelihood_is_evaluated_once():
 
     smvi_objective(problem.posterior(), problem.prior, log_likelihood, 0.5, problem.points())
     assert len(calls) == 1
+
+
+@pytest.mark.parametrize("lam", [float("nan"), -float("inf"), "0.5", None, tf.constant(0.5)])
+def test_a_lam_that_is_no_number_is_refused(lam):
+    problem = Problem()
+    with pytest.raises(
+        SMVIError, match=r"lam is .*: give a real number or inf; a tensor that changes belongs into"
+    ):
+        smvi_objective(problem.posterior(), problem.prior, problem.log_likelihood, lam, problem.points())
+
+
+@pytest.mark.parametrize("lam", [0.0, 0.5])
+def test_what_is_not_one_number_for_each_z_is_refused(lam):
+    """It would be broadcast or summed, and the result be wrong by the size of the batch."""
+    problem = Problem()
+    wrong = [
+        lambda z: tf.reduce_sum(problem.log_likelihood(z)),
+        lambda z: problem.log_likelihood(z)[..., tf.newaxis],
+        lambda z: tf.reduce_sum(problem.log_likelihood(z), axis=0),
+    ]
+    for function in wrong:
+        with pytest.raises(SMVIError, match=r"log_likelihood_fn has shape .* one number for each z"):
+            smvi_objective(problem.posterior(), problem.prior, function, lam, problem.points())
+        with pytest.raises(SMVIError, match=r"log_joint_fn has shape .* one number for each z"):
+            score_matching_divergence(problem.posterior(), function, problem.points())
+
+
+def test_a_lost_gradient_is_not_taken_for_perfect_inference():
+    problem = Problem()
+
+    def log_likelihood(z):
+        return problem.log_likelihood(tf.stop_gradient(z))
+
+    with pytest.raises(SMVIError, match=r"log_likelihood_fn has no gradient by z"):
+        smvi_objective(problem.posterior(), problem.prior, log_likelihood, 0.5, problem.points())
+    with pytest.raises(SMVIError, match="log_joint_fn has no gradient by z"):
+        score_matching_divergence(problem.posterior(), log_likelihood, problem.points())
+
+
+def test_a_posterior_without_an_analytic_divergence_has_the_same_elbo():
+    """A mixture of one component is that component, and TFP knows no KL divergence of mixtures."""
+    problem = Problem()
+    posterior, z = problem.posterior(), problem.posterior().sample(20000, seed=1)
+    mixture = tfd.MixtureSameFamily(
+        tfd.Categorical(logits=tf.zeros([*posterior.batch_shape, 1], tf.float64)),
+        tfd.BatchReshape(posterior, [*posterior.batch_shape, 1]),
+    )
+    with pytest.raises(NotImplementedError):
+        tfd.kl_divergence(mixture, problem.prior)
+    analytic, sampled = (elbo(q, problem.prior, problem.log_likelihood, z) for q in (posterior, mixture))
+    differences = (sampled.elbo - analytic.elbo).numpy()
+    errors = differences.std(axis=0) / np.sqrt(len(differences))
+    assert (np.abs(differences.mean(axis=0)) < 5.0 * errors).all()
+    assert (np.abs((sampled.reconstruction - analytic.reconstruction).numpy()) == 0.0).all()

@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_smvi.arguments import require_positive_integer
+from tfp_smvi.arguments import one_for_each, require_positive_integer
 from tfp_smvi.errors import SMVIError
 
 __all__ = [
@@ -114,7 +114,8 @@ class Endpoints:
     def log_probs(self, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`log f_0(z), log f_1(z)` of z [num_chains, batch, latent_dim]: float [num_chains, batch], nats."""
         if self._log_probs is None or state is not self._state:
-            self._log_probs = (self._initial_log_prob_fn(state), self._target_log_prob_fn(state))
+            target = one_for_each("target_log_prob_fn", self._target_log_prob_fn(state), state)
+            self._log_probs = (self._initial_log_prob_fn(state), target)
             self._state = state
         return self._log_probs
 

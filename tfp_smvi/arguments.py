@@ -1,5 +1,6 @@
 """Checks and readings of arguments that several estimators share."""
 
+import numbers
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -12,6 +13,7 @@ from tfp_smvi.seeds import fold_seed
 __all__ = [
     "compiled_unless_traced",
     "length_scale",
+    "one_for_each",
     "require_positive_integer",
     "require_vectors",
     "segment_step_sizes",
@@ -23,18 +25,52 @@ Result = TypeVar("Result")
 
 def require_positive_integer(name: str, value: int) -> None:
     """Raises an SMVIError that names the argument unless `value` is an integer of at least 1."""
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise SMVIError(f"{name} is {value!r}: give an integer of at least 1")
 
 
 def stateless_seed(seed: int | tf.Tensor, purpose: str) -> tf.Tensor:
     """Returns an integer seed folded with its purpose, and a stateless seed int32 [2] as it is."""
-    if isinstance(seed, int):
-        return fold_seed(seed, purpose)
-    seed = tf.convert_to_tensor(seed, tf.int32)
+    if isinstance(seed, numbers.Integral):
+        return fold_seed(int(seed), purpose)
+    seed = _as_tensor("seed", seed, tf.int32)
     if seed.shape != [2]:
         raise SMVIError(f"seed has shape {tuple(seed.shape)}: give an integer, or a stateless seed int32 [2]")
     return seed
+
+
+def one_for_each(name: str, log_densities: tf.Tensor, z: tf.Tensor, event_rank: int = 1) -> tf.Tensor:
+    """Returns log-densities as they are, or raises an SMVIError unless there is one for each z.
+
+    Others would be broadcast or summed somewhere, and a wrong number is worse than none. Shapes are compared as far
+    as they are known while a graph is traced, so that it costs nothing later.
+
+    Args:
+        name: what returned them.
+        log_densities: float [...], nats.
+        z: float [..., *event_shape].
+        event_rank: the axes of the event shape.
+    """
+    expected = z.shape[: z.shape.rank - event_rank]
+    if not log_densities.shape.is_compatible_with(expected):
+        raise SMVIError(
+            f"{name} has shape {tuple(log_densities.shape)} at z of shape {tuple(z.shape)}: return {tuple(expected)}, "
+            "one number for each z, summed over the axes of x and over no other"
+        )
+    return log_densities
+
+
+def _as_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:
+    try:
+        return tf.convert_to_tensor(value, dtype)
+    except (TypeError, ValueError) as error:
+        raise SMVIError(f"{name} is {value!r}: give what can be converted to {dtype.name}") from error
+
+
+def _require_positive(name: str, value: tf.Tensor) -> None:
+    known = tf.get_static_value(value)
+    if known is not None and not np.all(known > 0.0):
+        raise SMVIError(f"{name} has the value {np.min(known)}: give positive numbers")
 
 
 def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) -> Result:
@@ -45,19 +81,19 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
     return result
 
 
-def require_vectors(initial_distribution: Any) -> None:
+def require_vectors(distribution: Any, name: str = "initial_distribution") -> None:
     """Raises an SMVIError unless the distribution is one of batches of vectors."""
-    if len(initial_distribution.batch_shape) != 1 or len(initial_distribution.event_shape) != 1:
+    if len(distribution.batch_shape) != 1 or len(distribution.event_shape) != 1:
         raise SMVIError(
-            f"initial_distribution has batch shape {initial_distribution.batch_shape} and event shape "
-            f"{initial_distribution.event_shape}: give [batch] and [latent_dim], with tfd.BatchBroadcast "
+            f"{name} has batch shape {distribution.batch_shape} and event shape "
+            f"{distribution.event_shape}: give [batch] and [latent_dim], with tfd.BatchBroadcast "
             "for a prior and tfd.Independent for a product"
         )
 
 
 def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: Any) -> tf.Tensor:
     """Broadcasts step sizes to [num_segments, batch], or raises an SMVIError."""
-    step_size = tf.convert_to_tensor(step_size, initial_distribution.dtype)
+    step_size = _as_tensor("step_size", step_size, initial_distribution.dtype)
     static_shape = tf.TensorShape([num_segments, *initial_distribution.batch_shape])
     try:
         fits = tf.broadcast_static_shape(step_size.shape, static_shape).is_compatible_with(static_shape)
@@ -68,15 +104,22 @@ def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: 
             f"step_size has shape {tuple(step_size.shape)}: give a scalar, [num_segments, 1] or "
             f"[num_segments, batch], here {tuple(static_shape)}"
         )
-    value = tf.get_static_value(step_size)
-    if value is not None and not np.all(value > 0.0):
-        raise SMVIError(f"step_size has the value {np.min(value)}: give positive numbers")
+    _require_positive("step_size", step_size)
     shape = tf.concat([[num_segments], initial_distribution.batch_shape_tensor()], axis=0)
     return tf.ensure_shape(tf.broadcast_to(step_size, shape), static_shape)
 
 
 def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
     """The lengths per dimension that multiply step sizes: broadcastable to [batch, latent_dim]."""
-    return tf.convert_to_tensor(
-        initial_distribution.stddev() if scale is None else scale, initial_distribution.dtype
-    )
+    if scale is None:
+        return initial_distribution.stddev()
+    scale = _as_tensor("scale", scale, initial_distribution.dtype)
+    shape = tf.TensorShape([*initial_distribution.batch_shape, *initial_distribution.event_shape])
+    try:
+        fits = tf.broadcast_static_shape(scale.shape, shape).is_compatible_with(shape)
+    except ValueError:
+        fits = False
+    if not fits:
+        raise SMVIError(f"scale has shape {tuple(scale.shape)}: give what broadcasts to {tuple(shape)}")
+    _require_positive("scale", scale)
+    return scale

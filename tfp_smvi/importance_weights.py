@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfp_smvi.arguments import require_positive_integer, stateless_seed
+from tfp_smvi.arguments import one_for_each, require_positive_integer, require_vectors, stateless_seed
 
 __all__ = [
     "ImportanceWeightedBound",
@@ -113,12 +113,13 @@ def importance_weighted_bound(
         The bound, its standard error and the effective sample size: float [batch].
 
     Raises:
-        SMVIError: a number is not a positive integer.
+        SMVIError: a number is not a positive integer, or a shape is wrong.
 
     Source: [Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8].
     """
     require_positive_integer("num_samples", num_samples)
     require_positive_integer("chunk_size", chunk_size)
+    require_vectors(posterior, "posterior")
     chunk_size = min(chunk_size, num_samples)
     seed = stateless_seed(seed, "importance_weighted_bound")
 
@@ -126,7 +127,7 @@ def importance_weighted_bound(
         index: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         z = posterior.sample(chunk_size, seed=tf.random.fold_in(seed, index))
-        log_weights = target_log_prob_fn(z) - posterior.log_prob(z)
+        log_weights = one_for_each("target_log_prob_fn", target_log_prob_fn(z), z) - posterior.log_prob(z)
         # The last chunk is drawn whole, so that shapes stay fixed; what lies beyond num_samples weighs
         # nothing.
         counts = index * chunk_size + tf.range(chunk_size) < num_samples

@@ -9,11 +9,15 @@ References:
 """
 
 import math
+import numbers
 from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
+
+from tfp_smvi.arguments import one_for_each
+from tfp_smvi.errors import SMVIError
 
 __all__ = ["ELBO", "Objective", "elbo", "score_matching_divergence", "smvi_objective"]
 
@@ -44,23 +48,30 @@ class Objective(NamedTuple):
 def elbo(
     posterior: tfd.Distribution, prior: tfd.Distribution, log_likelihood_fn: LogDensity, z: tf.Tensor
 ) -> ELBO:
-    """Estimates the evidence lower bound with an analytic KL divergence.
+    """Estimates the evidence lower bound, with an analytic KL divergence where TFP has one.
 
-        ELBO = E_q[log p(x|z)] - KL(q(z|x), p(z))
+        ELBO = E_q[log p(x|z)] - KL(q(z|x), p(z)),      else KL = E_q[log q(z|x) - log p(z)] at z
 
     Args:
-        posterior: q(z|x), batch shape [batch], event shape [latent_dim]; its KL to `prior` must be registered.
+        posterior: q(z|x), batch shape [batch], event shape [latent_dim]; any distribution that TFP can sample and
+            differentiate.
         prior: p(z), event shape [latent_dim].
         log_likelihood_fn: z: [..., batch, latent_dim] -> log p(x|z): [..., batch], in nats.
         z: reparameterized sample of `posterior`: float [..., batch, latent_dim].
 
     Returns:
-        The estimate and its two parts; the KL divergence does not depend on z.
+        The estimate and its two parts; an analytic KL divergence does not depend on z.
+
+    Raises:
+        SMVIError: log_likelihood_fn does not return one number for each z.
 
     Source: [Levy & Ermon, eq. 2], [Kingma & Welling].
     """
-    reconstruction = log_likelihood_fn(z)
-    kl = tfd.kl_divergence(posterior, prior)
+    reconstruction = one_for_each("log_likelihood_fn", log_likelihood_fn(z), z, posterior.event_shape.rank)
+    try:
+        kl = tfd.kl_divergence(posterior, prior)
+    except NotImplementedError:  # such as that of a flow or a mixture
+        kl = posterior.log_prob(z) - prior.log_prob(z)
     return ELBO(reconstruction - kl, reconstruction, kl)
 
 
@@ -82,13 +93,20 @@ def score_matching_divergence(
     Returns:
         One estimate a sample: float [..., batch].
 
+    Raises:
+        SMVIError: log_joint_fn does not return one number for each z, or has no gradient by z.
+
     Source: [Levy & Ermon, eq. 3], with p(z|x) as in eq. 5.
     """
     z = _uncached(z)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
-        log_ratio = posterior.log_prob(z) - log_joint_fn(z)
-    return _squared_norm(tape.gradient(log_ratio, z), posterior)
+        log_posterior = posterior.log_prob(z)
+        log_joint = one_for_each("log_joint_fn", log_joint_fn(z), z, posterior.event_shape.rank)
+    difference = _score(tape, "posterior.log_prob", log_posterior, z) - _score(
+        tape, "log_joint_fn", log_joint, z
+    )
+    return _squared_norm(difference, posterior)
 
 
 def smvi_objective(
@@ -107,25 +125,36 @@ def smvi_objective(
         posterior: as in `elbo`.
         prior: as in `elbo`.
         log_likelihood_fn: as in `elbo`.
-        lam: any real number, or inf; with 0 the divergence is not computed.
+        lam: any real number, or inf, and no tensor; with 0 the divergence is not computed.
         z: as in `elbo`.
         lam_scale: a factor on a finite lam, such as its warm-up: float scalar.
 
     Returns:
         The estimate and its parts.
 
+    Raises:
+        SMVIError: lam is none of these, or log_likelihood_fn does not return one number for each z or has no gradient
+            by z.
+
     Source: [Levy & Ermon, eq. 6].
     """
+    if not isinstance(lam, numbers.Real) or math.isnan(lam) or lam == -math.inf:
+        raise SMVIError(
+            f"lam is {lam!r}: give a real number or inf; a tensor that changes belongs into lam_scale, its factor"
+        )
     if lam == 0.0:
         bound = elbo(posterior, prior, log_likelihood_fn, z)
         return Objective(bound.elbo, *bound, divergence=None)
     z = _uncached(z)
-    with tf.GradientTape() as tape:
+    with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
         bound = elbo(posterior, prior, log_likelihood_fn, z)
-        log_joint = bound.reconstruction + prior.log_prob(z)
-        log_ratio = posterior.log_prob(z) - log_joint
-    divergence = _squared_norm(tape.gradient(log_ratio, z), posterior)
+        log_prior, log_posterior = prior.log_prob(z), posterior.log_prob(z)
+    # grad_z log p(x, z) = grad_z log p(x|z) + grad_z log p(z)
+    score = _score(tape, "log_likelihood_fn", bound.reconstruction, z) + _score(
+        tape, "prior.log_prob", log_prior, z
+    )
+    divergence = _squared_norm(_score(tape, "posterior.log_prob", log_posterior, z) - score, posterior)
     if math.isinf(lam):
         return Objective(-divergence, *bound, divergence)
     return Objective(bound.elbo - lam * lam_scale * divergence, *bound, divergence)
@@ -138,6 +167,17 @@ def _uncached(z: tf.Tensor) -> tf.Tensor:
     takes the noise from its cache: the gradient by z would then be silently wrong.
     """
     return tf.identity(z)
+
+
+def _score(tape: tf.GradientTape, name: str, log_density: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    """grad_z of a log-density that the tape has seen; one that is lost would pass for 0."""
+    score = tape.gradient(log_density, z)
+    if score is None:
+        raise SMVIError(
+            f"{name} has no gradient by z: compute it from z by TensorFlow alone, without NumPy and without "
+            "tf.stop_gradient"
+        )
+    return score
 
 
 def _squared_norm(score_difference: tf.Tensor, posterior: tfd.Distribution) -> tf.Tensor:
