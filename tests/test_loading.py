@@ -1,17 +1,19 @@
 """What was trained is what is loaded."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
-from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits
+from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, config
 
 from tfp_smvi import training
-from tfp_smvi.data import Dataset
+from tfp_smvi.config import DataConfig
+from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.errors import SMVIError
-from tfp_smvi.loading import load_run
-from tfp_smvi.training import FitResult
+from tfp_smvi.loading import load_data_of, load_run
+from tfp_smvi.training import FitResult, fit
 
 
 def test_loaded_run_has_the_weights_the_history_and_the_encodings_of_the_trained_model(
@@ -52,3 +54,38 @@ def test_who_loads_can_hear_of_damage_instead_of_a_warning(trained: FitResult, t
     assert load_run(run_dir, warn=heard.append).step == (EPOCHS - 1) * STEPS_PER_EPOCH
     assert len(heard) == 1
     assert "damaged" in heard[0]
+
+
+def test_data_without_a_name_are_given_themselves(digits: Dataset, tmp_path: Path) -> None:
+    own = dataclasses.replace(digits, name="my own")
+    fit(dataclasses.replace(config(epochs=1), data=DataConfig("my own")), own, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    with pytest.raises(SMVIError, match="there is no data set 'my own'"):
+        load_data_of(run)
+    assert load_data_of(run, dataset=own) is own
+    with pytest.raises(SMVIError, match="are not those that the model was trained on"):
+        load_data_of(run, dataset=dataclasses.replace(own, fingerprint="0" * 64))
+
+
+def test_a_file_of_data_is_found_from_any_folder_and_after_it_has_moved(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = {"x_train": digits.train.pixels, "x_test": digits.test.pixels}
+    np.savez(tmp_path / "images.npz", **images)
+    monkeypatch.chdir(tmp_path)
+    settings = dataclasses.replace(config(epochs=1), data=DataConfig("images.npz"))
+    fit(settings, load_dataset("images.npz"), "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = load_run("../run")
+    assert run.real_valued is False
+    assert load_data_of(run).fingerprint == run.data_fingerprint
+    (tmp_path / "images.npz").rename("moved.npz")
+    with pytest.raises(
+        SMVIError, match=r"trained on .*images.npz, which is not there any more; put it there again"
+    ):
+        load_data_of(run)
+    # The training goes on with the file at its new place, where everything finds it from then on.
+    settings = dataclasses.replace(config(epochs=2), data=DataConfig("moved.npz"))
+    fit(settings, load_dataset(Path("moved.npz")), tmp_path / "run")
+    assert load_data_of(load_run(tmp_path / "run")).fingerprint == run.data_fingerprint

@@ -7,6 +7,7 @@ import tensorflow as tf
 from scipy import stats
 
 from tfp_smvi.config import ModelConfig
+from tfp_smvi.errors import SMVIError
 from tfp_smvi.model import LIKELIHOODS, MINIMUM_SCALE, VAE, Dense, positive
 
 SMALL = {"latent_dim": 3, "hidden_sizes": (16, 8)}
@@ -131,3 +132,17 @@ def test_dense_has_the_first_and_second_order_gradients_of_keras(activation):
 def test_a_likelihood_must_be_chosen():
     with pytest.raises(ValueError, match="likelihood is None; give one of bernoulli, gaussian"):
         VAE(ModelConfig(), (4, 4))
+
+
+def test_values_of_another_shape_or_kind_are_refused() -> None:
+    """Reshaped or taken as they are, they would be encoded as other images: 3 of 16 x 16 as 12 of 8 x 8."""
+    model = VAE(ModelConfig(likelihood="bernoulli", latent_dim=3, hidden_sizes=(4,)), (8, 8, 1))
+    for x in (np.zeros([3, 16, 16, 1]), np.zeros([8, 8, 1]), np.zeros([3, 64])):
+        with pytest.raises(SMVIError, match=r"x has shape .*: give \[batch, 8, 8, 1\], as the model has it"):
+            model.encode(x.astype(np.float32))
+    with pytest.raises(
+        SMVIError, match="x has dtype uint8: give floats, such as grey levels of 0 to 255 divided by"
+    ):
+        model.encode(np.zeros([3, 8, 8, 1], np.uint8))
+    with pytest.raises(SMVIError, match=r"z has shape \(5, 4\): give \[..., 3\]"):
+        model.decode(np.zeros([5, 4], np.float32))

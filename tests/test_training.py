@@ -3,6 +3,7 @@
 Interruptions are in test_training_resume.py, faults of the process and of the machine in test_training_faults.py.
 """
 
+import dataclasses
 import json
 import math
 import shutil
@@ -123,8 +124,8 @@ def test_the_model_is_the_moving_average_of_the_weights(digits: Dataset) -> None
             if name.startswith("learner")
         }
         averages = averages or learner  # the first step's weights are the first average
-        if step % 10 == 0:
-            share = 10 / min(12, 10 + step / 10)
+        if step % 10 == 0 or step < 10:
+            share = 1 if step < 10 else 10 / min(12, 10 + step / 10)
             averages = {name: old + share * (learner[name] - old) for name, old in averages.items()}
         for name, average in averages.items():
             # Some roundings of float32 numbers of at most 1.
@@ -181,6 +182,16 @@ def test_infinite_lam_minimizes_the_divergence_alone(digits: Dataset, tmp_path: 
         for split in ("train", "test"):
             assert record[split]["objective"] == -record[split]["divergence"]
     assert result.history[-1]["train"]["divergence"] < result.history[0]["train"]["divergence"]
+
+
+def test_data_of_another_name_are_refused(digits: Dataset, tmp_path: Path) -> None:
+    """The run would say that it was trained on what it was not."""
+    other = dataclasses.replace(CONFIG, data=DataConfig("mnist"))
+    with pytest.raises(
+        SMVIError, match="dataset = 'mnist' is not the name of the data given, which is 'digits'"
+    ):
+        fit(other, digits, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 def test_gaussian_likelihood_follows_from_real_valued_data_and_trains(tmp_path: Path) -> None:
@@ -259,7 +270,7 @@ def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_pa
     pixels = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
     pixels[bad] = 1e30
     dataset = Dataset(
-        "bad", ArraySplit(pixels, None, True), ArraySplit(np.delete(pixels, bad, 0), None, True), None, "0"
+        "digits", ArraySplit(pixels, None, True), ArraySplit(np.delete(pixels, bad, 0), None, True), None, "0"
     )
     run_dir = tmp_path / "run"
     with pytest.raises(SMVIError) as stop:

@@ -60,6 +60,7 @@ def classify(
     config: ClassifyConfig = ClassifyConfig(),  # noqa: B008  # it is frozen
     *,
     data_dir: Path | None = None,
+    dataset: Dataset | None = None,
     epoch: int | None = None,
     baselines_dir: Path | None = None,
     threads: int | None = None,
@@ -75,6 +76,7 @@ def classify(
         run_dir: the run directory.
         config: how many labels, and which machines.
         data_dir: where prepared data sets live; None for the default.
+        dataset: the data themselves, for a run on data that are known by no name; they must be those.
         epoch: the epoch whose checkpoint to take; None for the newest.
         baselines_dir: where the baselines' results are kept; runs of the same data and latent_dim may share it, also
             at the same time. None for "baselines" in the run directory.
@@ -96,7 +98,7 @@ def classify(
     run = load_run(run_dir, epoch, warn=warnings.append)
     for warning in warnings:
         reporter.warn(warning)
-    dataset = load_data_of(run, data_dir, progress=reporter.note)
+    dataset = load_data_of(run, data_dir, dataset=dataset, progress=reporter.note)
     work = _Work(run, dataset, config, reporter)
     baselines_dir = baselines_dir or run_dir / "baselines"
     with explain_write_errors(f"to {baselines_dir}", RUN_AGAIN):

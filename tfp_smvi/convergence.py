@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.data import Dataset
 from tfp_smvi.evaluation import describe
 from tfp_smvi.evaluation_report import (
     align,
@@ -38,6 +39,7 @@ def measure_convergence(
     num_temperatures: Sequence[int],
     *,
     data_dir: Path | None = None,
+    dataset: Dataset | None = None,
     shard: Shard | None = None,
     merge: bool = False,
     reporter: EvaluationReporter | None = None,
@@ -52,6 +54,7 @@ def measure_convergence(
         config: what to estimate; its own number of temperatures is not used.
         num_temperatures: numbers of temperatures, growing, at least two.
         data_dir: as in `evaluate`.
+        dataset: as in `evaluate`.
         shard: as in `evaluate`.
         merge: as in `evaluate`.
         reporter: as in `evaluate`.
@@ -64,7 +67,7 @@ def measure_convergence(
 
     Source: [1], whose check it is.
     """
-    session = EvaluationSession(run_dir, data_dir, reporter)
+    session = EvaluationSession(run_dir, data_dir, reporter, dataset)
     configs = {count: _with_temperatures(config, count) for count in num_temperatures}
     units = [unit for each in configs.values() for unit in session.units(each, bounds=False)]
     with session.writing("convergence.png", "convergence.json"):

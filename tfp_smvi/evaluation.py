@@ -17,6 +17,7 @@ import numpy as np
 
 from tfp_smvi.checkpoint import write_atomically
 from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.data import Dataset
 from tfp_smvi.evaluation_report import gaps, summarize_bracket, summarize_split, warnings_about
 from tfp_smvi.evaluation_session import SIMULATED, EvaluationSession, Shard
 from tfp_smvi.reporters import EvaluationReporter
@@ -40,6 +41,7 @@ def evaluate(
     config: EvaluateConfig = EvaluateConfig(),  # noqa: B008  # it is frozen
     *,
     data_dir: Path | None = None,
+    dataset: Dataset | None = None,
     shard: Shard | None = None,
     merge: bool = False,
     reporter: EvaluationReporter | None = None,
@@ -54,6 +56,7 @@ def evaluate(
         run_dir: the run directory.
         config: what to estimate.
         data_dir: where prepared data sets live; None for the default.
+        dataset: the data themselves, for a run on data that are known by no name; they must be those.
         shard: does this part of the blocks alone and writes no report.
         merge: computes nothing, and puts together what shards did.
         reporter: hears of the progress.
@@ -67,7 +70,7 @@ def evaluate(
 
     Source: [1, section 5], [2].
     """
-    session = EvaluationSession(run_dir, data_dir, reporter)
+    session = EvaluationSession(run_dir, data_dir, reporter, dataset)
     with session.writing("evaluation.npz", "evaluation.json"):
         if not session.complete(session.units(config), shard, merge=merge):
             return None

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.block_store import BlockStore, shared_folder
 from tfp_smvi.config import EvaluateConfig
-from tfp_smvi.data import Split, eval_batches
+from tfp_smvi.data import Dataset, Split, eval_batches
 from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.loading import load_data_of, load_run
 from tfp_smvi.reporters import EvaluationReporter, Silent
@@ -64,6 +64,7 @@ class EvaluationSession:
         run_dir: the run directory.
         data_dir: where prepared data sets live; None for the default.
         reporter: hears of the progress.
+        dataset: the data themselves, where they are known by no name.
 
     Attributes:
         run_dir: the run directory.
@@ -76,12 +77,16 @@ class EvaluationSession:
     """
 
     def __init__(
-        self, run_dir: Path | str, data_dir: Path | None, reporter: EvaluationReporter | None = None
+        self,
+        run_dir: Path | str,
+        data_dir: Path | None,
+        reporter: EvaluationReporter | None = None,
+        dataset: Dataset | None = None,
     ) -> None:
         """Loads the model and the data."""
         self.run_dir, reporter = Path(run_dir), reporter or Silent()
         self.run = load_run(self.run_dir, warn=reporter.warn)
-        self.dataset = load_data_of(self.run, data_dir, progress=reporter.note)
+        self.dataset = load_data_of(self.run, data_dir, dataset=dataset, progress=reporter.note)
         self.weights = _digest(self.run.model.named_variables)
         self.run.model.freeze_decoder()
         self._root = self.run_dir / "evaluation"

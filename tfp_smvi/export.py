@@ -14,7 +14,7 @@ import functools
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import tensorflow as tf
@@ -26,7 +26,7 @@ from tfp_smvi.export_check import find_wrong_answer, write_checksums
 from tfp_smvi.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.model import VAE
 from tfp_smvi.model_card import MODEL_CARD, describe_run
-from tfp_smvi.publishing import publish
+from tfp_smvi.publishing import check_version, publish
 from tfp_smvi.run_directory import run_directory_name, write_json
 from tfp_smvi.saved_model_check import WARMUP_REQUESTS
 from tfp_smvi.signatures import Part, decoder_part, describe_signatures, encoder_part
@@ -93,9 +93,13 @@ def export_run(
         What was published: one model, or with part "both" two.
 
     Raises:
-        SMVIError: there is no trained run, the name or the version is not allowed or taken, the folder cannot be
-            written, or the verification fails.
+        SMVIError: there is no trained run, the part, the name or the version is not allowed or taken, the folder cannot
+            be written, or the verification fails.
     """
+    if part not in get_args(PartName):
+        raise SMVIError(f"part = {part!r} is not allowed; give one of {', '.join(get_args(PartName))}.")
+    if version is not None:
+        version = check_version(str(version))
     run_dir, output = Path(run_dir), Path(output)
     run = load_run(run_dir, warn=note)
     exports = _exports(run, run_dir, model_name, part, note)
@@ -135,8 +139,10 @@ def _exports(
 
 
 def _is_real_valued(run: LoadedRun, note: Callable[[str], None]) -> bool:
-    """Whether x may be any real numbers: only a Gaussian model of a user's own data, which then say."""
-    if run.config.model.likelihood != "gaussian" or not run.config.data.dataset.endswith(".npz"):
+    """Whether x may be any real numbers; of a run that does not know, the data say."""
+    if run.real_valued is not None:
+        return run.real_valued
+    if run.config.model.likelihood != "gaussian" or not run.config.data.is_file:
         return False
     try:
         return load_data_of(run).real_valued

@@ -190,7 +190,7 @@ class ImageFiles:
 
 
 def open_images(
-    name: str,
+    name: str | Path,
     key: str | None = None,
     data_dir: Path | None = None,
     *,
@@ -208,7 +208,7 @@ def open_images(
     Raises:
         SMVIError: there is nothing of this kind, or it cannot be read.
     """
-    path = Path(name).expanduser()
+    path, name = Path(name).expanduser(), os.fspath(name)
     if key is not None and path.suffix != ".npz":
         raise SMVIError(f"--key chooses an array of an .npz file; {name} is none.")
     if name.startswith("tfds:"):

@@ -24,6 +24,8 @@ class LoadedRun(NamedTuple):
         step: the training steps taken.
         history: the record of each finished epoch, as in metrics.jsonl.
         data_fingerprint: the fingerprint of the data that it was trained on.
+        real_valued: whether those are any real numbers and not intensities in [0, 1]; None where an older version of
+            this program trained it, which did not say.
     """
 
     config: RunConfig
@@ -31,6 +33,7 @@ class LoadedRun(NamedTuple):
     step: int
     history: list[dict[str, Any]]
     data_fingerprint: str
+    real_valued: bool | None
 
 
 def load_run(
@@ -57,25 +60,31 @@ def load_run(
     model = VAE(config.model, tuple(details["data"]["image_shape"]), config.train.seed)
     for name, variable in model.named_variables.items():
         variable.assign(checkpoint.arrays[name])
-    fingerprint = details["data"]["fingerprint"]
-    return LoadedRun(config, model, checkpoint.step, checkpoint.info["history"], fingerprint)
+    data, history = details["data"], checkpoint.info["history"]
+    return LoadedRun(config, model, checkpoint.step, history, data["fingerprint"], data.get("real_valued"))
 
 
 def load_data_of(
-    run: LoadedRun, data_dir: Path | None = None, *, progress: Callable[[str], None] = lambda line: None
+    run: LoadedRun,
+    data_dir: Path | None = None,
+    *,
+    dataset: Dataset | None = None,
+    progress: Callable[[str], None] = lambda line: None,
 ) -> Dataset:
     """Loads the data that a run was trained on.
 
     Args:
         run: the run.
         data_dir: where prepared data sets live; None for the default.
+        dataset: the data themselves, which are then checked only: for data that are known by no name.
         progress: is called with one line where there is slow work to do.
 
     Raises:
         SMVIError: the data are not there, or are not those that the model was trained on.
     """
     name = run.config.data.dataset
-    dataset = load_dataset(name, data_dir, progress=progress)
+    if dataset is None:
+        dataset = _load_by_name(run, data_dir, progress)
     if dataset.fingerprint != run.data_fingerprint:
         raise SMVIError(
             f"the data {name} are not those that the model was trained on: fingerprint "
@@ -83,6 +92,19 @@ def load_data_of(
             "--data-dir if they are elsewhere, or train on these."
         )
     return dataset
+
+
+def _load_by_name(run: LoadedRun, data_dir: Path | None, progress: Callable[[str], None]) -> Dataset:
+    name = run.config.data.dataset
+    try:
+        return load_dataset(name, data_dir, progress=progress)
+    except SMVIError as error:
+        if run.config.data.is_file and not Path(name).exists():
+            raise SMVIError(
+                f'the run was trained on {name}, which is not there any more; put it there again, or correct "dataset" '
+                "in the run's config.json: the content is checked."
+            ) from error
+        raise
 
 
 def _of_epoch(run: RunDirectory, newest: Checkpoint, epoch: int) -> Checkpoint:

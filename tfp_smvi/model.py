@@ -13,6 +13,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import ModelConfig
+from tfp_smvi.errors import SMVIError
 from tfp_smvi.keras_backend import keras
 
 __all__ = ["LIKELIHOODS", "VAE", "Likelihood"]
@@ -134,6 +135,23 @@ def _network(
     return keras.Sequential([keras.Input((num_inputs,)), *hidden, *output], name=name)
 
 
+def _floats(name: str, values: Any, event_shape: tuple[int, ...], batch_rank: int | None = None) -> tf.Tensor:
+    """Returns values as a tensor, or raises an SMVIError unless they are floats [..., *event_shape]."""
+    values = tf.convert_to_tensor(values)
+    if not values.dtype.is_floating:
+        raise SMVIError(
+            f"{name} has dtype {values.dtype.name}: give floats, such as grey levels of 0 to 255 divided by 255"
+        )
+    shape, rank = values.shape, len(event_shape)
+    known = shape.rank is not None
+    if known and (
+        not shape[-rank:].is_compatible_with(event_shape) or batch_rank not in (None, shape.rank - rank)
+    ):
+        wanted = ", ".join(map(str, ("..." if batch_rank is None else "batch", *event_shape)))
+        raise SMVIError(f"{name} has shape {tuple(shape)}: give [{wanted}], as the model has it")
+    return values
+
+
 class VAE:
     """p(z) = N(0, I), q(z|x) = N(mean(x), diag(stddev(x)^2)) and p(x|z) from LIKELIHOODS.
 
@@ -191,11 +209,15 @@ class VAE:
         """Returns q(z|x) = N(mean(x), diag(stddev(x)^2)).
 
         Args:
-            x: float32 [batch, *image_shape].
+            x: float32 [batch, *image_shape]; intensities in [0, 1] unless the model is of real-valued data.
 
         Returns:
             A distribution of batch shape [batch] and event shape [latent_dim].
+
+        Raises:
+            SMVIError: x has another shape or dtype.
         """
+        x = _floats("x", x, self.image_shape, batch_rank=1)
         mean, h = tf.split(self.encoder(tf.reshape(x, [-1, math.prod(self.image_shape)])), 2, axis=-1)
         return _diagonal_gaussian(mean, positive(h), "posterior")
 
@@ -207,7 +229,11 @@ class VAE:
 
         Returns:
             A distribution of batch shape [...] and event shape image_shape.
+
+        Raises:
+            SMVIError: z has another shape or dtype.
         """
+        z = _floats("z", z, (self.config.latent_dim,))
         output = self.decoder(tf.reshape(z, [-1, self.config.latent_dim]))
         shape = tf.concat([tf.shape(z)[:-1], self.image_shape, [self.likelihood.num_outputs]], axis=0)
         pixels = self.likelihood.distribution(tf.reshape(output, shape))

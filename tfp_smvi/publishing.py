@@ -81,7 +81,7 @@ def publish(
     """
     folders = {name: output / check_model_name(name) for name in writers}
     if version is not None:
-        check_version(str(version))
+        version = check_version(str(version))
     with contextlib.ExitStack() as stack:
         stack.enter_context(_lock(output, note))
         _clear_litter(output)

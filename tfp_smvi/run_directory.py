@@ -103,9 +103,15 @@ class RunDirectory:
     def _check(self, config: RunConfig, details: Mapping[str, Any], warn: Callable[[str], None]) -> None:
         """Compares a run that is there with the one that is asked for."""
         stored, recorded = read_run(self.path)
-        differences = with_epochs(stored, config.train.epochs).differences(config)
-        if recorded.get("data") != details.get("data"):
-            differences.append(f"data: {recorded.get('data')} here, {details.get('data')} given")
+        stored = with_epochs(stored, config.train.epochs)
+        if (
+            stored.data.is_file and config.data.is_file
+        ):  # it may have moved: the fingerprint says whether it is the same
+            stored = dataclasses.replace(stored, data=config.data)
+        differences = stored.differences(config)
+        data, given = recorded.get("data", {}), details.get("data", {})
+        if data != {name: given.get(name) for name in data}:
+            differences.append(f"data: {data} here, {given} given")
         if differences:
             raise SMVIError(
                 f"{self.path} holds a run with another configuration ({'; '.join(differences)}); "

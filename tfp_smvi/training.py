@@ -12,7 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.checkpoint import restore_checkpoint, save_checkpoint
-from tfp_smvi.config import RunConfig
+from tfp_smvi.config import DataConfig, RunConfig
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.metrics import MetricsLog
@@ -67,6 +67,11 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     Raises:
         SMVIError: the data and the configuration do not go together.
     """
+    if DataConfig(dataset.name) != config.data:
+        raise SMVIError(
+            f"dataset = {config.data.dataset!r} is not the name of the data given, which is {dataset.name!r}; give "
+            "both the same, so that the run says what it was trained on."
+        )
     likelihood = config.model.likelihood or dataset.default_likelihood
     if likelihood == "bernoulli" and dataset.real_valued:
         raise SMVIError(
@@ -127,7 +132,11 @@ def fit(
     run_dir = Path(run_dir)
     config = resolve(config, dataset)
     details = {
-        "data": {"fingerprint": dataset.fingerprint, "image_shape": list(dataset.image_shape)},
+        "data": {
+            "fingerprint": dataset.fingerprint,
+            "image_shape": list(dataset.image_shape),
+            "real_valued": dataset.real_valued,
+        },
         **environment(),
     }
     kept = f"the checkpoints that were there are intact: {RUN_AGAIN}"

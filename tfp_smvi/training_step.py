@@ -35,7 +35,7 @@ class Trainer:
 
     The optimizer moves a copy of the model, whose exponential moving average is the model itself [2]:
 
-        average <- average + share * (weights - average),   share = interval / window
+        average <- average + share * (weights - average),   share = interval / window; at first 1
 
     Adam is tf_keras's, whose update is one fused operation: Keras 3's takes a tenth of the step more on a CPU.
 
@@ -141,12 +141,13 @@ class Trainer:
             window = tf.minimum(
                 float(self._config.averaging_steps), AVERAGING_INTERVAL + AVERAGING_SHARE * step
             )
-            share = tf.minimum(1.0, AVERAGING_INTERVAL / window)
+            share = tf.where(few, 1.0, tf.minimum(1.0, AVERAGING_INTERVAL / window))
             for average, weight in zip(self.model.trainable_variables, self._variables, strict=True):
                 average.assign_add(share * (weight - average))
             return share
 
-        tf.cond(tf.equal(step % AVERAGING_INTERVAL, 0.0), update, lambda: 0.0)
+        few = step < AVERAGING_INTERVAL  # a training that ends here has its last weights
+        tf.cond(few | tf.equal(step % AVERAGING_INTERVAL, 0.0), update, lambda: 0.0)
 
     def _train_steps(self, batches: Any, num_steps: tf.Tensor) -> tf.Tensor:
         rows = tf.TensorArray(tf.float32, num_steps, element_shape=[len(TRAIN_METRICS)])

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass, fields
+from pathlib import Path
 from typing import Literal
 
 from tfp_smvi.settings import Settings, encode, option, require, require_seed, require_whole
@@ -25,13 +26,23 @@ XLAMode = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class DataConfig(Settings):
-    """What the model is trained on."""
+    """What the model is trained on.
+
+    The path of an .npz file is made absolute, so that a run finds its data from any folder.
+    """
 
     dataset: str = option("mnist", "mnist, digits, another TFDS image set, or the path of an .npz file.")
 
     def _check(self) -> None:
         given = bool(self.dataset.strip())
         require("dataset", self.dataset, given, "the name of a data set or the path of an .npz file")
+        if self.is_file:
+            object.__setattr__(self, "dataset", str(Path(self.dataset).expanduser().resolve()))
+
+    @property
+    def is_file(self) -> bool:
+        """Whether the data are a file of the user's."""
+        return self.dataset.endswith(".npz")
 
 
 @dataclass(frozen=True)

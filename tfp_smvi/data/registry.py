@@ -97,7 +97,7 @@ DATASETS: dict[str, DatasetEntry] = {
 
 
 def load_dataset(
-    name: str, data_dir: str | Path | None = None, *, progress: Progress = lambda line: None
+    name: str | Path, data_dir: str | Path | None = None, *, progress: Progress = lambda line: None
 ) -> Dataset:
     """Loads a data set by name, preparing it at its first use.
 
@@ -110,6 +110,7 @@ def load_dataset(
     Raises:
         SMVIError: there is no such set, or it cannot be prepared or read.
     """
+    name = os.fspath(name)
     if name.endswith(".npz"):
         return load_npz(name)
     directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
