@@ -187,6 +187,12 @@ def test_numbers_of_labels_that_the_data_do_not_have_are_refused(
     assert words in str(caught.value)
 
 
+def test_a_class_without_an_example_is_named() -> None:
+    """As where classes are numbered with a gap, or one is in the test set alone."""
+    with pytest.raises(SMVIError, match="class 1 of 3 has no example to train on; number the classes"):
+        labelled_subset(np.array([0, 2, 2, 0]), 3, 3, 0, 0)
+
+
 # The features.
 
 

@@ -263,6 +263,7 @@ def test_features_are_float32_whatever_the_training_was(digits: Dataset, tmp_pat
         ("intensities", {"serving_default", "uint8", "encoded_image"}),
         ("real", {"serving_default"}),
         ("lost", {"serving_default"}),
+        ("lost and not recorded", {"serving_default"}),  # as by version 0.1.0
     ],
 )
 def test_signatures_of_ones_own_data_follow_their_values(
@@ -280,16 +281,21 @@ def test_signatures_of_ones_own_data_follow_their_values(
         model=ModelConfig("gaussian", latent_dim=2, hidden_sizes=(8,)),
     )
     fit(config, load_dataset(str(file)), tmp_path / "run")
-    if values == "lost":
+    if values.startswith("lost"):
         file.unlink()
+    if values == "lost and not recorded":
+        recorded = json.loads((tmp_path / "run" / "config.json").read_text())
+        del recorded["data"]["real_valued"]
+        (tmp_path / "run" / "config.json").write_text(json.dumps(recorded))
     notes = list[str]()
     verify = values == "real"  # the others are as digits
     ((path, card),) = export_run(tmp_path / "run", output=tmp_path, verify=verify, note=notes.append)
     assert path.parent.name == "my-images-lam0.5-seed0"
     assert card["signatures"].keys() == signatures
+    assert card["data"]["name"] == card["config"]["data"]["dataset"] == "my images.npz"
     left_out = [line for line in notes if line.startswith("The signature ")]
     assert len(left_out) == 3 - len(signatures)
-    assert any("is not known" in line for line in notes) == (values == "lost")
+    assert any("is not known" in line for line in notes) == (values == "lost and not recorded")
 
 
 def test_an_export_that_answers_otherwise_than_the_model_is_not_published(

@@ -23,16 +23,18 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         run_dir: its directory, where evaluation.json may be.
         note: receives a line when there is one and it is of another state of the run.
     """
-    dataset = run.config.data.dataset
+    dataset, config = run.config.data.dataset, run.config.to_json()
+    if run.config.data.is_file:  # where it lies is nobody else's business
+        config["data"]["dataset"] = dataset = Path(dataset).name
     licence = DATASETS[dataset].licence if dataset in DATASETS else "unknown: see where the data are from"
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "lam": run.config.to_json()["train"]["lam"],
+        "lam": config["train"]["lam"],
         "epochs": len(run.history),
         "step": run.step,
         "metrics": run.history[-1] if run.history else None,
         "evaluation": _read_evaluation(run, run_dir / "evaluation.json", note),
-        "config": run.config.to_json(),
+        "config": config,
         "data": {"name": dataset, "fingerprint": run.data_fingerprint, "licence": licence},
         "licence": "The weights are made from the data above; respect the data's licence.",
         "precision": "float32",

@@ -24,8 +24,8 @@ Features = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int64]
 Kernel = Literal["rbf", "linear"]
 
-# Half a decade apart, and wide enough that on MNIST the best is hardly ever the first or the last: features have a
-# total variance of 1, whatever they are, so that one grid suits all of them.
+# Wide enough for MNIST (docs/classification.md): features have a total variance of 1, whatever they are, so that one
+# grid suits all of them.
 GAMMAS: dict[Kernel, tuple[float | None, ...]] = {"rbf": (0.1, 0.3, 1.0, 3.0), "linear": (None,)}
 COSTS: dict[Kernel, tuple[float, ...]] = {"rbf": (1.0, 10.0, 100.0), "linear": (0.1, 1.0, 10.0, 100.0)}
 # Test examples whose kernel matrix is in memory at once.
@@ -84,6 +84,11 @@ def labelled_subset(labels: Labels, num_labels: int, num_classes: int, seed: int
             f"give one, such as {max(1, num_labels // num_classes) * num_classes}."
         )
     each, counts = num_labels // num_classes, np.bincount(labels, minlength=num_classes)
+    if counts.min() == 0:
+        raise SMVIError(
+            f"class {counts.argmin()} of {num_classes} has no example to train on; number the classes of y_train and "
+            "y_test from 0 without a gap."
+        )
     if counts.min() < each:
         raise SMVIError(
             f"labels = {num_labels} asks for {each} examples of each class, and class {counts.argmin()} has "
