@@ -101,12 +101,10 @@ def score_matching_divergence(
     z = _uncached(z)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
-        log_posterior = posterior.log_prob(z)
         log_joint = one_for_each("log_joint_fn", log_joint_fn(z), z, posterior.event_shape.rank)
-    difference = _score(tape, "posterior.log_prob", log_posterior, z) - _score(
-        tape, "log_joint_fn", log_joint, z
-    )
-    return _squared_norm(difference, posterior)
+        log_ratio = posterior.log_prob(z) - log_joint
+    _require_gradient(tape, "log_joint_fn", log_joint, z)
+    return _squared_norm(tape.gradient(log_ratio, z), posterior)
 
 
 def smvi_objective(
@@ -149,12 +147,10 @@ def smvi_objective(
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
         bound = elbo(posterior, prior, log_likelihood_fn, z)
-        log_prior, log_posterior = prior.log_prob(z), posterior.log_prob(z)
-    # grad_z log p(x, z) = grad_z log p(x|z) + grad_z log p(z)
-    score = _score(tape, "log_likelihood_fn", bound.reconstruction, z) + _score(
-        tape, "prior.log_prob", log_prior, z
-    )
-    divergence = _squared_norm(_score(tape, "posterior.log_prob", log_posterior, z) - score, posterior)
+        log_joint = bound.reconstruction + prior.log_prob(z)
+        log_ratio = posterior.log_prob(z) - log_joint
+    _require_gradient(tape, "log_likelihood_fn", bound.reconstruction, z)
+    divergence = _squared_norm(tape.gradient(log_ratio, z), posterior)
     if math.isinf(lam):
         return Objective(-divergence, *bound, divergence)
     return Objective(bound.elbo - lam * lam_scale * divergence, *bound, divergence)
@@ -169,15 +165,16 @@ def _uncached(z: tf.Tensor) -> tf.Tensor:
     return tf.identity(z)
 
 
-def _score(tape: tf.GradientTape, name: str, log_density: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-    """grad_z of a log-density that the tape has seen; one that is lost would pass for 0."""
-    score = tape.gradient(log_density, z)
-    if score is None:
+def _require_gradient(tape: tf.GradientTape, name: str, log_density: tf.Tensor, z: tf.Tensor) -> None:
+    """Raises an SMVIError where the gradient by z is lost, which would pass for a score of 0.
+
+    A graph does not compute this gradient, since nothing uses it.
+    """
+    if tape.gradient(log_density, z) is None:
         raise SMVIError(
             f"{name} has no gradient by z: compute it from z by TensorFlow alone, without NumPy and without "
             "tf.stop_gradient"
         )
-    return score
 
 
 def _squared_norm(score_difference: tf.Tensor, posterior: tfd.Distribution) -> tf.Tensor:
