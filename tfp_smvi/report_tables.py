@@ -108,10 +108,9 @@ def difference_tables(sweep: Sweep) -> list[Table]:
     for kernel in figure_data.kernels(sweep):
         rows = []
         for lam, runs in _by_lam(sweep):
-            compared = [run for run in runs if run in sweep.compared]
             groups = [(_name(run), [run]) for run in runs]
-            if len(compared) > 1:
-                groups.append((_mean_row(lam, []), compared))
+            if len(runs) > 1:
+                groups.append((_mean_row(lam, []), runs))
             for name, group in groups if lam != 0.0 else ():
                 found = [figure_data.difference_to_lam_0(sweep, group, kernel, number) for number in numbers]
                 if any(found):
@@ -119,7 +118,7 @@ def difference_tables(sweep: Sweep) -> list[Table]:
         caption = (
             f"Accuracy minus that at λ = 0 with the same seed, in percentage points, {kernel} kernel: mean of the "
             "differences subset by subset of labels ± one standard error. With one seed that error holds the chance "
-            "of the labels and not that of the training; the rows “mean” are over seeds, and theirs holds both."
+            "of the labels and not that of the training; the rows “mean” are over all of a λ's seeds, and theirs holds both."
         )
         if rows:
             tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
@@ -128,22 +127,19 @@ def difference_tables(sweep: Sweep) -> list[Table]:
 
 def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
     """The paired differences to lam = 0 in the course of training, a table per kernel; none with a single epoch."""
-    epochs = sorted({found.epoch for run in sweep.compared for found in run.accuracies})
+    epochs = sorted({found.epoch for run in sweep.finished for found in run.accuracies})
     tables = []
     for kernel in figure_data.kernels(sweep) if len(epochs) > 1 else ():
         rows = []
         for lam, runs in _by_lam(sweep):
-            compared = [run for run in runs if run in sweep.compared]
             for number in figure_data.label_numbers(sweep) if lam != 0.0 else ():
                 found = [
-                    figure_data.difference_to_lam_0(sweep, compared, kernel, number, epoch)
-                    for epoch in epochs
+                    figure_data.difference_to_lam_0(sweep, runs, kernel, number, epoch) for epoch in epochs
                 ]
                 if any(found):
                     name = [figure_data.lam_label(lam), f"{number:,}"]
                     rows.append([*name, *(_percent(one, sign="+") for one in found)])
-        seeds = ", ".join(map(str, sweep.seeds))
-        caption = f"The same by epoch of the training, {kernel} kernel; of seed {seeds}."
+        caption = f"The same by epoch of the training, {kernel} kernel, means over all of a λ's seeds."
         if rows:
             header = ["λ", "labels", *(f"epoch {epoch}" for epoch in epochs)]
             tables.append(Table(caption, header, rows, 2))
