@@ -118,7 +118,7 @@ def difference_tables(sweep: Sweep) -> list[Table]:
         caption = (
             f"Accuracy minus that at λ = 0 with the same seed, in percentage points, {kernel} kernel: mean of the "
             "differences subset by subset of labels ± one standard error. With one seed that error holds the chance "
-            "of the labels and not that of the training; the rows “mean” are over all of a λ's seeds, and theirs holds both."
+            "of the labels and not that of the training; rows “mean” are over all seeds of a λ, and theirs holds both."
         )
         if rows:
             tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
@@ -139,7 +139,7 @@ def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
                 if any(found):
                     name = [figure_data.lam_label(lam), f"{number:,}"]
                     rows.append([*name, *(_percent(one, sign="+") for one in found)])
-        caption = f"The same by epoch of the training, {kernel} kernel, means over all of a λ's seeds."
+        caption = f"The same by epoch of the training, {kernel} kernel, means over all seeds of a λ."
         if rows:
             header = ["λ", "labels", *(f"epoch {epoch}" for epoch in epochs)]
             tables.append(Table(caption, header, rows, 2))
