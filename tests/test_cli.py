@@ -69,6 +69,13 @@ def test_version_is_printed(capsys: Capture) -> None:
     assert capsys.readouterr().out == f"tfp-smvi, version {__version__}\n"
 
 
+def test_the_package_runs_as_a_module() -> None:
+    command = [sys.executable, "-m", "tfp_smvi_cli", "--version"]
+    assert subprocess.run(command, capture_output=True, text=True, check=True).stdout.startswith(
+        "tfp-smvi, version"
+    )
+
+
 @pytest.mark.parametrize(
     ("arguments", "not_loaded"),
     [

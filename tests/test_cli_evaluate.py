@@ -1,5 +1,6 @@
 """`tfp-smvi evaluate` as its users meet it."""
 
+import dataclasses
 import json
 import re
 import shutil
@@ -10,6 +11,8 @@ import numpy as np
 import pytest
 import runs
 from conftest import ReferenceRun
+
+from tfp_smvi.config import AISConfig, EvaluateConfig
 
 SMALL = (
     *("--num-examples", "70", "--num-chains", "3", "--num-temperatures", "6", "--num-leapfrog-steps", "2"),
@@ -131,3 +134,13 @@ def test_merging_too_early_is_one_line(
 ) -> None:
     run_dir = shutil.copytree(reference.run_dir, tmp_path / "run")
     assert "results are missing" in runs.failure(capsys, "evaluate", str(run_dir), "--merge")
+
+
+def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.call("evaluate", "--help") == 0
+    text = capsys.readouterr().out
+    names = {field.name for kind in (EvaluateConfig, AISConfig) for field in dataclasses.fields(kind)} - {
+        "ais"
+    }
+    assert len(names) > 10
+    assert [name for name in sorted(names) if f"--{name.replace('_', '-')} " not in text] == []
