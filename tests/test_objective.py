@@ -300,6 +300,11 @@ def test_a_lost_gradient_is_not_taken_for_perfect_inference():
     def log_likelihood(z):
         return problem.log_likelihood(tf.stop_gradient(z))
 
+    def by_numpy(z):
+        return problem.log_likelihood(z).numpy()
+
+    with pytest.raises(SMVIError, match="log_joint_fn has no gradient by z"):
+        score_matching_divergence(problem.posterior(), by_numpy, problem.points())
     with pytest.raises(SMVIError, match=r"log_likelihood_fn has no gradient by z"):
         smvi_objective(problem.posterior(), problem.prior, log_likelihood, 0.5, problem.points())
     with pytest.raises(SMVIError, match="log_joint_fn has no gradient by z"):

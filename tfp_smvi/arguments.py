@@ -48,9 +48,12 @@ def one_for_each(name: str, log_densities: tf.Tensor, z: tf.Tensor, event_rank: 
     Args:
         name: what returned them.
         log_densities: float [...], nats.
-        z: float [..., *event_shape].
+        z: float [..., *event_shape], where they were taken.
         event_rank: the axes of the event shape.
     """
+    log_densities = tf.convert_to_tensor(log_densities)
+    if z.shape.rank is None:
+        return log_densities
     expected = z.shape[: z.shape.rank - event_rank]
     if not log_densities.shape.is_compatible_with(expected):
         raise SMVIError(
