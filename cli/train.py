@@ -115,9 +115,6 @@ def _print_result(record: dict[str, Any], config: TrainConfig, run_dir: Path, as
         ("divergence", "divergence D_SM"),
     ):
         click.echo(f"  {label:<18}{test[name]:>10.2f}")
-    if (lam := config.lam_at(record["step"])) != config.lam:
-        click.echo(
-            f"lam has grown to {lam:.2g} of {config.lam:g}: it does so over {config.lam_warmup_steps} steps. "
-            "For all of it, go on with more --epochs; a small --lam-warmup-steps costs likelihood."
-        )
+    if note := config.unfinished_warmup(record["step"]):
+        click.echo(note)
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

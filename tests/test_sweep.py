@@ -3,13 +3,15 @@
 import csv
 import json
 import math
+from pathlib import Path
 
 import numpy as np
-from small_sweep import CONFIG, DONE, EPOCHS, FAILED, WholeSweep, entries, read
+from small_sweep import CONFIG, DONE, EPOCHS, FAILED, Recorder, WholeSweep, changed, entries, read
 
 from tfp_smvi.classification import report_name
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.loading import load_run
+from tfp_smvi.sweep import sweep
 from tfp_smvi.sweep_summary import run_name
 
 
@@ -124,6 +126,14 @@ def test_the_gallery_has_pictures_of_the_trained_model(whole_sweep: WholeSweep) 
     np.testing.assert_allclose(arrays["reconstructions"] / 255.0, means, atol=0.5 / 255 + 1e-6)
     assert (arrays["means"].shape, arrays["means"].dtype) == ((360, 2), np.float32)
     assert (arrays["labels"].shape, arrays["step"]) == ((360,), run.step)
+
+
+def test_a_lam_that_has_not_grown_is_told(tmp_path: Path) -> None:
+    """Runs that end within the warm-up differ by little, whatever their lams."""
+    config = changed(train={"epochs": 1, "lam_warmup_steps": 5000}, grid={"lams": (0.5,), "classify": None})
+    reporter = Recorder()
+    sweep(tmp_path, config, reporter=reporter)
+    assert any(line.startswith("lam0.5-seed0: lam has grown to 3.") for line in reporter.messages)
 
 
 def test_no_two_lams_share_a_directory() -> None:

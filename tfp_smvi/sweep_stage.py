@@ -149,8 +149,11 @@ def _train(
         os._exit(STOPPED)
     finally:
         training.clear()
+    step = result.history[-1]["step"]
+    if note := config.train.unfinished_warmup(step):
+        emit({"event": "warn", "message": note})
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
-        write_gallery(run_dir / "gallery.npz", result.model, dataset, result.history[-1]["step"])
+        write_gallery(run_dir / "gallery.npz", result.model, dataset, step)
 
 
 def _classify(order: dict[str, Any], run_dir: Path, data_dir: Path | None, emit: Emit) -> None:
