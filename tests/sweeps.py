@@ -86,6 +86,16 @@ def find_run(sweep: dict[str, Any], lam: float, seed: int = 0) -> dict[str, Any]
     return run
 
 
+def find_result(run: dict[str, Any], features: str, kernel: str, num_labels: int) -> dict[str, Any]:
+    """The final result of one kind of features and classifier."""
+    (result,) = [
+        result
+        for result in run["classification"]["results"]
+        if (result["features"], result["kernel"], result["num_labels"]) == (features, kernel, num_labels)
+    ]
+    return result
+
+
 def _json_lam(lam: float) -> float | str:
     return "inf" if math.isinf(lam) else lam
 

@@ -37,9 +37,9 @@ LAYERS = (
     {"annealing", "image_inputs", "importance_weights", "run_directory", "model", "objective", "server_plan"}
     | {"figure_data", "served_encoder"},
     {"ais", "ais_tuning", "feature_files", "metrics", "serving", "sweep_summary", "training_step"}
-    | {"figure_style", "report_tables"},
+    | {"figure_style", "paired_differences"},
     {"baseline_store", "curve_figures", "features", "loading", "picture_figures", "server", "signatures"}
-    | {"training"},
+    | {"report_tables", "training"},
     {"block_estimates", "block_store", "encoding", "model_card", "plots"},
     {"evaluation_session", "export", "figures", "gallery", "svm"},
     {"classification", "evaluation", "report"},

@@ -1,4 +1,4 @@
-"""The figures of a sweep: their numbers are those of sweep.json, and what cannot be drawn is said."""
+"""The figures of a sweep: what is drawn is the data, and what cannot be drawn is said."""
 
 import itertools
 import json
@@ -16,214 +16,13 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from tfp_smvi import curve_figures, figure_data, picture_figures
-from tfp_smvi.errors import SMVIError
 from tfp_smvi.figure_data import Point
 from tfp_smvi.figure_style import LamAxis, scale_of, styled
 from tfp_smvi.figures import FIGURES, plot_sweep
+from tfp_smvi.paired_differences import differences_to_lam_0
 from tfp_smvi.sweep_results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
-
-
-def bar(values: dict[str, Any]) -> tuple[float, float, float]:
-    """The mean and the ends of the bar that an estimate of the JSON must get: two standard errors."""
-    mean, error = values["mean"], values["standard_error"]
-    return mean, mean - 2.0 * error, mean + 2.0 * error
-
-
-def find_result(run: dict[str, Any], features: str, kernel: str, num_labels: int) -> dict[str, Any]:
-    (result,) = [
-        result
-        for result in run["classification"]["results"]
-        if (result["features"], result["kernel"], result["num_labels"]) == (features, kernel, num_labels)
-    ]
-    return result
-
-
-@pytest.mark.parametrize("split", ["train", "test"])
-@pytest.mark.parametrize("quantity", ["gap", "elbo", "log_likelihood"])
-def test_likelihoods_equal_the_json(split: str, quantity: str, tmp_path: Path) -> None:
-    sweep = sweeps.write_sweep(tmp_path, LAMS)
-    expected = [
-        Point(lam, *bar(sweeps.find_run(sweep, lam)["evaluation"]["splits"][split][quantity]), 1)
-        for lam in LAMS
-    ]
-    assert figure_data.estimates(read_sweep(tmp_path), split, quantity) == expected
-
-
-def test_brackets_equal_the_json(tmp_path: Path) -> None:
-    sweep = sweeps.write_sweep(tmp_path, LAMS)
-    expected = [
-        Point(lam, *bar(sweeps.find_run(sweep, lam)["evaluation"]["bracket"]["width"]), 1) for lam in LAMS
-    ]
-    assert figure_data.brackets(read_sweep(tmp_path)) == expected
-
-
-@pytest.mark.parametrize("kernel", ["rbf", "linear"])
-@pytest.mark.parametrize("num_labels", sweeps.NUM_LABELS)
-def test_accuracies_and_baselines_equal_the_json(kernel: str, num_labels: int, tmp_path: Path) -> None:
-    written = sweeps.write_sweep(tmp_path, LAMS)
-    sweep = read_sweep(tmp_path)
-    expected = [
-        Point(lam, *bar(find_result(sweeps.find_run(written, lam), "encoder", kernel, num_labels)), 1)
-        for lam in LAMS
-    ]
-    assert figure_data.accuracies(sweep, kernel, num_labels) == expected
-    for features in ("pixels", "pca"):
-        result = find_result(written["runs"][0], features, kernel, num_labels)
-        found = figure_data.baseline(sweep, features, kernel, num_labels)
-        assert found == (result["mean"], result["standard_error"])
-
-
-def test_accuracies_by_epoch_equal_the_json_and_end_with_the_final_one(tmp_path: Path) -> None:
-    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), epochs=(25, 50, 75))
-    curves = figure_data.accuracies_by_epoch(read_sweep(tmp_path), "rbf", 600)
-    assert list(curves) == [0.0, 1.0]
-    for lam, points in curves.items():
-        run = sweeps.find_run(written, lam)
-        reports = {**run["classification_by_epoch"], "100": run["classification"]}
-        expected = [
-            Point(int(epoch), *bar(find_result({"classification": report}, "encoder", "rbf", 600)), 1)
-            for epoch, report in reports.items()
-        ]
-        assert points == expected
-
-
-def test_differences_are_paired_by_the_subset_of_labels(tmp_path: Path) -> None:
-    """Unpaired, the luck of the subsets, 0.4 %, would be in the error, which is that of 0.1 % noise instead."""
-    written = sweeps.write_sweep(tmp_path, (0.0, 0.01, 1.0))
-    sweep = read_sweep(tmp_path)
-    zero = np.array(find_result(sweeps.find_run(written, 0.0), "encoder", "rbf", 600)["values"])
-    points = figure_data.differences_to_lam_0(sweep, "rbf", 600)
-    assert points[0] == Point(0.0, 0.0, 0.0, 0.0, 1)
-    for point in points[1:]:
-        values = np.array(find_result(sweeps.find_run(written, point.x), "encoder", "rbf", 600)["values"])
-        error = (values - zero).std(ddof=1) / math.sqrt(10)
-        assert point == Point(
-            point.x,
-            (values - zero).mean(),
-            (values - zero).mean() - 2 * error,
-            (values - zero).mean() + 2 * error,
-            1,
-        )
-        unpaired = math.hypot(values.std(ddof=1), zero.std(ddof=1)) / math.sqrt(10)
-        assert error < 0.6 * unpaired
-
-
-def test_differences_are_to_the_run_with_the_same_seed(tmp_path: Path) -> None:
-    sweeps.write_sweep(tmp_path, (0.0, 1.0), (0, 1), states={(0.0, 1): "failed"})
-    sweep = read_sweep(tmp_path)
-    with_pair, without = (run for run in sweep.finished if run.lam == 1.0)
-    assert figure_data.difference_to_lam_0(sweep, [without], "rbf", 600) is None
-    alone = figure_data.difference_to_lam_0(sweep, [with_pair], "rbf", 600)
-    assert alone is not None
-    assert figure_data.difference_to_lam_0(sweep, [with_pair, without], "rbf", 600) == alone
-
-
-def test_runs_with_other_numbers_of_subsets_are_not_paired(tmp_path: Path) -> None:
-    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
-    find_result(sweeps.find_run(written, 1.0), "encoder", "rbf", 600)["values"].pop()
-    (tmp_path / "sweep.json").write_text(json.dumps(written))
-    with pytest.raises(SMVIError, match=r"with 9 subsets of labels and .* with 10: classify both"):
-        figure_data.differences_to_lam_0(read_sweep(tmp_path), "rbf", 600)
-
-
-def test_several_seeds_become_their_mean_and_range(tmp_path: Path) -> None:
-    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), (0, 1, 2))
-    points = figure_data.estimates(read_sweep(tmp_path), "test", "gap")
-    gaps = [[find_gap(written, lam, seed) for seed in (0, 1, 2)] for lam in (0.0, 1.0)]
-    assert points == [
-        Point(lam, np.mean(three), min(three), max(three), 3)
-        for lam, three in zip((0.0, 1.0), gaps, strict=True)
-    ]
-
-
-@pytest.mark.parametrize(
-    ("states", "seeds"),
-    [
-        ({(1.0, 0): "failed"}, [(1, 2), (1, 2)]),  # as everywhere, or seeds would be compared instead of lams
-        ({(1.0, 0): "failed", (1.0, 2): "running"}, [(1,), (1,)]),
-        (
-            {(0.0, 0): "failed", (1.0, 1): "failed", (1.0, 2): "failed"},
-            [(1, 2), (0,)],
-        ),  # there are no such seeds
-    ],
-)
-def test_means_are_over_the_same_seeds_at_every_lam(
-    states: dict[tuple[float, int], str], seeds: list[tuple[int, ...]], tmp_path: Path
-) -> None:
-    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), (0, 1, 2), states=states)
-    points = figure_data.estimates(read_sweep(tmp_path), "test", "gap")
-    for point, lam, chosen in zip(points, (0.0, 1.0), seeds, strict=True):
-        assert point.mean == pytest.approx(
-            np.mean([find_gap(written, lam, seed) for seed in chosen]), rel=1e-12
-        )
-        assert point.num_seeds == len(chosen)
-
-
-def find_gap(written: dict[str, Any], lam: float, seed: int) -> float:
-    return sweeps.find_run(written, lam, seed)["evaluation"]["splits"]["test"]["gap"]["mean"]
-
-
-@pytest.mark.parametrize("spreads", [(1.0, 2.0, 1.0), (2.0, 0.3, 1.0), (0.0, 1.0, 0.5)])
-def test_error_of_a_crossed_mean_holds_the_chance_of_rows_and_of_columns(
-    spreads: tuple[float, float, float],
-) -> None:
-    """The mean squared error of the means of 20,000 tables, whose own relative error is 1 %.
-
-    Without the columns' part the error would be a third of it in the first case, and nearly nothing in the last. The
-    larger of two variances is taken where the third is overestimated, which makes it too large by some percent.
-    """
-    of_rows, of_columns, of_rest = spreads
-    rng, num_tables, num_rows, num_columns = np.random.default_rng(3), 20000, 3, 10
-    tables = (
-        of_rows * rng.standard_normal((num_tables, num_rows, 1))
-        + of_columns * rng.standard_normal((num_tables, 1, num_columns))
-        + of_rest * rng.standard_normal((num_tables, num_rows, num_columns))
-    )
-    means, errors = np.array([figure_data.crossed_mean(table) for table in tables]).T
-    assert 0.95 < np.mean(errors**2) / np.mean(means**2) < 1.25
-
-
-def test_error_of_one_row_is_that_of_its_values_and_one_column_has_none() -> None:
-    values = np.array([[1.0, 2.0, 6.0]])
-    mean, error = figure_data.crossed_mean(values)
-    assert (mean, error) == (3.0, pytest.approx(np.std(values, ddof=1) / np.sqrt(3)))
-    assert np.isnan(figure_data.crossed_mean(values.T).standard_error)
-
-
-def test_training_curves_equal_the_history(tmp_path: Path) -> None:
-    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
-    sweep = read_sweep(tmp_path)
-    for quantity in ("elbo", "divergence"):
-        for lam, points in figure_data.training_curves(sweep, quantity).items():
-            expected = [
-                (record["epoch"], record["test"][quantity])
-                for record in sweeps.find_run(written, lam)["history"]
-            ]
-            assert [(point.x, point.mean) for point in points] == expected
-
-
-def test_a_value_that_is_not_finite_has_no_point(tmp_path: Path) -> None:
-    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
-    sweeps.find_run(written, 1.0)["evaluation"]["splits"]["test"]["gap"]["mean"] = None
-    (tmp_path / "sweep.json").write_text(json.dumps(written))
-    assert [point.x for point in figure_data.estimates(read_sweep(tmp_path), "test", "gap")] == [0.0]
-
-
-def test_images_are_read_as_fractions(tmp_path: Path) -> None:
-    sweeps.write_sweep(tmp_path, (0.0,))
-    (gallery,) = figure_data.read_galleries(read_sweep(tmp_path))
-    with np.load(tmp_path / "lam0-seed0" / "gallery.npz") as arrays:
-        np.testing.assert_array_equal(gallery.originals, arrays["originals"] / np.float32(255.0))
-        np.testing.assert_array_equal(gallery.samples, arrays["samples"])
-
-
-def test_a_damaged_gallery_is_one_line(tmp_path: Path) -> None:
-    sweeps.write_sweep(tmp_path, (0.0,))
-    (tmp_path / "lam0-seed0" / "gallery.npz").write_bytes(b"PK nothing")
-    with pytest.raises(SMVIError, match=r"gallery.npz cannot be read \(.*\); delete it"):
-        plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
 
 
 def drawn_points(figure: Figure) -> set[tuple[float, float]]:
@@ -244,7 +43,7 @@ def drawn_points(figure: Figure) -> set[tuple[float, float]]:
             curve_figures.draw_likelihood,
             lambda sweep: figure_data.estimates(sweep, "train", "log_likelihood"),
         ),
-        (curve_figures.draw_differences, lambda sweep: figure_data.differences_to_lam_0(sweep, "rbf", 600)),
+        (curve_figures.draw_differences, lambda sweep: differences_to_lam_0(sweep, "rbf", 600)),
     ],
 )
 def test_what_is_drawn_is_the_data(

@@ -16,7 +16,7 @@ import runs
 import sweeps
 from PIL import Image
 
-from tfp_smvi.figure_data import crossed_mean
+from tfp_smvi.paired_differences import crossed_mean
 from tfp_smvi.report import render_report, write_report
 from tfp_smvi.report_tables import format_estimate
 from tfp_smvi.sweep_results import Estimate, read_sweep

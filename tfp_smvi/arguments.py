@@ -70,6 +70,14 @@ def _as_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:
         raise SMVIError(f"{name} is {value!r}: give what can be converted to {dtype.name}") from error
 
 
+def _broadcasts(value: tf.Tensor, shape: tf.TensorShape) -> bool:
+    """Whether a value can be broadcast to a shape, as far as both are known."""
+    try:
+        return bool(tf.broadcast_static_shape(value.shape, shape).is_compatible_with(shape))
+    except ValueError:
+        return False
+
+
 def _require_positive(name: str, value: tf.Tensor) -> None:
     known = tf.get_static_value(value)
     if known is not None and not np.all(known > 0.0):
@@ -98,11 +106,7 @@ def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: 
     """Broadcasts step sizes to [num_segments, batch], or raises an SMVIError."""
     step_size = _as_tensor("step_size", step_size, initial_distribution.dtype)
     static_shape = tf.TensorShape([num_segments, *initial_distribution.batch_shape])
-    try:
-        fits = tf.broadcast_static_shape(step_size.shape, static_shape).is_compatible_with(static_shape)
-    except ValueError:
-        fits = False
-    if not fits:
+    if not _broadcasts(step_size, static_shape):
         raise SMVIError(
             f"step_size has shape {tuple(step_size.shape)}: give a scalar, [num_segments, 1] or "
             f"[num_segments, batch], here {tuple(static_shape)}"
@@ -118,11 +122,7 @@ def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
         return initial_distribution.stddev()
     scale = _as_tensor("scale", scale, initial_distribution.dtype)
     shape = tf.TensorShape([*initial_distribution.batch_shape, *initial_distribution.event_shape])
-    try:
-        fits = tf.broadcast_static_shape(scale.shape, shape).is_compatible_with(shape)
-    except ValueError:
-        fits = False
-    if not fits:
+    if not _broadcasts(scale, shape):
         raise SMVIError(f"scale has shape {tuple(scale.shape)}: give what broadcasts to {tuple(shape)}")
     _require_positive("scale", scale)
     return scale

@@ -23,6 +23,7 @@ from tfp_smvi.figure_style import (
     plain_lines,
     value_axis,
 )
+from tfp_smvi.paired_differences import differences_to_lam_0
 from tfp_smvi.sweep_results import Sweep
 
 __all__ = [
@@ -95,9 +96,7 @@ def draw_accuracy(sweep: Sweep) -> Figure | None:
 def draw_differences(sweep: Sweep) -> Figure | None:
     """Draws the paired differences of accuracy to lam = 0; None where there is nothing to compare."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
-    curves = {
-        pair: figure_data.differences_to_lam_0(sweep, *pair) for pair in itertools.product(kernels, numbers)
-    }
+    curves = {pair: differences_to_lam_0(sweep, *pair) for pair in itertools.product(kernels, numbers)}
     if not any(point.x != 0.0 for points in curves.values() for point in points):
         return None
     figure, panels = _panels(1, len(kernels), 3.3, share=True)

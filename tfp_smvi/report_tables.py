@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from tfp_smvi import figure_data
 from tfp_smvi.figure_data import Point
+from tfp_smvi.paired_differences import difference_to_lam_0
 from tfp_smvi.sweep_results import Estimate, Run, Sweep
 
 __all__ = [
@@ -112,7 +113,7 @@ def difference_tables(sweep: Sweep) -> list[Table]:
             if len(runs) > 1:
                 groups.append((_mean_row(lam, []), runs))
             for name, group in groups if lam != 0.0 else ():
-                found = [figure_data.difference_to_lam_0(sweep, group, kernel, number) for number in numbers]
+                found = [difference_to_lam_0(sweep, group, kernel, number) for number in numbers]
                 if any(found):
                     rows.append([*name, *(_percent(one, sign="+") for one in found)])
         caption = (
@@ -133,9 +134,7 @@ def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
         rows = []
         for lam, runs in _by_lam(sweep):
             for number in figure_data.label_numbers(sweep) if lam != 0.0 else ():
-                found = [
-                    figure_data.difference_to_lam_0(sweep, runs, kernel, number, epoch) for epoch in epochs
-                ]
+                found = [difference_to_lam_0(sweep, runs, kernel, number, epoch) for epoch in epochs]
                 if any(found):
                     name = [figure_data.lam_label(lam), f"{number:,}"]
                     rows.append([*name, *(_percent(one, sign="+") for one in found)])
