@@ -51,11 +51,17 @@ def test_labels_that_classify_will_miss_are_missed_before_the_training(
         arrays |= {f"y_{name}": np.array([0] * 9 + [1]) for name in ("train", "test")}
     np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
     train = dataclasses.replace(CONFIG.train, data=DataConfig(str(tmp_path / "data.npz")))
-    config = changed(grid={"train": train, "lams": (0.5,)}, classify={"labels": (12,)})
-    (entry,) = sweep(tmp_path / "sweep", config)["runs"]
-    assert entry["status"] == "failed"
-    assert reason in entry["error"]
+    config = changed(grid={"train": train, "lams": (0.0, 0.5, 1.0)}, classify={"labels": (12,)})
+    reporter = Recorder()
+    summary = sweep(tmp_path / "sweep", config, reporter=reporter)
+    for entry in summary["runs"]:
+        assert entry["status"] == "failed"
+        assert entry["error"].startswith("train: ")
+        assert reason in entry["error"]
+    assert read(tmp_path / "sweep") == summary
     assert not list((tmp_path / "sweep").glob("*/checkpoints/*"))
+    # The others would meet the same, and are not tried.
+    assert reporter.stages == [("lam0-seed0", "train")]
 
 
 def test_a_run_without_a_place_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -114,19 +114,20 @@ class _Sweep:
         self.entries = {entry["run_dir"]: entry for entry in summary["runs"]}
         self.stages: dict[str, tuple[str, float]] = {}  # of a run: the stage that goes on, and since when
         self.errors: dict[str, str] = {}
+        self.waiting: deque[JSON] = deque()
         self.stopped_by: int | None = None
 
     def run(self, jobs: int) -> JSON:
         """Does what is left of the runs that are asked for."""
         lams, seeds = self.config.lams, self.config.seeds
         asked = [e for e in self.summary["runs"] if float(e["lam"]) in lams and e["seed"] in seeds]
-        waiting = deque(entry for entry in asked if entry["status"] != "done")
+        self.waiting.extend(entry for entry in asked if entry["status"] != "done")
         self._save()
         self.reporter.begin(asked, self.config.stages, jobs)
         with handle_stop_signals(self._tell_signal):
             while True:
-                while waiting and not self.processes.full and self.stopped_by is None:
-                    self._start(waiting.popleft())
+                while self.waiting and not self.processes.full and self.stopped_by is None:
+                    self._start(self.waiting.popleft())
                 if not len(self.processes):
                     break
                 self._handle(self.processes.next_event())
@@ -168,6 +169,8 @@ class _Sweep:
                 self.reporter.warn(f"{event.run}: {values['message']}")
             case "failed":
                 self.errors[event.run] = values["error"]
+                if values.get("common"):
+                    self._give_up(f"{self.stages[event.run][0]}: {values['error']}")
             case "end":
                 self._end_stage(entry)
                 if not refresh(entry, self.sweep_dir, self.config):
@@ -201,6 +204,13 @@ class _Sweep:
             entry.update(status="failed", error=f"{stage}: {error or describe_exit(code)}")
         if not was_done:
             self._save()
+            self.reporter.update(entry)
+
+    def _give_up(self, error: str) -> None:
+        """Fails the runs that have not begun with what they would fail with."""
+        for entry in [entry for entry in self.waiting if not entry["history"]]:
+            self.waiting.remove(entry)
+            entry.update(status="failed", error=error)
             self.reporter.update(entry)
 
     def _stop(self, number: int) -> None:

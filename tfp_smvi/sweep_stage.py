@@ -7,7 +7,8 @@ JSON object, see `sweep_jobs`. What happens is told on stdout, a JSON object a l
     {"event": "progress", "fraction": 0.25, "text": "epoch 3/10"}     of that stage
     {"event": "warn", "message": "..."}
     {"event": "end"}                                                  its results are on disk
-    {"event": "failed", "error": "one line"}                          and no stage follows
+    {"event": "failed", "error": "one line", "common": false}         and no stage follows; "common": nor would another
+                                                                      run of the sweep come any further
 
 The process ends in order, with exit code 143, at SIGTERM and when its stdin is closed, which also happens when the
 process at the other end dies in any way.
@@ -59,7 +60,7 @@ def main() -> None:
     except filelock.Timeout:
         emit({"event": "failed", "error": "another process of a sweep works on it; wait for its end."})
     except SMVIError as error:
-        emit({"event": "failed", "error": str(error)})
+        emit({"event": "failed", "error": str(error), "common": isinstance(error, _CommonError)})
     except Exception as error:  # whatever it is, the other runs of the sweep go on
         traceback.print_exc()
         first = (str(error).splitlines() or [""])[0]
@@ -126,15 +127,19 @@ def _train(
 ) -> None:
     from tfp_smvi.data import load_dataset
     from tfp_smvi.gallery import write_gallery
-    from tfp_smvi.training import TrainingInterrupted, fit
+    from tfp_smvi.training import TrainingInterrupted, fit, resolve
 
     config = RunConfig.from_json(order["train"])
-    dataset = load_dataset(config.data.dataset, data_dir)
-    if order["classify"] is not None:
-        from tfp_smvi.classification import check_labels
+    try:
+        dataset = load_dataset(config.data.dataset, data_dir)
+        resolve(config, dataset)
+        if order["classify"] is not None:
+            from tfp_smvi.classification import check_labels
 
-        # Now, and not after hours of training.
-        check_labels(dataset, ClassifyConfig.from_json(order["classify"]))
+            # Now, and not after hours of training.
+            check_labels(dataset, ClassifyConfig.from_json(order["classify"]))
+    except SMVIError as error:
+        raise _CommonError(str(error)) from error
     training.set()
     try:
         result = fit(
@@ -172,6 +177,10 @@ def _classify(order: dict[str, Any], run_dir: Path, data_dir: Path | None, emit:
             threads=order["threads"],
             reporter=_Work(emit, number, len(epochs)),
         )
+
+
+class _CommonError(SMVIError):
+    """A failure that has nothing to do with this run, and that all runs of the sweep would meet."""
 
 
 class _Reporter:
