@@ -132,12 +132,12 @@ def _train(
     config = RunConfig.from_json(order["train"])
     try:
         dataset = load_dataset(config.data.dataset, data_dir)
-        resolve(config, dataset)
         if order["classify"] is not None:
             from tfp_smvi.classification import check_labels
 
             # Now, and not after hours of training.
             check_labels(dataset, ClassifyConfig.from_json(order["classify"]))
+        resolve(config, dataset)
     except SMVIError as error:
         raise _CommonError(str(error)) from error
     training.set()
