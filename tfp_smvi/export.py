@@ -26,7 +26,7 @@ from tfp_smvi.export_check import find_wrong_answer, write_checksums
 from tfp_smvi.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.model import VAE
 from tfp_smvi.model_card import MODEL_CARD, describe_run
-from tfp_smvi.publishing import check_version, publish
+from tfp_smvi.publishing import publish
 from tfp_smvi.run_directory import run_directory_name, write_json
 from tfp_smvi.saved_model_check import WARMUP_REQUESTS
 from tfp_smvi.signatures import Part, decoder_part, describe_signatures, encoder_part
@@ -98,8 +98,6 @@ def export_run(
     """
     if part not in get_args(PartName):
         raise SMVIError(f"part = {part!r} is not allowed; give one of {', '.join(get_args(PartName))}.")
-    if version is not None:
-        version = check_version(str(version))
     run_dir, output = Path(run_dir), Path(output)
     run = load_run(run_dir, warn=note)
     exports = _exports(run, run_dir, model_name, part, note)

@@ -79,14 +79,13 @@ def accuracy_tables(sweep: Sweep) -> list[Table]:
     numbers = figure_data.label_numbers(sweep)
     tables = []
     for kernel in figure_data.kernels(sweep):
-        rows = []
+        rows, curves = [], [figure_data.accuracies(sweep, kernel, number) for number in numbers]
         for lam, runs in _by_lam(sweep):
             for run in runs:
                 found = [figure_data.accuracy(run, "encoder", kernel, number) for number in numbers]
                 if any(found):
                     rows.append([*_name(run), *(_percent(one and one.estimate) for one in found)])
             if len(sweep.seeds) > 1:
-                curves = [figure_data.accuracies(sweep, kernel, number) for number in numbers]
                 points = [_point_at(curve, lam) for curve in curves]
                 if any(points):
                     rows.append(_mean_row(lam, [_range(point, 2, 100.0) for point in points]))

@@ -190,7 +190,7 @@ def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:
 def run_directory_name(config: RunConfig) -> str:
     """Returns the default name of a run, such as "mnist-lam0.5-seed0"."""
     dataset = config.data.dataset
-    name = Path(dataset).stem if dataset.endswith(".npz") else dataset.replace("/", "-")
+    name = Path(dataset).stem if config.data.is_file else dataset.replace("/", "-")
     return f"{name}-lam{config.train.lam:g}-seed{config.train.seed}"
 
 

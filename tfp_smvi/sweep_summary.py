@@ -24,6 +24,8 @@ JSON = dict[str, Any]
 
 FORMAT = 1
 STAGES = ("train", "evaluate", "classify")
+# What an entry holds of a stage that can be done again.
+RESULTS = {"evaluate": "evaluation", "classify": "classification"}
 
 
 def run_name(lam: float, seed: int) -> str:
@@ -70,8 +72,8 @@ def open_summary(
         if not left:
             entry.update(status="done", error=None)
         elif previous.get((lam, seed), {}).get("status") == "done":
-            again = [stage for stage in left if stage == "evaluate" or not entry["classification"]]
-            entry["seconds"].update(dict.fromkeys({"evaluate", "classify"}.intersection(again), 0.0))
+            again = [stage for stage, result in RESULTS.items() if stage in left and not entry[result]]
+            entry["seconds"].update(dict.fromkeys(again, 0.0))
     return {
         "format": FORMAT,
         "command": list(command),
@@ -183,7 +185,7 @@ def _check_settings(sweep_dir: Path, earlier: JSON, given: JSON, redo: bool) -> 
     """Raises SMVIError where results that are there were made with other settings."""
     here, runs = {**earlier.get("config", given)}, earlier.get("runs", [])
     # What no run has come to yet may change; of the checkpoints to classify, see `_check_checkpoints`.
-    for section, result in (("evaluate", "evaluation"), ("classify", "classification")):
+    for section, result in RESULTS.items():
         if redo or not any(entry.get(result) for entry in runs):
             here[section] = given[section]
     here["classify_every"] = given["classify_every"]
