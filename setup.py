@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from setuptools import setup
+from setuptools import find_packages, setup
 
 ROOT = Path(__file__).parent
 VERSION = re.search(
@@ -31,9 +31,13 @@ setup(
     license_files=["LICENSE", "LICENSE-DATA"],
     python_requires=">=3.11",
     # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with others'.
-    packages=["tfp_smvi", "tfp_smvi.config", "tfp_smvi.data", "tfp_smvi_cli"],
+    packages=[*find_packages(include=["tfp_smvi", "tfp_smvi.*"]), "tfp_smvi_cli"],
     package_dir={"tfp_smvi_cli": "cli"},
-    package_data={"tfp_smvi": ["py.typed", "templates/*.j2"], "tfp_smvi.data": ["mnist/*.gz"]},
+    package_data={
+        "tfp_smvi": ["py.typed"],
+        "tfp_smvi.data": ["mnist/*.gz"],
+        "tfp_smvi.report": ["templates/*.j2"],
+    },
     install_requires=[
         "click>=8.1",
         "filelock>=3.16",

@@ -30,20 +30,22 @@ from typing import Any
 
 import numpy as np
 
-from tfp_smvi.runtime import environment, quiet_tensorflow, set_threads
+from tfp_smvi.core.runtime import environment, quiet_tensorflow, set_threads
 
 quiet_tensorflow()
-import tensorflow as tf  # noqa: E402
-import tensorflow_probability as tfp  # noqa: E402
+import tensorflow as tf
+import tensorflow_probability as tfp
 
-from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator  # noqa: E402
-from tfp_smvi.config import AISConfig, EvaluateConfig  # noqa: E402
-from tfp_smvi.data import eval_batches, load_dataset  # noqa: E402
-from tfp_smvi.evaluation_report import estimate, format_estimate, summarize_bracket  # noqa: E402
-from tfp_smvi.importance_weights import sum_weights  # noqa: E402
-from tfp_smvi.loading import load_run  # noqa: E402
-from tfp_smvi.model import VAE  # noqa: E402
-from tfp_smvi.run_directory import write_json  # noqa: E402
+from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.core.estimates import estimate
+from tfp_smvi.core.text import format_estimate
+from tfp_smvi.data import eval_batches, load_dataset
+from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.summary import summarize_bracket
+from tfp_smvi.inference.importance import sum_weights
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.storage.atomic import write_json
 
 TOLERANCE = 0.1  # nats
 TARGET_ACCEPTANCE = AISConfig().target_acceptance_rate

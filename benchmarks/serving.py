@@ -25,20 +25,20 @@ from typing import Any
 
 import numpy as np
 
-from tfp_smvi.runtime import environment, quiet_tensorflow, set_threads
+from tfp_smvi.core.runtime import environment, quiet_tensorflow, set_threads
 
 quiet_tensorflow()
-import tensorflow as tf  # noqa: E402
+import tensorflow as tf
 
-from tfp_smvi.config import FeaturesConfig, ModelConfig  # noqa: E402
-from tfp_smvi.data import load_dataset  # noqa: E402
-from tfp_smvi.encoders import LocalEncoder  # noqa: E402
-from tfp_smvi.features import extract_features  # noqa: E402
-from tfp_smvi.image_inputs import open_images  # noqa: E402
-from tfp_smvi.model import VAE  # noqa: E402
-from tfp_smvi.run_directory import write_json  # noqa: E402
-from tfp_smvi.serving import connect  # noqa: E402
-from tfp_smvi.signatures import encoder_part  # noqa: E402
+from tfp_smvi.config import FeaturesConfig, ModelConfig
+from tfp_smvi.data import load_dataset
+from tfp_smvi.export.signatures import encoder_part
+from tfp_smvi.features.extraction import extract_features
+from tfp_smvi.features.images import open_images
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.serving.client import connect
+from tfp_smvi.serving.encoders import LocalEncoder
+from tfp_smvi.storage.atomic import write_json
 
 BATCH_SIZES = (1, 4, 16, 64, 256, 1024)
 FORMS = {"float": "serving_default", "uint8": "uint8", "encoded": "encoded_image"}

@@ -65,18 +65,18 @@ def products() -> Counter[tuple[int, int, int]]:
 
 def tensorflow_step(precision: str, threads: int) -> Turn:
     """The package's own step, on one batch that is at hand."""
-    from tfp_smvi.runtime import mixed_precision, quiet_tensorflow, set_threads
+    from tfp_smvi.core.runtime import mixed_precision, quiet_tensorflow, set_threads
 
     quiet_tensorflow()
     set_threads(threads)
     import tensorflow as tf
 
     from tfp_smvi.config import ModelConfig, TrainConfig
-    from tfp_smvi.model import VAE
-    from tfp_smvi.training_step import Trainer
+    from tfp_smvi.models.vae import VAE
+    from tfp_smvi.training.trainer import Trainer
 
     config = TrainConfig(lam=LAM, precision=precision, clip_norm=CLIP, lam_warmup_steps=0)
-    _kept_open.enter_context(mixed_precision(config))
+    _kept_open.enter_context(mixed_precision(config.precision, config.xla))
     trainer = Trainer(VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1)), config)
     x = tf.constant((np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.13).astype(np.float32))
     batches = iter(tf.data.Dataset.from_tensors(x).repeat())
@@ -131,7 +131,7 @@ def torch_step(precision: str, threads: int) -> Turn:
 
 def bare_products(precision: str, threads: int) -> Turn:
     """The step's matrix products and nothing else, each on operands of its own, untransposed."""
-    from tfp_smvi.runtime import quiet_tensorflow, set_threads
+    from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
 
     quiet_tensorflow()
     set_threads(threads)
@@ -206,8 +206,8 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
     bare = tensorflow_step("float32", threads)
     from tfp_smvi.config import DataConfig, RunConfig, TrainConfig
     from tfp_smvi.data import load_dataset
-    from tfp_smvi.training import fit
-    from tfp_smvi.training_step import Trainer
+    from tfp_smvi.training.loop import fit
+    from tfp_smvi.training.trainer import Trainer
 
     test_seconds: list[float] = []
     run_test = Trainer.test

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tfp_smvi.config import ClassifyConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 from .options import as_option, data_dir_option, setting, threads_option
 
@@ -61,7 +61,7 @@ def classify(
 
     reporter = make_block_reporter("classifying")
     with reporter.loading_tensorflow(threads):
-        from tfp_smvi import classification
+        from tfp_smvi.classification import protocol as classification
 
     with reporter:
         report = classification.classify(

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 from .options import as_option, data_dir_option, setting, threads_option
 from .stopping import stop_at_once
@@ -127,9 +127,10 @@ def evaluate(
     message = f"Stopped; what is done is kept in {run_dir}. Run the same command again to go on."
     with stop_at_once(lambda: reporter.stop(message)):
         with reporter.loading_tensorflow(threads):
-            from tfp_smvi import convergence as convergence_module
-            from tfp_smvi import evaluation, evaluation_report
-            from tfp_smvi.evaluation_session import Shard
+            from tfp_smvi.evaluation import convergence as convergence_module
+            from tfp_smvi.evaluation import pipeline as evaluation
+            from tfp_smvi.evaluation import table as evaluation_report
+            from tfp_smvi.evaluation.blocks import Shard
 
         arguments: dict[str, Any] = {
             "data_dir": data_dir,
@@ -148,6 +149,10 @@ def evaluate(
             files = "convergence.json and convergence.png"
         with reporter:
             report = work(run_dir, config, **arguments)
+            if convergence and report is not None:
+                from tfp_smvi.report.convergence_figure import write_convergence_figure
+
+                write_convergence_figure(report, run_dir / "convergence.png")
     if report is None:
         reporter.note("This part is done; when all are, the same command with --merge makes the report.")
         return 0

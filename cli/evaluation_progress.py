@@ -14,7 +14,7 @@ def make_block_reporter(doing: str = "evaluating") -> "BlockReporter":
 
 
 class BlockReporter(WorkReporter):
-    """Shows the progress through blocks of examples; a `tfp_smvi.reporters.EvaluationReporter`."""
+    """Shows the progress through blocks of examples; a `tfp_smvi.core.reporters.EvaluationReporter`."""
 
     def __init__(self, console: Console, doing: str) -> None:
         """Shows it on a console."""

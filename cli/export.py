@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from tfp_smvi.config import PartName
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.publishing import check_model_name, check_version
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.export.publish import check_model_name, check_version
 
 from .options import as_option
 
@@ -80,7 +80,7 @@ def export(run_dir: Path | None, check: Path | None, as_json: bool, **options: A
 
     reporter = make_reporter()
     with reporter.loading_tensorflow():
-        from tfp_smvi.export import export_run
+        from tfp_smvi.export.exporter import export_run
     with reporter.starting("Exporting"):
         results = export_run(typing.cast(Path, run_dir), note=reporter.note, **options)
     if as_json:
@@ -99,7 +99,7 @@ def _check(folder: Path, as_json: bool) -> None:
     from .progress import make_reporter
 
     with make_reporter().starting("Checking"):
-        from tfp_smvi.export_check import check_export
+        from tfp_smvi.export.check import check_export
 
         check_export(folder)
     if as_json:

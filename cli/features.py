@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
 from tfp_smvi.config import FeaturesConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 from .options import as_option, data_dir_option, setting, threads_option
 from .progress import WorkReporter
@@ -20,7 +20,7 @@ __all__ = ["FeaturesProgress", "features"]
 
 
 class FeaturesProgress(WorkReporter):
-    """Shows the images that are done, and the speed; a `tfp_smvi.features.FeaturesReporter`."""
+    """Shows the images that are done, and the speed; a `tfp_smvi.features.extraction.FeaturesReporter`."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""
@@ -100,8 +100,8 @@ def features(
         raise click.UsageError(
             "--label names a version at a server: give it with --endpoint and without --version."
         )
-    from tfp_smvi.feature_files import require_suffix
-    from tfp_smvi.serving import Endpoint
+    from tfp_smvi.features.files import require_suffix
+    from tfp_smvi.serving.client import Endpoint
 
     try:
         config = FeaturesConfig(**settings)
@@ -116,10 +116,10 @@ def features(
     message = f"Stopped; what is done is kept in {output}.partial. Run the same command again to go on."
     with stop_at_once(lambda: reporter.stop(message)):
         with reporter.loading_tensorflow(threads):
-            from tfp_smvi.encoders import LocalEncoder
-            from tfp_smvi.features import extract_features
-            from tfp_smvi.image_inputs import open_images
-            from tfp_smvi.serving import connect
+            from tfp_smvi.features.extraction import extract_features
+            from tfp_smvi.features.images import open_images
+            from tfp_smvi.serving.client import connect
+            from tfp_smvi.serving.encoders import LocalEncoder
 
         source = open_images(images, key, data_dir, note=reporter.note)
         encoder = LocalEncoder(model, version) if model else connect(endpoint or "", config, version, label)

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from tfp_smvi.errors import SMVIError, plain_reason
-from tfp_smvi.signals import handle_stop_signals
+from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.version import __version__
 
 from .stopping import Stopped, raise_stopped

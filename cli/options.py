@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from tfp_smvi.config import RunConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 __all__ = ["as_option", "build_config", "config_options", "data_dir_option", "setting", "threads_option"]
 

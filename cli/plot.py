@@ -27,8 +27,8 @@ def plot(sweep_dir: Path, output: Path | None, file_format: str) -> None:
 
     Runs that are not done are left out and named, and so are figures that the results do not allow.
     """
-    from tfp_smvi.figures import plot_sweep
-    from tfp_smvi.sweep_results import read_sweep
+    from tfp_smvi.report.figures import plot_sweep
+    from tfp_smvi.sweeps.results import read_sweep
 
     sweep = read_sweep(sweep_dir)
     formats = ("png", "pdf") if file_format == "both" else (file_format,)

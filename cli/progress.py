@@ -15,8 +15,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from tfp_smvi.config import RunConfig
-
 __all__ = ["TrainingReporter", "WorkReporter", "make_reporter"]
 
 # Between two lines on the progress of work where stderr is no terminal.
@@ -71,7 +69,7 @@ class BarReporter:
     def loading_tensorflow(self, threads: int | None = None) -> Iterator[None]:
         """Shows that TensorFlow is loaded by what is imported meanwhile; it is quiet and has so many threads."""
         with self.starting("Loading TensorFlow"):
-            from tfp_smvi.runtime import quiet_tensorflow, set_threads
+            from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
 
             quiet_tensorflow()
             set_threads(threads)
@@ -109,7 +107,7 @@ class WorkReporter(BarReporter):
 
 
 class TrainingReporter(BarReporter):
-    """Shows a run's progress, a line per epoch where there is no terminal; a `tfp_smvi.reporters.TrainingReporter`."""
+    """A `tfp_smvi.core.reporters.TrainingReporter`: a bar on a terminal, and a line per epoch elsewhere."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""
@@ -125,9 +123,9 @@ class TrainingReporter(BarReporter):
         )
         self._epochs = 0
 
-    def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None:
+    def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
         """Says what is trained, and from where."""
-        self._epochs = config.train.epochs
+        self._epochs = num_epochs
         total = self._epochs * steps_per_epoch
         if step >= total:
             self.note(f"This run has its {self._epochs} epochs already; a larger --epochs goes on with it.")

@@ -19,8 +19,8 @@ def report(sweep_dir: Path, output: Path | None) -> None:
 
     It needs no network and no other file. Runs that are not done are left out and named.
     """
-    from tfp_smvi.report import write_report
-    from tfp_smvi.sweep_results import read_sweep
+    from tfp_smvi.report.page import write_report
+    from tfp_smvi.sweeps.results import read_sweep
 
     path = output or sweep_dir / "report.html"
     write_report(read_sweep(sweep_dir), path)

@@ -5,7 +5,7 @@ from typing import Any
 import click
 
 from tfp_smvi.config import ServeConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 from .options import as_option, setting
 
@@ -41,8 +41,8 @@ def serve(dry_run: bool, **settings: Any) -> int:
         config = ServeConfig(**settings)
     except SMVIError as error:
         raise click.UsageError(as_option(str(error)).replace("--labels", "--label")) from error
-    from tfp_smvi.server import serve as run
-    from tfp_smvi.server_plan import plan_server
+    from tfp_smvi.serving.plan import plan_server
+    from tfp_smvi.serving.server import serve as run
 
     def note(line: str) -> None:
         click.echo(line, err=True)

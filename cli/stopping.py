@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import NoReturn
 
-from tfp_smvi.signals import handle_stop_signals
+from tfp_smvi.core.signals import handle_stop_signals
 
 __all__ = ["Stopped", "raise_stopped", "stop_at_once"]
 

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from tfp_smvi.config import ClassifyConfig, EvaluateConfig, SweepConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 from .classify import classify
 from .evaluate import evaluate
@@ -129,7 +129,7 @@ def sweep(
     """
     config = _build_config(ctx.meta[BASE], values)
     sweep_dir = sweep_dir or _default_directory(config)
-    from tfp_smvi import sweep as library
+    from tfp_smvi.sweeps import driver as library
 
     from .sweep_progress import format_runs, make_sweep_reporter
 
@@ -203,7 +203,7 @@ def _defaults(config: SweepConfig) -> dict[str, Any]:
 
 def _default_directory(config: SweepConfig) -> Path:
     """Such as runs/mnist-sweep."""
-    from tfp_smvi.run_directory import run_directory_name
+    from tfp_smvi.runs.directory import run_directory_name
 
     name = run_directory_name(config.run(0.0, 0)).removesuffix("-lam0-seed0")
     return Path("runs") / f"{name}-sweep"

@@ -10,7 +10,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
-from tfp_smvi.evaluation_report import align, format_number
+from tfp_smvi.core.text import align, format_number
 
 __all__ = ["SweepReporter", "format_runs", "make_sweep_reporter"]
 
@@ -33,7 +33,7 @@ def format_runs(entries: Sequence[Entry]) -> str:
 
 
 class SweepReporter:
-    """Shows the progress of a sweep; a `tfp_smvi.reporters.SweepReporter`."""
+    """Shows the progress of a sweep; a `tfp_smvi.core.reporters.SweepReporter`."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from tfp_smvi.config import TrainConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 from .options import as_option, build_config, config_options, data_dir_option, threads_option
 
@@ -70,8 +70,8 @@ def train(
     reporter = make_reporter()
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.data import load_dataset
-        from tfp_smvi.run_directory import run_directory_name
-        from tfp_smvi.training import TrainingInterrupted, fit, resolve
+        from tfp_smvi.runs.directory import run_directory_name
+        from tfp_smvi.training.loop import TrainingInterrupted, fit, resolve
 
     dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
     try:

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfp_smvi.checkpoint import Checkpoint, restore_checkpoint
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tfp_smvi.runs.checkpoint import Checkpoint, restore_checkpoint
 
 EPOCHS = 4
 STEPS_PER_EPOCH = 44  # 1437 digits in batches of 32
@@ -58,7 +58,7 @@ class Recorder:
         self.warnings: list[str] = []
         self._at_step, self._action = at_step, action
 
-    def begin(self, config: RunConfig, step: int, steps_per_epoch: int) -> None:
+    def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
         self.begins.append(step)
 
     def progress(self, progress: Any) -> None:

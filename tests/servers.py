@@ -28,8 +28,8 @@ from tensorflow_serving.apis import (
 )
 
 from tfp_smvi.config import ModelConfig
-from tfp_smvi.model import VAE
-from tfp_smvi.signatures import encoder_part
+from tfp_smvi.export.signatures import encoder_part
+from tfp_smvi.models.vae import VAE
 
 NAME = "digits"
 SHAPE = (8, 8, 1)

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from tfp_smvi.config import EvaluateConfig
-from tfp_smvi.evaluation_report import summarize_bracket, summarize_split, warnings_about
+from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
+from tfp_smvi.evaluation.warnings import warnings_about
 
 LAMS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.5, 2.0, 10.0)
 NUM_LABELS = (600, 1000, 3000)

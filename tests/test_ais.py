@@ -15,11 +15,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from exact import BernoulliModel, LinearGaussianModel
 
-from tfp_smvi.ais import annealed_importance_sampling, reverse_annealed_importance_sampling
-from tfp_smvi.ais_tuning import tune_step_sizes
-from tfp_smvi.annealing import temperature_path
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.importance_weights import WeightSums, importance_weighted_bound, sum_weights
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.inference.ais import annealed_importance_sampling, reverse_annealed_importance_sampling
+from tfp_smvi.inference.annealing import temperature_path
+from tfp_smvi.inference.importance import WeightSums, importance_weighted_bound, sum_weights
+from tfp_smvi.inference.tuning import tune_step_sizes
 
 tfd = tfp.distributions
 

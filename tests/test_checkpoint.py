@@ -9,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tfp_smvi.checkpoint import (
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.runs.checkpoint import (
     Checkpoint,
     list_checkpoints,
     list_steps,
     read_checkpoint,
     restore_checkpoint,
     save_checkpoint,
-    write_atomically,
 )
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.storage.atomic import write_atomically
 
 ARRAYS = {
     "decoder/kernel": np.arange(6, dtype=np.float32).reshape(2, 3),
@@ -31,7 +31,7 @@ INFO = {"history": [{"epoch": 1, "elbo": -0.1}], "sums": [None, 1e-300], "text":
 KILLED_SAVE = """
 import os, pathlib, signal, sys, zipfile
 import numpy as np
-from tfp_smvi.checkpoint import save_checkpoint
+from tfp_smvi.runs.checkpoint import save_checkpoint
 
 remaining = int(sys.argv[2])
 

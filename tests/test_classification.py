@@ -16,15 +16,17 @@ import numpy as np
 import pytest
 from runs import config
 
-from tfp_smvi import classification
-from tfp_smvi.classification import classify, format_classification
+from tfp_smvi.classification import protocol as classification
+from tfp_smvi.classification.pca import PrincipalComponents
+from tfp_smvi.classification.protocol import classify, format_classification
+from tfp_smvi.classification.svm import Choice, labelled_subset, measure_accuracy
 from tfp_smvi.config import ClassifyConfig, DataConfig, ModelConfig, RunConfig
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, eval_batches, load_dataset
-from tfp_smvi.encoding import PrincipalComponents, encode_means, read_inputs
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.loading import load_run
-from tfp_smvi.svm import Choice, labelled_subset, measure_accuracy
-from tfp_smvi.training import fit
+from tfp_smvi.data.test_batches import read_inputs
+from tfp_smvi.models.encoding import encode_means
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.training.loop import fit
 
 SMALL = ClassifyConfig(labels=(30, 60), repeats=3, num_folds=3)
 FEATURES = ("encoder", "pixels", "pca")

@@ -17,7 +17,7 @@ from conftest import ReferenceRun
 from runs import EPOCHS, OPTIONS, STEPS_PER_EPOCH, assert_same_run
 
 from tfp_smvi.config import RunConfig
-from tfp_smvi.run_directory import RunDirectory, read_run
+from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.version import __version__
 
 Capture = pytest.CaptureFixture[str]

@@ -14,13 +14,13 @@ import pytest
 import runs
 from conftest import ReferenceRun
 
-from tfp_smvi.export_check import find_damage
+from tfp_smvi.export.check import find_damage
 
 NAME = "digits-lam0.5-seed0"
 # Exports the run argv[1] to argv[2] again and again.
 EXPORTER = """
 import sys
-from tfp_smvi.export import export_run
+from tfp_smvi.export.exporter import export_run
 print("ready", flush=True)
 while True:
     export_run(sys.argv[1], output=sys.argv[2], part="both", verify=False)

@@ -13,7 +13,7 @@ import runs
 from fake_servers import install_server
 from servers import NAME, Models, encode_png, free_port, grpc_server, make_export, make_images
 
-from tfp_smvi.encoders import LocalEncoder
+from tfp_smvi.serving.encoders import LocalEncoder
 
 # More than two pieces of a file of features.
 COUNT = 20_000

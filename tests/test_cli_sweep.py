@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import runs
 
-import tfp_smvi.sweep
+import tfp_smvi.sweeps.driver
 from tfp_smvi.config import (
     AISConfig,
     ClassifyConfig,
@@ -40,7 +40,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Call:
         call.update(others, sweep_dir=sweep_dir, config=config)
         return {"runs": []}
 
-    monkeypatch.setattr(tfp_smvi.sweep, "sweep", note)
+    monkeypatch.setattr(tfp_smvi.sweeps.driver, "sweep", note)
     return call
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 # Every field with a value that is not its default.
 OTHER = RunConfig(

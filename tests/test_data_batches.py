@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import ArraySplit, eval_batches, train_batches
 from tfp_smvi.data.batches import batch_indices
-from tfp_smvi.errors import SMVIError
 
 
 def make_split(num_examples: int = 23) -> ArraySplit:

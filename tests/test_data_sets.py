@@ -10,9 +10,9 @@ import click.testing
 import numpy as np
 import pytest
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import DATASETS, default_data_dir, load_dataset
 from tfp_smvi.data.dataset import ArraySplit, check_contents, content_fingerprint
-from tfp_smvi.errors import SMVIError
 
 
 def save(path: Path, **arrays: object) -> str:

@@ -18,9 +18,9 @@ import numpy as np
 import pytest
 import tensorflow_datasets as tfds
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, eval_batches, load_dataset, mnist, source, tfds_sets, train_batches
 from tfp_smvi.data.dataset import content_fingerprint
-from tfp_smvi.errors import SMVIError
 
 SHAPE = (5, 4, 1)
 SIZES = {"train": 23, "test": 7}

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from tfp_smvi.errors import plain_reason
+from tfp_smvi.core.errors import plain_reason
 
 
 def test_tensorflow_s_words_around_a_reason_are_dropped() -> None:

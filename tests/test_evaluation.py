@@ -16,20 +16,18 @@ import tensorflow_probability as tfp
 from conftest import ReferenceRun
 from runs import assert_same_bits
 
-from tfp_smvi import convergence, evaluation_session
-from tfp_smvi.block_estimates import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.config import AISConfig, DataConfig, EvaluateConfig, ModelConfig, RunConfig, TrainConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.reporters import Silent
 from tfp_smvi.data import load_dataset
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.evaluation import evaluate
-from tfp_smvi.evaluation_report import (
-    summarize_bracket,
-    summarize_split,
-)
-from tfp_smvi.evaluation_session import EvaluationSession, Shard
-from tfp_smvi.model import VAE
-from tfp_smvi.reporters import Silent
-from tfp_smvi.training import fit
+from tfp_smvi.evaluation import blocks as evaluation_session
+from tfp_smvi.evaluation import convergence
+from tfp_smvi.evaluation.blocks import EvaluationSession, Shard
+from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.pipeline import evaluate
+from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.training.loop import fit
 
 tfd = tfp.distributions
 

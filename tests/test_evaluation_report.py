@@ -6,12 +6,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfp_smvi.evaluation_report import (
-    format_active_units,
-    summarize_bracket,
-    summarize_split,
-    warnings_about,
-)
+from tfp_smvi.core.text import format_active_units
+from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
+from tfp_smvi.evaluation.warnings import warnings_about
 
 
 def example_values(**changes: Any) -> dict[str, np.ndarray]:

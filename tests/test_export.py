@@ -20,15 +20,15 @@ from conftest import ReferenceRun
 from tensorflow.core.protobuf import saved_model_pb2
 from tensorflow_serving.apis import prediction_log_pb2
 
-from tfp_smvi import export as export_module
 from tfp_smvi.config import ModelConfig
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.export import ExportResult, export_run
-from tfp_smvi.export_check import CHECKSUMS, check_export, find_damage, find_wrong_answer, write_checksums
-from tfp_smvi.loading import load_run
-from tfp_smvi.model import VAE
-from tfp_smvi.training import fit
+from tfp_smvi.export import exporter as export_module
+from tfp_smvi.export.check import CHECKSUMS, check_export, find_damage, find_wrong_answer, write_checksums
+from tfp_smvi.export.exporter import ExportResult, export_run
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.training.loop import fit
 
 # Another order of the same float32 sums; features and probabilities are of the order of 1.
 TOLERANCE = 1e-5

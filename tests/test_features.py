@@ -15,16 +15,17 @@ import pyarrow.parquet as pq
 import pytest
 from servers import LATENT_DIM, SERVERS, SHAPE, Models, encode_png, make_export, make_images
 
-from tfp_smvi import feature_files
 from tfp_smvi.config import FeaturesConfig, ModelConfig
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import load_dataset
-from tfp_smvi.encoders import Features, LocalEncoder, RejectedImagesError, Signature
-from tfp_smvi.encoding import encode_means, read_inputs
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.features import FeaturesReport, extract_features
-from tfp_smvi.image_inputs import ArrayImages, ImageFiles, ImagesRead, open_images
-from tfp_smvi.model import VAE
-from tfp_smvi.serving import connect
+from tfp_smvi.data.test_batches import read_inputs
+from tfp_smvi.features import files as feature_files
+from tfp_smvi.features.extraction import FeaturesReport, extract_features
+from tfp_smvi.features.images import ArrayImages, ImageFiles, ImagesRead, open_images
+from tfp_smvi.models.encoding import encode_means
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.serving.client import connect
+from tfp_smvi.serving.encoders import Features, LocalEncoder, RejectedImagesError, Signature
 
 COUNT = 150
 PIECE = 64
@@ -348,11 +349,11 @@ import os, signal, sys
 import numpy as np
 import pyarrow.parquet
 sys.path.insert(0, {tests!r})
-from tfp_smvi import feature_files
+from tfp_smvi.features import files as feature_files
 from tfp_smvi.config import FeaturesConfig
-from tfp_smvi.encoders import Features, Signature
-from tfp_smvi.features import extract_features
-from tfp_smvi.image_inputs import ImagesRead
+from tfp_smvi.serving.encoders import Features, Signature
+from tfp_smvi.features.extraction import extract_features
+from tfp_smvi.features.images import ImagesRead
 feature_files.PIECE_SIZE = 64
 
 class Images:

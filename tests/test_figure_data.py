@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import sweeps
 
-from tfp_smvi import figure_data
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.figure_data import Point
-from tfp_smvi.figures import plot_sweep
-from tfp_smvi.sweep_results import read_sweep
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.figures import plot_sweep
+from tfp_smvi.report.points import Point
+from tfp_smvi.sweeps.results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
 

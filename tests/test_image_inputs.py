@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from servers import SHAPE, make_images
 
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.image_inputs import ArrayImages, SplitImages, open_images
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.features.images import ArrayImages, SplitImages, open_images
 
 
 def test_images_of_a_split_on_disk_are_the_grey_levels() -> None:

@@ -6,11 +6,11 @@ from pathlib import Path
 import pytest
 from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, assert_same_run, config
 
-from tfp_smvi.checkpoint import list_steps
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.loading import load_run
-from tfp_smvi.training import FitResult, fit
+from tfp_smvi.runs.checkpoint import list_steps
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.training.loop import FitResult, fit
 
 
 @pytest.fixture(scope="module")

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, config
 
-from tfp_smvi import training
 from tfp_smvi.config import DataConfig
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.loading import load_data_of, load_run
-from tfp_smvi.training import FitResult, fit
+from tfp_smvi.runs.loading import load_data_of, load_run
+from tfp_smvi.training import loop as training
+from tfp_smvi.training.loop import FitResult, fit
 
 
 def test_loaded_run_has_the_weights_the_history_and_the_encodings_of_the_trained_model(

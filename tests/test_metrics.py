@@ -10,9 +10,9 @@ import runs
 from runs import event_steps
 
 from tfp_smvi.config import ModelConfig
-from tfp_smvi.metrics import MetricsLog
-from tfp_smvi.model import VAE
-from tfp_smvi.run_directory import RunDirectory
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.runs.directory import RunDirectory
+from tfp_smvi.runs.log import MetricsLog
 
 IMAGES = np.full((3, 4, 4, 1), 0.5, np.float32)
 

@@ -7,8 +7,8 @@ import tensorflow as tf
 from scipy import stats
 
 from tfp_smvi.config import ModelConfig
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.model import LIKELIHOODS, MINIMUM_SCALE, VAE, Dense, positive
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.models.vae import LIKELIHOODS, MINIMUM_SCALE, VAE, Dense, positive
 
 SMALL = {"latent_dim": 3, "hidden_sizes": (16, 8)}
 # float32 rounding of sums of some dozen terms.

@@ -13,8 +13,8 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.exact import LinearGaussianModel
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.objective import elbo, score_matching_divergence, smvi_objective
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.objectives.smvi import elbo, score_matching_divergence, smvi_objective
 
 tfd = tfp.distributions
 

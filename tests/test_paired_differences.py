@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import sweeps
 
-from tfp_smvi import paired_differences
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.figure_data import Point
-from tfp_smvi.sweep_results import read_sweep
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.report import differences as paired_differences
+from tfp_smvi.report.points import Point
+from tfp_smvi.sweeps.results import read_sweep
 
 
 def test_differences_are_paired_by_the_subset_of_labels(tmp_path: Path) -> None:

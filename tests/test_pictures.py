@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tfp_smvi.pictures import image_grid, shades
+from tfp_smvi.data.pictures import image_grid, shades
 
 
 def test_image_grid_lays_images_out_in_rows() -> None:

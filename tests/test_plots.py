@@ -15,12 +15,14 @@ import sweeps
 from matplotlib.figure import Figure
 from PIL import Image
 
-from tfp_smvi import curve_figures, figure_data, picture_figures
-from tfp_smvi.figure_data import Point
-from tfp_smvi.figure_style import LamAxis, scale_of, styled
-from tfp_smvi.figures import FIGURES, plot_sweep
-from tfp_smvi.paired_differences import differences_to_lam_0
-from tfp_smvi.sweep_results import read_sweep
+from tfp_smvi.report import curves as curve_figures
+from tfp_smvi.report import images as picture_figures
+from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.differences import differences_to_lam_0
+from tfp_smvi.report.figures import FIGURES, plot_sweep
+from tfp_smvi.report.points import Point
+from tfp_smvi.report.style import LamAxis, scale_of, styled
+from tfp_smvi.sweeps.results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
 

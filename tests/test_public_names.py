@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import tfp_smvi
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 
 def run_python(code: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -82,10 +82,10 @@ def test_the_library_refuses_another_keras_backend_by_file(tmp_path):
 def test_the_library_refuses_another_keras_backend_that_is_installed():
     """Stands in for an installed jax or torch, which the tests do not need."""
     stub = "import sys, types; k = types.ModuleType('keras'); sys.modules['keras'] = k; "
-    stub += "k.config = types.SimpleNamespace(backend=lambda: 'torch'); import tfp_smvi.keras_backend"
+    stub += "k.config = types.SimpleNamespace(backend=lambda: 'torch'); import tfp_smvi.models.keras_backend"
     done = run_python(stub)
     last_line = done.stderr.rstrip().splitlines()[-1]
-    assert last_line.startswith("tfp_smvi.errors.SMVIError: Keras runs on the backend torch; ")
+    assert last_line.startswith("tfp_smvi.core.errors.SMVIError: Keras runs on the backend torch; ")
 
 
 @pytest.mark.slow

@@ -13,15 +13,15 @@ from pathlib import Path
 
 import pytest
 
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.publishing import check_model_name, check_version, publish
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.export.publish import check_model_name, check_version, publish
 
 NUM_FILES = 10
 # Publishes versions of the model m, one after the other: argv[1] is the output folder, argv[2] how many.
 PUBLISHER = f"""
 import sys
 from pathlib import Path
-from tfp_smvi.publishing import publish
+from tfp_smvi.export.publish import publish
 
 def write(folder, version):
     (folder / "variables").mkdir()

@@ -16,10 +16,10 @@ import runs
 import sweeps
 from PIL import Image
 
-from tfp_smvi.paired_differences import crossed_mean
-from tfp_smvi.report import render_report, write_report
-from tfp_smvi.report_tables import format_estimate
-from tfp_smvi.sweep_results import Estimate, read_sweep
+from tfp_smvi.report.differences import crossed_mean
+from tfp_smvi.report.page import render_report, write_report
+from tfp_smvi.report.tables import format_estimate
+from tfp_smvi.sweeps.results import Estimate, read_sweep
 
 EVIL = "<script>alert(1)</script> & \"'"
 
@@ -243,7 +243,7 @@ def test_a_failed_write_leaves_the_page_that_was_there(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.fsync", fail)
-    monkeypatch.setattr("tfp_smvi.report.render_report", lambda sweep: "a new page")
+    monkeypatch.setattr("tfp_smvi.report.page.render_report", lambda sweep: "a new page")
     with pytest.raises(Exception, match=r"cannot write .*report.html \(No space left on device\); make room"):
         write_report(read_sweep(written[0]), path)
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["the page that was there"]

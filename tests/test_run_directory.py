@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 import runs
 
-from tfp_smvi.checkpoint import list_checkpoints, save_checkpoint
 from tfp_smvi.config import DataConfig, RunConfig, TrainConfig
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.run_directory import RunDirectory, read_run, run_directory_name
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.runs.checkpoint import list_checkpoints, save_checkpoint
+from tfp_smvi.runs.directory import RunDirectory, read_run, run_directory_name
 
 DETAILS: dict[str, Any] = {
     "data": {"fingerprint": "abc", "image_shape": [8, 8, 1]},
@@ -27,7 +27,7 @@ DETAILS: dict[str, Any] = {
 HOLDER = """
 import pathlib, sys, time
 from tfp_smvi.config import RunConfig
-from tfp_smvi.run_directory import RunDirectory
+from tfp_smvi.runs.directory import RunDirectory
 with RunDirectory.open(pathlib.Path(sys.argv[1]), RunConfig(), {}, fresh=False, warn=print):
     print("open", flush=True)
     time.sleep(600)

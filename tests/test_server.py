@@ -12,11 +12,11 @@ from google.protobuf import text_format
 from servers import NAME, Models, free_port, make_export, rest_server
 from tensorflow_serving.config import model_server_config_pb2
 
-from tfp_smvi import server
 from tfp_smvi.config import ServeConfig
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.server import serve
-from tfp_smvi.server_plan import IMAGE, plan_server
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.serving import server
+from tfp_smvi.serving.plan import IMAGE, plan_server
+from tfp_smvi.serving.server import serve
 
 
 class StopError(Exception):

@@ -23,9 +23,9 @@ from servers import (
 )
 
 from tfp_smvi.config import FeaturesConfig
-from tfp_smvi.encoders import LocalEncoder, RejectedImagesError
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.serving import Endpoint, connect
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.serving.client import Endpoint, connect
+from tfp_smvi.serving.encoders import LocalEncoder, RejectedImagesError
 
 CONFIG = FeaturesConfig(timeout=20.0, retries=3)
 IMAGES = make_images(5)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tfp_smvi.signals import handle_stop_signals
+from tfp_smvi.core.signals import handle_stop_signals
 
 BOTH = (signal.SIGINT, signal.SIGTERM)
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from tfp_smvi.config import LikelihoodName, ModelConfig
 from tfp_smvi.data.dataset import to_float
-from tfp_smvi.model import VAE
-from tfp_smvi.signatures import decoder_part, describe_signatures, encoder_part
+from tfp_smvi.export.signatures import decoder_part, describe_signatures, encoder_part
+from tfp_smvi.models.vae import VAE
 
 SHAPE = (8, 6, 1)
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), np.uint8)

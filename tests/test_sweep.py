@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 from small_sweep import CONFIG, DONE, EPOCHS, FAILED, Recorder, WholeSweep, changed, entries, read
 
-from tfp_smvi.classification import report_name
+from tfp_smvi.classification.protocol import report_name
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.loading import load_run
-from tfp_smvi.sweep import sweep
-from tfp_smvi.sweep_summary import run_name
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.sweeps.driver import sweep
+from tfp_smvi.sweeps.summary import run_name
 
 
 def test_every_run_is_trained_evaluated_and_classified(whole_sweep: WholeSweep) -> None:

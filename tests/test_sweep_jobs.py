@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from small_sweep import BEGIN, CONFIG, Recorder, changed, fake_stage, read
 
-from tfp_smvi import sweep as sweep_module
 from tfp_smvi.config import DataConfig
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.sweep import sweep
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.sweeps import driver as sweep_module
+from tfp_smvi.sweeps.driver import sweep
 
 
 @pytest.mark.parametrize(

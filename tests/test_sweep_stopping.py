@@ -25,7 +25,7 @@ from small_sweep import (
     without_seconds,
 )
 
-from tfp_smvi.sweep import SweepInterrupted, sweep
+from tfp_smvi.sweeps.driver import SweepInterrupted, sweep
 
 
 def start(sweep_dir: Path) -> subprocess.Popen[str]:

@@ -22,8 +22,8 @@ from small_sweep import (
 )
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.sweep import sweep
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.sweeps.driver import sweep
 
 
 def test_a_finished_sweep_does_nothing_again_but_what_failed(

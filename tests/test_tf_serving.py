@@ -19,9 +19,9 @@ from servers import NAME, encode_png, free_port, make_images
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from tfp_smvi.config import FeaturesConfig
-from tfp_smvi.encoders import LocalEncoder, RejectedImagesError
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.serving import connect
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.serving.client import connect
+from tfp_smvi.serving.encoders import LocalEncoder, RejectedImagesError
 
 pytestmark = [pytest.mark.tf_serving, pytest.mark.slow]
 

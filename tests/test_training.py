@@ -17,15 +17,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, Recorder, assert_same_run, config, newest
 
-from tfp_smvi import training
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset, train_batches
 from tfp_smvi.data.batches import batch_indices
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.loading import load_run
-from tfp_smvi.model import VAE
-from tfp_smvi.training import FitResult, fit
-from tfp_smvi.training_step import TEST_METRICS, TRAIN_METRICS, Trainer
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.training import loop as training
+from tfp_smvi.training.loop import FitResult, fit
+from tfp_smvi.training.trainer import TEST_METRICS, TRAIN_METRICS, Trainer
 
 tfd = tfp.distributions
 

@@ -21,10 +21,10 @@ import runs
 from conftest import ReferenceRun
 from runs import EPOCHS, OPTIONS, STEPS_PER_EPOCH, Recorder, assert_same_run, newest
 
-from tfp_smvi.checkpoint import list_checkpoints
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.training import fit
+from tfp_smvi.runs.checkpoint import list_checkpoints
+from tfp_smvi.training.loop import fit
 
 
 def lines(process: subprocess.CompletedProcess[str]) -> list[str]:

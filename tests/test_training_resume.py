@@ -15,11 +15,11 @@ import pytest
 import runs
 from runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, Recorder, assert_same_run, config, newest
 
-from tfp_smvi import training
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.loading import load_run
-from tfp_smvi.training import FitResult, TrainingInterrupted, fit
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.training import loop as training
+from tfp_smvi.training.loop import FitResult, TrainingInterrupted, fit
 
 
 class KilledError(Exception):
@@ -144,7 +144,7 @@ def test_all_checkpoints_damaged_is_an_error_and_changes_nothing(
 
 def test_checkpoint_with_other_arrays_is_refused(digits: Dataset, trained: FitResult, tmp_path: Path) -> None:
     """Such as that of another version of the program."""
-    from tfp_smvi.checkpoint import save_checkpoint
+    from tfp_smvi.runs.checkpoint import save_checkpoint
 
     run_dir = tmp_path / "run"
     shutil.copytree(trained.run_dir, run_dir)

@@ -9,9 +9,7 @@ from typing import TYPE_CHECKING, Any
 from tfp_smvi.version import __version__
 
 if TYPE_CHECKING:
-    from tfp_smvi.ais import AISResult, annealed_importance_sampling, reverse_annealed_importance_sampling
-    from tfp_smvi.ais_tuning import tune_step_sizes
-    from tfp_smvi.classification import classify
+    from tfp_smvi.classification.protocol import classify
     from tfp_smvi.config import (
         AISConfig,
         ClassifyConfig,
@@ -21,16 +19,22 @@ if TYPE_CHECKING:
         RunConfig,
         TrainConfig,
     )
+    from tfp_smvi.core.errors import SMVIError
     from tfp_smvi.data import Dataset, load_dataset
-    from tfp_smvi.errors import SMVIError
-    from tfp_smvi.evaluation import evaluate
-    from tfp_smvi.export import export_run
-    from tfp_smvi.export_check import check_export
-    from tfp_smvi.importance_weights import importance_weighted_bound
-    from tfp_smvi.loading import LoadedRun, load_run
-    from tfp_smvi.model import VAE
-    from tfp_smvi.objective import elbo, score_matching_divergence, smvi_objective
-    from tfp_smvi.training import FitResult, fit
+    from tfp_smvi.evaluation.pipeline import evaluate
+    from tfp_smvi.export.check import check_export
+    from tfp_smvi.export.exporter import export_run
+    from tfp_smvi.inference.ais import (
+        AISResult,
+        annealed_importance_sampling,
+        reverse_annealed_importance_sampling,
+    )
+    from tfp_smvi.inference.importance import importance_weighted_bound
+    from tfp_smvi.inference.tuning import tune_step_sizes
+    from tfp_smvi.models.vae import VAE
+    from tfp_smvi.objectives.smvi import elbo, score_matching_divergence, smvi_objective
+    from tfp_smvi.runs.loading import LoadedRun, load_run
+    from tfp_smvi.training.loop import FitResult, fit
 
 __all__ = [
     "VAE",
@@ -65,32 +69,32 @@ __all__ = [
 
 _MODULES = {
     "AISConfig": "config",
-    "AISResult": "ais",
+    "AISResult": "inference.ais",
     "ClassifyConfig": "config",
     "DataConfig": "config",
     "Dataset": "data",
     "EvaluateConfig": "config",
-    "FitResult": "training",
-    "LoadedRun": "loading",
+    "FitResult": "training.loop",
+    "LoadedRun": "runs.loading",
     "ModelConfig": "config",
     "RunConfig": "config",
-    "SMVIError": "errors",
+    "SMVIError": "core.errors",
     "TrainConfig": "config",
-    "VAE": "model",
-    "annealed_importance_sampling": "ais",
-    "check_export": "export_check",
-    "classify": "classification",
-    "elbo": "objective",
-    "evaluate": "evaluation",
-    "export_run": "export",
-    "fit": "training",
-    "importance_weighted_bound": "importance_weights",
+    "VAE": "models.vae",
+    "annealed_importance_sampling": "inference.ais",
+    "check_export": "export.check",
+    "classify": "classification.protocol",
+    "elbo": "objectives.smvi",
+    "evaluate": "evaluation.pipeline",
+    "export_run": "export.exporter",
+    "fit": "training.loop",
+    "importance_weighted_bound": "inference.importance",
     "load_dataset": "data",
-    "load_run": "loading",
-    "reverse_annealed_importance_sampling": "ais",
-    "score_matching_divergence": "objective",
-    "smvi_objective": "objective",
-    "tune_step_sizes": "ais_tuning",
+    "load_run": "runs.loading",
+    "reverse_annealed_importance_sampling": "inference.ais",
+    "score_matching_divergence": "objectives.smvi",
+    "smvi_objective": "objectives.smvi",
+    "tune_step_sizes": "inference.tuning",
 }
 
 

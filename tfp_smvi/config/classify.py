@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-from tfp_smvi.settings import Settings, option, require, require_seed, require_whole
+from tfp_smvi.config.base import Settings, option, require, require_seed, require_whole
 
 __all__ = ["ClassifyConfig", "InputName", "KernelName"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
 
-from tfp_smvi.settings import Settings, encode, option, require, require_seed, require_whole
+from tfp_smvi.config.base import Settings, encode, option, require, require_seed, require_whole
 
 __all__ = [
     "Activation",

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from tfp_smvi.settings import Settings, option, require, require_whole
+from tfp_smvi.config.base import Settings, option, require, require_whole
 
 __all__ = ["FeaturesConfig", "OnError", "PartName", "ServeConfig"]
 

@@ -5,11 +5,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Self
 
+from tfp_smvi.config.base import Settings, option, require, require_whole
 from tfp_smvi.config.classify import ClassifyConfig
 from tfp_smvi.config.evaluate import EvaluateConfig
 from tfp_smvi.config.run import RunConfig
-from tfp_smvi.errors import SMVIError
-from tfp_smvi.settings import Settings, option, require, require_whole
+from tfp_smvi.core.errors import SMVIError
 
 __all__ = ["SweepConfig"]
 

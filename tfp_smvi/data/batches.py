@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import ArraySplit, Split
-from tfp_smvi.errors import SMVIError
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -52,7 +52,7 @@ def train_batches(
     """
     import tensorflow as tf
 
-    from tfp_smvi.seeds import fold_seed
+    from tfp_smvi.core.seeds import fold_seed
 
     _check(split, batch_size, binarize)
     if first_step < 0 or (num_steps is not None and num_steps < 0):
@@ -101,7 +101,7 @@ def eval_batches(
     """
     import tensorflow as tf
 
-    from tfp_smvi.seeds import fold_seed
+    from tfp_smvi.core.seeds import fold_seed
 
     _check(split, min(batch_size, split.num_examples), binarize)
     stop = split.num_examples if num_examples is None else start + num_examples
@@ -136,7 +136,7 @@ def batch_indices(step: int | tf.Tensor, num_examples: int, batch_size: int, see
     """
     import tensorflow as tf
 
-    from tfp_smvi.seeds import fold_seed
+    from tfp_smvi.core.seeds import fold_seed
 
     step, steps_per_epoch = tf.cast(step, tf.int64), num_examples // batch_size
     epoch, place = step // steps_per_epoch, step % steps_per_epoch

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.config import LikelihoodName
-from tfp_smvi.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError
 
 __all__ = [
     "ArraySplit",

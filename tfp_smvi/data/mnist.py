@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import Dataset, Progress, check_contents
 from tfp_smvi.data.tfds_sets import load_tfds
-from tfp_smvi.errors import SMVIError
 
 __all__ = ["load_mnist"]
 

@@ -9,8 +9,8 @@ from typing import Any, BinaryIO
 import numpy as np
 import numpy.typing as npt
 
+from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.data.dataset import ArraySplit, Dataset, content_fingerprint
-from tfp_smvi.errors import SMVIError, plain_reason
 
 __all__ = ["load_npz"]
 

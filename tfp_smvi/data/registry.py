@@ -8,12 +8,12 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import Dataset, Progress, prefers_gaussian
 from tfp_smvi.data.digits import load_digits
 from tfp_smvi.data.mnist import load_mnist
 from tfp_smvi.data.npz import load_npz
 from tfp_smvi.data.tfds_sets import load_tfds, tfds_names
-from tfp_smvi.errors import SMVIError
 
 __all__ = ["DATASETS", "DatasetEntry", "default_data_dir", "is_prepared", "load_dataset"]
 

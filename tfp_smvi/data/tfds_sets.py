@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import Dataset, Progress, content_fingerprint
 from tfp_smvi.data.source import CHUNK, RecordList, Records, SourceSplit, to_memory
-from tfp_smvi.errors import SMVIError
 
 __all__ = ["load_tfds", "tfds_names"]
 

@@ -1,0 +1,1 @@
+"""A trained model as a versioned SavedModel for TF Serving."""

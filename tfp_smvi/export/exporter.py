@@ -1,0 +1,218 @@
+"""A trained model as a versioned SavedModel that TF Serving loads: checked in a fresh process, published in one step.
+
+    <output>/<name>/<version>/
+        saved_model.pb, variables/, fingerprint.pb        what TensorFlow loads
+        assets.extra/tf_serving_warmup_requests           a request for each signature, with the model's answer
+        model_card.json                                   what it is and where it comes from
+        SHA256SUMS                                        the checksums of all these
+
+References:
+    [1] https://www.tensorflow.org/tfx/serving/saved_model_warmup
+"""
+
+import functools
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, get_args
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_smvi.config import PartName
+from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.data.dataset import to_float
+from tfp_smvi.export.card import MODEL_CARD, describe_run
+from tfp_smvi.export.check import find_wrong_answer, write_checksums
+from tfp_smvi.export.publish import publish
+from tfp_smvi.export.signatures import Part, decoder_part, describe_signatures, encoder_part
+from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.runs.directory import run_directory_name
+from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
+from tfp_smvi.storage.atomic import write_json
+
+__all__ = ["ExportResult", "export_run"]
+
+# Few, so that a warm-up takes no time; more than one, so that it would show if examples were mixed up.
+NUM_EXAMPLES = 3
+
+
+class ExportResult(NamedTuple):
+    """A published model.
+
+    Attributes:
+        path: the folder of the version.
+        card: its model card, JSON values; see `model_card`.
+    """
+
+    path: Path
+    card: dict[str, Any]
+
+
+class _Example(NamedTuple):
+    """Inputs of a signature, and what the model in memory answers to them."""
+
+    inputs: dict[str, Any]
+    outputs: dict[str, np.ndarray]
+
+
+class _Export(NamedTuple):
+    """One model that is to be published."""
+
+    card: dict[str, Any]
+    part: Part
+    examples: dict[str, _Example]
+
+
+def export_run(
+    run_dir: Path | str,
+    *,
+    output: Path | str = "saved_models",
+    model_name: str | None = None,
+    version: int | None = None,
+    part: PartName = "encoder",
+    verify: bool = True,
+    note: Callable[[str], None] = lambda line: None,
+) -> list[ExportResult]:
+    """Publishes the newest state of a run as a new version of a model, in float32 whatever it was trained in.
+
+    A version appears whole or not at all. With part "both", encoder and decoder are two models with the same
+    version, and neither is published before both are written.
+
+    Args:
+        run_dir: the run directory.
+        output: the folder of the models.
+        model_name: the name; the run's, such as "mnist-lam0.5-seed0", unless given. The decoder's has "-decoder"
+            behind, unless it is exported alone under a name that is given.
+        version: the version, at least 1; the next free one unless given.
+        part: what to export.
+        verify: loads what is written in a fresh process, and publishes it only if it answers as the model does.
+        note: receives a line for a person now and then.
+
+    Returns:
+        What was published: one model, or with part "both" two.
+
+    Raises:
+        SMVIError: there is no trained run, the part, the name or the version is not allowed or taken, the folder cannot
+            be written, or the verification fails.
+    """
+    if part not in get_args(PartName):
+        raise SMVIError(f"part = {part!r} is not allowed; give one of {', '.join(get_args(PartName))}.")
+    run_dir, output = Path(run_dir), Path(output)
+    run = load_run(run_dir, warn=note)
+    exports = _exports(run, run_dir, model_name, part, note)
+    writers = {name: functools.partial(_write, export, name, verify) for name, export in exports.items()}
+    try:
+        paths = publish(output, writers, version, note)
+    except (OSError, tf.errors.OpError) as error:
+        reason = plain_reason(error).rpartition("; ")[2]  # TensorFlow names the file before it
+        raise SMVIError(
+            f"cannot write to {output} ({reason}); nothing was published: make room or give write permission, and "
+            "run the same command again."
+        ) from error
+    return [ExportResult(paths[name], export.card) for name, export in exports.items()]
+
+
+def _exports(
+    run: LoadedRun, run_dir: Path, model_name: str | None, part: PartName, note: Callable[[str], None]
+) -> dict[str, _Export]:
+    """Makes what is to be published, by the model's name."""
+    default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
+    name = default if model_name is None else model_name
+    decoder_name = f"{name}-decoder" if model_name is None or part == "both" else name
+    description = describe_run(run, run_dir, note)
+    exports = {}
+    if part != "decoder":
+        real_valued = _is_real_valued(run, note)
+        encoder = encoder_part(run.model, real_valued=real_valued)
+        for signature, reason in encoder.left_out.items():
+            note(f"The signature {signature} is left out: {reason}.")
+        examples = _encoder_examples(run.model, encoder, real_valued)
+        exports[name] = _Export(_card(name, "encoder", encoder, description), encoder, examples)
+    if part != "encoder":
+        decoder = decoder_part(run.model)
+        card = _card(decoder_name, "decoder", decoder, description)
+        exports[decoder_name] = _Export(card, decoder, _decoder_examples(run.model))
+    return exports
+
+
+def _is_real_valued(run: LoadedRun, note: Callable[[str], None]) -> bool:
+    """Whether x may be any real numbers; of a run that does not know, the data say."""
+    if run.real_valued is not None:
+        return run.real_valued
+    if run.config.model.likelihood != "gaussian" or not run.config.data.is_file:
+        return False
+    try:
+        return load_data_of(run).real_valued
+    except SMVIError as error:
+        note(f"Whether the data are intensities in [0, 1] is not known, and not required of inputs: {error}")
+        return True
+
+
+def _card(name: str, kind: str, part: Part, description: Mapping[str, Any]) -> dict[str, Any]:
+    signatures = {"signatures": describe_signatures(part.signatures), "left_out": part.left_out}
+    return {"model_name": name, "part": kind, **signatures, **description}
+
+
+def _encoder_examples(model: VAE, part: Part, real_valued: bool) -> dict[str, _Example]:
+    """Makes random images and their q(z|x), for each signature there is."""
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(0, 256, (NUM_EXAMPLES, *model.image_shape), np.uint8)
+    x = rng.standard_normal(pixels.shape).astype(np.float32) if real_valued else to_float(pixels)
+    with tf.device("CPU"):  # where they are compared
+        posterior = model.encode(tf.constant(x))
+        outputs = {"mean": posterior.mean().numpy(), "stddev": posterior.stddev().numpy()}
+    inputs = {"serving_default": {"images": x}, "uint8": {"images": pixels}}
+    if "encoded_image" in part.signatures:
+        inputs["encoded_image"] = {
+            "image_bytes": np.array([tf.io.encode_png(i).numpy() for i in pixels], object)
+        }
+    return {name: _Example(inputs[name], outputs) for name in part.signatures}
+
+
+def _decoder_examples(model: VAE) -> dict[str, _Example]:
+    """Makes random latents and the parameters of their p(x|z)."""
+    rng = np.random.default_rng(0)
+    z = rng.standard_normal((NUM_EXAMPLES, model.config.latent_dim)).astype(np.float32)
+    with tf.device("CPU"):
+        likelihood = model.decode(tf.constant(z))
+        outputs = {"mean": likelihood.mean().numpy(), "stddev": likelihood.stddev().numpy()}
+    if model.config.likelihood == "bernoulli":
+        outputs = {"probabilities": outputs["mean"]}
+    return {"serving_default": _Example({"latent": z}, outputs)}
+
+
+def _write(export: _Export, name: str, verify: bool, folder: Path, version: int) -> None:
+    """Writes a version and verifies it.
+
+    Raises:
+        SMVIError: it does not answer as the model does.
+    """
+    module = tf.Module()
+    module.weights = export.part.variables
+    tf.saved_model.save(module, str(folder), signatures=export.part.signatures)
+    _write_requests(folder / WARMUP_REQUESTS, name, export.examples)
+    write_json(folder / MODEL_CARD, {"version": version, **export.card})
+    write_checksums(folder)
+    if verify and (mistake := find_wrong_answer(folder)):
+        raise SMVIError(
+            f"what was written does not answer as the model does; nothing was published: {mistake}"
+        )
+
+
+def _write_requests(path: Path, name: str, examples: Mapping[str, _Example]) -> None:
+    """Writes the requests that TF Serving sends to itself before it answers others, at most 1000 [1]."""
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    path.parent.mkdir()
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, example in examples.items():
+            log = prediction_log_pb2.PredictLog()
+            log.request.model_spec.name = log.response.model_spec.name = name
+            log.request.model_spec.signature_name = log.response.model_spec.signature_name = signature
+            for key, value in example.inputs.items():
+                log.request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            for key, value in example.outputs.items():
+                log.response.outputs[key].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())

@@ -1,0 +1,1 @@
+"""Log-normalizers and posteriors of log-densities; no network is needed."""

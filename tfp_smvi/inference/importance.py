@@ -1,0 +1,149 @@
+"""Means of importance weights: in the log, with standard errors, and in constant memory.
+
+A set of weights `w[1..n]` with `E[w] = Z` estimates `log Z` by `log mean(w)`. By Jensen's inequality its
+expectation lies below `log Z`. Everything here is a function of the two sums `sum(w)` and `sum(w^2)`, so that
+any number of weights can be streamed.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+from tfp_smvi.core.densities import one_for_each
+from tfp_smvi.inference.arguments import require_positive_integer, require_vectors, stateless_seed
+
+__all__ = [
+    "ImportanceWeightedBound",
+    "WeightSums",
+    "importance_weighted_bound",
+    "sum_weights",
+]
+
+
+class WeightSums(NamedTuple):
+    """The sums of `num_weights` importance weights, from which their summaries follow.
+
+    Attributes:
+        log_sum: `log sum(w)`: float [batch], nats.
+        log_sum_of_squares: `log sum(w^2)`: float [batch], nats.
+        num_weights: the number of weights, an integer scalar.
+    """
+
+    log_sum: tf.Tensor
+    log_sum_of_squares: tf.Tensor
+    num_weights: int | tf.Tensor
+
+    def log_mean(self) -> tf.Tensor:
+        """`log mean(w)`: float [batch], nats."""
+        return self.log_sum - tf.math.log(tf.cast(self.num_weights, self.log_sum.dtype))
+
+    def effective_sample_size(self) -> tf.Tensor:
+        """`sum(w)^2 / sum(w^2)`, between 1 and the number of weights: float [batch]."""
+        return tf.exp(2.0 * self.log_sum - self.log_sum_of_squares)
+
+    def standard_error(self) -> tf.Tensor:
+        """The standard error of `log mean(w)` by the delta method: float [batch], nats.
+
+        With s the sample standard deviation of n independent weights,
+
+            s / (sqrt(n) mean(w)) = sqrt((n / effective_sample_size - 1) / (n - 1)).
+
+        One weight says nothing about its error: the result is then NaN. It never exceeds 1, and where the
+        effective sample size is near 1 the true error is larger.
+        """
+        count = tf.cast(self.num_weights, self.log_sum.dtype)
+        # Equal weights can round to an effective sample size just above their number.
+        relative_variance = tf.maximum(count / self.effective_sample_size() - 1.0, 0.0)
+        return tf.sqrt(relative_variance / (count - 1.0))
+
+
+def sum_weights(log_weights: tf.Tensor) -> WeightSums:
+    """Sums weights over their leading axis.
+
+    Args:
+        log_weights: float [num_weights, batch], nats.
+
+    Returns:
+        The sums: float [batch].
+    """
+    return WeightSums(
+        log_sum=tf.reduce_logsumexp(log_weights, axis=0),
+        log_sum_of_squares=tf.reduce_logsumexp(2.0 * log_weights, axis=0),
+        num_weights=tf.shape(log_weights)[0],
+    )
+
+
+class ImportanceWeightedBound(NamedTuple):
+    """The importance-weighted lower bound of a log-likelihood.
+
+    Attributes:
+        bound: `log mean(w)`, whose expectation is below `log p(x)`: float [batch], nats.
+        standard_error: its standard error over the draws from the posterior: float [batch], nats.
+        effective_sample_size: the number of draws that carry the mean: float [batch].
+    """
+
+    bound: tf.Tensor
+    standard_error: tf.Tensor
+    effective_sample_size: tf.Tensor
+
+
+def importance_weighted_bound(
+    target_log_prob_fn: Callable[[tf.Tensor], tf.Tensor],
+    posterior: Any,
+    *,
+    num_samples: int,
+    chunk_size: int = 64,
+    seed: int | tf.Tensor,
+) -> ImportanceWeightedBound:
+    """Bounds a log-likelihood from below with many draws from an approximate posterior, in constant memory.
+
+        log p(x) >= E[log(1/n sum_i w_i)],   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
+
+    The draws come in chunks, chunk i from the seed folded with i, so that memory does not grow with
+    `num_samples`. Call it in a `tf.function` of your own to trace it once for many batches.
+
+    Args:
+        target_log_prob_fn: `log p(x, z)`: z [chunk_size, batch, latent_dim] -> [chunk_size, batch], nats.
+        posterior: q(z|x), a distribution with batch shape [batch] and event shape [latent_dim].
+        num_samples: draws per data point, at least 1.
+        chunk_size: draws that are in memory at a time, at least 1.
+        seed: an integer, or a stateless seed int32 [2].
+
+    Returns:
+        The bound, its standard error and the effective sample size: float [batch].
+
+    Raises:
+        SMVIError: a number is not a positive integer, or a shape is wrong.
+
+    Source: [Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8].
+    """
+    require_positive_integer("num_samples", num_samples)
+    require_positive_integer("chunk_size", chunk_size)
+    require_vectors(posterior, "posterior")
+    chunk_size = min(chunk_size, num_samples)
+    seed = stateless_seed(seed, "importance_weighted_bound")
+
+    def add_chunk(
+        index: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor
+    ) -> tuple[tf.Tensor, ...]:
+        z = posterior.sample(chunk_size, seed=tf.random.fold_in(seed, index))
+        log_weights = one_for_each("target_log_prob_fn", target_log_prob_fn(z), z) - posterior.log_prob(z)
+        # The last chunk is drawn whole, so that shapes stay fixed; what lies beyond num_samples weighs
+        # nothing.
+        counts = index * chunk_size + tf.range(chunk_size) < num_samples
+        log_weights = tf.where(counts[:, tf.newaxis], log_weights, -float("inf"))
+        chunk = sum_weights(log_weights)
+        return (
+            index + 1,
+            tf.experimental.numpy.logaddexp(log_sum, chunk.log_sum),
+            tf.experimental.numpy.logaddexp(log_sum_of_squares, chunk.log_sum_of_squares),
+        )
+
+    nothing = tf.fill(posterior.batch_shape_tensor(), tf.constant(-float("inf"), posterior.dtype))
+    num_chunks = -(-num_samples // chunk_size)
+    _, log_sum, log_sum_of_squares = tf.while_loop(
+        lambda index, *_: index < num_chunks, add_chunk, (0, nothing, nothing)
+    )
+    sums = WeightSums(log_sum, log_sum_of_squares, num_samples)
+    return ImportanceWeightedBound(sums.log_mean(), sums.standard_error(), sums.effective_sample_size())

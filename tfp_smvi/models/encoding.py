@@ -1,0 +1,24 @@
+"""Features of images: the means of their posteriors."""
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from tfp_smvi.models.vae import VAE
+
+__all__ = ["encode_means"]
+
+
+def encode_means(model: VAE, batches: Iterable[tf.Tensor]) -> npt.NDArray[np.float32]:
+    """Returns the means mu(x) of q(z|x) for batches of images, which need not fit in memory together.
+
+    Args:
+        model: the model.
+        batches: float32 [n, *image_shape] each.
+
+    Returns:
+        float32 [num_examples, latent_dim], in the order of the batches.
+    """
+    return np.concatenate([model.encode(x).mean().numpy() for x in batches])

@@ -1,0 +1,1 @@
+"""What is optimized: functions of distributions alone."""

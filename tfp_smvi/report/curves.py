@@ -1,0 +1,276 @@
+"""The figures made of curves: likelihood and gap, accuracy, differences and training, each from a sweep."""
+
+import itertools
+from collections.abc import Collection, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+
+from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.differences import differences_to_lam_0
+from tfp_smvi.report.points import Point, lam_label
+from tfp_smvi.report.style import (
+    GREY,
+    LamAxis,
+    Line,
+    draw_band,
+    draw_bars,
+    keep_labels_apart,
+    lam_lines,
+    number_label,
+    plain_lines,
+    value_axis,
+)
+from tfp_smvi.sweeps.results import Sweep
+
+__all__ = [
+    "draw_accuracy",
+    "draw_accuracy_by_epoch",
+    "draw_differences",
+    "draw_likelihood",
+    "draw_training",
+]
+
+WIDTH = 7.2  # inches, both columns of a paper
+BASELINE_DASHES: dict[str, Any] = {"pixels": (0, (4, 2)), "pca": (0, (1, 1.2))}
+LEAST_DIFFERENCE = 0.001  # what the axis of the differences shows at least, to each side
+NEAR = 0.01  # up to so much to each side it is linear, where it shows far more
+MOST_EPOCHS = 6  # that have a tick each
+PERCENT = FuncFormatter(lambda value, _: number_label(100.0 * value))
+
+
+def draw_likelihood(sweep: Sweep) -> Figure | None:
+    """Draws figure 1: the gap, and what it costs, over lam; None without an evaluation."""
+    if not figure_data.splits(sweep):
+        return None
+    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
+    halves = figure.subfigures(1, 2, squeeze=False).ravel().tolist()
+    left, right = (half.subplots() for half in halves)
+    axis = LamAxis(run.lam for run in sweep.finished)
+    gap_line, likelihood_line, elbo_line = plain_lines(3)
+    gaps = _draw_splits(left, axis, sweep, "gap", "gap", gap_line)
+    _draw_splits(right, axis, sweep, "log_likelihood", "log-likelihood (AIS)", likelihood_line)
+    _draw_splits(right, axis, sweep, "elbo", "ELBO", elbo_line)
+    brackets = figure_data.brackets(sweep)
+    _draw_over_lam(left, axis, brackets, Line(GREY, "x", (0, (1, 1))), "bracket (accuracy of AIS)")
+    value_axis(left, gaps or brackets)  # a bracket within its errors of 0 says nothing of the gaps
+    _title(left, "a", "ELBO gap")
+    _title(right, "b", "likelihood and its bound")
+    left.set_ylabel("log-likelihood \N{MINUS SIGN} ELBO (nats)")
+    right.set_ylabel("nats per example")
+    for half, axes in zip(halves, (left, right), strict=True):
+        axis.dress(axes)
+        _legend_below(half, axes, 2)
+    keep_labels_apart(figure)
+    return figure
+
+
+def draw_accuracy(sweep: Sweep) -> Figure | None:
+    """Draws figure 2: accuracy over lam, a panel per kernel; None without a classification."""
+    kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
+    if not kernels:
+        return None
+    figure, panels = _panels(1, len(kernels), 3.5)
+    axis = LamAxis(run.lam for run in sweep.finished)
+    for kernel, axes in zip(kernels, panels[0], strict=True):
+        for num_labels, line in zip(numbers, plain_lines(len(numbers)), strict=True):
+            points = figure_data.accuracies(sweep, kernel, num_labels)
+            _draw_over_lam(axes, axis, points, line._replace(dashes="-"), f"{num_labels:,} labels")
+            for features, dashes in BASELINE_DASHES.items():
+                _draw_baseline(
+                    axes, axis, sweep, (features, kernel, num_labels), line._replace(dashes=dashes)
+                )
+        for features, dashes in BASELINE_DASHES.items():
+            axes.plot([], [], color=GREY, linestyle=dashes, label=figure_data.BASELINES[features])
+        axis.dress(axes)
+        _kernel_title(axes, kernels, kernel)
+    _percent(panels, "test accuracy (%)")
+    _legend_below(figure, panels[0][0], len(numbers) + len(BASELINE_DASHES))
+    keep_labels_apart(figure)
+    return figure
+
+
+def draw_differences(sweep: Sweep) -> Figure | None:
+    """Draws the paired differences of accuracy to lam = 0; None where there is nothing to compare."""
+    kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
+    curves = {pair: differences_to_lam_0(sweep, *pair) for pair in itertools.product(kernels, numbers)}
+    if not any(point.x != 0.0 for points in curves.values() for point in points):
+        return None
+    figure, panels = _panels(1, len(kernels), 3.3, share=True)
+    axis = LamAxis(run.lam for run in sweep.finished)
+    for kernel, axes in zip(kernels, panels[0], strict=True):
+        axes.axhline(0.0, color="black", linewidth=0.7)
+        for number, (num_labels, line) in enumerate(zip(numbers, plain_lines(len(numbers)), strict=True)):
+            # Side by side, so that bars do not hide each other.
+            shift = 0.012 * (axis.right - axis.left) * (number - (len(numbers) - 1) / 2)
+            points = curves[kernel, num_labels]
+            _draw_over_lam(axes, axis, points, line, f"{num_labels:,} labels", shift=shift)
+        axis.dress(axes)
+        _kernel_title(axes, kernels, kernel)
+    _difference_axis(panels[0][0])
+    _percent(panels, "accuracy minus that at λ = 0\n(percentage points)")
+    _legend_below(figure, panels[0][0], len(numbers))
+    keep_labels_apart(figure)
+    return figure
+
+
+def draw_accuracy_by_epoch(sweep: Sweep) -> Figure | None:
+    """Draws accuracy over the training's epochs, a panel per kernel and s; None where there is one epoch alone."""
+    kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
+    curves = {
+        pair: figure_data.accuracies_by_epoch(sweep, *pair) for pair in itertools.product(kernels, numbers)
+    }
+    if not any(len(points) > 1 for by_lam in curves.values() for points in by_lam.values()):
+        return None
+    figure, panels = _panels(len(kernels), len(numbers), 2.3 * len(kernels) + 0.6)
+    looks = lam_lines(run.lam for run in sweep.finished)
+    for row, kernel in zip(panels, kernels, strict=True):
+        for axes, number in zip(row, numbers, strict=True):
+            by_lam = curves[kernel, number]
+            for lam, points in by_lam.items():
+                draw_bars(axes, [p.x for p in points], points, looks[lam], f"λ = {lam_label(lam)}")
+            axes.set_title(f"{kernel} kernel, {number:,} labels")
+            _epoch_ticks(axes, {point.x for points in by_lam.values() for point in points})
+    for axes in panels[-1]:
+        axes.set_xlabel("epoch of training")
+    _percent(panels, "test accuracy (%)")
+    _legend_below(figure, panels[0][0], 8)
+    return figure
+
+
+def draw_training(sweep: Sweep) -> Figure | None:
+    """Draws the test ELBO and the divergence over the training's epochs; None without a history."""
+    curves = {name: figure_data.training_curves(sweep, name) for name in ("elbo", "divergence")}
+    if not any(curves.values()):
+        return None
+    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    left, right = figure.subplots(1, 2)
+    looks = lam_lines(run.lam for run in sweep.finished)
+    for axes, by_lam in zip((left, right), curves.values(), strict=True):
+        for lam, points in by_lam.items():
+            draw_band(axes, points, looks[lam], f"λ = {lam_label(lam)}")
+        axes.set_xlabel("epoch of training")
+        _epoch_ticks(axes)
+    divergences = [point for points in curves["divergence"].values() for point in points]
+    value_axis(right, divergences)
+    _leave_out_the_beginning(left, [point for points in curves["elbo"].values() for point in points])
+    _title(left, "a", "ELBO on test data")
+    _title(right, "b", "divergence on test data")
+    left.set_ylabel("nats per example")
+    right.set_ylabel("$D_{SM}(q(z|x),\\ p(z|x))$")
+    _legend_below(figure, left, 8)
+    return figure
+
+
+def _panels(
+    rows: int, columns: int, height: float, *, share: bool = False
+) -> tuple[Figure, Sequence[Sequence[Axes]]]:
+    width = WIDTH if columns > 1 else 0.65 * WIDTH
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots(rows, columns, squeeze=False, sharey=share).tolist()
+
+
+def _draw_splits(
+    axes: Axes, axis: LamAxis, sweep: Sweep, quantity: str, label: str, line: Line
+) -> list[Point]:
+    """Draws a quantity of the evaluation on each split, side by side, and returns the points."""
+    splits, shown = figure_data.splits(sweep), []
+    for split in splits:
+        points = figure_data.estimates(sweep, split, quantity)
+        hollow = split == "train"
+        shift = (0.008 if hollow else -0.008) * (axis.right - axis.left) * (len(splits) - 1)
+        # Dashes tell train from test, and markers the quantities.
+        look = line._replace(dashes=(0, (4, 2)) if hollow else "-")
+        _draw_over_lam(axes, axis, points, look, f"{label}, {split}", hollow=hollow, shift=shift)
+        shown += points
+    return shown
+
+
+def _draw_over_lam(
+    axes: Axes,
+    axis: LamAxis,
+    points: Sequence[Point],
+    line: Line,
+    label: str,
+    *,
+    hollow: bool = False,
+    shift: float = 0.0,
+) -> None:
+    places = [axis.place(point.x) + shift for point in points]
+    draw_bars(axes, places, points, line, label, hollow=hollow, breaks=axis.breaks)
+
+
+def _draw_baseline(axes: Axes, axis: LamAxis, sweep: Sweep, what: tuple[str, str, int], line: Line) -> None:
+    """Draws a level across the axis, with its bar at the right end."""
+    estimate = figure_data.baseline(sweep, *what)
+    if estimate is None:
+        return
+    axes.axhline(estimate.mean, color=line.color, linestyle=line.dashes, linewidth=0.9)
+    bar = figure_data.BAR_ERRORS * estimate.standard_error
+    axes.errorbar(
+        [axis.right],
+        [estimate.mean],
+        [np.nan_to_num(bar)],
+        marker=line.marker,
+        color=line.color,
+        markerfacecolor="white",
+        elinewidth=0.8,
+        clip_on=False,
+        zorder=5,
+    )
+
+
+def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
+    """Fits the y axis to what comes after the first tenth of the epochs, where the ELBO rises from far below."""
+    last = max((point.x for point in points), default=0.0)
+    values = [value for point in points if point.x > 0.1 * last for value in (point.low, point.high)]
+    if values:
+        margin = 0.05 * (max(values) - min(values)) or 1.0
+        axes.set_ylim(min(values) - margin, max(values) + margin)
+
+
+def _difference_axis(axes: Axes) -> None:
+    """Scales the y axis of differences so that small ones are seen beside large ones."""
+    large = max(abs(end) for end in axes.dataLim.intervaly) > 3.0 * NEAR
+    if large:
+        axes.set_yscale("symlog", linthresh=NEAR)
+    low, high = axes.get_ylim()
+    # Where all are alike, the axis is not of the size of rounding errors.
+    low, high = min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE)
+    if large:
+        sizes = [0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
+        ticks = [0.0, *sizes, *(-size for size in sizes)]
+        axes.set_yticks([tick for tick in ticks if low <= tick <= high])
+        axes.yaxis.set_minor_locator(NullLocator())
+    axes.set_ylim(low, high)
+
+
+def _epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:
+    """Puts ticks at some epochs, where they are few, and else at round numbers."""
+    if 0 < len(epochs) <= MOST_EPOCHS:
+        axes.set_xticks(sorted(epochs))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_EPOCHS, integer=True, steps=[1, 2, 5, 10]))
+
+
+def _title(axes: Axes, letter: str, text: str) -> None:
+    axes.set_title(f"({letter}) {text}", loc="left")
+
+
+def _kernel_title(axes: Axes, kernels: Sequence[str], kernel: str) -> None:
+    _title(axes, "abcdefgh"[kernels.index(kernel)], f"SVM, {kernel} kernel")
+
+
+def _percent(panels: Sequence[Sequence[Axes]], label: str) -> None:
+    for row in panels:
+        row[0].set_ylabel(label)
+        for axes in row:
+            axes.yaxis.set_major_formatter(PERCENT)
+
+
+def _legend_below(figure: Figure | SubFigure, axes: Axes, columns: int) -> None:
+    """Puts the legend of a panel, which serves for all, under the figure."""
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)

@@ -1,0 +1,97 @@
+"""By how much runs classify better than those with lam = 0, subset by subset of labels and seed by seed."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.report import points as figure_data
+from tfp_smvi.sweeps.results import Estimate, Run, Sweep
+
+__all__ = ["crossed_mean", "difference_to_lam_0", "differences_to_lam_0"]
+
+
+def differences_to_lam_0(sweep: Sweep, kernel: str, num_labels: int) -> list[figure_data.Point]:
+    """The paired differences of each run to lam = 0, over lam; empty without a finished run at lam = 0."""
+
+    def estimate(run: Run) -> Estimate | None:
+        found = _paired_values(sweep, run, kernel, num_labels, None)
+        return None if found is None else crossed_mean(found[None])
+
+    return figure_data.over_lams(sweep, estimate)
+
+
+def difference_to_lam_0(
+    sweep: Sweep, runs: Sequence[Run], kernel: str, num_labels: int, epoch: int | None = None
+) -> Estimate | None:
+    """By how much runs of one lam classify better than those with lam = 0 and the same seeds.
+
+    The differences are taken subset by subset of labels; see `crossed_mean` for their error.
+
+    Args:
+        sweep: the sweep.
+        runs: runs of one lam; those without a counterpart do not count.
+        kernel: the classifier's.
+        num_labels: the labelled examples it saw.
+        epoch: the epoch of the training; None for the end.
+
+    Returns:
+        The mean difference, a fraction, and its standard error, both 0 at lam = 0; None where there is none.
+
+    Raises:
+        SMVIError: two runs were not classified with the same number of subsets.
+    """
+    found = [_paired_values(sweep, run, kernel, num_labels, epoch) for run in runs]
+    rows = [values for values in found if values is not None]
+    return crossed_mean(np.stack(rows)) if rows else None
+
+
+def crossed_mean(values: np.ndarray) -> Estimate:
+    """The mean of values that share the chance of their row and that of their column, and its standard error.
+
+        x_sr = mean + seed_s + subset_r + rest_sr
+        Var(mean(x)) = var_s(mean_r(x)) / S + var_r(mean_s(x)) / R - var(rest) / (S R)
+
+    The two first terms both hold the third; where it is estimated larger than either, the larger of the two is taken.
+    With one row, the error is that of the columns alone.
+
+    Args:
+        values: float [num_seeds, num_subsets]; subset r is the same for all seeds.
+
+    Returns:
+        The mean and its standard error, which is NaN where there is one column.
+
+    Source: the two-way crossed model with random effects and one observation a cell, as in [S. R. Searle, G. Casella,
+    C. E. McCulloch. Variance Components. 1992].
+    """
+    num_rows, num_columns = values.shape
+    mean = float(values.mean())
+    if num_columns == 1:
+        return Estimate(mean, math.nan)
+    by_column = values.mean(axis=0).var(ddof=1) / num_columns
+    if num_rows == 1:
+        return Estimate(mean, math.sqrt(by_column))
+    by_row = values.mean(axis=1).var(ddof=1) / num_rows
+    rest = values - values.mean(axis=0) - values.mean(axis=1, keepdims=True) + mean
+    shared = np.sum(rest**2) / ((num_rows - 1) * (num_columns - 1) * num_rows * num_columns)
+    return Estimate(mean, math.sqrt(max(by_row + by_column - shared, by_row, by_column)))
+
+
+def _paired_values(
+    sweep: Sweep, run: Run, kernel: str, num_labels: int, epoch: int | None
+) -> np.ndarray | None:
+    """A run's accuracies minus those at lam = 0 with the same seed: [num_subsets]."""
+    zeros = (other for other in sweep.finished if other.lam == 0.0 and other.seed == run.seed)
+    zero = next(zeros, None)
+    if zero is None:
+        return None
+    mine, theirs = (figure_data.accuracy(each, "encoder", kernel, num_labels, epoch) for each in (run, zero))
+    if mine is None or theirs is None:
+        return None
+    if len(mine.values) != len(theirs.values):
+        raise SMVIError(
+            f"{run.path} was classified with {len(mine.values)} subsets of labels and {zero.path} with "
+            f"{len(theirs.values)}: classify both with the same --repeats."
+        )
+    return np.subtract(mine.values, theirs.values)

@@ -1,0 +1,234 @@
+"""The numbers that figures and tables show, taken from a sweep; nothing is drawn here.
+
+A point stands for one lam or epoch. Where there is one seed to compare, it is that run's estimate and its bar two
+standard errors to each side; where there are several, it is the mean over seeds and its bar reaches from the lowest to
+the highest. The seeds are those that every lam has (`Sweep.compared`).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.data.pictures import shades
+from tfp_smvi.sweeps.results import Accuracy, Estimate, Run, Sweep
+
+__all__ = [
+    "BAR_ERRORS",
+    "BASELINES",
+    "Gallery",
+    "Point",
+    "accuracies",
+    "accuracies_by_epoch",
+    "accuracy",
+    "baseline",
+    "brackets",
+    "estimates",
+    "kernels",
+    "label_numbers",
+    "lam_label",
+    "over_lams",
+    "read_galleries",
+    "splits",
+    "training_curves",
+]
+
+BAR_ERRORS = 2.0
+# What classifiers see instead of the encoder's means.
+BASELINES = {"pixels": "raw pixels", "pca": "PCA"}
+
+
+class Point(NamedTuple):
+    """A point of a curve, with the ends of its bar.
+
+    Attributes:
+        x: lam or epoch.
+        mean: its value.
+        low: the lower end of the bar; `mean` where there is none.
+        high: the upper end.
+        num_seeds: how many runs it stands for.
+    """
+
+    x: float
+    mean: float
+    low: float
+    high: float
+    num_seeds: int
+
+
+class Gallery(NamedTuple):
+    """The images of one run, float32 [n, height, width, channels] in [0, 1], and its latents.
+
+    Attributes:
+        lam: the run's.
+        originals: test images.
+        reconstructions: of the same images, in the same order.
+        samples: images drawn from the model.
+        means: encoder means, [m, latent_dim], or None.
+        labels: the classes of their images, [m], or None.
+    """
+
+    lam: float
+    originals: np.ndarray
+    reconstructions: np.ndarray
+    samples: np.ndarray
+    means: np.ndarray | None
+    labels: np.ndarray | None
+
+
+def splits(sweep: Sweep) -> list[str]:
+    """The splits that a run was evaluated on, test first."""
+    found = {split for run in sweep.finished if run.evaluation for split in run.evaluation.splits}
+    return sorted(found)
+
+
+def kernels(sweep: Sweep) -> list[str]:
+    """The kernels of the classifiers, rbf first."""
+    return sorted({found.kernel for found in _all_accuracies(sweep)}, reverse=True)
+
+
+def label_numbers(sweep: Sweep) -> list[int]:
+    """The numbers of labels, in ascending order."""
+    return sorted({found.num_labels for found in _all_accuracies(sweep)})
+
+
+def lam_label(lam: float) -> str:
+    """A lam in print, such as "0.01", with a true minus sign, or the sign of infinity."""
+    return "∞" if math.isinf(lam) else f"{lam:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def over_lams(sweep: Sweep, estimate: Callable[[Run], Estimate | None]) -> list[Point]:
+    """Makes a curve over lam, one point for each lam that has an estimate.
+
+    Args:
+        sweep: the sweep; its runs that can be compared count.
+        estimate: gives a run's value, None where it has none.
+    """
+    return _points(sweep, ((run.lam, estimate(run)) for run in sweep.compared))
+
+
+def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
+    """A quantity of the evaluation, such as "gap", on a split, over lam."""
+
+    def estimate(run: Run) -> Estimate | None:
+        return run.evaluation.splits.get(split, {}).get(quantity) if run.evaluation else None
+
+    return over_lams(sweep, estimate)
+
+
+def brackets(sweep: Sweep) -> list[Point]:
+    """The accuracy of the log-likelihoods over lam: upper minus lower bound on simulated images, in nats."""
+    return over_lams(sweep, lambda run: run.evaluation.bracket if run.evaluation else None)
+
+
+def accuracy(
+    run: Run, features: str, kernel: str, num_labels: int, epoch: int | None = None
+) -> Accuracy | None:
+    """A run's accuracy with the given features and classifier, at the end or at an epoch; None without one."""
+    epoch = run.last_epoch if epoch is None else epoch
+    at_epoch = (found for found in run.accuracies if found.epoch == epoch)
+    return next((found for found in at_epoch if _matches(found, features, kernel, num_labels)), None)
+
+
+def accuracies(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
+    """The final accuracy on the encoder's means, a fraction, over lam."""
+
+    def estimate(run: Run) -> Estimate | None:
+        found = accuracy(run, "encoder", kernel, num_labels)
+        return found and found.estimate
+
+    return over_lams(sweep, estimate)
+
+
+def baseline(sweep: Sweep, features: str, kernel: str, num_labels: int) -> Estimate | None:
+    """The accuracy on "pixels" or "pca", which no run has a part in: the first one's will do."""
+    found = (accuracy(run, features, kernel, num_labels) for run in sweep.finished)
+    return next((one.estimate for one in found if one), None)
+
+
+def accuracies_by_epoch(sweep: Sweep, kernel: str, num_labels: int) -> dict[float, list[Point]]:
+    """The accuracy on the encoder's means over the training's epochs, by lam."""
+    curves = {}
+    for lam in sorted({run.lam for run in sweep.finished}):
+        points = [
+            (found.epoch, found.estimate)
+            for run in sweep.compared
+            for found in run.accuracies
+            if run.lam == lam and _matches(found, "encoder", kernel, num_labels)
+        ]
+        curves[lam] = _points(sweep, points)
+    return {lam: points for lam, points in curves.items() if points}
+
+
+def training_curves(sweep: Sweep, quantity: str) -> dict[float, list[Point]]:
+    """The "elbo" or "divergence" of the test data over the training's epochs, by lam."""
+    curves: dict[float, list[Point]] = {}
+    for lam in sorted({run.lam for run in sweep.finished}):
+        records = [record for run in sweep.compared if run.lam == lam for record in run.history]
+        curves[lam] = _points(
+            sweep, ((record.epoch, Estimate(getattr(record, quantity), math.nan)) for record in records)
+        )
+    return {lam: points for lam, points in curves.items() if points}
+
+
+def read_galleries(sweep: Sweep) -> list[Gallery]:
+    """Reads the gallery.npz of the first finished run of each lam, where there is one and it holds pictures.
+
+    Raises:
+        SMVIError: one is there and cannot be read.
+    """
+    first: dict[float, Run] = {}
+    for run in sweep.finished:
+        first.setdefault(run.lam, run)
+    galleries = [_read_gallery(run) for run in first.values() if (run.path / "gallery.npz").exists()]
+    return [gallery for gallery in galleries if gallery.originals.ndim == 4]
+
+
+def _read_gallery(run: Run) -> Gallery:
+    file = run.path / "gallery.npz"
+    try:
+        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
+            values = {name: arrays[name] for name in arrays.files}
+        originals, reconstructions, samples = (
+            _shades(values[name], values["originals"]) for name in ("originals", "reconstructions", "samples")
+        )
+        means, labels = values.get("means"), values.get("labels")
+        return Gallery(run.lam, originals, reconstructions, samples, means, labels)
+    except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
+        raise SMVIError(
+            f"{file} cannot be read ({plain_reason(error)}); delete it, and run the same tfp-smvi sweep again."
+        ) from error
+
+
+def _shades(images: np.ndarray, originals: np.ndarray) -> np.ndarray:
+    images = shades(images, originals)
+    return images[..., None] if images.ndim == 3 else images
+
+
+def _points(sweep: Sweep, values: Iterable[tuple[float, Estimate | None]]) -> list[Point]:
+    groups: dict[float, list[Estimate]] = {}
+    for x, estimate in values:
+        if estimate is not None and math.isfinite(estimate.mean):
+            groups.setdefault(x, []).append(estimate)
+    return [_point(x, groups[x], len(sweep.seeds) > 1) for x in sorted(groups)]
+
+
+def _point(x: float, found: Sequence[Estimate], over_seeds: bool) -> Point:
+    means = [estimate.mean for estimate in found]
+    if over_seeds:
+        low, high = min(means), max(means)
+        # Rounding must not put the mean of equal values beside them.
+        return Point(x, float(np.clip(np.mean(means), low, high)), low, high, len(means))
+    estimate = found[0]
+    bar = 0.0 if math.isnan(estimate.standard_error) else BAR_ERRORS * estimate.standard_error
+    return Point(x, estimate.mean, estimate.mean - bar, estimate.mean + bar, 1)
+
+
+def _all_accuracies(sweep: Sweep) -> list[Accuracy]:
+    return [found for run in sweep.finished for found in run.accuracies]
+
+
+def _matches(found: Accuracy, features: str, kernel: str, num_labels: int) -> bool:
+    return (found.features, found.kernel, found.num_labels) == (features, kernel, num_labels)

@@ -1,0 +1,1 @@
+"""One trained model on disk: its configuration, checkpoints, log and pictures."""

@@ -1,0 +1,63 @@
+"""Pictures of a trained model: test images beside their reconstructions, samples, and a 2-d latent's means."""
+
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.data import Dataset, eval_batches
+from tfp_smvi.data.test_batches import TEST_SEED, read_inputs
+from tfp_smvi.models.encoding import encode_means
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.storage.atomic import write_atomically
+
+__all__ = ["NUM_IMAGES", "write_gallery"]
+
+NUM_IMAGES = 24
+
+
+def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
+    """Writes gallery.npz, the same for the same weights.
+
+        originals        the first test images, as the encoder sees them: [n, *image_shape]
+        reconstructions  E[x|z] at z = E_q[z|x]: [n, *image_shape]
+        samples          E[x|z] at z ~ N(0, I), the same z for every model of this latent_dim: [n, *image_shape]
+        means            E_q[z|x] of the intensities of all test images: float32 [num_test, 2]; 2-d latents alone
+        labels           their classes, where there are labels: int64 [num_test]; 2-d latents alone
+        step             the training step of the weights: int64 []
+
+    Images are uint8, 255 standing for 1, under a Bernoulli likelihood, and float32 as they are otherwise.
+
+    Args:
+        path: the file.
+        model: the model.
+        dataset: the data that it was trained on.
+        step: the training steps behind the weights.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    count = min(NUM_IMAGES, dataset.test.num_examples)
+    bernoulli = model.config.likelihood == "bernoulli"
+    batches = eval_batches(
+        dataset.test, batch_size=count, seed=TEST_SEED, binarize=bernoulli, num_examples=count
+    )
+    ((_, originals),) = batches
+    z = tf.random.stateless_normal([count, model.config.latent_dim], fold_seed(TEST_SEED, "gallery"))
+    images = {
+        "originals": originals,
+        "reconstructions": model.decode(model.encode(originals).mean()).mean(),
+        "samples": model.decode(z).mean(),
+    }
+    arrays = {name: _stored(x.numpy(), bernoulli) for name, x in images.items()}
+    if model.config.latent_dim == 2:
+        arrays["means"] = encode_means(model, read_inputs(dataset.test, binarize=False))
+        if dataset.test.labels is not None:
+            arrays["labels"] = dataset.test.labels
+    arrays["step"] = np.array(step)
+    write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+
+
+def _stored(images: np.ndarray, bernoulli: bool) -> np.ndarray:
+    return np.rint(255.0 * images).astype(np.uint8) if bernoulli else images

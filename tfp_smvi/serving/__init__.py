@@ -1,0 +1,1 @@
+"""Exported models behind one interface, in this process or on a server."""

@@ -1,0 +1,224 @@
+"""The client of an encoder that a TF Serving server holds, over gRPC or REST.
+
+References:
+    [1] https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/prediction_service.proto
+    [2] https://www.tensorflow.org/tfx/serving/api_rest
+"""
+
+import base64
+import json
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.config import FeaturesConfig
+from tfp_smvi.core.errors import plain_reason
+from tfp_smvi.serving.encoders import Features, RejectedImagesError, Signature, make_signature
+from tfp_smvi.serving.served import Endpoint, ServedEncoder, TransientError
+
+__all__ = ["Endpoint", "GrpcEncoder", "RestEncoder", "connect"]
+
+# Too many requests, and what a server or a proxy says when it is away, busy or too slow.
+_RETRIED_HTTP = (408, 429, 502, 503, 504)
+
+
+class GrpcEncoder(ServedEncoder):
+    """An encoder behind the gRPC API [1]; uint8 images travel as bytes, without any encoding."""
+
+    def _connect(self) -> None:
+        import grpc
+        from tensorflow_serving.apis import prediction_service_pb2_grpc
+
+        options = {
+            # A batch is larger than gRPC's default of 4 MB.
+            "grpc.max_send_message_length": -1,
+            "grpc.max_receive_message_length": -1,
+            # Without it a channel waits up to two minutes before it looks for a server that was away.
+            "grpc.initial_reconnect_backoff_ms": 100,
+            "grpc.max_reconnect_backoff_ms": 2000,
+            "grpc.enable_http_proxy": 0,
+        }
+        self._channel = grpc.insecure_channel(self._endpoint.address, options=list(options.items()))
+        self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
+
+    def close(self) -> None:
+        """Cancels what is under way."""
+        super().close()
+        self._channel.close()
+
+    def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
+        import tensorflow as tf
+        from tensorflow_serving.apis import get_model_metadata_pb2
+
+        request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request.model_spec.name = self._endpoint.model
+        if version is not None:
+            request.model_spec.version.value = version
+        if label is not None:
+            request.model_spec.version_label = label
+        response = self._call(self._stub.GetModelMetadata, request)
+        definitions = get_model_metadata_pb2.SignatureDefMap()
+        response.metadata["signature_def"].Unpack(definitions)
+
+        def shape(info: Any) -> list[int | None]:
+            return [dim.size if dim.size >= 0 else None for dim in info.tensor_shape.dim]
+
+        signatures: dict[str, Signature] = {}
+        for name, definition in definitions.signature_def.items():
+            inputs = {
+                key: (tf.as_dtype(info.dtype).name, shape(info)) for key, info in definition.inputs.items()
+            }
+            outputs = {key: shape(info) for key, info in definition.outputs.items()}
+            signatures |= make_signature(name, inputs, outputs)
+        return response.model_spec.version.value, signatures
+
+    def make_request(self, signature: str, images: Any) -> Any:
+        """Returns the request for the features of images, a PredictRequest."""
+        import tensorflow as tf
+        from tensorflow_serving.apis import predict_pb2
+
+        how = self.signatures[signature]
+        request = predict_pb2.PredictRequest(output_filter=["mean", "stddev"])
+        request.model_spec.name = self._endpoint.model
+        request.model_spec.version.value = self._version
+        request.model_spec.signature_name = signature
+        tensor = request.inputs[how.input_name]
+        tensor.dtype = tf.as_dtype(how.dtype).as_datatype_enum
+        tensor.tensor_shape.dim.add().size = len(images)
+        if how.dtype == "string":
+            tensor.string_val.extend(images)
+        else:
+            for size in how.image_shape:
+                tensor.tensor_shape.dim.add().size = size
+            tensor.tensor_content = np.ascontiguousarray(images, how.dtype).tobytes()
+        return request
+
+    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+        import tensorflow as tf
+
+        response = self._call(self._stub.Predict, self.make_request(signature, images))
+        try:
+            arrays = {key: tf.make_ndarray(response.outputs[key]) for key in ("mean", "stddev")}
+        except (ValueError, TypeError) as error:
+            raise self._no_features(error) from error
+        return Features(**arrays)
+
+    def _call(self, method: Callable[..., Any], request: Any) -> Any:
+        """Makes one call, and tells what may be tried again from what may not."""
+        import grpc
+
+        code = grpc.StatusCode
+        transient = (code.UNAVAILABLE, code.RESOURCE_EXHAUSTED, code.DEADLINE_EXCEEDED, code.ABORTED)
+        try:
+            return method(request, timeout=self._config.timeout)
+        except grpc.RpcError as error:
+            status, details = error.code(), error.details() or ""
+            if status in transient:
+                raise TransientError(f"{status.name}: {details}") from error
+            if status == code.INVALID_ARGUMENT:
+                raise RejectedImagesError(plain_reason(details)) from error
+            if status == code.NOT_FOUND:
+                raise self._not_found(details) from error
+            raise self._refuse(f"{status.name}: {details}") from error
+
+
+class RestEncoder(ServedEncoder):
+    """An encoder behind the REST API [2]; images travel as decimal numbers, files' bytes in base64."""
+
+    def _connect(self) -> None:
+        import urllib3
+
+        where, config = self._endpoint, self._config
+        self._url = f"{where.scheme}://{where.address}/v1/models/{where.model}"
+        self._pool = urllib3.PoolManager(
+            maxsize=config.in_flight, block=True, retries=False, timeout=urllib3.Timeout(config.timeout)
+        )
+
+    def close(self) -> None:
+        """Closes the connections that are idle."""
+        super().close()
+        self._pool.clear()
+
+    def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
+        part = f"/versions/{version}" if version is not None else ""
+        part = f"/labels/{urllib.parse.quote(label, safe='')}" if label is not None else part
+        answer = self._request("GET", f"{self._url}{part}/metadata")
+
+        def shape(info: Any) -> list[int | None]:
+            sizes = [int(dim["size"]) for dim in info["tensor_shape"].get("dim", [])]
+            return [size if size >= 0 else None for size in sizes]
+
+        # TF Serving's names of types: "DT_FLOAT" is float32.
+        dtypes = {"DT_FLOAT": "float32", "DT_UINT8": "uint8", "DT_STRING": "string"}
+        signatures: dict[str, Signature] = {}
+        try:
+            for name, definition in answer["metadata"]["signature_def"]["signature_def"].items():
+                inputs = {
+                    key: (dtypes.get(info["dtype"], info["dtype"]), shape(info))
+                    for key, info in definition["inputs"].items()
+                }
+                outputs = {key: shape(info) for key, info in definition["outputs"].items()}
+                signatures |= make_signature(name, inputs, outputs)
+            return int(answer["model_spec"]["version"]), signatures
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._no_features(f"its metadata are of another form: {error!r}") from error
+
+    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+        if how.dtype == "string":
+            values = [{"b64": base64.b64encode(data).decode()} for data in images]
+        else:
+            values = np.asarray(images, how.dtype).tolist()
+        body = {"signature_name": signature, "inputs": {how.input_name: values}}
+        answer = self._request("POST", f"{self._url}/versions/{self._version}:predict", body)
+        try:
+            outputs = answer["outputs"]
+            return Features(*(_array(outputs[name], how.latent_dim) for name in ("mean", "stddev")))
+        except (KeyError, TypeError, ValueError) as error:
+            raise self._no_features(error) from error
+
+    def _request(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
+        """Makes one request, and tells what may be tried again from what may not."""
+        import urllib3
+
+        try:
+            response = self._pool.request(method, url, json=body)
+        except urllib3.exceptions.SSLError as error:
+            raise self._refuse(str(error)) from error
+        except urllib3.exceptions.HTTPError as error:  # resets, time limits, no connection
+            raise TransientError(str(error)) from error
+        try:
+            answer = json.loads(response.data)
+        except ValueError:
+            answer = {"error": response.data[:200].decode(errors="replace")}
+        if response.status == 200:
+            return answer
+        reason = str(answer.get("error", answer)) if isinstance(answer, dict) else str(answer)
+        if response.status in _RETRIED_HTTP:
+            raise TransientError(f"HTTP {response.status}: {reason}")
+        if response.status == 400:
+            raise RejectedImagesError(plain_reason(reason))
+        if response.status == 404:
+            raise self._not_found(reason)
+        raise self._refuse(f"HTTP {response.status}: {reason}")
+
+
+def connect(
+    endpoint: str, config: FeaturesConfig, version: int | None = None, label: str | None = None
+) -> GrpcEncoder | RestEncoder:
+    """Connects to a served encoder; see `Endpoint.parse` for the forms of an endpoint.
+
+    Raises:
+        SMVIError: the endpoint is of another form, does not answer, has no such version, or is no encoder.
+    """
+    where = Endpoint.parse(endpoint)
+    kind = GrpcEncoder if where.scheme == "grpc" else RestEncoder
+    return kind(where, config, version, label)
+
+
+def _array(values: Any, latent_dim: int) -> npt.NDArray[np.float32]:
+    """Makes an array of JSON numbers, [n, latent_dim]."""
+    array = np.asarray(values, np.float32)
+    return array.reshape(-1, latent_dim) if array.size == 0 else array

@@ -1,0 +1,1 @@
+"""The optimization of a model, resumable at any moment."""

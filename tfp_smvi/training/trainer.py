@@ -1,0 +1,183 @@
+"""One step of training, many of them in one call, and the same quantities on test data.
+
+References:
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models. Sections 4 and 5.
+    [2] B. T. Polyak and A. B. Juditsky. Acceleration of Stochastic Approximation by Averaging. 1992.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+from tf_keras.optimizers.legacy import Adam
+
+from tfp_smvi.config import TrainConfig
+from tfp_smvi.core.runtime import uses_xla
+from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.objectives.smvi import Objective, smvi_objective
+
+__all__ = ["TEST_METRICS", "TRAIN_METRICS", "Trainer"]
+
+TEST_METRICS = ("objective", "elbo", "reconstruction", "kl", "divergence")
+TRAIN_METRICS = (*TEST_METRICS, "gradient_norm")
+
+# The average takes the weights in once in so many steps: often enough for it, and rarely enough to cost nothing.
+AVERAGING_INTERVAL = 10
+# Early on the weights move fast; the average never reaches over more than the last tenth of the steps.
+AVERAGING_SHARE = 0.1
+
+
+class Trainer:
+    """A model, its optimizer and the compiled functions that train and test it.
+
+    The optimizer moves a copy of the model, whose exponential moving average is the model itself [2]:
+
+        average <- average + share * (weights - average),   share = interval / window; at first 1
+
+    Adam is tf_keras's, whose update is one fused operation: Keras 3's takes a tenth of the step more on a CPU.
+
+    Args:
+        model: the model to train, from the weights that it has.
+        config: the objective and its optimization.
+
+    Attributes:
+        model: the model with averaged weights, which is tested and kept.
+        optimizer: its `iterations` count the steps taken.
+    """
+
+    def __init__(self, model: VAE, config: TrainConfig) -> None:
+        """Creates the optimizer's variables; the functions are traced at their first call."""
+        self.model, self._config = model, config
+        self._learner = model if config.averaging_steps == 0 else model.copy()
+        self._variables = self._learner.trainable_variables
+        self.optimizer = Adam(config.learning_rate)
+        self.optimizer._create_all_weights(self._variables)
+        # AutoGraph is not needed, and it writes temporary files, for which a full disk has no room.
+        self._step = tf.function(self._train_step, jit_compile=uses_xla(config.xla), autograph=False)
+        self._steps = tf.function(self._train_steps, autograph=False)
+        self._test = tf.function(self._test_batch, reduce_retracing=True, autograph=False)
+
+    @property
+    def step(self) -> int:
+        """The number of steps taken."""
+        return int(self.optimizer.iterations.numpy())
+
+    def train(self, batches: Iterator[tf.Tensor], num_steps: int) -> np.ndarray:
+        """Takes training steps.
+
+        Args:
+            batches: iterator of a tf.data pipeline of x: float32 [batch_size, *image_shape].
+            num_steps: how many; the result does not depend on how the steps are grouped into calls.
+
+        Returns:
+            TRAIN_METRICS of each step, batch means in nats: float32 [num_steps, 6]; with lam = 0 the divergence,
+            which is not computed then, is NaN.
+        """
+        return self._steps(batches, tf.constant(num_steps)).numpy()
+
+    def test(self, batches: tf.data.Dataset) -> dict[str, float]:
+        """Measures the objective with one posterior sample per image, from the same noise at every call.
+
+        Args:
+            batches: pipeline of (indices, x: float32 [n, *image_shape]).
+
+        Returns:
+            The mean over all images of each of TEST_METRICS, in nats.
+        """
+        total, count = np.zeros(len(TEST_METRICS)), 0
+        for number, (_, x) in enumerate(batches):
+            total += self._test(x, tf.constant(number)).numpy()
+            count += len(x)
+        return dict(zip(TEST_METRICS, (total / count).tolist(), strict=True))
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Returns copies of the weights and the optimizer's state, by name."""
+        return {name: variable.numpy() for name, variable in self._state().items()}
+
+    def assign(self, arrays: dict[str, np.ndarray]) -> None:
+        """Sets the weights and the optimizer's state to what `arrays` returned.
+
+        Raises:
+            KeyError, ValueError: a name is missing or a shape is another one.
+        """
+        for name, variable in self._state().items():
+            variable.assign(arrays[name])
+
+    def _state(self) -> dict[str, tf.Variable]:
+        slots = {f"optimizer/{i:03d}": variable for i, variable in enumerate(self.optimizer.variables())}
+        learner = {} if self._learner is self.model else self._learner.named_variables
+        return self.model.named_variables | {f"learner/{name}": v for name, v in learner.items()} | slots
+
+    def _train_step(self, x: tf.Tensor) -> tf.Tensor:
+        config, step = self._config, tf.identity(self.optimizer.iterations)
+        with tf.GradientTape() as tape:
+            seed = fold_seed(config.seed, "posterior", step)
+            terms = _objective(self._learner, x, seed, config.lam, self._lam_scale(step))
+            loss = -tf.reduce_mean(terms.objective)
+        gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        norm = tf.linalg.global_norm(gradients)
+        if math.isfinite(config.clip_norm):
+            gradients = _clip(gradients, norm, config.clip_norm)
+        self.optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
+        if self._learner is not self.model:
+            self._average_weights(tf.cast(step, tf.float32))
+        divergence = math.nan if terms.divergence is None else tf.reduce_mean(terms.divergence)
+        means = [tf.reduce_mean(term) for term in terms[:-1]]
+        return tf.stack([*means, divergence, norm])
+
+    def _lam_scale(self, step: tf.Tensor) -> tf.Tensor | float:
+        """The warm-up of lam, from 0 to 1: the model learns before its inference is held tight."""
+        config = self._config
+        if config.lam_warmup_steps == 0:
+            return 1.0
+        share = tf.minimum(1.0, tf.cast(step, tf.float32) / config.lam_warmup_steps)
+        return share**config.lam_warmup_power
+
+    def _average_weights(self, step: tf.Tensor) -> None:
+        def update() -> tf.Tensor:
+            window = tf.minimum(
+                float(self._config.averaging_steps), AVERAGING_INTERVAL + AVERAGING_SHARE * step
+            )
+            share = tf.where(few, 1.0, tf.minimum(1.0, AVERAGING_INTERVAL / window))
+            for average, weight in zip(self.model.trainable_variables, self._variables, strict=True):
+                average.assign_add(share * (weight - average))
+            return share
+
+        few = step < AVERAGING_INTERVAL  # a training that ends here has its last weights
+        tf.cond(few | tf.equal(step % AVERAGING_INTERVAL, 0.0), update, lambda: 0.0)
+
+    def _train_steps(self, batches: Any, num_steps: tf.Tensor) -> tf.Tensor:
+        rows = tf.TensorArray(tf.float32, num_steps, element_shape=[len(TRAIN_METRICS)])
+
+        def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
+            return i + 1, rows.write(i, self._step(next(batches)))
+
+        return tf.while_loop(lambda i, _: i < num_steps, body, (0, rows))[1].stack()
+
+    def _test_batch(self, x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
+        lam = self._config.lam
+        # lam = 0 would skip the divergence, which is wanted here.
+        terms = _objective(self.model, x, fold_seed(0, "test", number), 1.0, 1.0)
+        sums = [tf.reduce_sum(term) for term in terms[1:]]
+        bound, divergence = sums[0], sums[-1]
+        objective = -divergence if math.isinf(lam) else bound - lam * divergence
+        return tf.stack([objective, *sums])
+
+
+def _objective(
+    model: VAE, x: tf.Tensor, seed: tf.Tensor, lam: float, lam_scale: tf.Tensor | float
+) -> Objective:
+    # q(z|x), z ~ q(z|x), p(x|z)
+    posterior = model.encode(x)
+    z = posterior.sample(seed=seed)
+    return smvi_objective(posterior, model.prior, lambda z: model.decode(z).log_prob(x), lam, z, lam_scale)
+
+
+def _clip(gradients: list[tf.Tensor], norm: tf.Tensor, clip_norm: float) -> list[tf.Tensor]:
+    """Scales gradients down to a global norm; most often that is not needed, and then costs nothing."""
+    return tf.cond(
+        norm > clip_norm, lambda: [gradient * (clip_norm / norm) for gradient in gradients], lambda: gradients
+    )
