@@ -98,7 +98,7 @@ def server_process(export: Path, threads: int | None) -> Iterator[str]:
 def serve(export: Path) -> None:
     """Serves until it is killed."""
     sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
-    from servers import Models, grpc_server
+    from tests.support.servers import Models, grpc_server
 
     with grpc_server(Models({1: export})) as endpoint:
         print(endpoint, flush=True)

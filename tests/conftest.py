@@ -5,26 +5,20 @@ import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
-import runs
-from small_sweep import CONFIG, Recorder, WholeSweep
 
 import tfp_smvi
+from tests.support import runs
+from tests.support.runs import ReferenceRun
+from tests.support.small_sweep import CONFIG, Recorder, WholeSweep
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.engines.processes import Jobs
 from tfp_smvi.sweeps.driver import sweep
 
 # Before any test imports TensorFlow, whose start-up chatter would hide what a failing test has to say.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-
-
-class ReferenceRun(NamedTuple):
-    """A run of `tfp-smvi train` and what it printed."""
-
-    process: subprocess.CompletedProcess[str]
-    run_dir: Path
 
 
 @pytest.fixture(scope="session")

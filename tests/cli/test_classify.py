@@ -1,0 +1,110 @@
+"""`tfp-smvi classify` as its users meet it."""
+
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.support import runs
+from tests.support.runs import ReferenceRun
+
+SMALL = ("--labels", "50,100", "--repeats", "2", "--kernel", "rbf", "--threads", "1")
+
+
+@pytest.fixture
+def run_dir(reference: ReferenceRun, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
+
+
+def test_table_is_on_stdout_and_all_else_on_stderr(run_dir: Path) -> None:
+    process = runs.command("classify", str(run_dir), *SMALL)
+    assert process.returncode == 0, process.stderr
+    report = json.loads((run_dir / "classification.json").read_text())
+    lines = process.stdout.splitlines()
+    assert lines[0].split() == ["labels", "50", "100"]
+    for line, name, row in zip(
+        lines[1:4], ("encoder means", "pixels", "PCA"), report["results"][::2], strict=True
+    ):
+        assert line.startswith(f"{name}, rbf ")
+        assert f" {100 * row['mean']:.2f} +/- " in line
+    assert lines[-1] == f"All of it is in {run_dir / 'classification.json'}."
+    assert [line for line in process.stderr.splitlines() if not re.match(r"\d+ %, about ", line)] == []
+
+
+def test_json_is_the_report(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.call("classify", str(run_dir), *SMALL[:-2], "--epoch", str(runs.EPOCHS), "--json") == 0
+    path = run_dir / f"classification-epoch{runs.EPOCHS:03d}.json"
+    assert json.loads(capsys.readouterr().out) == json.loads(path.read_text())
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_stopped_at_any_file_it_leaves_whole_ones_and_the_same_command_ends_the_work(
+    number: signal.Signals, code: int, run_dir: Path
+) -> None:
+    """Stopped where the second baseline, and where the report, is about to get its name."""
+    for count, part in ((2, "baselines"), (1, "classification.json")):
+        stopped = runs.signalled_command("os.rename", part, count, number, "classify", str(run_dir), *SMALL)
+        assert stopped.returncode == code
+        assert stopped.stdout == ""
+        assert "Traceback" not in stopped.stderr
+        assert not (run_dir / "classification.json").exists()
+        kept = {path: path.stat().st_mtime_ns for path in (run_dir / "baselines").glob("*.json")}
+        assert kept
+        for path in kept:
+            json.loads(path.read_text())
+    process = runs.command("classify", str(run_dir), *SMALL, "--json")
+    assert process.returncode == 0, process.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert json.loads(process.stdout) == json.loads((run_dir / "classification.json").read_text())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--labels", "many"], "'many' is not a list of whole numbers"),
+        (["--labels", "100,100"], "--labels = 100,100 is not allowed; give one or more different"),
+        (["--kernel", "poly"], "'poly' is not one of"),
+        (["--repeats", "0"], "--repeats = 0 is not allowed; give a whole number from 1"),
+        (["--input", "grey"], "'grey' is not one of"),
+        (["--epoch", "0"], "'--epoch': 0 is not in the range"),
+        ([], "Missing argument 'RUN_DIR'"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = ["nowhere"] if arguments else []
+    assert words in runs.usage_error(capsys, "classify", *run_dir, *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--labels", "55"], "labels = 55 is not a multiple of the 10 classes"),
+        (["--labels", "20000"], "labels = 20000 asks for 2000 examples of each class"),
+        (["--epoch", "1"], "has no checkpoint of epoch 1, only of 3, 4; "),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(
+    arguments: list[str], words: str, reference: ReferenceRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in runs.failure(capsys, "classify", str(reference.run_dir), *arguments)
+    assert not (reference.run_dir / "classification.json").exists()
+
+
+def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = runs.failure(capsys, "classify", str(tmp_path))
+    assert line.startswith(f"Error: {tmp_path} is not a run directory")
+
+
+def test_training_keeps_checkpoints_when_asked(tmp_path: Path) -> None:
+    arguments = ("train", *runs.OPTIONS, "--epochs", "3", "--run-dir", str(tmp_path / "run"))
+    process = runs.command(*arguments, "--keep-every", "1")
+    assert process.returncode == 0, process.stderr
+    assert len(list((tmp_path / "run" / "checkpoints").glob("step-*.npz"))) == 3
+    assert runs.call(*arguments, "--keep-every", "0") == 2

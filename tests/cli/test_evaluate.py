@@ -1,0 +1,146 @@
+"""`tfp-smvi evaluate` as its users meet it."""
+
+import dataclasses
+import json
+import re
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support import runs
+from tests.support.runs import ReferenceRun
+from tfp_smvi.config import AISConfig, EvaluateConfig
+
+SMALL = (
+    *("--num-examples", "70", "--num-chains", "3", "--num-temperatures", "6", "--num-leapfrog-steps", "2"),
+    *(
+        "--num-importance-samples",
+        "50",
+        "--num-elbo-samples",
+        "50",
+        "--num-simulated",
+        "20",
+        "--threads",
+        "1",
+    ),
+)
+
+
+@pytest.fixture(scope="module")
+def evaluated(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+    """A run evaluated in one go: its directory, stdout and stderr."""
+    run_dir = tmp_path_factory.mktemp("evaluated") / "run"
+    shutil.copytree(reference.run_dir, run_dir)
+    process = runs.command("evaluate", str(run_dir), *SMALL)
+    assert process.returncode == 0, process.stderr
+    return run_dir, process.stdout, process.stderr
+
+
+def test_table_is_on_stdout_and_all_else_on_stderr(evaluated: tuple[Path, str, str]) -> None:
+    run_dir, stdout, stderr = evaluated
+    report = json.loads((run_dir / "evaluation.json").read_text())
+    rows = {line.split("  ")[0]: line for line in stdout.splitlines()}
+    for label, name in (("ELBO", "elbo"), ("log-likelihood (AIS)", "log_likelihood")):
+        assert f"{report['splits']['test'][name]['mean']:.3f} +/- " in rows[label]
+    assert "On 20 images simulated from the model, in nats:" in rows
+    assert f"All of it is in {run_dir}: evaluation.json and evaluation.npz." in rows
+    # Warnings of so few chains may be; TensorFlow's chatter not.
+    lines = [line for line in stderr.splitlines() if not re.match(r"Warning: |\d+ %, about ", line)]
+    assert lines == []
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
+    number: signal.Signals,
+    code: int,
+    evaluated: tuple[Path, str, str],
+    reference: ReferenceRun,
+    tmp_path: Path,
+) -> None:
+    """Stopped where the third result is about to get its name: two are kept, not made again, and no litter stays."""
+    run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
+    arguments = ("evaluate", str(run_dir), *SMALL)
+    stopped = runs.signalled_command("os.rename", ".test-", 3, number, *arguments)
+    assert stopped.returncode == code
+    assert stopped.stdout == ""
+    assert "Traceback" not in stopped.stderr
+    assert (code < 0) or "what is done is kept" in stopped.stderr
+    kept = {path: path.stat().st_mtime_ns for path in run_dir.glob("evaluation/*/test-*.npz")}
+    assert len(kept) == 2
+    assert number != signal.SIGKILL or [*run_dir.rglob(".*.partial")]
+    process = runs.command(*arguments, "--json")
+    assert process.returncode == 0, process.stderr
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept
+    assert [*run_dir.rglob(".*.partial")] == []
+    for name in ("evaluation.npz", "evaluation.json"):
+        assert (run_dir / name).read_bytes() == (evaluated[0] / name).read_bytes()
+    assert json.loads(process.stdout) == json.loads((run_dir / "evaluation.json").read_text())
+
+
+@pytest.mark.slow
+def test_convergence_prints_table_and_answer(
+    evaluated: tuple[Path, str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = Path(shutil.copytree(evaluated[0], tmp_path / "run"))
+    without = SMALL.index("--num-temperatures")
+    small = (*SMALL[:without], *SMALL[without + 2 : -2])
+    arguments = (*small, "--convergence", "--convergence-temperatures", "2,6")
+    assert runs.call("evaluate", str(run_dir), *arguments) == 0
+    output = capsys.readouterr().out
+    assert "test, 70 examples:" in output
+    assert "The estimate still moves" in output or "The estimate stops moving at 2" in output
+    assert (run_dir / "convergence.png").exists()
+    # An evaluation is not replaced by it.
+    with np.load(run_dir / "evaluation.npz") as arrays:
+        assert len(arrays["test_elbo"]) == 70
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--split", "valid"], "'valid' is not one of"),
+        (["--num-examples", "0"], "'0' is not a whole number of at least 1, nor all."),
+        (["--num-chains", "0"], "--num-chains = 0 is not allowed; give a whole number from 1"),
+        (["--num-temperatures", "many"], "'many' is not a valid integer"),
+        (["--initial", "uniform"], "'uniform' is not one of"),
+        (["--shard", "3/2"], "'3/2' is not a part such as 2/4"),
+        (["--shard", "1/2", "--merge"], "--shard does a part of the work and --merge none"),
+        (["--convergence", "--convergence-temperatures", "100,10"], "is not a growing list of at least two"),
+        (["--convergence-temperatures", "10,100"], "--convergence-temperatures is for --convergence"),
+        (["--convergence", "--num-temperatures", "10"], "--num-temperatures is not for --convergence"),
+        (["--seed", str(2**70)], "--seed = "),
+        ([], "Missing argument 'RUN_DIR'"),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = ["nowhere"] if arguments else []
+    assert words in runs.usage_error(capsys, "evaluate", *run_dir, *arguments)
+
+
+def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = runs.failure(capsys, "evaluate", str(tmp_path))
+    assert line.startswith(f"Error: {tmp_path} is not a run directory")
+
+
+def test_merging_too_early_is_one_line(
+    reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = shutil.copytree(reference.run_dir, tmp_path / "run")
+    assert "results are missing" in runs.failure(capsys, "evaluate", str(run_dir), "--merge")
+
+
+def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.call("evaluate", "--help") == 0
+    text = capsys.readouterr().out
+    names = {field.name for kind in (EvaluateConfig, AISConfig) for field in dataclasses.fields(kind)} - {
+        "ais"
+    }
+    assert len(names) > 10
+    assert [name for name in sorted(names) if f"--{name.replace('_', '-')} " not in text] == []

@@ -1,0 +1,230 @@
+"""`tfp-smvi export` as its users meet it, and what a process and a machine can do to it."""
+
+import json
+import os
+import random
+import resource
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import runs
+from tests.support.runs import ReferenceRun
+from tfp_smvi.export.check import find_damage
+
+NAME = "digits-lam0.5-seed0"
+# Exports the run argv[1] to argv[2] again and again.
+EXPORTER = """
+import sys
+from tfp_smvi.export.exporter import export_run
+print("ready", flush=True)
+while True:
+    export_run(sys.argv[1], output=sys.argv[2], part="both", verify=False)
+"""
+
+
+def errors(process: subprocess.CompletedProcess[str]) -> list[str]:
+    """What a process that must have failed in order printed on stderr, by line."""
+    assert process.returncode == 1, process.stderr
+    assert process.stdout == ""
+    return process.stderr.splitlines()
+
+
+def assert_only_whole_versions(output: Path) -> None:
+    for folder in output.glob("*/*"):
+        if folder.name.isdecimal():
+            assert find_damage(folder) == []
+        else:
+            assert folder.name.endswith(".partial")
+
+
+def test_export_prints_where_it_is_and_the_next_one_is_version_2(
+    reference: ReferenceRun, tmp_path: Path
+) -> None:
+    output = tmp_path / "models"
+    process = runs.command("export", str(reference.run_dir), "--output", str(output))
+    assert (process.returncode, process.stderr) == (0, "")
+    assert process.stdout.splitlines() == [
+        f"Exported the encoder to {output / NAME / '1'}, with the signatures serving_default, uint8, encoded_image.",
+        "Loaded in a fresh process, every signature answers as the model does.",
+    ]
+    process = runs.command(
+        "export", str(reference.run_dir), "--output", str(output), "--no-verify", "--json", cwd=tmp_path
+    )
+    assert (process.returncode, process.stderr) == (0, "")
+    (result,) = json.loads(process.stdout)
+    assert (result["path"], result["part"]) == (str(output / NAME / "2"), "encoder")
+    process = runs.command("export", "--check", str(output / NAME / "2"))
+    assert (process.returncode, process.stderr) == (0, "")
+    assert (
+        process.stdout == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
+    )
+
+
+def test_both_parts_go_to_saved_models_unless_told_otherwise(
+    reference: ReferenceRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    options = ("--part", "both", "--model-name", "mine", "--version", "20261122", "--no-verify")
+    assert runs.call("export", str(reference.run_dir), *options) == 0
+    assert "Exported the decoder to saved_models/mine-decoder/20261122, with" in capsys.readouterr().out
+    assert_only_whole_versions(tmp_path / "saved_models")
+    assert runs.call("export", str(reference.run_dir), *options) == 1
+    error = capsys.readouterr().err
+    assert error.startswith(
+        "Error: saved_models/mine/20261122 exists, and a published version is never touched"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        *(
+            (["run", "--model-name", name], f"Error: --model-name = {name!r} is not allowed; give letters")
+            for name in ("../x", "/abs", "a/b", "", ".", "..", "a b")
+        ),
+        *(
+            (["run", "--version", text], f"Error: --version = {text!r} is not allowed")
+            for text in ("0", "01", "-1", "latest")
+        ),
+        (["run", "--part", "head"], "'head' is not one of"),
+        ([], "give either RUN_DIR, to export it, or --check FOLDER."),
+        (["run", "--check", "saved_models/m/1"], "give either RUN_DIR, to export it, or --check FOLDER."),
+    ],
+)
+def test_wrong_usage_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in runs.usage_error(capsys, "export", *arguments)
+
+
+def test_a_model_that_is_a_link_to_elsewhere_is_one_line(
+    reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "models").mkdir()
+    (tmp_path / "models" / NAME).symlink_to(tmp_path / "elsewhere")
+    assert runs.call("export", str(reference.run_dir), "--output", str(tmp_path / "models")) == 1
+    assert capsys.readouterr().err.startswith(f"Error: {tmp_path / 'models' / NAME} is a link")
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert runs.call("export", str(tmp_path), "--output", str(tmp_path / "models")) == 1
+    assert capsys.readouterr().err.startswith(f"Error: {tmp_path} is not a run directory")
+    assert not (tmp_path / "models").exists()
+
+
+def test_a_damaged_version_is_one_line_that_names_the_file(
+    reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runs.call("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify") == 0
+    capsys.readouterr()
+    folder = tmp_path / NAME / "1"
+    (folder / "variables").rename(tmp_path / "variables")
+    line = runs.failure(capsys, "export", "--check", str(folder))
+    assert line.startswith(f"Error: {folder} is damaged: variables/variables.")
+
+
+# The events: the folder is made, its first file of ours is opened, the fresh process starts, it gets its name.
+@pytest.mark.parametrize(
+    ("number", "event", "part"),
+    [
+        (signal.SIGKILL, "os.mkdir", ".partial"),
+        (signal.SIGKILL, "subprocess.Popen", "python"),
+        (signal.SIGKILL, "os.rename", f"{NAME}/.1."),
+        (signal.SIGTERM, "subprocess.Popen", "python"),
+        (signal.SIGINT, "os.rename", f"{NAME}/.1."),
+    ],
+)
+@pytest.mark.slow
+def test_a_signal_leaves_no_version_and_no_litter_that_stays(
+    number: signal.Signals, event: str, part: str, reference: ReferenceRun, tmp_path: Path
+) -> None:
+    arguments = ("export", str(reference.run_dir), "--output", str(tmp_path))
+    process = runs.signalled_command(event, part, 1, number, *arguments)
+    killed = number == signal.SIGKILL
+    assert process.returncode == (-number if killed else 128 + number), process.stderr
+    assert process.stdout == ""
+    assert process.stderr == ("" if killed else "Stopped.\n")
+    if number != signal.SIGINT:  # which comes as the name is given: before or after
+        assert [path for path in tmp_path.glob("*/*") if path.name.isdecimal()] == []
+    assert_only_whole_versions(tmp_path)
+    if not killed:
+        assert list(tmp_path.glob("*/.*.partial")) == []
+    assert runs.call(*arguments, "--no-verify") == 0
+    assert list(tmp_path.glob("*/.*.partial")) == []
+    assert_only_whole_versions(tmp_path)
+
+
+@pytest.mark.slow
+def test_kills_at_random_moments_leave_only_whole_versions(reference: ReferenceRun, tmp_path: Path) -> None:
+    """The moments are drawn anew at each run of this test; tests/test_publishing.py has many more."""
+    for _ in range(8):
+        line = [sys.executable, "-c", EXPORTER, str(reference.run_dir), str(tmp_path)]
+        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline() == "ready\n"
+            time.sleep(random.uniform(0.0, 5.0))
+            process.send_signal(signal.SIGKILL)
+        assert process.returncode == -signal.SIGKILL
+        assert_only_whole_versions(tmp_path)
+    assert runs.call("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify") == 0
+    assert list(tmp_path.glob("*/.*.partial")) == []
+
+
+@pytest.mark.slow
+def test_two_exports_at_once_get_two_versions(reference: ReferenceRun, tmp_path: Path) -> None:
+    line = [runs.script(), "export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify"]
+    with subprocess.Popen(line) as one, subprocess.Popen(line) as two:
+        pass
+    assert (one.returncode, two.returncode) == (0, 0)
+    assert {path.name for path in (tmp_path / NAME).iterdir()} == {"1", "2"}
+    assert_only_whole_versions(tmp_path)
+
+
+@pytest.mark.parametrize("limit", [10_000, 60_000])
+def test_full_disk_is_one_clear_line_and_publishes_nothing(
+    limit: int, reference: ReferenceRun, tmp_path: Path
+) -> None:
+    """A limit on the size of a file stands for the full disk; the weights have 15 kB, the graph some 100."""
+    process = runs.command(
+        *("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify"),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    (line,) = errors(process)
+    assert line.startswith(f"Error: cannot write to {tmp_path} (File too large); nothing was published")
+    assert list(tmp_path.glob("*/*")) == []
+
+
+def test_full_file_system_is_one_clear_line_and_leaves_what_was_published(
+    reference: ReferenceRun, small_disk: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ("export", str(reference.run_dir), "--output", str(small_disk), "--no-verify")
+    assert runs.call(*arguments) == 0
+    capfd.readouterr()
+    assert runs.call(*arguments) == 1
+    captured = capfd.readouterr()
+    assert captured.out == ""
+    lines = [line for line in captured.err.splitlines() if not line.startswith(("I0000", "W0000", "E0000"))]
+    (line,) = lines
+    assert line.startswith(
+        f"Error: cannot write to {small_disk} (No space left on device); nothing was published"
+    )
+    assert {path.name for path in (small_disk / NAME).iterdir()} == {"1"}
+    assert_only_whole_versions(small_disk)
+
+
+def test_a_folder_that_cannot_be_written_is_one_clear_line(
+    reference: ReferenceRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can make files in /proc, root included."""
+    line = runs.failure(capsys, "export", str(reference.run_dir), "--output", "/proc/models")
+    assert line.startswith(f"Error: cannot write to /proc/models ({os.strerror(2)}); nothing was published")

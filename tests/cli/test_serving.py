@@ -1,0 +1,201 @@
+"""`tfp-smvi serve` and `tfp-smvi features` as their users meet them."""
+
+import json
+import os
+import shlex
+import signal
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support import runs
+from tests.support.fake_servers import install_server
+from tests.support.servers import NAME, Models, encode_png, free_port, grpc_server, make_export, make_images
+from tfp_smvi.serving.encoders import LocalEncoder
+
+# More than two pieces of a file of features.
+COUNT = 20_000
+
+
+@pytest.fixture(scope="module")
+def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_export(tmp_path_factory.mktemp("saved_models") / NAME / "1").parent
+
+
+@pytest.fixture(scope="module")
+def array(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("input") / "x.npy"
+    np.save(path, make_images(COUNT))
+    return path
+
+
+def test_features_of_a_folder_with_a_bad_file(export: Path, tmp_path: Path) -> None:
+    folder, output = tmp_path / "images", tmp_path / "out" / "features.npz"
+    folder.mkdir()
+    for number, image in enumerate(make_images(12)):
+        (folder / f"{number:02d}.png").write_bytes(encode_png(image) if number != 7 else b"GIF89a")
+    arguments = ("features", str(folder), "--model", str(export), "--output", str(output))
+    refused = runs.command(*arguments)
+    assert refused.returncode == 1
+    assert refused.stdout == ""
+    assert refused.stderr.startswith(
+        "Error: image 07.png cannot be read: image_bytes must hold a PNG or a JPEG"
+    )
+    assert refused.stderr.count("\n") == 1
+    process = runs.command(*arguments, "--on-error", "skip")
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith(f"The features of 11 images are in {output}, ")
+    first, second, third = process.stderr.splitlines()
+    assert first == "Warning: 1 of 12 images have no features, such as:"
+    assert second.startswith("  07.png: image_bytes must hold")
+    assert third == f"All of them are in {output}.errors.jsonl."
+    with np.load(output) as found:
+        assert found["ids"].tolist() == [f"{n:02d}.png" for n in range(12) if n != 7]
+
+
+def test_features_from_a_server(export: Path, array: Path, tmp_path: Path) -> None:
+    output = tmp_path / "features.npz"
+    models = Models({1: export / "1"}, {"stable": 1})
+    with grpc_server(models) as endpoint:
+        process = runs.command(
+            *("features", str(array), "--endpoint", endpoint, "--label", "stable", "--output", str(output)),
+            *("--batch-size", "4096", "--json"),
+        )
+    assert process.returncode == 0, process.stderr
+    assert process.stderr == ""
+    report = json.loads(process.stdout)
+    assert (report["num_images"], report["num_features"], report["num_skipped"]) == (COUNT, COUNT, 0)
+    expected = LocalEncoder(export).encode("uint8", make_images(COUNT))
+    with np.load(output) as found:
+        np.testing.assert_allclose(found["mean"], expected.mean, rtol=0, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+)
+def test_stopped_features_go_on_and_end_with_the_same_bits(
+    number: signal.Signals, code: int, export: Path, array: Path, tmp_path: Path
+) -> None:
+    """Stopped where the second piece is about to get its name: one is kept, and not made again."""
+    whole, output = tmp_path / "whole.npz", tmp_path / "features.npz"
+    options = ("features", str(array), "--model", str(export), "--output")
+    assert runs.call(*options, str(whole)) == 0
+    stopped = runs.signalled_command("os.rename", ".piece-", 2, number, *options, str(output))
+    assert stopped.returncode == code
+    assert "Traceback" not in stopped.stderr
+    assert (code < 0) or "what is done is kept" in stopped.stderr
+    folder = tmp_path / "features.npz.partial"
+    assert [piece.name for piece in folder.glob("piece-*")] == ["piece-0000000.npz"]
+    assert not output.exists()
+    process = runs.command(*options, str(output))
+    assert process.returncode == 0, process.stderr
+    assert process.stderr.startswith(f"Going on after 8192 of {COUNT} images.")
+    assert output.read_bytes() == whole.read_bytes()
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ([], "give either --model, a local export, or --endpoint, a server."),
+        (["--model", "m", "--endpoint", "grpc://h:1/m"], "give either --model"),
+        (["--model", "m", "--label", "stable"], "--label names a version at a server"),
+        (["--model", "m", "--batch-size", "0"], "--batch-size = 0 is not allowed"),
+        (["--model", "m", "--timeout", "0"], "--timeout = 0.0 is not allowed"),
+        (["--model", "m", "--on-error", "ask"], "'ask' is not one of"),
+        (["--model", "m", "--output", "f.csv"], "f.csv ends in .csv; give a file in .npz, .npy, .parquet."),
+        (["--endpoint", "localhost:8500"], "'localhost:8500' is no endpoint; give grpc://HOST:8500/NAME"),
+    ],
+)
+def test_wrong_usage_of_features_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in runs.usage_error(capsys, "features", "x.npy", "--output", "f.npz", *arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--model", "nowhere"], "nowhere holds no export; make one with tfp-smvi export."),
+        (["--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0"], "grpc://127.0.0.1:1/m does not answer"),
+    ],
+)
+def test_a_model_that_is_not_there_is_one_line(
+    arguments: list[str], words: str, array: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = str(tmp_path / "f.npz")
+    assert words in runs.failure(capsys, "features", str(array), "--output", output, *arguments)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture
+def fake_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A program that stands in for the server is found first."""
+    (tmp_path / "bin").mkdir()
+    install_server(tmp_path / "bin")
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.usefixtures("fake_path")
+def test_a_dry_run_prints_the_command_and_starts_nothing(
+    export: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert runs.call("serve", "--models", str(export.parent), "--dry-run") == 0
+    captured = capsys.readouterr()
+    command = shlex.split(captured.out)
+    assert command[0] == "tensorflow_model_server"
+    files = [argument.split("=")[1] for argument in command if "_file=" in argument]
+    assert len(files) == 3
+    assert all(Path(file).exists() for file in files)
+
+
+@pytest.mark.usefixtures("fake_path")
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_stops_the_server(number: signal.Signals, code: int, export: Path) -> None:
+    port = free_port()
+    line = [runs.script(), "serve", "--models", str(export.parent), "--rest-port", str(port), "--grpc-port"]
+    process = subprocess.Popen(
+        [*line, str(free_port())], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert process.stdout is not None
+    lines = [process.stdout.readline() for _ in range(7)]
+    assert lines[-1] == "Stop it with Ctrl-C.\n"
+    process.send_signal(number)
+    rest, error = process.communicate()
+    assert process.returncode == code
+    assert rest == ""
+    assert "Warning: the server listens on all interfaces" in error
+    assert error.endswith("Stopped.\n")
+    # The port is free again: the server is gone.
+    assert runs.command(*line[1:], str(free_port()), env={**os.environ, "FAKE_MODE": "dies"}).returncode == 1
+
+
+@pytest.mark.usefixtures("fake_path")
+def test_a_server_that_dies_is_a_failure_that_shows_its_log(
+    export: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FAKE_MODE", "dies")
+    ports = ("--grpc-port", str(free_port()), "--rest-port", str(free_port()))
+    assert runs.call("serve", "--models", str(export.parent), *ports) == 1
+    error = capsys.readouterr().err
+    assert "Error: the server ended with exit code 3" in error
+    assert error.endswith("  a reason to die\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--grpc-port", "0"], "--grpc-port = 0 is not allowed; give a port from 1 to 65535"),
+        (["--rest-port", "8500"], "--rest-port = 8500 is not allowed; give another port than that of gRPC"),
+        (["--label", "stable"], "--label = 'stable' is not allowed; give NAME=VERSION"),
+        (["--num-versions", "0"], "--num-versions = 0 is not allowed"),
+        (["--host", "localhost"], "--host = 'localhost' is not allowed; give an IPv4 address"),
+    ],
+)
+def test_wrong_usage_of_serve_is_one_line(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert words in runs.usage_error(capsys, "serve", *arguments)

@@ -1,0 +1,250 @@
+"""`tfp-smvi sweep` as its users meet it: options, files of settings, output and exit codes."""
+
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import tfp_smvi.sweeps.driver
+from tests.support import runs
+from tfp_smvi.config import (
+    AISConfig,
+    ClassifyConfig,
+    EvaluateConfig,
+    ModelConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+)
+
+Capture = pytest.CaptureFixture[str]
+ROOT = Path(__file__).parents[2]
+
+
+class Call(dict[str, Any]):
+    """What the library was asked for."""
+
+
+@pytest.fixture
+def asked(monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Stands in for the library: notes what it is asked for, and nothing is left to do."""
+    call = Call()
+
+    def note(sweep_dir: Path, config: SweepConfig, **others: Any) -> dict[str, Any]:
+        call.update(others, sweep_dir=sweep_dir, config=config)
+        return {"runs": []}
+
+    monkeypatch.setattr(tfp_smvi.sweeps.driver, "sweep", note)
+    return call
+
+
+@pytest.fixture
+def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Lets every run die at once; returns a place for the sweep."""
+    python = tmp_path / "python"
+    python.write_text("""#!/bin/sh\necho '{"event": "begin", "stage": "train"}'\nkill -9 $$\n""")
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    return tmp_path / "sweep"
+
+
+# Options.
+
+
+def option_names(text: str) -> set[str]:
+    return set(re.findall(r"--[a-z][a-z-]*", text))
+
+
+def test_the_options_of_the_three_commands_are_options_of_the_sweep(capsys: Capture) -> None:
+    """But those that name a run, or part of one: where it lives, its lam and seed, what one process does of it."""
+    texts = {}
+    for command in ("sweep", "train", "evaluate", "classify"):
+        assert runs.call(command, "--help") == 0
+        texts[command] = option_names(capsys.readouterr().out)
+    single = {
+        *("--run-dir", "--lam", "--seed", "--fresh", "--keep-every", "--epoch", "--baselines-dir"),
+        *("--shard", "--merge", "--convergence", "--convergence-temperatures"),
+    }
+    offered = texts["train"] | texts["evaluate"] | texts["classify"]
+    assert offered - single <= texts["sweep"]
+    assert not single & texts["sweep"]
+
+
+def test_defaults_are_those_of_the_configuration(asked: Call) -> None:
+    assert runs.call("sweep") == 0
+    assert asked["config"] == SweepConfig()
+    assert asked["config"].evaluate.split == "both"
+    assert asked["sweep_dir"] == Path("runs/mnist-sweep")
+    assert (asked["jobs"], asked["threads"], asked["data_dir"]) == (1, None, None)
+
+
+def test_options_reach_the_stage_that_they_belong_to(asked: Call) -> None:
+    arguments = [
+        *("--lams", "0,1e-3,inf", "--seeds", "0,7", "--jobs", "2", "--threads", "3", "--sweep-dir", "there"),
+        *("--dataset", "digits", "--latent-dim", "2", "--epochs", "9", "--clip-norm", "inf"),
+        *("--split", "test", "--num-examples", "all", "--num-temperatures", "7", "--num-elbo-samples", "5"),
+        *("--labels", "50,100", "--kernel", "rbf", "--repeats", "3", "--classify-every", "4"),
+    ]
+    assert runs.call("sweep", *arguments) == 0
+    config = asked["config"]
+    assert (config.lams, config.seeds) == ((0.0, 0.001, float("inf")), (0, 7))
+    assert (asked["jobs"], asked["threads"], asked["sweep_dir"]) == (2, 3, Path("there"))
+    train = TrainConfig(epochs=9, clip_norm=float("inf"))
+    assert (config.train.data.dataset, config.train.model, config.train.train) == (
+        "digits",
+        ModelConfig(latent_dim=2),
+        train,
+    )
+    assert config.evaluate == EvaluateConfig(
+        AISConfig(num_temperatures=7), split="test", num_examples=None, num_elbo_samples=5
+    )
+    assert config.classify == ClassifyConfig(labels=(50, 100), kernel="rbf", repeats=3)
+    assert config.classify_every == 4
+
+
+def test_data_without_labels_are_swept_without_classification(asked: Call) -> None:
+    assert runs.call("sweep", "--no-classify") == 0
+    assert asked["config"].classify is None
+    assert asked["config"].stages == ("train", "evaluate")
+
+
+def test_the_settings_of_a_sweep_can_be_given_again_and_options_beside_them_win(
+    asked: Call, tmp_path: Path
+) -> None:
+    """Those without an option, such as the evaluation's seed, are taken over as well."""
+    config = SweepConfig(
+        RunConfig(train=TrainConfig(epochs=7)),
+        EvaluateConfig(AISConfig(num_segments=3), seed=5, num_examples=None),
+        None,
+        classify_every=3,
+        lams=(0.5, float("inf")),
+        seeds=(4, 5),
+    )
+    file = tmp_path / "sweep.json"
+    summary = {"format": 1, "config": config.settings(), "lams": [0.5, "inf"], "seeds": [4, 5], "runs": []}
+    file.write_text(json.dumps(summary))
+    assert runs.call("sweep", "--config", str(file)) == 0
+    assert asked["config"] == config
+    assert runs.call("sweep", "--config", str(file), "--lams", "1", "--epochs", "8", "--classify") == 0
+    assert asked["config"].lams == (1.0,)
+    assert asked["config"].train.train.epochs == 8
+    assert asked["config"].evaluate == config.evaluate
+    assert asked["config"].classify == ClassifyConfig()
+
+
+def test_the_example_is_the_papers_protocol(asked: Call) -> None:
+    assert runs.call("sweep", "--config", str(ROOT / "examples" / "paper.json")) == 0
+    config = asked["config"]
+    assert config.train.model == ModelConfig(latent_dim=50, hidden_sizes=(1024, 1024), activation="softplus")
+    assert config.train.data.dataset == "mnist"
+    assert (config.train.train.epochs, config.train.train.learning_rate) == (300, 1e-3)
+    assert config.classify.labels == (600, 1000, 3000)
+    assert config.lams[0] == 0.0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--lams", "0,much"], "'0,much' is not a list such as 0,0.1,0.5."),
+        (["--lams", ""], "'' is not a list such as"),
+        (["--lams", "0,0.0"], "--lams = 0.0,0.0 is not allowed; give one or more different numbers."),
+        (["--lams", "0,nan"], "--lams = nan is not allowed"),
+        (["--lam", "0.5"], "No such option"),
+        (["--seeds", "1,1"], "--seeds = 1,1 is not allowed"),
+        (["--checkpoint-minutes", "nan"], "--checkpoint-minutes = nan is not allowed"),
+        (["--seeds", "0.5"], "'0.5' is not a list such as 0,1,2."),
+        (["--seeds", str(2**70)], "--seeds = "),
+        (["--jobs", "0"], "--jobs"),
+        (["--epochs", "0"], "--epochs = 0 is not allowed"),
+        (["--num-chains", "0"], "--num-chains = 0 is not allowed"),
+        (["--num-examples", "some"], "'some' is not a whole number of at least 1, nor all."),
+        (["--repeats", "0"], "--repeats = 0 is not allowed"),
+        (["--kernel", "cubic"], "'cubic' is not one of"),
+        (["--classify-every", "0"], "--classify-every = 0 is not allowed"),
+        (["--sweep-dir", __file__], "--sweep-dir"),
+        (["--config", "/nowhere.json"], "/nowhere.json"),
+        (["extra"], "extra"),
+    ],
+)
+def test_wrong_usage_is_one_line_with_exit_code_2(arguments: list[str], words: str, capsys: Capture) -> None:
+    assert words in runs.usage_error(capsys, "sweep", *arguments)
+
+
+@pytest.mark.parametrize(
+    "contents",
+    ["", "[1]", '{"config": []}', '{"lams": 3}', '{"lamds": [3]}', '{"config": {"train": {"lamda": 1}}}'],
+)
+def test_a_damaged_file_of_settings_is_a_usage_error_that_names_it(
+    contents: str, capsys: Capture, tmp_path: Path
+) -> None:
+    path = tmp_path / "settings.json"
+    path.write_text(contents)
+    assert str(path) in runs.usage_error(capsys, "sweep", "--config", str(path))
+
+
+# What it prints.
+
+
+def test_failed_runs_are_told_at_the_end_with_exit_code_1(broken: Path, capsys: Capture) -> None:
+    assert runs.call("sweep", "--lams", "0,0.5", "--sweep-dir", str(broken)) == 1
+    output = capsys.readouterr()
+    reason = "train: killed by SIGKILL; if you did not do it, memory ran out: take fewer --jobs or smaller batches."
+    lines = output.err.splitlines()
+    assert lines[-2:] == [f"Error: lam{lam}-seed0 failed: {reason}" for lam in ("0", "0.5")]
+    assert "lam0-seed0: train" in lines
+    header, *rows, place = output.out.splitlines()
+    assert header.split()[:3] == ["lam", "seed", "status"]
+    assert [row.split()[:3] for row in rows] == [["0", "0", "failed"], ["0.5", "0", "failed"]]
+    assert place == f"All of it is in {broken}: sweep.json and sweep.csv."
+
+
+def test_json_is_the_summary_without_the_epochs(broken: Path, capsys: Capture) -> None:
+    assert runs.call("sweep", "--lams", "2", "--sweep-dir", str(broken), "--json") == 1
+    printed = json.loads(capsys.readouterr().out)
+    summary = json.loads((broken / "sweep.json").read_text())
+    for run in summary["runs"]:
+        del run["history"]
+    assert printed == summary
+
+
+def test_other_settings_are_one_line_with_exit_code_1(broken: Path, capsys: Capture) -> None:
+    arguments = ("sweep", "--lams", "2", "--sweep-dir", str(broken))
+    runs.call(*arguments)
+    capsys.readouterr()
+    line = runs.failure(capsys, *arguments, "--latent-dim", "2")
+    assert line.startswith(
+        f"Error: {broken} holds a sweep with other settings (train.model.latent_dim: 50 here, 2"
+    )
+
+
+def test_a_terminal_shows_a_table(tmp_path: Path) -> None:
+    """On a pseudo-terminal; the run cannot begin, since a file is in its place."""
+    (tmp_path / "lam2-seed0").write_text("")
+    parent, child = pty.openpty()
+    environment = os.environ | {"TERM": "xterm", "COLUMNS": "120"}
+    with subprocess.Popen(
+        [runs.script(), "sweep", "--lams", "2", "--sweep-dir", str(tmp_path)],
+        stdout=subprocess.PIPE,
+        stderr=child,
+        env=environment,
+    ) as process:
+        os.close(child)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(parent, 65536)
+            except OSError:  # Linux's end of a pseudo-terminal
+                break
+    os.close(parent)
+    assert process.returncode == 1
+    text = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.decode())
+    assert re.search(r"lam +seed +status +ELBO +log-lik\. +gap +time", text)
+    assert re.search(r"2 +0 +failed", text)
+    assert "0 of 1 runs done" in text
+    assert shown.count(b"\x1b[?25h") >= shown.count(b"\x1b[?25l") >= 1  # the cursor is shown again

@@ -1,0 +1,319 @@
+"""The figures of a sweep: what is drawn is the data, and what cannot be drawn is said."""
+
+import itertools
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+import numpy as np
+import pytest
+from matplotlib.figure import Figure
+from PIL import Image
+
+from tests.support import runs, sweeps
+from tfp_smvi.report import curves as curve_figures
+from tfp_smvi.report import images as picture_figures
+from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.differences import differences_to_lam_0
+from tfp_smvi.report.figures import FIGURES, plot_sweep
+from tfp_smvi.report.points import Point
+from tfp_smvi.report.style import LamAxis, scale_of, styled
+from tfp_smvi.sweeps.results import read_sweep
+
+LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
+
+
+def drawn_points(figure: Figure) -> set[tuple[float, float]]:
+    """Where the markers of error bars stand."""
+    return {
+        (float(x), float(y))
+        for axes in figure.axes
+        for container in axes.containers
+        for x, y in container[0].get_xydata()
+    }
+
+
+@pytest.mark.parametrize(
+    ("draw", "values"),
+    [
+        (curve_figures.draw_accuracy, lambda sweep: figure_data.accuracies(sweep, "linear", 3000)),
+        (
+            curve_figures.draw_likelihood,
+            lambda sweep: figure_data.estimates(sweep, "train", "log_likelihood"),
+        ),
+        (curve_figures.draw_differences, lambda sweep: differences_to_lam_0(sweep, "rbf", 600)),
+    ],
+)
+def test_what_is_drawn_is_the_data(
+    draw: Callable[..., Figure], values: Callable[..., Any], tmp_path: Path
+) -> None:
+    sweeps.write_sweep(tmp_path, LAMS)
+    sweep = read_sweep(tmp_path)
+    heights = {y for _, y in drawn_points(draw(sweep))}
+    expected = {point.mean for point in values(sweep)}
+    assert len(expected) == len(LAMS)
+    assert expected <= heights
+
+
+def test_names_of_classes_that_lie_together_can_be_read(tmp_path: Path) -> None:
+    """A large lam draws the means together; all of them here but one have one median."""
+    sweeps.write_sweep(tmp_path, (0.0,), latent_dim=2)
+    path = tmp_path / "lam0-seed0" / "gallery.npz"
+    with np.load(path) as arrays:
+        gallery = dict(arrays)
+    labels = gallery["labels"]
+    gallery["means"] = np.where(labels == 0, 3.0, 0.0)[:, None] + np.zeros((1, 2))
+    np.savez(path, **gallery)
+    figure = picture_figures.draw_latents(read_sweep(tmp_path))
+    assert figure is not None
+    figure.draw_without_rendering()
+    names = {text.get_text(): text for text in figure.axes[0].texts}
+    assert sorted(names) == [str(digit) for digit in range(10)]
+    for one, other in itertools.combinations(names.values(), 2):
+        assert not one.get_window_extent().overlaps(other.get_window_extent())
+    assert names["0"].get_position() == (3.0, 3.0)  # alone there, it stays
+
+
+def test_equal_accuracies_have_an_axis_of_percentage_points(tmp_path: Path) -> None:
+    """Differences of 1e-17, as rounding leaves them, would else fill the axis."""
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
+    zero, one = (sweeps.find_run(written, lam)["classification"]["results"] for lam in (0.0, 1.0))
+    for result, other in zip(one, zero, strict=True):
+        result["values"] = [value + 1e-16 for value in other["values"]]
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    figure = curve_figures.draw_differences(read_sweep(tmp_path))
+    assert figure is not None
+    low, high = figure.axes[0].get_ylim()
+    assert low <= -0.001
+    assert high >= 0.001
+
+
+def test_classified_epochs_have_their_ticks(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 1.0), epochs=(25, 50, 75))
+    figure = curve_figures.draw_accuracy_by_epoch(read_sweep(tmp_path))
+    assert figure is not None
+    for axes in figure.axes:
+        assert axes.get_xticks().tolist() == [25, 50, 75, 100]
+
+
+def test_axis_has_a_place_for_every_lam_in_order() -> None:
+    lams = [-10.0, -0.1, 0.0, 0.001, 0.1, 10.0, math.inf]
+    axis = LamAxis(reversed(lams))
+    places = [axis.place(lam) for lam in lams]
+    assert places == sorted(set(places))
+    assert axis.left < places[0]
+    assert places[-1] < axis.right
+    # Logarithmic between 0.001 and 10, and from -10 to -0.1.
+    assert places[4] - places[3] == pytest.approx(2.0)
+    assert places[5] - places[4] == pytest.approx(2.0)
+    assert places[1] - places[0] == pytest.approx(2.0)
+    assert np.digitize(places, axis.breaks).tolist() == [0, 0, 1, 2, 2, 2, 3]
+
+
+@pytest.mark.parametrize("lam", [-1.0, 0.0, 0.5, math.inf])
+def test_axis_of_one_lam_has_no_break(lam: float) -> None:
+    axis = LamAxis([lam])
+    assert axis.breaks == []
+    assert axis.left < axis.place(lam) < axis.right
+
+
+@pytest.mark.parametrize(
+    ("values", "scale"),
+    [
+        ([(5.0, 0.1), (2.0, 0.1)], ("linear", {})),
+        ([(5.0, 0.1), (0.05, 0.01)], ("log", {})),
+        ([(5.0, 0.1), (0.02, 0.03), (-0.01, 0.02)], ("symlog", {"linthresh": 0.1})),
+        ([(5.0, 0.1), (-2.0, 0.1)], ("linear", {})),
+        ([(0.0, 0.0)], ("linear", {})),
+        ([(500.0, 0.0), (3.0, 0.0), (0.0, 0.0)], ("symlog", {"linthresh": 10.0})),
+        ([], ("linear", {})),
+    ],
+)
+def test_values_over_orders_of_magnitude_are_logarithmic(
+    values: list[tuple[float, float]], scale: Any
+) -> None:
+    points = [Point(0.0, mean, mean - bar, mean + bar, 1) for mean, bar in values]
+    assert scale_of(points) == scale
+
+
+def test_a_bracket_that_reaches_zero_leaves_the_gaps_their_logarithmic_axis(tmp_path: Path) -> None:
+    """Gaps of 4 and 0.04, which nobody could read beside each other on a linear axis."""
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
+    for lam, gap in ((0.0, 4.0), (1.0, 0.04)):
+        evaluation = sweeps.find_run(written, lam)["evaluation"]
+        for split in evaluation["splits"].values():
+            split["gap"] |= {"mean": gap, "standard_error": 0.1 * gap}
+        evaluation["bracket"]["width"] |= {"mean": 0.1, "standard_error": 0.2}
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    figure = curve_figures.draw_likelihood(read_sweep(tmp_path))
+    assert figure is not None
+    assert [axes.get_yscale() for axes in figure.get_axes()] == ["log", "linear"]
+
+
+def test_both_formats_of_all_figures_are_written_and_reproducible(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states={(1.0, 1): "failed"})
+    sweep = read_sweep(tmp_path / "sweep")
+    result = plot_sweep(sweep, tmp_path / "one" / "figures", ("pdf", "png"))
+    assert result.missing == []
+    assert {path.name for path in result.files} == {
+        f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")
+    }
+    again = plot_sweep(sweep, tmp_path / "two", ("png", "pdf"))
+    for path in again.files:
+        assert path.read_bytes() == (tmp_path / "one" / "figures" / path.name).read_bytes()
+    with Image.open(tmp_path / "two" / "likelihood.png") as image:
+        assert image.size[0] == 1440  # 7.2 inches at 200 dots per inch
+        assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 2
+    assert (tmp_path / "two" / "likelihood.pdf").read_bytes().startswith(b"%PDF")
+
+
+@pytest.mark.parametrize(
+    ("lams", "options", "missing"),
+    [
+        ((0.5,), {}, {"differences", "latents"}),
+        ((0.0,), {}, {"differences", "latents"}),
+        ((0.0, math.inf), {"classify": False}, {"accuracy", "differences", "accuracy_by_epoch", "latents"}),
+        (
+            (0.0, -1.0),
+            {"epochs": (), "galleries": False},
+            {*("accuracy_by_epoch", "reconstructions", "samples", "latents")},
+        ),
+    ],
+)
+def test_what_cannot_be_drawn_is_named_with_its_reason(
+    lams: tuple[float, ...], options: dict[str, Any], missing: set[str], tmp_path: Path
+) -> None:
+    sweeps.write_sweep(tmp_path, lams, **options)
+    result = plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
+    assert {line.partition(": ")[0] for line in result.missing} == missing
+    assert all(line.partition(": ")[2] for line in result.missing)
+    assert {path.stem for path in result.files} == FIGURES.keys() - missing
+
+
+def test_a_sweep_without_evaluation_or_history_still_draws_accuracy(tmp_path: Path) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), galleries=False)
+    for run in written["runs"]:
+        run.update(evaluation=None, history=[])
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    result = plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
+    assert {path.stem for path in result.files} == {"accuracy", "differences", "accuracy_by_epoch"}
+
+
+def test_style_ignores_the_users_matplotlib_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that matplotlib looks up when it draws, and those that it looks up when it saves."""
+    sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False)
+    sweep = read_sweep(tmp_path)
+    before = plot_sweep(sweep, tmp_path / "before", ("png", "pdf")).files
+    for name, value in (("axes.facecolor", "black"), ("savefig.dpi", 60), ("xtick.labelsize", 20)):
+        monkeypatch.setitem(matplotlib.rcParams, name, value)
+    after = plot_sweep(sweep, tmp_path / "after", ("png", "pdf")).files
+    assert [path.read_bytes() for path in after] == [path.read_bytes() for path in before]
+    assert matplotlib.rcParams["axes.facecolor"] == "black"
+    with styled():
+        assert Figure().subplots().get_facecolor() == (1.0, 1.0, 1.0, 1.0)
+    # TrueType; many publishers refuse Type 3.
+    assert all(b"/Subtype /Type3" not in path.read_bytes() for path in after)
+
+
+def test_command_prints_files_and_names_what_is_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 0.5, 2.0), states={(0.5, 0): "failed", (2.0, 0): "pending"})
+    assert runs.call("plot", str(tmp_path), "--format", "png") == 0
+    captured = capsys.readouterr()
+    printed = [Path(line) for line in captured.out.splitlines()]
+    assert all(path.exists() for path in printed)
+    assert {path.name for path in printed} == {path.name for path in (tmp_path / "figures").iterdir()}
+    assert captured.err.splitlines() == [
+        "Left out: lam 0.5, seed 0: failed (the objective is not finite at step 412)",
+        "Left out: lam 2, seed 0: pending",
+        "Not drawn: differences: it takes classified runs at lam = 0 and at another lam with the same seed",
+        "Not drawn: latents: it is made for latent_dim = 2",
+    ]
+
+
+def damage_nothing(path: Path) -> None:
+    """There is no sweep.json."""
+
+
+def damage_cut(path: Path) -> None:
+    sweeps.write_sweep(path, (0.0,))
+    text = (path / "sweep.json").read_text()
+    (path / "sweep.json").write_text(text[: len(text) // 2])
+
+
+def damage_format(path: Path) -> None:
+    sweeps.write_sweep(path, (0.0,), format=2)
+
+
+def damage_list(path: Path) -> None:
+    (path / "sweep.json").write_text("[1, 2]")
+
+
+def damage_field(path: Path) -> None:
+    written = sweeps.write_sweep(path, (0.0,))
+    del written["runs"][0]["seed"]
+    (path / "sweep.json").write_text(json.dumps(written))
+
+
+def damage_twice(path: Path) -> None:
+    written = sweeps.write_sweep(path, (0.0,))
+    (path / "sweep.json").write_text(json.dumps({**written, "runs": written["runs"] * 2}))
+
+
+def damage_bytes(path: Path) -> None:
+    (path / "sweep.json").write_bytes(b"\xff\xfe\x00")
+
+
+def damage_unfinished(path: Path) -> None:
+    sweeps.write_sweep(path, (0.0, 1.0), states={(0.0, 0): "failed", (1.0, 0): "running"})
+
+
+@pytest.mark.parametrize("command", ["plot", "report"])
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (damage_nothing, "is not a sweep directory: it has no sweep.json; make one with tfp-smvi sweep."),
+        (damage_cut, "sweep.json cannot be read ("),
+        (damage_format, "cannot be read (its format is 2, and this version reads 1)"),
+        (damage_list, "sweep.json cannot be read ("),
+        (damage_field, "cannot be read ('seed' is missing); run the same tfp-smvi sweep again"),
+        (damage_twice, "cannot be read (a lam and seed are there twice)"),
+        (damage_bytes, "sweep.json cannot be read ("),
+        (
+            damage_unfinished,
+            "is done yet (lam 0, seed 0: failed (the objective is not finite at step 412); lam 1",
+        ),
+    ],
+)
+def test_a_sweep_that_cannot_be_shown_is_one_line(
+    command: str,
+    damage: Callable[[Path], None],
+    words: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    damage(tmp_path)
+    before = sorted(tmp_path.rglob("*"))
+    assert words in runs.failure(capsys, command, str(tmp_path))
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("command", ["plot", "report"])
+def test_a_place_that_cannot_be_written_is_one_line(
+    command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sweeps.write_sweep(tmp_path / "sweep", (0.0,), galleries=False)
+    (tmp_path / "file").touch()
+    assert runs.call(command, str(tmp_path / "sweep"), "--output", str(tmp_path / "file" / "deeper")) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("Error: cannot write ")
+    assert "choose another --output." in error
+
+
+def test_a_wrong_format_is_wrong_usage(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = runs.usage_error(capsys, "plot", str(tmp_path), "--format", "gif")
+    assert "'gif' is not one of 'png', 'pdf', 'both'" in line

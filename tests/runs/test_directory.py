@@ -1,0 +1,220 @@
+"""The run directory: one run, one process, one configuration."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import runs
+from tfp_smvi.config import DataConfig, RunConfig, TrainConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.runs.checkpoint import list_checkpoints, save_checkpoint
+from tfp_smvi.runs.directory import RunDirectory, read_run, run_directory_name
+
+DETAILS: dict[str, Any] = {
+    "data": {"fingerprint": "abc", "image_shape": [8, 8, 1]},
+    "versions": {"python": "3"},
+    "machine": {"threads": 2},
+}
+# Opens the run directory argv[1] as another process, says so and waits.
+HOLDER = """
+import pathlib, sys, time
+from tfp_smvi.config import RunConfig
+from tfp_smvi.runs.directory import RunDirectory
+with RunDirectory.open(pathlib.Path(sys.argv[1]), RunConfig(), {}, fresh=False, warn=print):
+    print("open", flush=True)
+    time.sleep(600)
+"""
+
+
+def refuse_warnings(message: str) -> None:
+    raise AssertionError(f"unexpected warning: {message}")
+
+
+def open_run(
+    path: Path,
+    config: RunConfig = runs.CONFIG,
+    details: dict[str, Any] = DETAILS,
+    fresh: bool = False,
+    warn: Any = refuse_warnings,
+) -> AbstractContextManager[RunDirectory]:
+    return RunDirectory.open(path, config, details, fresh=fresh, warn=warn)
+
+
+def make_run(path: Path) -> Path:
+    """A run with a checkpoint, a log and an event file."""
+    with open_run(path) as run:
+        save_checkpoint(run.checkpoints, 7, {}, {})
+        run.metrics.write_text("{}\n")
+        run.tensorboard.mkdir()
+        (run.tensorboard / "events.out.tfevents.1.host.1.0.v2").write_bytes(b"")
+    return path
+
+
+def refusal(path: Path, **options: Any) -> str:
+    """The one line with which opening is refused; nothing in the directory changes by it."""
+    before = {file: file.read_bytes() for file in path.rglob("*") if file.is_file()}
+    with pytest.raises(SMVIError) as caught, open_run(path, **options):
+        pass
+    assert {file: file.read_bytes() for file in path.rglob("*") if file.is_file()} == before
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_configuration_and_details_are_recorded_and_read_back(tmp_path: Path) -> None:
+    path = tmp_path / "runs" / "first"
+    with open_run(path, runs.config(lam=float("inf"))) as run:
+        assert run.path == path
+        assert run.checkpoints.is_dir()
+    config, recorded = read_run(path)
+    assert config == runs.config(lam=float("inf"))
+    assert {key: recorded[key] for key in DETAILS} == DETAILS
+
+
+def test_same_configuration_opens_again_without_a_warning(tmp_path: Path) -> None:
+    with open_run(make_run(tmp_path / "run")) as run:
+        assert [path.name for path in list_checkpoints(run.checkpoints)] == ["step-0000000007.npz"]
+
+
+def test_other_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    message = refusal(path, config=dataclasses.replace(runs.config(lam=1, seed=3), data=DataConfig("mnist")))
+    for part in ("train.lam: 0.5 here, 1.0 given", "train.seed: 0 here, 3 given", "digits here, mnist given"):
+        assert part in message
+    assert "--fresh" in message
+    assert "epochs" not in message
+
+
+def test_run_can_be_given_any_number_of_epochs(tmp_path: Path) -> None:
+    """How many it has had is known to the training alone: see test_training_resume.py."""
+    path = make_run(tmp_path / "run")
+    for epochs in (9, 2):
+        with open_run(path, runs.config(epochs=epochs)):
+            pass
+        assert read_run(path)[0].train.epochs == epochs
+
+
+def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    message = refusal(path, details=DETAILS | {"data": {"fingerprint": "xyz", "image_shape": [8, 8, 1]}})
+    assert "abc" in message
+    assert "xyz" in message
+
+
+@pytest.mark.parametrize("key", ["versions", "machine"])
+def test_other_versions_or_machine_are_warned_of_once(tmp_path: Path, key: str) -> None:
+    path, warnings = make_run(tmp_path / "run"), []
+    for _ in range(2):
+        with open_run(path, details=DETAILS | {key: {}}, warn=warnings.append):
+            pass
+    assert len(warnings) == 1
+    assert "not bit for bit" in warnings[0]
+
+
+def test_fresh_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    mine = [path / name for name in ("notes.txt", "checkpoints/mine.npz", "tensorboard/notes.txt")]
+    for file in mine:
+        file.write_text("mine")
+    with open_run(path, runs.config(lam=1.0), fresh=True) as run:
+        assert list_checkpoints(run.checkpoints) == []
+        assert not run.metrics.exists()
+        assert [file.name for file in run.tensorboard.iterdir()] == ["notes.txt"]
+    assert all(file.read_text() == "mine" for file in mine)
+    assert read_run(path)[0].train.lam == 1.0
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+def test_directory_in_use_is_refused_and_left_alone(tmp_path: Path, fresh: bool) -> None:
+    path = make_run(tmp_path / "run")
+    with open_run(path):
+        assert "in use by another process" in refusal(path, fresh=fresh)
+    with open_run(path):
+        pass
+
+
+def test_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
+    path = tmp_path / "run"
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(path)], stdout=subprocess.PIPE, text=True
+    ) as holder:
+        try:
+            assert holder.stdout is not None
+            assert holder.stdout.readline() == "open\n"
+            assert "in use by another process" in refusal(path, config=RunConfig(), details={})
+        finally:
+            holder.send_signal(signal.SIGKILL)
+    with open_run(path, RunConfig(), {}):
+        pass
+
+
+def test_what_a_killed_process_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    for name in (".config.json.123.partial", ".metrics.jsonl.123.partial"):
+        (path / name).write_text("{")
+    with open_run(path):
+        pass
+    assert list(path.glob(".*.partial")) == []
+
+
+def test_checkpoints_of_unknown_origin_are_not_touched(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    (path / "config.json").unlink()
+    assert "checkpoints but no config.json" in refusal(path)
+
+
+@pytest.mark.parametrize(
+    "contents", [b"", b'{"config": ', b"[]", b"3", b"\xff\xfe", b"{}", b'{"config": []}', b'{"config": null}']
+)
+def test_damaged_config_file_is_refused_by_name(tmp_path: Path, contents: bytes) -> None:
+    path = make_run(tmp_path / "run")
+    (path / "config.json").write_bytes(contents)
+    message = refusal(path)
+    assert "config.json cannot be read" in message
+    assert "--fresh" in message
+
+
+def test_config_file_of_another_version_is_refused_by_name(tmp_path: Path) -> None:
+    path = make_run(tmp_path / "run")
+    recorded = json.loads((path / "config.json").read_text())
+    recorded["config"]["train"]["momentum"] = 0.5
+    (path / "config.json").write_text(json.dumps(recorded))
+    message = refusal(path)
+    assert "config.json" in message
+    assert "momentum" in message
+
+
+def test_folder_without_a_run_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(SMVIError, match="not a run directory: it has no config"):
+        read_run(tmp_path)
+
+
+def test_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    # No user, root included, can make folders below a file or in the kernel's own file system.
+    for path in (tmp_path / "file" / "run", tmp_path / "file", Path("/proc/self/run")):
+        message = refusal(path)
+        assert f"cannot write to {path}" in message
+        assert "--run-dir" in message
+
+
+@pytest.mark.parametrize(
+    ("dataset", "lam", "name"),
+    [
+        ("mnist", 0.5, "mnist-lam0.5-seed3"),
+        ("emnist/letters", 0.0, "emnist-letters-lam0-seed3"),
+        ("some/where/faces.npz", -0.25, "faces-lam-0.25-seed3"),
+        ("mnist", float("inf"), "mnist-laminf-seed3"),
+    ],
+)
+def test_default_name_tells_data_lam_and_seed(dataset: str, lam: float, name: str) -> None:
+    config = RunConfig(DataConfig(dataset), train=TrainConfig(lam=lam, seed=3))
+    assert run_directory_name(config) == name
+    assert os.sep not in name

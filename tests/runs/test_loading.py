@@ -1,0 +1,91 @@
+"""What was trained is what is loaded."""
+
+import dataclasses
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, config
+from tfp_smvi.config import DataConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data import Dataset, load_dataset
+from tfp_smvi.runs.loading import load_data_of, load_run
+from tfp_smvi.training import loop as training
+from tfp_smvi.training.loop import FitResult, fit
+
+
+def test_loaded_run_has_the_weights_the_history_and_the_encodings_of_the_trained_model(
+    digits: Dataset, trained: FitResult
+) -> None:
+    loaded = load_run(trained.run_dir)
+    assert (loaded.step, loaded.history) == (EPOCHS * STEPS_PER_EPOCH, trained.history)
+    assert loaded.data_fingerprint == digits.fingerprint
+    assert loaded.config == training.resolve(CONFIG, digits)
+    weights = {name: variable.numpy() for name, variable in trained.model.named_variables.items()}
+    assert_same_bits({name: v.numpy() for name, v in loaded.model.named_variables.items()}, weights)
+    x = digits.test.images(np.arange(50))
+    q, p = loaded.model.encode(x), trained.model.encode(x)
+    assert_same_bits({"mean": q.mean().numpy()}, {"mean": p.mean().numpy()})
+    assert_same_bits({"stddev": q.stddev().numpy()}, {"stddev": p.stddev().numpy()})
+
+
+def test_loading_what_is_not_trained_is_refused(trained: FitResult, tmp_path: Path) -> None:
+    with pytest.raises(SMVIError, match="not a run directory"):
+        load_run(tmp_path)
+    shutil.copy(trained.run_dir / "config.json", tmp_path)
+    with pytest.raises(SMVIError, match="no checkpoint yet"):
+        load_run(tmp_path)
+
+
+def test_loading_falls_back_with_a_warning(trained: FitResult, tmp_path: Path) -> None:
+    run_dir = tmp_path / "run"
+    shutil.copytree(trained.run_dir, run_dir)
+    (run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz").write_bytes(b"")
+    with pytest.warns(UserWarning, match="damaged"):
+        assert load_run(run_dir).step == (EPOCHS - 1) * STEPS_PER_EPOCH
+
+
+def test_who_loads_can_hear_of_damage_instead_of_a_warning(trained: FitResult, tmp_path: Path) -> None:
+    run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
+    (run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz").write_bytes(b"")
+    heard: list[str] = []
+    assert load_run(run_dir, warn=heard.append).step == (EPOCHS - 1) * STEPS_PER_EPOCH
+    assert len(heard) == 1
+    assert "damaged" in heard[0]
+
+
+def test_data_without_a_name_are_given_themselves(digits: Dataset, tmp_path: Path) -> None:
+    own = dataclasses.replace(digits, name="my own")
+    fit(dataclasses.replace(config(epochs=1), data=DataConfig("my own")), own, tmp_path / "run")
+    run = load_run(tmp_path / "run")
+    with pytest.raises(SMVIError, match="there is no data set 'my own'"):
+        load_data_of(run)
+    assert load_data_of(run, dataset=own) is own
+    with pytest.raises(SMVIError, match="are not those that the model was trained on"):
+        load_data_of(run, dataset=dataclasses.replace(own, fingerprint="0" * 64))
+
+
+def test_a_file_of_data_is_found_from_any_folder_and_after_it_has_moved(
+    digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    images = {"x_train": digits.train.pixels, "x_test": digits.test.pixels}
+    np.savez(tmp_path / "images.npz", **images)
+    monkeypatch.chdir(tmp_path)
+    settings = dataclasses.replace(config(epochs=1), data=DataConfig("images.npz"))
+    fit(settings, load_dataset("images.npz"), "run")
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    run = load_run("../run")
+    assert run.real_valued is False
+    assert load_data_of(run).fingerprint == run.data_fingerprint
+    (tmp_path / "images.npz").rename("moved.npz")
+    with pytest.raises(
+        SMVIError, match=r"trained on .*images.npz, which is not there any more; put it there again"
+    ):
+        load_data_of(run)
+    # The training goes on with the file at its new place, where everything finds it from then on.
+    settings = dataclasses.replace(config(epochs=2), data=DataConfig("moved.npz"))
+    fit(settings, load_dataset(Path("moved.npz")), tmp_path / "run")
+    assert load_data_of(load_run(tmp_path / "run")).fingerprint == run.data_fingerprint

@@ -1,0 +1,187 @@
+"""Small training runs for the tests, in this process and by the command line, and what two runs must share."""
+
+import dataclasses
+import importlib.metadata
+import json
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tfp_smvi.runs.checkpoint import Checkpoint, restore_checkpoint
+
+EPOCHS = 4
+STEPS_PER_EPOCH = 44  # 1437 digits in batches of 32
+CONFIG = RunConfig(
+    DataConfig("digits"),
+    ModelConfig(latent_dim=4, hidden_sizes=(32, 32)),
+    # The warm-up ends within the run, so that a wrong step after a restart changes the bits.
+    TrainConfig(lam=0.5, epochs=EPOCHS, batch_size=32, lam_warmup_steps=100),
+)
+# The same as CONFIG.
+OPTIONS = (
+    *("--dataset", "digits", "--latent-dim", "4", "--hidden-sizes", "32,32"),
+    *("--lam", "0.5", "--epochs", str(EPOCHS), "--batch-size", "32", "--lam-warmup-steps", "100"),
+)
+# A process that does to itself what a user or the machine may do at any moment: argv[1:5] are the audit event, a part
+# of its first argument, how often it comes, and the signal that is then sent; the rest are the command line's.
+_SIGNALLED = """
+import importlib.metadata, os, sys
+event, part, count, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+
+def hook(name, arguments):
+    global count
+    if name == event and part in str(arguments[0]):
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), number)
+
+(script,) = importlib.metadata.entry_points(group="console_scripts", name="tfp-smvi")
+main = script.load()
+sys.addaudithook(hook)
+main(sys.argv[5:])
+"""
+
+
+class ReferenceRun(NamedTuple):
+    """A run of `tfp-smvi train` and what it printed."""
+
+    process: subprocess.CompletedProcess[str]
+    run_dir: Path
+
+
+class Recorder:
+    """A reporter that notes what it hears and can do something in the middle of an epoch."""
+
+    def __init__(self, at_step: int | None = None, action: Any = None) -> None:
+        self.begins: list[int] = []
+        self.steps: list[int] = []
+        self.epochs: list[int] = []
+        self.warnings: list[str] = []
+        self._at_step, self._action = at_step, action
+
+    def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
+        self.begins.append(step)
+
+    def progress(self, progress: Any) -> None:
+        self.steps.append(progress.step)
+        if self._at_step is not None and progress.step >= self._at_step:
+            self._at_step = None
+            self._action()
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        self.epochs.append(record["epoch"])
+
+    def warn(self, message: str) -> None:
+        self.warnings.append(message)
+
+
+def config(**train: Any) -> RunConfig:
+    """CONFIG with other settings of the training."""
+    return dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, **train))
+
+
+def script() -> str:
+    """The path of the console script that belongs to this interpreter."""
+    path = Path(sys.executable).with_name("tfp-smvi")
+    assert path.exists(), f"{path} is missing; install the package with pip install -e '.[test]'."
+    return str(path)
+
+
+def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in a process of its own."""
+    return subprocess.run([script(), *arguments], capture_output=True, text=True, check=False, **options)
+
+
+def signalled_command(
+    event: str, part: str, count: int, number: int, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command line, which gets a signal at the count-th audit event whose first argument holds `part`."""
+    line = [sys.executable, "-c", _SIGNALLED, event, part, str(count), str(int(number)), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
+
+
+def call(*arguments: str) -> int:
+    """Runs the command line in this process, by its entry point, and returns its exit code."""
+    (entry,) = importlib.metadata.entry_points(group="console_scripts", name="tfp-smvi")
+    try:
+        entry.load()(list(arguments))
+    except SystemExit as stop:
+        assert isinstance(stop.code, int)
+        return stop.code
+    raise AssertionError("the command line returned instead of exiting")
+
+
+def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs the command line, which must refuse its arguments in the last line it prints, and returns that line."""
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert [line for line in lines if line.startswith("Error: ")] == lines[-1:]
+    return lines[-1]
+
+
+def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Runs the command line, which must fail with one line and no other output, and returns that line."""
+    assert call(*arguments) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    (line,) = captured.err.splitlines()
+    assert line.startswith("Error: ")
+    return line
+
+
+def newest(run_dir: Path) -> Checkpoint:
+    """Reads the newest checkpoint, which must be whole."""
+
+    def refuse(message: str) -> None:
+        raise AssertionError(message)
+
+    checkpoint = restore_checkpoint(run_dir / "checkpoints", refuse)
+    assert checkpoint is not None
+    return checkpoint
+
+
+def records(run_dir: Path) -> list[dict[str, Any]]:
+    """Reads metrics.jsonl without the times."""
+    lines = (run_dir / "metrics.jsonl").read_text().splitlines()
+    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+
+
+def event_steps(run_dir: Path) -> dict[str, list[int]]:
+    """Reads the steps of each curve and image series, in ascending order.
+
+    TensorBoard reads files by name, and two that one process began within a second may not be in the order of time.
+    """
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0})
+    events.Reload()
+    return {tag: sorted(event.step for event in events.Tensors(tag)) for tag in events.Tags()["tensors"]}
+
+
+def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:
+    """Asserts that arrays are the same, bit for bit."""
+    assert one.keys() == other.keys()
+    for name, array in one.items():
+        assert array.dtype == other[name].dtype, name
+        assert array.tobytes() == other[name].tobytes(), f"{name} differs"
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Asserts that two runs ended with the same bits, and logged each epoch once, with the same metrics."""
+    assert newest(one).step == newest(other).step
+    assert_same_bits(newest(one).arrays, newest(other).arrays)
+    assert records(one) == records(other)
+    steps = [record["step"] for record in records(one)]
+    for run_dir in (one, other):
+        series = event_steps(run_dir)
+        assert "elbo/train" in series
+        assert "samples" in series
+        assert all(found == steps for found in series.values()), series

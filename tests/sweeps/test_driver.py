@@ -1,0 +1,152 @@
+"""A sweep that is left alone does what its three commands do, once for each lam and seed."""
+
+import csv
+import json
+import math
+from pathlib import Path
+
+import numpy as np
+
+from tests.support.small_sweep import (
+    CONFIG,
+    DONE,
+    EPOCHS,
+    FAILED,
+    Recorder,
+    WholeSweep,
+    changed,
+    entries,
+    read,
+)
+from tfp_smvi.classification.protocol import report_name
+from tfp_smvi.config import SweepConfig
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.sweeps.driver import sweep
+from tfp_smvi.sweeps.summary import run_name
+
+
+def test_every_run_is_trained_evaluated_and_classified(whole_sweep: WholeSweep) -> None:
+    for name, lam in zip(DONE, (0.0, 0.5), strict=True):
+        entry = entries(whole_sweep.summary)[name]
+        assert (entry["lam"], entry["seed"], entry["status"], entry["error"]) == (lam, 0, "done", None)
+        run = load_run(whole_sweep.path / name)
+        assert (run.config.train.lam, run.config.train.seed) == (lam, 0)
+        assert entry["history"] == run.history
+        assert len(run.history) == EPOCHS
+        assert entry["evaluation"] == json.loads((whole_sweep.path / name / "evaluation.json").read_text())
+        assert [*entry["evaluation"]["splits"]] == ["train", "test"]
+        assert entry["classification"] == json.loads(
+            (whole_sweep.path / name / report_name(None)).read_text()
+        )
+        assert entry["classification"]["epoch"] == EPOCHS
+        assert [*entry["classification_by_epoch"]] == ["2"]
+        assert entry["classification_by_epoch"]["2"]["epoch"] == 2
+        assert all(seconds > 0.0 for seconds in entry["seconds"].values())
+
+
+def test_a_run_that_diverges_fails_alone_and_with_its_reason(whole_sweep: WholeSweep) -> None:
+    entry = entries(whole_sweep.summary)[FAILED]
+    assert entry["status"] == "failed"
+    assert entry["error"].startswith("train: the objective or its gradient is not finite at step ")
+    assert (entry["evaluation"], entry["classification"], entry["history"]) == (None, None, [])
+
+
+def test_the_summary_on_disk_is_the_one_returned_and_says_what_was_asked_for(whole_sweep: WholeSweep) -> None:
+    assert read(whole_sweep.path) == whole_sweep.summary
+    assert whole_sweep.summary["format"] == 1
+    assert whole_sweep.summary["command"] == ["some", "words"]
+    assert whole_sweep.summary["config"] == CONFIG.settings()
+    assert (whole_sweep.summary["lams"], whole_sweep.summary["seeds"]) == ([0.0, 0.5, 1e38], [0])
+    assert SweepConfig.from_summary(whole_sweep.summary) == CONFIG
+    recorded = json.loads((whole_sweep.path / DONE[0] / "config.json").read_text())
+    assert whole_sweep.summary["environment"] == {name: recorded[name] for name in ("versions", "machine")}
+
+
+def test_the_reporter_hears_of_every_stage_in_its_order(whole_sweep: WholeSweep) -> None:
+    for name in DONE:
+        assert [s for run, s in whole_sweep.reporter.stages if run == name] == [
+            "train",
+            "evaluate",
+            "classify",
+        ]
+        statuses = [status for run, status in whole_sweep.reporter.updates if run == name]
+        assert statuses == ["running"] * 3 + ["done"]
+        evaluation = entries(whole_sweep.summary)[name]["evaluation"]
+        assert evaluation["warnings"]  # of a few chains and temperatures
+        for warning in evaluation["warnings"]:
+            assert f"{name}: {warning}" in whole_sweep.reporter.messages
+    assert whole_sweep.reporter.asked == [*DONE, FAILED]
+    assert 0.0 <= min(whole_sweep.reporter.fractions) <= max(whole_sweep.reporter.fractions) <= 1.0
+
+
+def test_the_table_has_the_numbers_of_the_summary(whole_sweep: WholeSweep) -> None:
+    with (whole_sweep.path / "sweep.csv").open(newline="") as file:
+        rows = [*csv.DictReader(file)]
+    # Of the failed run there is but one row.
+    assert len(rows) == 2 * 2 * len(entries(whole_sweep.summary)[DONE[0]]["classification"]["results"]) + 1
+    for row in rows:
+        entry = entries(whole_sweep.summary)[run_name(float(row["lam"]), int(row["seed"]))]
+        assert row["status"] == entry["status"]
+        if entry["status"] == "failed":
+            assert not any(value for name, value in row.items() if name not in ("lam", "seed", "status"))
+            continue
+        split = entry["evaluation"]["splits"][row["split"]]
+        for name in ("elbo", "log_likelihood", "gap", "divergence"):
+            assert float(row[name]) == split[name]["mean"]
+            assert float(row[f"{name}_standard_error"]) == split[name]["standard_error"]
+        assert float(row["bracket"]) == entry["evaluation"]["bracket"]["width"]["mean"]
+        assert float(row["acceptance_rate"]) == split["acceptance_rate"]["mean"]
+        assert float(row["effective_sample_size"]) == split["effective_sample_size"]["mean"]
+        assert int(row["active_units"]) == split["active_units"]
+        (result,) = [
+            result
+            for result in entry["classification"]["results"]
+            if (result["features"], result["kernel"], str(result["num_labels"]))
+            == (row["features"], row["kernel"], row["num_labels"])
+        ]
+        assert float(row["accuracy"]) == result["mean"]
+        assert float(row["accuracy_standard_error"]) == result["standard_error"]
+    assert len({(row["lam"], row["split"], row["features"], row["num_labels"]) for row in rows}) == len(rows)
+
+
+def test_the_baselines_are_measured_once_for_all_runs(whole_sweep: WholeSweep) -> None:
+    by_run = [
+        [
+            r
+            for r in entries(whole_sweep.summary)[name]["classification"]["results"]
+            if r["features"] != "encoder"
+        ]
+        for name in DONE
+    ]
+    assert by_run[0] == by_run[1]
+    assert len([*(whole_sweep.path / "baselines").glob("*.json")]) == len(by_run[0])
+    assert not (whole_sweep.path / DONE[0] / "baselines").exists()
+
+
+def test_the_gallery_has_pictures_of_the_trained_model(whole_sweep: WholeSweep) -> None:
+    with np.load(whole_sweep.path / DONE[1] / "gallery.npz", allow_pickle=False) as gallery:
+        arrays = {name: gallery[name] for name in gallery.files}
+    run = load_run(whole_sweep.path / DONE[1])
+    for name in ("originals", "reconstructions", "samples"):
+        assert (arrays[name].shape, arrays[name].dtype) == ((24, 8, 8, 1), np.uint8)
+    assert {*np.unique(arrays["originals"])} == {0, 255}
+    originals = (arrays["originals"] / 255.0).astype(np.float32)
+    means = run.model.decode(run.model.encode(originals).mean()).mean().numpy()
+    # Half a step of uint8, and the rounding of float32.
+    np.testing.assert_allclose(arrays["reconstructions"] / 255.0, means, atol=0.5 / 255 + 1e-6)
+    assert (arrays["means"].shape, arrays["means"].dtype) == ((360, 2), np.float32)
+    assert (arrays["labels"].shape, arrays["step"]) == ((360,), run.step)
+
+
+def test_a_lam_that_has_not_grown_is_told(tmp_path: Path) -> None:
+    """Runs that end within the warm-up differ by little, whatever their lams."""
+    config = changed(train={"epochs": 1, "lam_warmup_steps": 5000}, grid={"lams": (0.5,), "classify": None})
+    reporter = Recorder()
+    sweep(tmp_path, config, reporter=reporter)
+    assert any(line.startswith("lam0.5-seed0: lam has grown to 3.") for line in reporter.messages)
+
+
+def test_no_two_lams_share_a_directory() -> None:
+    lams = (0.0, 0.1, 0.1 + 2**-50, 1.0, 10.0, 1e-5, 1e5, 1e16, -1.0, math.inf)
+    assert len({run_name(lam, 0) for lam in lams}) == len(lams)
+    assert [run_name(lam, 1) for lam in (0.0, 0.001, 10.0)] == ["lam0-seed1", "lam0.001-seed1", "lam10-seed1"]

@@ -1,0 +1,148 @@
+"""A sweep that is stopped by signals or killed goes on where it was."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import filelock
+import pytest
+
+from tests.support import runs
+from tests.support.small_sweep import (
+    BEGIN,
+    CONFIG,
+    DONE,
+    Recorder,
+    WholeSweep,
+    fake_stage,
+    read,
+    result_times,
+    without_seconds,
+)
+from tfp_smvi.sweeps.driver import SweepInterrupted, sweep
+
+
+def start(sweep_dir: Path) -> subprocess.Popen[str]:
+    """Starts the command line in a process group of its own."""
+    file = sweep_dir.with_suffix(".json")
+    grid = {"lams": CONFIG.lams, "seeds": CONFIG.seeds}
+    file.write_text(json.dumps({"config": CONFIG.settings(), **grid}))
+    arguments = ["sweep", "--config", str(file), "--sweep-dir", str(sweep_dir), "--jobs", "2"]
+    return subprocess.Popen(
+        [runs.script(), *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stderr is not None
+    for line in process.stderr:
+        if words in line:
+            return
+    raise AssertionError(f"no line has {words!r}")
+
+
+def processes_end(sweep_dir: Path) -> bool:
+    """Waits until no process works on a run any more."""
+    for name in DONE:
+        with filelock.FileLock(sweep_dir / name / ".sweep.lock", timeout=120):
+            pass
+    return True
+
+
+class Acting(Recorder):
+    """Does something when a stage begins."""
+
+    def __init__(self, action: Callable[[], object]) -> None:
+        super().__init__()
+        self._action = action
+
+    def stage(self, entry: Mapping[str, Any], stage: str) -> None:
+        self._action()
+
+
+def stop(number: int, times: int) -> None:
+    for _ in range(times):
+        os.kill(os.getpid(), number)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("rest", "times"), [("cat > /dev/null; exit 143", 1), ("exec sleep 600", 2)])
+def test_a_signal_stops_the_runs_in_order_and_a_second_one_at_once(
+    number: int, rest: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first script ends when it hears of it, the second does not listen."""
+    fake_stage(monkeypatch, tmp_path, f"{BEGIN}; {rest}")
+    before = signal.getsignal(number)
+    with pytest.raises(SweepInterrupted) as caught:
+        sweep(tmp_path / "sweep", CONFIG, reporter=Acting(lambda: stop(number, times)))
+    assert caught.value.signum == number
+    assert signal.getsignal(number) is before
+    for entry in read(tmp_path / "sweep")["runs"]:
+        assert (entry["status"], entry["error"]) == ("pending", None)
+
+
+def test_no_process_is_left_behind_by_a_sweep_that_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake_stage(monkeypatch, tmp_path, f'{BEGIN}; cat > /dev/null; touch "$0".ended')
+
+    def fail() -> None:
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        sweep(tmp_path / "sweep", CONFIG, reporter=Acting(fail))
+    assert (tmp_path / "python.ended").exists()
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is_not(
+    whole_sweep: WholeSweep, tmp_path: Path
+) -> None:
+    """As Ctrl-C, kill and the end of memory or power do it; the moments within a stage are drawn anew each time."""
+    sweep_dir = tmp_path / "sweep"
+    (seconds,) = [entry["seconds"] for entry in whole_sweep.summary["runs"] if entry["run_dir"] == DONE[0]]
+    for number, stage, all_of_them in (
+        (signal.SIGINT, "train", True),
+        (signal.SIGTERM, "train", False),
+        (signal.SIGTERM, "evaluate", True),
+        (signal.SIGKILL, "evaluate", True),
+        (signal.SIGKILL, "classify", False),
+    ):
+        with start(sweep_dir) as process:
+            wait_for_line(process, f"{DONE[0]}: {stage}")
+            # A stage is interrupted twice at most, and has work left after both.
+            time.sleep(random.uniform(0.0, 0.3) * seconds[stage])
+            (os.killpg if all_of_them else os.kill)(process.pid, number)
+            assert process.stderr is not None
+            *_, last = ["", *process.stderr]
+        assert processes_end(sweep_dir)
+        if number == signal.SIGKILL:
+            assert process.returncode == -number
+        else:
+            assert process.returncode == 128 + number
+            assert last == "Run the same command again to go on.\n"
+            assert "running" not in {entry["status"] for entry in read(sweep_dir)["runs"]}
+        before = result_times(sweep_dir)
+        finished = {path for path in before if path.parts[0] in DONE}
+    with start(sweep_dir) as process:
+        errors = process.stderr.read() if process.stderr else ""
+    assert process.returncode == 1, errors  # one lam diverges
+    assert "Traceback" not in errors
+    after = result_times(sweep_dir)
+    assert {path: after[path] for path in finished} == {path: before[path] for path in finished}
+    summary = without_seconds(read(sweep_dir))
+    assert summary | {"command": []} == without_seconds(whole_sweep.summary) | {"command": []}
+    for name in DONE:
+        for file in ("evaluation.json", "evaluation.npz", "gallery.npz"):
+            assert (sweep_dir / name / file).read_bytes() == (whole_sweep.path / name / file).read_bytes()
+        runs.assert_same_run(sweep_dir / name, whole_sweep.path / name)

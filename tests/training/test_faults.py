@@ -1,0 +1,241 @@
+"""What a process and a machine can do to a run of `tfp-smvi train`: signals, kills, full and read-only disks.
+
+Each fault ends with one clear line or none, never a traceback, and the run goes on from it to the same bits.
+"""
+
+import contextlib
+import os
+import random
+import resource
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import runs
+from tests.support.runs import (
+    EPOCHS,
+    OPTIONS,
+    STEPS_PER_EPOCH,
+    Recorder,
+    ReferenceRun,
+    assert_same_run,
+    newest,
+)
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data import Dataset
+from tfp_smvi.runs.checkpoint import list_checkpoints
+from tfp_smvi.training.loop import fit
+
+
+def lines(process: subprocess.CompletedProcess[str]) -> list[str]:
+    """What a process printed on stderr, by line, without its epochs."""
+    return [line for line in process.stderr.splitlines() if not line.startswith("epoch ")]
+
+
+def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_that_is_not(
+    reference: ReferenceRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    train = ("train", *OPTIONS, "--run-dir", str(run_dir))
+    partial = ".step-"
+
+    # Killed before its first checkpoint has its name: nothing is saved, and what is half written is no checkpoint.
+    process = runs.signalled_command("os.rename", partial, 1, signal.SIGKILL, *train)
+    assert (process.returncode, lines(process)) == (-signal.SIGKILL, [])
+    assert list_checkpoints(run_dir / "checkpoints") == []
+    assert len(list((run_dir / "checkpoints").iterdir())) == 1
+
+    # SIGINT while the first epoch's metrics are written: the epoch is saved. Without a checkpoint the log is opened to
+    # be looked at and to be cleared before.
+    process = runs.signalled_command("open", "metrics.jsonl", 3, signal.SIGINT, *train)
+    assert process.returncode == 128 + signal.SIGINT
+    assert lines(process) == [
+        f"Stopped by SIGINT; step {STEPS_PER_EPOCH} is saved in {run_dir}.",
+        "Run the same command again to go on.",
+    ]
+    assert newest(run_dir).step == STEPS_PER_EPOCH
+
+    # SIGTERM while it starts up again, and no step is lost.
+    process = runs.signalled_command("open", "metrics.jsonl", 1, signal.SIGTERM, *train)
+    assert process.returncode == 128 + signal.SIGTERM
+    assert lines(process)[0] == f"Going on after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
+    assert newest(run_dir).step == STEPS_PER_EPOCH
+
+    # Killed as it opens the file of its second save: metrics and curves are one epoch ahead of the checkpoint.
+    process = runs.signalled_command("open", partial, 2, signal.SIGKILL, *train)
+    assert process.returncode == -signal.SIGKILL
+    assert newest(run_dir).step == 2 * STEPS_PER_EPOCH
+    assert len(runs.records(run_dir)) == 3
+
+    process = runs.command(*train)
+    assert process.returncode == 0
+    assert lines(process) == [f"Going on after step {2 * STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."]
+    assert_same_run(run_dir, reference.run_dir)
+    assert list(run_dir.rglob("*.partial")) == []
+
+
+@pytest.mark.slow
+def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_not(tmp_path: Path) -> None:
+    """Saves after each call, so that many kills hit a save; the moments are drawn anew at each run of this test."""
+    options = [*OPTIONS, "--checkpoint-minutes", "1e-9"]
+    options[options.index("--epochs") + 1] = "40"
+    whole = runs.command("train", *options, "--run-dir", str(tmp_path / "whole"))
+    assert whole.returncode == 0, whole.stderr
+    run_dir, kills = tmp_path / "run", 0
+    while kills < 12:
+        with subprocess.Popen(
+            [runs.script(), "train", *options, "--run-dir", str(run_dir)], stderr=subprocess.PIPE, text=True
+        ) as process:
+            assert process.stderr is not None
+            if kills % 4:  # in training; otherwise at any moment of the start, too
+                process.stderr.readline()
+            time.sleep(random.uniform(0.0, 1.0 if kills % 4 else 8.0))
+            process.send_signal(signal.SIGKILL)
+            errors = process.stderr.read()
+        assert "Traceback" not in errors
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, errors
+        kills += 1
+    assert kills >= 3
+    process = runs.command("train", *options, "--run-dir", str(run_dir))
+    assert process.returncode == 0, process.stderr
+    assert_same_run(run_dir, tmp_path / "whole")
+
+
+@pytest.mark.parametrize(
+    ("number", "module"), [(signal.SIGINT, "tensorflow_probability"), (signal.SIGTERM, "keras")]
+)
+def test_signal_while_tensorflow_loads_ends_the_program_without_a_traceback(
+    tmp_path: Path, number: signal.Signals, module: str
+) -> None:
+    process = runs.signalled_command(
+        "import", module, 20, number, "train", *OPTIONS, "--run-dir", str(tmp_path / "run")
+    )
+    assert process.returncode == 128 + number
+    assert process.stderr.splitlines() == ["Stopped."]
+    assert process.stdout == ""
+    assert not (tmp_path / "run").exists()
+
+
+def test_full_disk_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
+    digits: Dataset, reference: ReferenceRun, tmp_path: Path
+) -> None:
+    """A limit on the size of a file stands for the full disk: every checkpoint is larger than the one before it."""
+    last, before = (path.stat().st_size for path in list_checkpoints(reference.run_dir / "checkpoints"))
+    limit = (before + last) // 2
+    run_dir = tmp_path / "run"
+    process = runs.command(
+        *("train", *OPTIONS, "--run-dir", str(run_dir)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert process.returncode == 1
+    assert process.stdout == ""
+    (line,) = lines(process)
+    assert line.startswith(f"Error: cannot write to {run_dir} (File too large)")
+    assert newest(run_dir).step == (EPOCHS - 1) * STEPS_PER_EPOCH
+    assert len(list((run_dir / "checkpoints").iterdir())) == 2
+    # With room again it goes on.
+    fit(runs.CONFIG, digits, run_dir)
+    assert_same_run(run_dir, reference.run_dir)
+
+
+@pytest.mark.parametrize("limit", [100, 3000])
+def test_disk_that_is_full_from_the_start_is_one_clear_line(tmp_path: Path, limit: int) -> None:
+    """100 bytes do not hold config.json; 3000 do, but not the curves of an epoch."""
+    run_dir = tmp_path / "run"
+    process = runs.command(
+        *("train", *OPTIONS, "--run-dir", str(run_dir)),
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
+    )
+    assert process.returncode == 1
+    (line,) = lines(process)
+    assert line.startswith(f"Error: cannot write to {run_dir} (")
+    assert "File too large" in line
+    assert "function_node" not in line
+    assert list(run_dir.rglob("*.npz")) == []
+
+
+def test_full_file_system_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
+    digits: Dataset, reference: ReferenceRun, small_disk: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(SMVIError, match="No space left on device") as caught:
+        fit(runs.CONFIG, digits, small_disk / "run")
+    assert "\n" not in str(caught.value)
+    steps = newest(small_disk / "run").step
+    assert steps in (STEPS_PER_EPOCH, 2 * STEPS_PER_EPOCH)
+    assert list(small_disk.rglob("*.partial")) == []
+    shutil.copytree(small_disk / "run", tmp_path / "run")
+    fit(runs.CONFIG, digits, tmp_path / "run")
+    assert_same_run(tmp_path / "run", reference.run_dir)
+
+
+@contextlib.contextmanager
+def without_privileges() -> Iterator[None]:
+    """Acts as a user whom permissions bind: root becomes nobody for a while."""
+    root = os.geteuid() == 0
+    if root:
+        os.seteuid(65534)
+    try:
+        yield
+    finally:
+        if root:
+            os.seteuid(0)
+
+
+def test_read_only_directory_is_one_clear_line_and_its_checkpoints_are_intact(
+    reference: ReferenceRun, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = list(OPTIONS)
+    more[more.index("--epochs") + 1] = str(EPOCHS + 1)
+    # Not in tmp_path, which only its owner can read: nobody must be able to read the run, and not to write it.
+    with tempfile.TemporaryDirectory() as place:
+        Path(place).chmod(0o755)
+        run_dir = Path(place) / "run"
+        shutil.copytree(reference.run_dir, run_dir)
+        # Imports all that it takes, while it can be read.
+        assert runs.call("train", *OPTIONS, "--run-dir", str(run_dir)) == 0
+        capsys.readouterr()
+        everything = [run_dir, *run_dir.rglob("*")]
+        try:
+            for path in everything:
+                path.chmod(0o555 if path.is_dir() else 0o444)
+            with without_privileges():
+                assert not os.access(run_dir, os.W_OK, effective_ids=True)
+                assert runs.call("train", *more, "--run-dir", str(run_dir)) == 1
+        finally:
+            for path in everything:
+                path.chmod(path.stat().st_mode | stat.S_IWUSR)
+        output = capsys.readouterr()
+        assert output.out == ""
+        (line,) = output.err.splitlines()
+        assert line.startswith(f"Error: cannot write to {run_dir} (Permission denied)")
+        assert_same_run(run_dir, reference.run_dir)
+
+
+def test_directory_that_becomes_read_only_during_the_run_is_one_clear_line(
+    digits: Dataset, reference: ReferenceRun, tmp_path: Path
+) -> None:
+    run_dir = tmp_path / "run"
+    checkpoints, aside = run_dir / "checkpoints", run_dir / "aside"
+
+    def make_read_only() -> None:
+        # A link to a folder in which nobody can make files, root included.
+        checkpoints.rename(aside)
+        checkpoints.symlink_to("/proc/self/fdinfo")
+
+    with pytest.raises(SMVIError, match=f"cannot write to {run_dir}") as caught:
+        fit(runs.CONFIG, digits, run_dir, reporter=Recorder(STEPS_PER_EPOCH + 1, make_read_only))
+    assert "\n" not in str(caught.value)
+    checkpoints.unlink()
+    aside.rename(checkpoints)
+    assert newest(run_dir).step == STEPS_PER_EPOCH
+    fit(runs.CONFIG, digits, run_dir)
+    assert_same_run(run_dir, reference.run_dir)
