@@ -30,7 +30,8 @@ setup(
     license="Apache-2.0",
     license_files=["LICENSE", "LICENSE-DATA"],
     python_requires=">=3.11",
-    # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with others'.
+    # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with
+    # others'.
     packages=[*find_packages(include=["tfp_smvi", "tfp_smvi.*"]), "tfp_smvi_cli"],
     package_dir={"tfp_smvi_cli": "cli"},
     package_data={

@@ -1,18 +1,20 @@
 """Measures the evaluation of a trained model, and its chains against the stock recipe of TensorFlow Probability.
 
-    python benchmarks/ais.py RUN_DIR [--parts bracket recipes share xla command] [--output results/ais.json]
+    python benchmarks/ais.py RUN_DIR [--parts bracket recipes share xla command] [--output
+    results/ais.json]
 
-RUN_DIR is a run of `tfp-smvi train` on MNIST; where there is none it is trained first (lam 0.5, --epochs). The parts:
+RUN_DIR is a run of `tfp-smvi train` on MNIST; where there is none it is trained first (lam 0.5,
+--epochs). The parts:
 
-bracket   the width of the bracket on simulated images at the defaults, and at the settings of the reference
-recipes   the time to come within 0.1 nat of a long reference run on test images, ours and the stock recipe
-share     the share of the chains' time that their matrix products take by themselves
-xla       the chains compiled with XLA against oneDNN's kernels
-command   seconds and peak memory of `tfp-smvi evaluate` on test images
+bracket   the width of the bracket on simulated images at the defaults, and at the settings of the
+reference recipes   the time to come within 0.1 nat of a long reference run on test images, ours and
+the stock recipe share     the share of the chains' time that their matrix products take by
+themselves xla       the chains compiled with XLA against oneDNN's kernels command   seconds and
+peak memory of `tfp-smvi evaluate` on test images
 
-An error is the mean over images of estimate minus reference, with the standard error of that mean, in which the noise
-of both is contained. Where times are compared, the contestants take turns and times are medians over the rounds.
-Each part's numbers are added to --output when it is done.
+An error is the mean over images of estimate minus reference, with the standard error of that mean,
+in which the noise of both is contained. Where times are compared, the contestants take turns and
+times are medians over the rounds. Each part's numbers are added to --output when it is done.
 """
 
 import argparse
@@ -49,10 +51,12 @@ from tfp_smvi.storage.atomic import write_json
 
 TOLERANCE = 0.1  # nats
 TARGET_ACCEPTANCE = AISConfig().target_acceptance_rate
-# In units of z, whose prior has the scale 1: the posterior's narrowest dimensions ask for the smallest.
+# In units of z, whose prior has the scale 1: the posterior's narrowest dimensions ask for the
+# smallest.
 STOCK_STEP_SIZES = tuple(0.4 / 2 ** (k / 2) for k in range(13))
 STOCK_PILOT_CHAINS = 4
-# Runs a command; prints its seconds and its peak resident memory, which Linux gives in units of 1,024 bytes.
+# Runs a command; prints its seconds and its peak resident memory, which Linux gives in units of
+# 1,024 bytes.
 LAUNCHER = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
@@ -118,12 +122,19 @@ class StockRecipe:
         self._run = tf.function(self._anneal, autograph=False)
 
     def __call__(
-        self, num_temperatures: int, step_size: float, number: int, num_chains: int = AISConfig().num_chains
+        self,
+        num_temperatures: int,
+        step_size: float,
+        number: int,
+        num_chains: int = AISConfig().num_chains,
     ) -> tuple[np.ndarray, float]:
         """Estimates of log p(x), float64 [BLOCK_SIZE], and the mean acceptance rate."""
         self.acceptance.assign(0.0)
         estimates = self._run(
-            tf.constant(num_temperatures), tf.constant(step_size, tf.float32), seed(number), num_chains
+            tf.constant(num_temperatures),
+            tf.constant(step_size, tf.float32),
+            seed(number),
+            num_chains,
         )
         return estimates.numpy().astype(np.float64), float(self.acceptance) / num_temperatures
 
@@ -197,7 +208,10 @@ def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JS
     )
     reference = reference_run["log_likelihood"].astype(np.float64)
     result: JSON = {"reference": estimate(reference, reference_run["log_likelihood_error"])}
-    print(f"reference: Monte Carlo error {result['reference']['monte_carlo_error']:.3f} nat", flush=True)
+    print(
+        f"reference: Monte Carlo error {result['reference']['monte_carlo_error']:.3f} nat",
+        flush=True,
+    )
 
     ours, runs = _errors_of_ours(model, x, reference, options)
     chosen = first_within(ours)
@@ -232,7 +246,9 @@ def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JS
         "seconds_of_a_stock_temperature": per_temperature,
         "ours_within": None if chosen is None else chosen["temperatures"],
         "stock_within": None if reached is None else reached["temperatures"],
-        "stock_at_the_time_of_the_defaults": next(row for row in rows if row["temperatures"] == equal),
+        "stock_at_the_time_of_the_defaults": next(
+            row for row in rows if row["temperatures"] == equal
+        ),
         "ratio_of_times": ratio,
         "ratio_is_a_lower_bound": reached is None,
     }
@@ -253,7 +269,10 @@ def _errors_of_ours(
 
         runs[count] = run
         rows.append({"temperatures": count, "error": estimate(run() - reference)})
-        print(f"ours, {count} temperatures: error {format_estimate(rows[-1]['error'])} nat", flush=True)
+        print(
+            f"ours, {count} temperatures: error {format_estimate(rows[-1]['error'])} nat",
+            flush=True,
+        )
     return rows, runs
 
 
@@ -263,7 +282,11 @@ def _errors_of_stock(stock: StockRecipe, lengths: list[int], reference: np.ndarr
     for length in lengths:
         place = stock.tune(length, place)
         estimates, rate = stock(length, STOCK_STEP_SIZES[place], 4)
-        row = {"temperatures": length, "step_size": STOCK_STEP_SIZES[place], "acceptance_rate": rate}
+        row = {
+            "temperatures": length,
+            "step_size": STOCK_STEP_SIZES[place],
+            "acceptance_rate": rate,
+        }
         rows.append(row | {"error": estimate(estimates - reference)})
         print(
             f"stock, {length} temperatures, step size {row['step_size']:.3f}, acceptance {rate:.2f}: "
@@ -312,7 +335,8 @@ def chain_products(model: VAE, ais: AISConfig, repeats: int) -> Turn:
         total = tf.zeros([])
         for pairs, (_, count) in zip(operands, parts, strict=True):
             for _ in tf.range(count):
-                # The corner keeps the product from being optimized away, and is added so that none can be skipped.
+                # The corner keeps the product from being optimized away, and is added so that none
+                # can be skipped.
                 total += tf.add_n([tf.matmul(a, b)[0, 0] for a, b in pairs]) + 0.0 * total
         return total
 
@@ -332,7 +356,11 @@ def measure_share(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON
     share = part * median_ratio(seconds, "products", "chains")
     print(f"the chains' matrix products take {100 * share:.0f} % of their time", flush=True)
     times = medians(seconds)
-    return {"chain_seconds": times["chains"], "product_seconds": part * times["products"], "share": share}
+    return {
+        "chain_seconds": times["chains"],
+        "product_seconds": part * times["products"],
+        "share": share,
+    }
 
 
 def compare_compilers(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
@@ -358,9 +386,13 @@ def measure_command(options: argparse.Namespace) -> JSON:
         command = ["tfp-smvi", "evaluate", str(copy), "--num-examples", str(options.images)]
         command += ["--num-simulated", str(options.images_simulated)]
         command += ["--threads", str(options.threads)] if options.threads else []
-        # A process begins with the peak memory of the one that starts it, so that a small one has to.
+        # A process begins with the peak memory of the one that starts it, so that a small one has
+        # to.
         finished = subprocess.run(
-            [sys.executable, "-c", LAUNCHER, *command], stdout=subprocess.PIPE, text=True, check=True
+            [sys.executable, "-c", LAUNCHER, *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            check=True,
         )
     seconds, kilobytes = json.loads(finished.stdout)
     gigabytes = kilobytes * 1024 / 1e9
@@ -376,7 +408,9 @@ def train_unless_there(options: argparse.Namespace) -> None:
     """Trains the model where there is none."""
     if not (options.run_dir / "config.json").exists():
         command = ["tfp-smvi", "train", "--lam", "0.5", "--epochs", str(options.epochs)]
-        subprocess.run([*command, "--run-dir", str(options.run_dir)], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(
+            [*command, "--run-dir", str(options.run_dir)], check=True, stdout=subprocess.DEVNULL
+        )
 
 
 def parse() -> argparse.Namespace:
@@ -384,13 +418,17 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
-    parser.add_argument("--epochs", type=int, default=15, help="of the training, where there is no run")
+    parser.add_argument(
+        "--epochs", type=int, default=15, help="of the training, where there is no run"
+    )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")
     parser.add_argument("--reference-temperatures", type=int, default=300)
     parser.add_argument("--blocks", type=int, default=2, help=f"of {BLOCK_SIZE} simulated images")
     parser.add_argument("--temperatures", type=int, nargs="+", default=[8, 12, 16, 24, 32, 64, 96])
-    parser.add_argument("--stock-temperatures", type=int, default=32, help="of the stock's shortest path")
+    parser.add_argument(
+        "--stock-temperatures", type=int, default=32, help="of the stock's shortest path"
+    )
     parser.add_argument(
         "--stock-budget", type=float, default=300.0, help="seconds of the stock's longest path"
     )

@@ -2,8 +2,8 @@
 
     python benchmarks/recipe.py [--epochs 15] [--runs DIR] [--output results/recipe.md]
 
-Each cell is a run of `tfp-smvi train` on MNIST with seed 0; a run that is there already, whole or in part, is not
-done again. On two cores a run of 15 epochs takes about five minutes.
+Each cell is a run of `tfp-smvi train` on MNIST with seed 0; a run that is there already, whole or
+in part, is not done again. On two cores a run of 15 epochs takes about five minutes.
 """
 
 import argparse
@@ -12,7 +12,8 @@ import subprocess
 from pathlib import Path
 
 LAMS = (0.1, 0.5, 2.0)
-# (--lam-warmup-steps, --lam-warmup-power, --clip-norm, --averaging-steps); the first is the default.
+# (--lam-warmup-steps, --lam-warmup-power, --clip-norm, --averaging-steps); the first is the
+# default.
 RECIPES = (
     ("5000", "2", "1000", "2000"),
     ("5000", "1", "1000", "2000"),
@@ -51,7 +52,9 @@ def main() -> None:
         cells = []
         for lam in LAMS:
             test = run(lam, recipe, options.epochs, options.runs)
-            cells.append(f" {test['objective']:.1f} ({test['elbo']:.1f} / {test['divergence']:.1f}) |")
+            cells.append(
+                f" {test['objective']:.1f} ({test['elbo']:.1f} / {test['divergence']:.1f}) |"
+            )
         lines.append(f"| {' | '.join(recipe)} |" + "".join(cells))
         options.output.write_text("\n".join(lines) + "\n", encoding="utf-8")
         print(lines[-1], flush=True)

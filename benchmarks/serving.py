@@ -2,12 +2,13 @@
 
     python benchmarks/serving.py [--threads N] [--seconds S] [--output results/serving.json]
 
-The model is an untrained one of the default size, which is as fast as a trained one. The gRPC server is that of the
-tests, in a process of its own on this machine: it shows what the protocol and the client cost, and says nothing of TF
-Serving, whose speed is another.
+The model is an untrained one of the default size, which is as fast as a trained one. The gRPC
+server is that of the tests, in a process of its own on this machine: it shows what the protocol and
+the client cost, and says nothing of TF Serving, whose speed is another.
 
-The last lines compare, in turn, at batches of 1,024: the encoder's bare matrix products; its network, which is these
-with softplus between; a call of the export; and a whole run of `extract_features`, from a file to a file.
+The last lines compare, in turn, at batches of 1,024: the encoder's bare matrix products; its
+network, which is these with softplus between; a call of the export; and a whole run of
+`extract_features`, from a file to a file.
 """
 
 import argparse
@@ -89,7 +90,9 @@ def server_process(export: Path, threads: int | None) -> Iterator[str]:
         str(export),
         *(["--threads", str(threads)] if threads else []),
     ]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
         assert process.stdout is not None
         yield process.stdout.readline().strip()
         process.kill()
@@ -113,7 +116,9 @@ def measure_forms(
     rows = []
     for form, signature in FORMS.items():
         for size in BATCH_SIZES:
-            values = {"float": pixels / np.float32(255), "uint8": pixels, "encoded": encoded}[form][:size]
+            values = {"float": pixels / np.float32(255), "uint8": pixels, "encoded": encoded}[form][
+                :size
+            ]
             rows.append(
                 {
                     "form": form,
@@ -135,7 +140,9 @@ def measure_forms(
     return rows
 
 
-def measure_bulk(model: VAE, local: LocalEncoder, pixels: np.ndarray, rounds: int) -> dict[str, float]:
+def measure_bulk(
+    model: VAE, local: LocalEncoder, pixels: np.ndarray, rounds: int
+) -> dict[str, float]:
     """Images per second by the median time of each call, all of them called in turn."""
     batch = pixels[:1024]
     x = tf.constant(batch.reshape(1024, -1) / np.float32(255))
@@ -182,7 +189,9 @@ def main() -> None:
         export = make_export(model, Path(folder))
         pixels = load_dataset("mnist").test.pixels
         local = LocalEncoder(export)
-        print("| form | batch | bytes/image | local, images/s | gRPC, images/s |\n|---|---|---|---|---|")
+        print(
+            "| form | batch | bytes/image | local, images/s | gRPC, images/s |\n|---|---|---|---|---|"
+        )
         with server_process(export, arguments.threads) as endpoint:
             served = connect(endpoint, CONFIG)
             rows = measure_forms(local, served, pixels[:1024], arguments.seconds)

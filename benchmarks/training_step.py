@@ -2,9 +2,9 @@
 
     python benchmarks/training_step.py [--threads 2] [--rounds 30] [--epochs 2] [--output FILE.json]
 
-needs the extra `bench` (PyTorch). Every contestant is a process of its own; they take turns, a few steps each, so
-that a change of the machine's speed meets all of them. Times are medians over the rounds, ratios medians of the
-ratios within a round.
+needs the extra `bench` (PyTorch). Every contestant is a process of its own; they take turns, a few
+steps each, so that a change of the machine's speed meets all of them. Times are medians over the
+rounds, ratios medians of the ratios within a round.
 """
 
 import argparse
@@ -45,8 +45,9 @@ CONTESTANTS = (
 def products() -> Counter[tuple[int, int, int]]:
     """The step's matrix products [m, k] x [k, n] -> [m, n], with how often each occurs.
 
-    For each layer: forward (f), gradient by the input (x) and by the weights (w). The decoder has all of them twice,
-    once for the score and once for its gradient; the encoder's first layer needs no gradient by its input.
+    For each layer: forward (f), gradient by the input (x) and by the weights (w). The decoder has
+    all of them twice, once for the score and once for its gradient; the encoder's first layer needs
+    no gradient by its input.
     """
     counts: Counter[tuple[int, int, int]] = Counter()
 
@@ -97,13 +98,20 @@ def torch_step(precision: str, threads: int) -> Turn:
     torch.set_num_threads(threads)
 
     def network(inputs: int, outputs: int) -> nn.Sequential:
-        hidden = [nn.Linear(inputs, HIDDEN), nn.Softplus(), nn.Linear(HIDDEN, HIDDEN), nn.Softplus()]
+        hidden = [
+            nn.Linear(inputs, HIDDEN),
+            nn.Softplus(),
+            nn.Linear(HIDDEN, HIDDEN),
+            nn.Softplus(),
+        ]
         return nn.Sequential(*hidden, nn.Linear(HIDDEN, outputs))
 
     encoder, decoder = network(PIXELS, 2 * LATENT), network(LATENT, PIXELS)
     parameters = [*encoder.parameters(), *decoder.parameters()]
     adam = torch.optim.Adam(parameters, 1e-3, fused=True)
-    x = torch.from_numpy((np.random.default_rng(0).random((BATCH, PIXELS)) < 0.13).astype(np.float32))
+    x = torch.from_numpy(
+        (np.random.default_rng(0).random((BATCH, PIXELS)) < 0.13).astype(np.float32)
+    )
 
     def step() -> None:
         adam.zero_grad(set_to_none=True)
@@ -113,7 +121,9 @@ def torch_step(precision: str, threads: int) -> Turn:
             z = mean + stddev * torch.randn_like(mean)
             logits = decoder(z).float()
         reconstruction = (x * logits - nn.functional.softplus(logits)).sum(-1)
-        (score,) = torch.autograd.grad((reconstruction - 0.5 * (z**2).sum(-1)).sum(), z, create_graph=True)
+        (score,) = torch.autograd.grad(
+            (reconstruction - 0.5 * (z**2).sum(-1)).sum(), z, create_graph=True
+        )
         divergence = ((score + (z - mean) / stddev**2) ** 2).sum(-1)
         kl = (0.5 * (mean**2 + stddev**2 - 1.0) - stddev.log()).sum(-1)
         (-(reconstruction - kl - LAM * divergence).mean()).backward()
@@ -139,14 +149,16 @@ def bare_products(precision: str, threads: int) -> Turn:
 
     shapes = list(products().elements())
     operands = [
-        (tf.Variable(tf.random.normal([m, k])), tf.Variable(tf.random.normal([k, n]))) for m, k, n in shapes
+        (tf.Variable(tf.random.normal([m, k])), tf.Variable(tf.random.normal([k, n])))
+        for m, k, n in shapes
     ]
 
     @tf.function
     def run(steps: tf.Tensor) -> tf.Tensor:
         total = tf.zeros([])
         for _ in tf.range(steps):
-            # The corner keeps the product from being optimized away, and is added so that no step can be skipped.
+            # The corner keeps the product from being optimized away, and is added so that no step
+            # can be skipped.
             total += tf.add_n([tf.matmul(a, b)[0, 0] for a, b in operands]) + 0.0 * total
         return total
 
@@ -240,7 +252,10 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
             marks.append((arrived, time.perf_counter()))
 
     config = RunConfig(DataConfig("mnist"), train=TrainConfig(lam=LAM, epochs=epochs + 1))
-    with tempfile.TemporaryDirectory() as folder, unittest.mock.patch.object(Trainer, "test", timed_test):
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        unittest.mock.patch.object(Trainer, "test", timed_test),
+    ):
         fit(config, load_dataset("mnist"), Path(folder) / "run", reporter=Timer())
     # The first epoch compiles; it is left out.
     rows = np.array(
@@ -267,7 +282,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
-    parser.add_argument("--epochs", type=int, default=2, help="whole epochs to time; 0 leaves them out")
+    parser.add_argument(
+        "--epochs", type=int, default=2, help="whole epochs to time; 0 leaves them out"
+    )
     parser.add_argument("--output", type=Path)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -318,7 +335,8 @@ def processor() -> str:
     except OSError:
         return "unknown processor"
     return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")), "unknown processor"
+        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
+        "unknown processor",
     )
 
 

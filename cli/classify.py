@@ -49,9 +49,9 @@ def classify(
 ) -> int:
     """Classify the test set with few labels, on the encoder's means, the pixels and their principal components.
 
-    Support vector machines are trained on subsets with equally many labelled examples of each class, and chosen by
-    cross-validation inside them. The report goes to classification.json in RUN_DIR, or with --epoch 25 to
-    classification-epoch025.json.
+    Support vector machines are trained on subsets with equally many labelled examples of each
+    class, and chosen by cross-validation inside them. The report goes to classification.json in
+    RUN_DIR, or with --epoch 25 to classification-epoch025.json.
     """
     try:
         config = ClassifyConfig(**settings)

@@ -24,8 +24,8 @@ STATUS = {"packaged": "prepared at first use", "download": "needs a download"}
 def datasets(data_dir: Path | None, as_json: bool) -> None:
     """List the data sets that are known by name.
 
-    Any other image set of TensorFlow Datasets loads by its name too, and your own images from an .npz
-    file with the arrays x_train and x_test.
+    Any other image set of TensorFlow Datasets loads by its name too, and your own images from an
+    .npz file with the arrays x_train and x_test.
     """
     directory = default_data_dir() if data_dir is None else data_dir.expanduser()
     rows = [_describe(name, directory) for name in DATASETS]
@@ -72,5 +72,8 @@ def _table(rows: list[dict[str, Any]]) -> str:
         for row in rows
     ]
     widths = [max(len(cell) for cell in column) for column in zip(*cells, strict=True)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in cells]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True))
+        for line in cells
+    ]
     return "\n".join(line.rstrip() for line in lines)

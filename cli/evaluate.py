@@ -56,9 +56,16 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
         """Splits the text."""
         parts = str(value).split(",")
         numbers = [int(part) for part in parts if part.strip().isdecimal()]
-        if len(numbers) != len(parts) or len(numbers) < 2 or numbers[0] < 1 or numbers != sorted({*numbers}):
+        if (
+            len(numbers) != len(parts)
+            or len(numbers) < 2
+            or numbers[0] < 1
+            or numbers != sorted({*numbers})
+        ):
             self.fail(
-                f"{value!r} is not a growing list of at least two numbers such as 10,32,100.", param, ctx
+                f"{value!r} is not a growing list of at least two numbers such as 10,32,100.",
+                param,
+                ctx,
             )
         return tuple(numbers)
 
@@ -86,10 +93,16 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(EvaluateConfig, "num_importance_samples")
 @setting(EvaluateConfig, "num_simulated")
 @setting(EvaluateConfig, "seed")
-@click.option("--shard", type=_ShardType(), help="Do the i-th of n parts of the work, and no report.")
-@click.option("--merge", is_flag=True, help="Compute nothing; make the report of what all shards did.")
 @click.option(
-    "--convergence", is_flag=True, help="Compare numbers of temperatures instead: a table and a plot."
+    "--shard", type=_ShardType(), help="Do the i-th of n parts of the work, and no report."
+)
+@click.option(
+    "--merge", is_flag=True, help="Compute nothing; make the report of what all shards did."
+)
+@click.option(
+    "--convergence",
+    is_flag=True,
+    help="Compare numbers of temperatures instead: a table and a plot.",
 )
 @click.option(
     "--convergence-temperatures",
@@ -114,11 +127,13 @@ def evaluate(
 ) -> int:
     """Estimate ELBO, log-likelihood and the gap between them for a run, with errors and a bracket.
 
-    The same command again goes on where it was stopped. The report goes to evaluation.json in RUN_DIR, and the
-    values of each example to evaluation.npz.
+    The same command again goes on where it was stopped. The report goes to evaluation.json in
+    RUN_DIR, and the values of each example to evaluation.npz.
     """
     if shard and merge:
-        raise click.UsageError("--shard does a part of the work and --merge none; give one of them.")
+        raise click.UsageError(
+            "--shard does a part of the work and --merge none; give one of them."
+        )
     _refuse_ignored("convergence_temperatures" if not convergence else "num_temperatures")
     config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else 1000)
     from .evaluation_progress import make_block_reporter
@@ -154,7 +169,9 @@ def evaluate(
 
                 write_convergence_figure(report, run_dir / "convergence.png")
     if report is None:
-        reporter.note("This part is done; when all are, the same command with --merge makes the report.")
+        reporter.note(
+            "This part is done; when all are, the same command with --merge makes the report."
+        )
         return 0
     for warning in report["warnings"]:
         reporter.warn(warning)

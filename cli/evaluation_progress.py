@@ -42,4 +42,6 @@ class BlockReporter(WorkReporter):
         self._bar.update(self._task, completed=self._done)
         if self._line_is_due():
             left = round((self._total - self._done) / self._speed())
-            self.note(f"{100 * self._done / self._total:.0f} %, about {left // 60}:{left % 60:02d} left")
+            self.note(
+                f"{100 * self._done / self._total:.0f} %, about {left // 60}:{left % 60:02d} left"
+            )

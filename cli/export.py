@@ -35,10 +35,14 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
 @click.command()
 @click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path), required=False)
 @click.option(
-    "--model-name", type=_Checked("name", check_model_name), help="The model's name; the run's unless given."
+    "--model-name",
+    type=_Checked("name", check_model_name),
+    help="The model's name; the run's unless given.",
 )
 @click.option(
-    "--version", type=_Checked("integer", check_version), help="The version; the next free one unless given."
+    "--version",
+    type=_Checked("integer", check_version),
+    help="The version; the next free one unless given.",
 )
 @click.option(
     "--output",

@@ -62,7 +62,9 @@ class FeaturesProgress(WorkReporter):
     type=click.Path(file_okay=False, path_type=Path),
     help="A local export, saved_models/NAME: its highest version, or --version.",
 )
-@click.option("--endpoint", help="A server instead: grpc://HOST:8500/NAME or http://HOST:8501/NAME.")
+@click.option(
+    "--endpoint", help="A server instead: grpc://HOST:8500/NAME or http://HOST:8501/NAME."
+)
 @click.option("--version", type=click.IntRange(min=1), help="The version of the model.")
 @click.option("--label", help="The label of the version, at a server.")
 @click.option("--key", help="The array in an .npz file; needed where it has several.")
@@ -91,8 +93,8 @@ def features(
 ) -> int:
     """Write the features of many images, the mean and stddev of q(z|x), to a file.
 
-    INPUT is a .npy or .npz file, a folder of PNG and JPEG files, or tfds:NAME/SPLIT such as tfds:mnist/test. The same
-    command again goes on where it was stopped.
+    INPUT is a .npy or .npz file, a folder of PNG and JPEG files, or tfds:NAME/SPLIT such as
+    tfds:mnist/test. The same command again goes on where it was stopped.
     """
     if (model is None) == (endpoint is None):
         raise click.UsageError("give either --model, a local export, or --endpoint, a server.")
@@ -113,7 +115,9 @@ def features(
     from .stopping import stop_at_once
 
     reporter = FeaturesProgress(Console(stderr=True, highlight=False, soft_wrap=True))
-    message = f"Stopped; what is done is kept in {output}.partial. Run the same command again to go on."
+    message = (
+        f"Stopped; what is done is kept in {output}.partial. Run the same command again to go on."
+    )
     with stop_at_once(lambda: reporter.stop(message)):
         with reporter.loading_tensorflow(threads):
             from tfp_smvi.features.extraction import extract_features
@@ -122,16 +126,24 @@ def features(
             from tfp_smvi.serving.encoders import LocalEncoder
 
         source = open_images(images, key, data_dir, note=reporter.note)
-        encoder = LocalEncoder(model, version) if model else connect(endpoint or "", config, version, label)
+        encoder = (
+            LocalEncoder(model, version)
+            if model
+            else connect(endpoint or "", config, version, label)
+        )
         with contextlib.closing(encoder), reporter:
-            report = extract_features(source, encoder, output, config, fresh=fresh, reporter=reporter)
+            report = extract_features(
+                source, encoder, output, config, fresh=fresh, reporter=reporter
+            )
     _print(dataclasses.asdict(report), reporter, as_json)
     return 0
 
 
 def _print(report: dict[str, Any], reporter: FeaturesProgress, as_json: bool) -> None:
     if report["num_skipped"]:
-        reporter.warn(f"{report['num_skipped']} of {report['num_images']} images have no features, such as:")
+        reporter.warn(
+            f"{report['num_skipped']} of {report['num_images']} images have no features, such as:"
+        )
         for line in report["first_errors"]:
             reporter.note(f"  {line}")
         reporter.note(f"All of them are in {report['errors_file']}.")

@@ -26,7 +26,10 @@ COMMANDS = {
     "report": ("report", "Write a page on a sweep: figures, tables, warnings and settings."),
     "export": ("export", "Publish a run's model for TF Serving, or check a published one."),
     "serve": ("serve", "Serve exported models with TF Serving."),
-    "features": ("features", "Write the features of many images to a file, from an export or a server."),
+    "features": (
+        "features",
+        "Write the features of many images to a file, from an export or a server.",
+    ),
     "datasets": ("datasets", "List the data sets at hand."),
 }
 
@@ -83,7 +86,8 @@ def _run(arguments: list[str] | None) -> int:
         if line is None:
             raise
         if isinstance(error, OSError) and error.filename is None:
-            # What was to be written is lost or has no reader; Python must not try to flush it again at exit.
+            # What was to be written is lost or has no reader; Python must not try to flush it again
+            # at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             click.echo(f"Error: {line}", err=True)

@@ -13,12 +13,21 @@ import click
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
 
-__all__ = ["as_option", "build_config", "config_options", "data_dir_option", "setting", "threads_option"]
+__all__ = [
+    "as_option",
+    "build_config",
+    "config_options",
+    "data_dir_option",
+    "setting",
+    "threads_option",
+]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 data_dir_option = click.option(
-    "--data-dir", type=click.Path(file_okay=False, path_type=Path), help="Where prepared data sets live."
+    "--data-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="Where prepared data sets live.",
 )
 threads_option = click.option(
     "--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given."
@@ -62,7 +71,9 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     if hint is bool:
         options = {"is_flag": True}
     return click.option(
-        "--" + name.replace("_", "-"), name, **{**options, "help": field.metadata["help"], **overrides}
+        "--" + name.replace("_", "-"),
+        name,
+        **{**options, "help": field.metadata["help"], **overrides},
     )
 
 
@@ -112,7 +123,9 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
         return
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-        config = RunConfig.from_json(values.get("config", values) if isinstance(values, dict) else values)
+        config = RunConfig.from_json(
+            values.get("config", values) if isinstance(values, dict) else values
+        )
     except (OSError, ValueError) as error:
         raise click.UsageError(f"{path} is not a JSON object of settings: {error}") from error
     except SMVIError as error:

@@ -128,7 +128,9 @@ class TrainingReporter(BarReporter):
         self._epochs = num_epochs
         total = self._epochs * steps_per_epoch
         if step >= total:
-            self.note(f"This run has its {self._epochs} epochs already; a larger --epochs goes on with it.")
+            self.note(
+                f"This run has its {self._epochs} epochs already; a larger --epochs goes on with it."
+            )
         elif step:
             self.note(f"Going on after step {step} of {total}.")
         epoch = min(step // steps_per_epoch + 1, self._epochs)
@@ -157,5 +159,7 @@ def _values(metrics: Mapping[str, float | None]) -> str:
     """Such as "ELBO -119.38, D_SM 18.02, objective -128.39"."""
     labels = {"elbo": "ELBO", "divergence": "D_SM", "objective": "objective"}
     return ", ".join(
-        f"{label} {metrics[name]:.2f}" for name, label in labels.items() if metrics[name] is not None
+        f"{label} {metrics[name]:.2f}"
+        for name, label in labels.items()
+        if metrics[name] is not None
     )

@@ -34,8 +34,8 @@ __all__ = ["serve"]
 def serve(dry_run: bool, **settings: Any) -> int:
     """Serve exported models with TF Serving, until Ctrl-C.
 
-    Runs tensorflow_model_server from the PATH, or else its Docker image. The server's files and its log are in the
-    folder _server beside the models.
+    Runs tensorflow_model_server from the PATH, or else its Docker image. The server's files and its
+    log are in the folder _server beside the models.
     """
     try:
         config = ServeConfig(**settings)

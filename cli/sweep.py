@@ -59,7 +59,9 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
 
 def _grid_option(name: str, kind: _Numbers) -> Callable[[Any], Any]:
     default = ",".join(f"{value:g}" for value in getattr(SweepConfig(), name))
-    return click.option(f"--{name}", type=kind, default=default, show_default=True, help=_help(name))
+    return click.option(
+        f"--{name}", type=kind, default=default, show_default=True, help=_help(name)
+    )
 
 
 def _help(name: str) -> str:
@@ -83,7 +85,11 @@ def _help(name: str) -> str:
     help="JSON file of settings, such as the sweep.json of another sweep; options given beside it win.",
 )
 @click.option(
-    "--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Runs to work on at once."
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Runs to work on at once.",
 )
 @click.option(
     "--threads",
@@ -107,7 +113,10 @@ def _help(name: str) -> str:
     help="Evaluate and classify again where their settings are others than before; without it, these are refused.",
 )
 @click.option(
-    "--json", "as_json", is_flag=True, help="Print the summary as JSON on stdout, without the epochs."
+    "--json",
+    "as_json",
+    is_flag=True,
+    help="Print the summary as JSON on stdout, without the epochs.",
 )
 @click.pass_context
 def sweep(
@@ -124,8 +133,9 @@ def sweep(
 ) -> int:
     """Train, evaluate and classify at each lam and seed; the options of the three commands hold for all runs.
 
-    A run directory each, lam<LAM>-seed<SEED>, and one summary, sweep.json and sweep.csv. The same command again goes
-    on where it was stopped and tries again what failed; more lams, seeds and epochs can be added.
+    A run directory each, lam<LAM>-seed<SEED>, and one summary, sweep.json and sweep.csv. The same
+    command again goes on where it was stopped and tries again what failed; more lams, seeds and
+    epochs can be added.
     """
     config = _build_config(ctx.meta[BASE], values)
     sweep_dir = sweep_dir or _default_directory(config)
@@ -148,10 +158,14 @@ def sweep(
                 reporter=reporter,
             )
     except library.SweepInterrupted as stop:
-        reporter.note(f"Stopped by {signal.Signals(stop.signum).name}; what is done is kept in {sweep_dir}.")
+        reporter.note(
+            f"Stopped by {signal.Signals(stop.signum).name}; what is done is kept in {sweep_dir}."
+        )
         reporter.note("Run the same command again to go on.")
         return 128 + stop.signum
-    asked = [e for e in summary["runs"] if float(e["lam"]) in config.lams and e["seed"] in config.seeds]
+    asked = [
+        e for e in summary["runs"] if float(e["lam"]) in config.lams and e["seed"] in config.seeds
+    ]
     failed = [entry for entry in asked if entry["status"] != "done"]
     if as_json:
         runs = [{name: v for name, v in e.items() if name != "history"} for e in summary["runs"]]
@@ -172,7 +186,9 @@ def _build_config(base: Mapping[str, Any], values: Mapping[str, Any]) -> SweepCo
         "ais": _overlay(base["evaluate"]["ais"], values)
     }
     # The option says -1 for all.
-    settings["evaluate"]["num_examples"] = None if values["num_examples"] == -1 else values["num_examples"]
+    settings["evaluate"]["num_examples"] = (
+        None if values["num_examples"] == -1 else values["num_examples"]
+    )
     settings["classify"] = None
     if values["with_classification"]:
         settings["classify"] = _overlay(base["classify"] or ClassifyConfig().to_json(), values)
@@ -211,7 +227,8 @@ def _default_directory(config: SweepConfig) -> Path:
 
 def _shared_options() -> Iterator[click.Parameter]:
     """Yields the options of the three commands that are settings of a sweep's runs."""
-    # The grid gives lam and the seed of training; evaluation and labels keep theirs, so that runs can be compared.
+    # The grid gives lam and the seed of training; evaluation and labels keep theirs, so that runs
+    # can be compared.
     settings = _defaults(SweepConfig()).keys() - {"seed", "lam"}
     own = {param.name for param in sweep.params}
     names = {*settings, "likelihood", "data_dir", "checkpoint_minutes"} - own

@@ -85,7 +85,9 @@ class SweepReporter:
         """Shows new results."""
         self._pace.update(entry)
         if entry["status"] == "done":
-            pairs = zip(_titles([entry])[3:-1], _cells(entry, _accuracies([entry]))[3:], strict=True)
+            pairs = zip(
+                _titles([entry])[3:-1], _cells(entry, _accuracies([entry]))[3:], strict=True
+            )
             results = ", ".join(f"{title} {cell}" for title, cell in pairs)
             self._note_in_pipe(f"{entry['run_dir']}: done; {results}; {self._describe_rest()}")
         elif entry["status"] == "failed":
@@ -191,7 +193,9 @@ class _Current:
 
 
 def _titles(entries: Sequence[Entry]) -> list[str]:
-    kernels = [f"{kernel} {'/'.join(map(str, sizes))}" for kernel, sizes in _accuracies(entries).items()]
+    kernels = [
+        f"{kernel} {'/'.join(map(str, sizes))}" for kernel, sizes in _accuracies(entries).items()
+    ]
     return ["lam", "seed", "status", "ELBO", "log-lik.", "gap", *kernels, "time"]
 
 
@@ -200,12 +204,15 @@ def _cells(entry: Entry, columns: Mapping[str, Sequence[int]]) -> list[str]:
     splits = (entry["evaluation"] or {"splits": {}})["splits"]
     summary = splits.get("test") or splits.get("train")
     names = ("elbo", "log_likelihood", "gap")
-    elbo, likelihood, gap = (format_number(summary[name]["mean"]) if summary else "" for name in names)
+    elbo, likelihood, gap = (
+        format_number(summary[name]["mean"]) if summary else "" for name in names
+    )
     if summary and summary["gap"]["standard_error"] is not None:
         gap += f" +/- {summary['gap']['standard_error']:.2f}"
     found = _encoder_results(entry)
     accuracies = [
-        "/".join(found.get((kernel, size), "") for size in sizes) for kernel, sizes in columns.items()
+        "/".join(found.get((kernel, size), "") for size in sizes)
+        for kernel, sizes in columns.items()
     ]
     accuracies = accuracies if found else [""] * len(columns)
     return [

@@ -62,7 +62,8 @@ def train(
 ) -> int:
     """Train a model on ELBO - lam * D_SM, or go on with a run that was stopped.
 
-    The same command again resumes where the last checkpoint stands, and a finished run takes a larger --epochs.
+    The same command again resumes where the last checkpoint stands, and a finished run takes a
+    larger --epochs.
     """
     config = build_config(settings)
     from .progress import make_reporter
@@ -100,12 +101,16 @@ def train(
     return 0
 
 
-def _print_result(record: dict[str, Any], config: TrainConfig, run_dir: Path, as_json: bool) -> None:
+def _print_result(
+    record: dict[str, Any], config: TrainConfig, run_dir: Path, as_json: bool
+) -> None:
     if as_json:
         click.echo(json.dumps({"run_dir": str(run_dir), **record}))
         return
     test = record["test"]
-    epochs, steps = (f"{record[unit]} {unit}{'s' * (record[unit] != 1)}" for unit in ("epoch", "step"))
+    epochs, steps = (
+        f"{record[unit]} {unit}{'s' * (record[unit] != 1)}" for unit in ("epoch", "step")
+    )
     click.echo(f"Trained {epochs}, {steps}. On the test data, in nats per example:")
     for name, label in (
         ("objective", "objective"),

@@ -65,14 +65,16 @@ class ConvolutionalVAE(keras.Model):
         return tfd.Independent(tfd.Bernoulli(logits), 3).log_prob(x)
 
 
-def make_train_step(model: ConvolutionalVAE, lam: float, num_steps: int) -> Callable[[tf.Tensor], None]:
+def make_train_step(
+    model: ConvolutionalVAE, lam: float, num_steps: int
+) -> Callable[[tf.Tensor], None]:
     """Returns a compiled step of Adam on ELBO - lam * D_SM."""
     optimizer = keras.optimizers.Adam(3e-3, global_clipnorm=1000.0)
 
     @tf.function
     def train_step(x: tf.Tensor) -> None:
-        # lam grows over half of the steps: the divergence of a posterior equal to the prior is 0, too, and
-        # before anything is learned that is where it leads.
+        # lam grows over half of the steps: the divergence of a posterior equal to the prior is 0,
+        # too, and before anything is learned that is where it leads.
         done = tf.cast(optimizer.iterations, tf.float32) / num_steps
         lam_scale = tf.minimum(2.0 * done, 1.0) ** 2
         with tf.GradientTape() as tape:
@@ -106,22 +108,35 @@ def measure(model: ConvolutionalVAE, x: tf.Tensor) -> list[tf.Tensor]:
 @click.command()
 @click.option("--steps", default=1500, show_default=True, help="Steps of training for each lam.")
 @click.option(
-    "--lam", "lams", multiple=True, default=[0.0, 0.1, 0.3], show_default=True, help="May be repeated."
+    "--lam",
+    "lams",
+    multiple=True,
+    default=[0.0, 0.1, 0.3],
+    show_default=True,
+    help="May be repeated.",
 )
 def main(steps: int, lams: list[float]) -> None:
     """Trains a model for each lam and prints what it is worth, a line each."""
     digits = load_dataset("digits")
-    images, test = (split.images(tf.range(split.num_examples)) for split in (digits.train, digits.test))
+    images, test = (
+        split.images(tf.range(split.num_examples)) for split in (digits.train, digits.test)
+    )
     print("lam    ELBO              D_SM              gap, nats")
     for lam in lams:
         keras.utils.set_random_seed(0)
         model = ConvolutionalVAE()
         train_step = make_train_step(model, lam, steps)
         for indices in (
-            tf.data.Dataset.range(len(images)).repeat().shuffle(len(images), seed=0).batch(64).take(steps)
+            tf.data.Dataset.range(len(images))
+            .repeat()
+            .shuffle(len(images), seed=0)
+            .batch(64)
+            .take(steps)
         ):
             x = tf.gather(images, indices)
-            train_step(tf.cast(tf.random.uniform(x.shape) < x, tf.float32))  # binarized anew at each visit
+            train_step(
+                tf.cast(tf.random.uniform(x.shape) < x, tf.float32)
+            )  # binarized anew at each visit
         x = tf.cast(test[:100] >= 0.5, tf.float32)
         columns = [
             f"{tf.reduce_mean(v):.3f} +/- {tf.math.reduce_std(v) / len(v) ** 0.5:.3f}"

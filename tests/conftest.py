@@ -17,7 +17,8 @@ from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.engines.processes import Jobs
 from tfp_smvi.sweeps.driver import sweep
 
-# Before any test imports TensorFlow, whose start-up chatter would hide what a failing test has to say.
+# Before any test imports TensorFlow, whose start-up chatter would hide what a failing test has to
+# say.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 

@@ -1,6 +1,7 @@
 """The arrows of the architecture: which folder may import which, and who pays for what.
 
-The checks read the sources and import nothing. Each is shown to fail on a small source that breaks it.
+The checks read the sources and import nothing. Each is shown to fail on a small source that breaks
+it.
 """
 
 import ast
@@ -22,10 +23,23 @@ FLOORS = (
     ("sweeps", "serving"),
     ("report", "features"),
 )
-# These take distributions and log-densities, so that an exact oracle or another decoder needs no network.
+# These take distributions and log-densities, so that an exact oracle or another decoder needs no
+# network.
 WITHOUT_MODEL = ("inference", "objectives")
-# Importing these, and all that they import while they load, loads nothing heavy: the command line answers at once.
-LIGHT = ("", "cli", "config", "data", "engines", "storage", "sweeps", "serving", "features", "export.check")
+# Importing these, and all that they import while they load, loads nothing heavy: the command line
+# answers at once.
+LIGHT = (
+    "",
+    "cli",
+    "config",
+    "data",
+    "engines",
+    "storage",
+    "sweeps",
+    "serving",
+    "features",
+    "export.check",
+)
 HEAVY = {
     "grpc",
     "keras",
@@ -70,7 +84,9 @@ def read_sources() -> dict[str, str]:
     for folder, prefix in ((ROOT / "tfp_smvi", ()), (ROOT / "cli", ("cli",))):
         for path in folder.rglob("*.py"):
             parts = (*prefix, *path.relative_to(folder).with_suffix("").parts)
-            sources[".".join(part for part in parts if part != "__init__")] = path.read_text(encoding="utf-8")
+            sources[".".join(part for part in parts if part != "__init__")] = path.read_text(
+                encoding="utf-8"
+            )
     return sources
 
 
@@ -99,7 +115,9 @@ def find_imports(source: str) -> Iterator[Import]:
             for child in node.orelse:
                 yield from visit(child, at_load)
         else:
-            inside = at_load and not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+            inside = at_load and not isinstance(
+                node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda
+            )
             for child in ast.iter_child_nodes(node):
                 yield from visit(child, inside)
 
@@ -163,7 +181,9 @@ def import_cycles(sources: Mapping[str, str]) -> list[str]:
         module: {name for name, _ in imported_modules(source, sources) if name} - {module}
         for module, source in sources.items()
     }
-    while leaves := [module for module, imported in remaining.items() if not imported & remaining.keys()]:
+    while leaves := [
+        module for module, imported in remaining.items() if not imported & remaining.keys()
+    ]:
         for module in leaves:
             del remaining[module]
     return [f"{module} is in a cycle of imports, or waits for one" for module in sorted(remaining)]
@@ -209,7 +229,11 @@ def test_arrows_point_one_way(check):
         (wrong_arrows, "storage.atomic", "from tfp_smvi import fit"),
         (wrong_arrows, "nowhere", ""),
         (ways_to_the_model, "objectives.smvi", "from tfp_smvi.models.vae import VAE"),
-        (ways_to_the_model, "inference.ais", "def f():\n    from tfp_smvi.runs.log import MetricsLog"),
+        (
+            ways_to_the_model,
+            "inference.ais",
+            "def f():\n    from tfp_smvi.runs.log import MetricsLog",
+        ),
         (import_cycles, "data.dataset", "from tfp_smvi.data.registry import DATASETS"),
         (strangers, "runs.log", "def f():\n    import tensorflow_datasets as tfds"),
         (strangers, "data.npz", "from sklearn.datasets import load_digits"),

@@ -12,7 +12,16 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 @pytest.mark.slow
 def test_a_model_of_one_s_own_trades_the_elbo_for_the_divergence() -> None:
     """Catches a lam without an effect: at five standard errors, one seed in a million would fail by chance."""
-    command = [sys.executable, str(EXAMPLES / "own_model.py"), "--steps", "800", "--lam", "0", "--lam", "0.3"]
+    command = [
+        sys.executable,
+        str(EXAMPLES / "own_model.py"),
+        "--steps",
+        "800",
+        "--lam",
+        "0",
+        "--lam",
+        "0.3",
+    ]
     process = subprocess.run(command, capture_output=True, text=True, check=False)
     assert process.returncode == 0, process.stderr
     header, *lines = process.stdout.splitlines()

@@ -72,7 +72,9 @@ def test_packaged_mnist_is_what_tfds_registers():
     }
     assert known == MNIST
     folder = ROOT / "tfp_smvi" / "data" / "mnist"
-    assert {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()} == MNIST
+    assert {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in folder.iterdir()
+    } == MNIST
 
 
 def test_sdist_holds_all_that_a_developer_needs(sdist):
@@ -86,10 +88,18 @@ def test_sdist_holds_all_that_a_developer_needs(sdist):
         "Makefile",
         "MANIFEST.in",
     }
-    wanted |= {"setup.py", "pyproject.toml", ".ci/run", "saved_models/README.md", "tfp_smvi/py.typed"}
+    wanted |= {
+        "setup.py",
+        "pyproject.toml",
+        ".ci/run",
+        "saved_models/README.md",
+        "tfp_smvi/py.typed",
+    }
     wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST}
     wanted |= {
-        f"{folder}/{path}" for folder in ("tfp_smvi", "cli", "tests", "examples") for path in sources(folder)
+        f"{folder}/{path}"
+        for folder in ("tfp_smvi", "cli", "tests", "examples")
+        for path in sources(folder)
     }
     assert wanted <= files
 
@@ -102,7 +112,9 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel):
     wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST}
     info = f"tfp_smvi-{__version__}.dist-info/"
     assert {name for name in names if not name.startswith(info)} == wanted
-    licences = {name.rpartition("/")[2] for name in names if name.startswith(info) and "LICENSE" in name}
+    licences = {
+        name.rpartition("/")[2] for name in names if name.startswith(info) and "LICENSE" in name
+    }
     assert licences == {"LICENSE", "LICENSE-DATA"}
 
 

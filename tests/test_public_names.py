@@ -41,7 +41,9 @@ def test_an_unknown_name_is_an_attribute_error():
 def test_names_are_those_that_type_checkers_see():
     """The names stand three times in __init__.py: for readers, for the import and for type checkers."""
     tree = ast.parse(inspect.getsource(tfp_smvi))
-    (block,) = [node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)]
+    (block,) = [
+        node for node in tree.body if isinstance(node, ast.If) and isinstance(node.test, ast.Name)
+    ]
     seen = {
         alias.name: node.module
         for node in block.body
@@ -91,7 +93,17 @@ def test_the_library_refuses_another_keras_backend_that_is_installed():
 @pytest.mark.slow
 def test_the_command_line_takes_the_tensorflow_backend_whatever_the_user_has_set(tmp_path):
     command = Path(sys.executable).with_name("tfp-smvi")
-    options = ["--dataset", "digits", "--epochs", "1", "--hidden-sizes", "8", "--latent-dim", "2", "--json"]
+    options = [
+        "--dataset",
+        "digits",
+        "--epochs",
+        "1",
+        "--hidden-sizes",
+        "8",
+        "--latent-dim",
+        "2",
+        "--json",
+    ]
     done = subprocess.run(
         [command, "train", *options, "--run-dir", tmp_path / "run"],
         capture_output=True,

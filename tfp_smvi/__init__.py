@@ -1,6 +1,7 @@
 """Score-matching variational inference on TensorFlow Probability.
 
-Each public name is imported from its module when it is first used, so that `import tfp_smvi` costs no TensorFlow.
+Each public name is imported from its module when it is first used, so that `import tfp_smvi` costs
+no TensorFlow.
 """
 
 import importlib

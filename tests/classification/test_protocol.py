@@ -1,6 +1,7 @@
 """Classification from few labels: the machines on features with known answers, and the report of a run.
 
-Seeds are arbitrary: each assertion at five standard errors fails for fewer than one seed in a million.
+Seeds are arbitrary: each assertion at five standard errors fails for fewer than one seed in a
+million.
 """
 
 import dataclasses
@@ -66,7 +67,9 @@ def values(report: dict[str, Any], features: str) -> list[list[float]]:
 @pytest.mark.parametrize("scale", [1e-4, 1.0, 1e4])
 def test_classes_that_are_apart_are_all_found_at_any_scale(kernel: Any, scale: float) -> None:
     train, test = blobs(30), blobs(1500)
-    outcome = measure_accuracy(scale * train[0], train[1], scale * test[0] + 0.0, test[1], kernel, 5)
+    outcome = measure_accuracy(
+        scale * train[0], train[1], scale * test[0] + 0.0, test[1], kernel, 5
+    )
     assert outcome.accuracy == 1.0
 
 
@@ -177,7 +180,10 @@ def test_every_example_of_a_class_is_drawn_equally_often() -> None:
     ("num_labels", "words"),
     [
         (25, "labels = 25 is not a multiple of the 10 classes; give one, such as 20."),
-        (1500, "asks for 150 examples of each class, and class 8 has 141 to train on; give at most 1410."),
+        (
+            1500,
+            "asks for 150 examples of each class, and class 8 has 141 to train on; give at most 1410.",
+        ),
     ],
 )
 def test_numbers_of_labels_that_the_data_do_not_have_are_refused(
@@ -191,14 +197,18 @@ def test_numbers_of_labels_that_the_data_do_not_have_are_refused(
 
 def test_a_class_without_an_example_is_named() -> None:
     """As where classes are numbered with a gap, or one is in the test set alone."""
-    with pytest.raises(SMVIError, match="class 1 of 3 has no example to train on; number the classes"):
+    with pytest.raises(
+        SMVIError, match="class 1 of 3 has no example to train on; number the classes"
+    ):
         labelled_subset(np.array([0, 2, 2, 0]), 3, 3, 0, 0)
 
 
 # The features.
 
 
-def test_means_are_those_of_the_encoder_for_every_image_in_order(run_dir: Path, digits: Dataset) -> None:
+def test_means_are_those_of_the_encoder_for_every_image_in_order(
+    run_dir: Path, digits: Dataset
+) -> None:
     model = load_run(run_dir).model
     x = digits.train.images(np.arange(digits.train.num_examples))
     found = encode_means(model, read_inputs(digits.train, binarize=False))
@@ -223,11 +233,15 @@ def test_principal_components_are_those_of_the_singular_value_decomposition() ->
     expected = centered @ axes[:3].T
     components = found.transform(x.reshape(-1, 2, 3))
     # The sign of an axis is free; results are rounded to float32, numbers of about 10.
-    np.testing.assert_allclose(components * np.sign(components[0] * expected[0]), expected, atol=1e-5)
+    np.testing.assert_allclose(
+        components * np.sign(components[0] * expected[0]), expected, atol=1e-5
+    )
 
 
 def test_there_are_no_more_components_than_the_data_span() -> None:
-    x = np.random.default_rng(0).normal(size=(50, 2)) @ np.array([[1.0, 0.0, 2.0, 0.0], [0.0, 3.0, 1.0, 0.0]])
+    x = np.random.default_rng(0).normal(size=(50, 2)) @ np.array(
+        [[1.0, 0.0, 2.0, 0.0], [0.0, 3.0, 1.0, 0.0]]
+    )
     assert PrincipalComponents([x], 10).transform(x).shape == (50, 2)
 
 
@@ -239,7 +253,9 @@ def test_report_has_every_value_and_is_what_the_file_says(
 ) -> None:
     assert json.loads((run_dir / "classification.json").read_text()) == report
     rows = [(row["features"], row["kernel"], row["num_labels"]) for row in report["results"]]
-    assert rows == [(name, kernel, size) for name in FEATURES for kernel in KERNELS for size in (30, 60)]
+    assert rows == [
+        (name, kernel, size) for name in FEATURES for kernel in KERNELS for size in (30, 60)
+    ]
     for row in report["results"]:
         assert row["mean"] == pytest.approx(np.mean(row["values"]))
         assert row["standard_error"] == pytest.approx(np.std(row["values"], ddof=1) / np.sqrt(3))
@@ -287,10 +303,14 @@ def test_result_is_the_same_on_any_number_of_threads(
         assert again["results"] == report["results"]
 
 
-def test_a_part_of_the_settings_gives_a_part_of_the_results(report: dict[str, Any], run_dir: Path) -> None:
+def test_a_part_of_the_settings_gives_a_part_of_the_results(
+    report: dict[str, Any], run_dir: Path
+) -> None:
     """Neither the other kernels nor the other sizes change a result."""
     part = classify(run_dir, dataclasses.replace(SMALL, labels=(60,), kernel="linear"))
-    wanted = [row for row in report["results"] if (row["kernel"], row["num_labels"]) == ("linear", 60)]
+    wanted = [
+        row for row in report["results"] if (row["kernel"], row["num_labels"]) == ("linear", 60)
+    ]
     assert part["results"] == wanted
 
 
@@ -319,13 +339,17 @@ def test_baselines_are_measured_once_for_all_runs_that_share_a_folder(
     assert len(calls) == 6 * settings.repeats
 
 
-def test_binarized_input_gives_other_features_of_all_kinds(report: dict[str, Any], run_dir: Path) -> None:
+def test_binarized_input_gives_other_features_of_all_kinds(
+    report: dict[str, Any], run_dir: Path
+) -> None:
     binarized = classify(run_dir, dataclasses.replace(SMALL, input="binarized"))
     for name in FEATURES:
         assert values(binarized, name) != values(report, name)
 
 
-def test_an_epoch_has_a_report_of_its_own(run_dir: Path, report: dict[str, Any], tmp_path: Path) -> None:
+def test_an_epoch_has_a_report_of_its_own(
+    run_dir: Path, report: dict[str, Any], tmp_path: Path
+) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     first = classify(copy, SMALL, epoch=1)
     assert json.loads((copy / "classification-epoch001.json").read_text()) == first
@@ -378,7 +402,9 @@ def test_a_folder_that_cannot_be_written_is_named(run_dir: Path, tmp_path: Path)
 def small_run(path: Path, labels: bool, low: float = 0.0) -> Path:
     """Trains on 3x3 images of two classes, with values from `low` to 1."""
     rng = np.random.default_rng(0)
-    arrays = {f"x_{name}": rng.uniform(low, 1.0, (80, 9)).astype(np.float32) for name in ("train", "test")}
+    arrays = {
+        f"x_{name}": rng.uniform(low, 1.0, (80, 9)).astype(np.float32) for name in ("train", "test")
+    }
     if labels:
         arrays |= {f"y_{name}": np.arange(80) % 2 for name in ("train", "test")}
     np.savez(path / "data.npz", **arrays)  # type: ignore[arg-type]
@@ -403,7 +429,9 @@ def test_real_values_cannot_be_binarized(tmp_path: Path) -> None:
 def test_fewer_labels_than_the_cross_validation_needs_are_refused(run_dir: Path) -> None:
     with pytest.raises(SMVIError, match=r"labels = 40 is fewer .* give at least 50\."):
         classify(run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=5))
-    assert classify(run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=4, repeats=1))["results"]
+    assert classify(run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=4, repeats=1))[
+        "results"
+    ]
 
 
 def test_missing_runs_and_epochs_are_refused(run_dir: Path, tmp_path: Path) -> None:

@@ -31,11 +31,15 @@ def test_table_is_on_stdout_and_all_else_on_stderr(run_dir: Path) -> None:
         assert line.startswith(f"{name}, rbf ")
         assert f" {100 * row['mean']:.2f} +/- " in line
     assert lines[-1] == f"All of it is in {run_dir / 'classification.json'}."
-    assert [line for line in process.stderr.splitlines() if not re.match(r"\d+ %, about ", line)] == []
+    assert [
+        line for line in process.stderr.splitlines() if not re.match(r"\d+ %, about ", line)
+    ] == []
 
 
 def test_json_is_the_report(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert runs.call("classify", str(run_dir), *SMALL[:-2], "--epoch", str(runs.EPOCHS), "--json") == 0
+    assert (
+        runs.call("classify", str(run_dir), *SMALL[:-2], "--epoch", str(runs.EPOCHS), "--json") == 0
+    )
     path = run_dir / f"classification-epoch{runs.EPOCHS:03d}.json"
     assert json.loads(capsys.readouterr().out) == json.loads(path.read_text())
 
@@ -48,7 +52,9 @@ def test_stopped_at_any_file_it_leaves_whole_ones_and_the_same_command_ends_the_
 ) -> None:
     """Stopped where the second baseline, and where the report, is about to get its name."""
     for count, part in ((2, "baselines"), (1, "classification.json")):
-        stopped = runs.signalled_command("os.rename", part, count, number, "classify", str(run_dir), *SMALL)
+        stopped = runs.signalled_command(
+            "os.rename", part, count, number, "classify", str(run_dir), *SMALL
+        )
         assert stopped.returncode == code
         assert stopped.stdout == ""
         assert "Traceback" not in stopped.stderr
@@ -97,7 +103,9 @@ def test_what_cannot_be_done_is_one_line(
     assert not (reference.run_dir / "classification.json").exists()
 
 
-def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_without_a_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = runs.failure(capsys, "classify", str(tmp_path))
     assert line.startswith(f"Error: {tmp_path} is not a run directory")
 

@@ -15,7 +15,16 @@ from tests.support.runs import ReferenceRun
 from tfp_smvi.config import AISConfig, EvaluateConfig
 
 SMALL = (
-    *("--num-examples", "70", "--num-chains", "3", "--num-temperatures", "6", "--num-leapfrog-steps", "2"),
+    *(
+        "--num-examples",
+        "70",
+        "--num-chains",
+        "3",
+        "--num-temperatures",
+        "6",
+        "--num-leapfrog-steps",
+        "2",
+    ),
     *(
         "--num-importance-samples",
         "50",
@@ -30,7 +39,9 @@ SMALL = (
 
 
 @pytest.fixture(scope="module")
-def evaluated(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str, str]:
+def evaluated(
+    reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, str, str]:
     """A run evaluated in one go: its directory, stdout and stderr."""
     run_dir = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(reference.run_dir, run_dir)
@@ -110,9 +121,18 @@ def test_convergence_prints_table_and_answer(
         (["--initial", "uniform"], "'uniform' is not one of"),
         (["--shard", "3/2"], "'3/2' is not a part such as 2/4"),
         (["--shard", "1/2", "--merge"], "--shard does a part of the work and --merge none"),
-        (["--convergence", "--convergence-temperatures", "100,10"], "is not a growing list of at least two"),
-        (["--convergence-temperatures", "10,100"], "--convergence-temperatures is for --convergence"),
-        (["--convergence", "--num-temperatures", "10"], "--num-temperatures is not for --convergence"),
+        (
+            ["--convergence", "--convergence-temperatures", "100,10"],
+            "is not a growing list of at least two",
+        ),
+        (
+            ["--convergence-temperatures", "10,100"],
+            "--convergence-temperatures is for --convergence",
+        ),
+        (
+            ["--convergence", "--num-temperatures", "10"],
+            "--num-temperatures is not for --convergence",
+        ),
         (["--seed", str(2**70)], "--seed = "),
         ([], "Missing argument 'RUN_DIR'"),
     ],
@@ -124,7 +144,9 @@ def test_wrong_usage_is_one_line(
     assert words in runs.usage_error(capsys, "evaluate", *run_dir, *arguments)
 
 
-def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_without_a_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     line = runs.failure(capsys, "evaluate", str(tmp_path))
     assert line.startswith(f"Error: {tmp_path} is not a run directory")
 
@@ -139,8 +161,8 @@ def test_merging_too_early_is_one_line(
 def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:
     assert runs.call("evaluate", "--help") == 0
     text = capsys.readouterr().out
-    names = {field.name for kind in (EvaluateConfig, AISConfig) for field in dataclasses.fields(kind)} - {
-        "ais"
-    }
+    names = {
+        field.name for kind in (EvaluateConfig, AISConfig) for field in dataclasses.fields(kind)
+    } - {"ais"}
     assert len(names) > 10
     assert [name for name in sorted(names) if f"--{name.replace('_', '-')} " not in text] == []

@@ -53,7 +53,13 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
         "Loaded in a fresh process, every signature answers as the model does.",
     ]
     process = runs.command(
-        "export", str(reference.run_dir), "--output", str(output), "--no-verify", "--json", cwd=tmp_path
+        "export",
+        str(reference.run_dir),
+        "--output",
+        str(output),
+        "--no-verify",
+        "--json",
+        cwd=tmp_path,
     )
     assert (process.returncode, process.stderr) == (0, "")
     (result,) = json.loads(process.stdout)
@@ -61,7 +67,8 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
     process = runs.command("export", "--check", str(output / NAME / "2"))
     assert (process.returncode, process.stderr) == (0, "")
     assert (
-        process.stdout == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
+        process.stdout
+        == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
     )
 
 
@@ -74,7 +81,10 @@ def test_both_parts_go_to_saved_models_unless_told_otherwise(
     monkeypatch.chdir(tmp_path)
     options = ("--part", "both", "--model-name", "mine", "--version", "20261122", "--no-verify")
     assert runs.call("export", str(reference.run_dir), *options) == 0
-    assert "Exported the decoder to saved_models/mine-decoder/20261122, with" in capsys.readouterr().out
+    assert (
+        "Exported the decoder to saved_models/mine-decoder/20261122, with"
+        in capsys.readouterr().out
+    )
     assert_only_whole_versions(tmp_path / "saved_models")
     assert runs.call("export", str(reference.run_dir), *options) == 1
     error = capsys.readouterr().err
@@ -87,7 +97,10 @@ def test_both_parts_go_to_saved_models_unless_told_otherwise(
     ("arguments", "words"),
     [
         *(
-            (["run", "--model-name", name], f"Error: --model-name = {name!r} is not allowed; give letters")
+            (
+                ["run", "--model-name", name],
+                f"Error: --model-name = {name!r} is not allowed; give letters",
+            )
             for name in ("../x", "/abs", "a/b", "", ".", "..", "a b")
         ),
         *(
@@ -96,7 +109,10 @@ def test_both_parts_go_to_saved_models_unless_told_otherwise(
         ),
         (["run", "--part", "head"], "'head' is not one of"),
         ([], "give either RUN_DIR, to export it, or --check FOLDER."),
-        (["run", "--check", "saved_models/m/1"], "give either RUN_DIR, to export it, or --check FOLDER."),
+        (
+            ["run", "--check", "saved_models/m/1"],
+            "give either RUN_DIR, to export it, or --check FOLDER.",
+        ),
     ],
 )
 def test_wrong_usage_is_one_line(
@@ -116,7 +132,9 @@ def test_a_model_that_is_a_link_to_elsewhere_is_one_line(
     assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
-def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_directory_without_a_run_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert runs.call("export", str(tmp_path), "--output", str(tmp_path / "models")) == 1
     assert capsys.readouterr().err.startswith(f"Error: {tmp_path} is not a run directory")
     assert not (tmp_path / "models").exists()
@@ -125,7 +143,9 @@ def test_a_directory_without_a_run_is_one_line(tmp_path: Path, capsys: pytest.Ca
 def test_a_damaged_version_is_one_line_that_names_the_file(
     reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify") == 0
+    assert (
+        runs.call("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify") == 0
+    )
     capsys.readouterr()
     folder = tmp_path / NAME / "1"
     (folder / "variables").rename(tmp_path / "variables")
@@ -133,7 +153,8 @@ def test_a_damaged_version_is_one_line_that_names_the_file(
     assert line.startswith(f"Error: {folder} is damaged: variables/variables.")
 
 
-# The events: the folder is made, its first file of ours is opened, the fresh process starts, it gets its name.
+# The events: the folder is made, its first file of ours is opened, the fresh process starts, it
+# gets its name.
 @pytest.mark.parametrize(
     ("number", "event", "part"),
     [
@@ -165,24 +186,37 @@ def test_a_signal_leaves_no_version_and_no_litter_that_stays(
 
 
 @pytest.mark.slow
-def test_kills_at_random_moments_leave_only_whole_versions(reference: ReferenceRun, tmp_path: Path) -> None:
+def test_kills_at_random_moments_leave_only_whole_versions(
+    reference: ReferenceRun, tmp_path: Path
+) -> None:
     """The moments are drawn anew at each run of this test; tests/test_publishing.py has many more."""
     for _ in range(8):
         line = [sys.executable, "-c", EXPORTER, str(reference.run_dir), str(tmp_path)]
-        with subprocess.Popen(line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        with subprocess.Popen(
+            line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
             time.sleep(random.uniform(0.0, 5.0))
             process.send_signal(signal.SIGKILL)
         assert process.returncode == -signal.SIGKILL
         assert_only_whole_versions(tmp_path)
-    assert runs.call("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify") == 0
+    assert (
+        runs.call("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify") == 0
+    )
     assert list(tmp_path.glob("*/.*.partial")) == []
 
 
 @pytest.mark.slow
 def test_two_exports_at_once_get_two_versions(reference: ReferenceRun, tmp_path: Path) -> None:
-    line = [runs.script(), "export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify"]
+    line = [
+        runs.script(),
+        "export",
+        str(reference.run_dir),
+        "--output",
+        str(tmp_path),
+        "--no-verify",
+    ]
     with subprocess.Popen(line) as one, subprocess.Popen(line) as two:
         pass
     assert (one.returncode, two.returncode) == (0, 0)
@@ -200,7 +234,9 @@ def test_full_disk_is_one_clear_line_and_publishes_nothing(
         preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
     )
     (line,) = errors(process)
-    assert line.startswith(f"Error: cannot write to {tmp_path} (File too large); nothing was published")
+    assert line.startswith(
+        f"Error: cannot write to {tmp_path} (File too large); nothing was published"
+    )
     assert list(tmp_path.glob("*/*")) == []
 
 
@@ -213,7 +249,11 @@ def test_full_file_system_is_one_clear_line_and_leaves_what_was_published(
     assert runs.call(*arguments) == 1
     captured = capfd.readouterr()
     assert captured.out == ""
-    lines = [line for line in captured.err.splitlines() if not line.startswith(("I0000", "W0000", "E0000"))]
+    lines = [
+        line
+        for line in captured.err.splitlines()
+        if not line.startswith(("I0000", "W0000", "E0000"))
+    ]
     (line,) = lines
     assert line.startswith(
         f"Error: cannot write to {small_disk} (No space left on device); nothing was published"
@@ -227,4 +267,6 @@ def test_a_folder_that_cannot_be_written_is_one_clear_line(
 ) -> None:
     """Nobody can make files in /proc, root included."""
     line = runs.failure(capsys, "export", str(reference.run_dir), "--output", "/proc/models")
-    assert line.startswith(f"Error: cannot write to /proc/models ({os.strerror(2)}); nothing was published")
+    assert line.startswith(
+        f"Error: cannot write to /proc/models ({os.strerror(2)}); nothing was published"
+    )

@@ -94,7 +94,9 @@ def test_quick_answers_load_nothing_slow(arguments: tuple[str, ...], not_loaded:
         check=False,
     )
     loaded = {
-        line.rpartition("|")[2].strip() for line in process.stderr.splitlines() if line.startswith("import")
+        line.rpartition("|")[2].strip()
+        for line in process.stderr.splitlines()
+        if line.startswith("import")
     }
     assert "click" in loaded
     assert loaded & not_loaded == set()
@@ -137,7 +139,15 @@ def test_usage_error_names_the_option_with_exit_code_2(
 
 @pytest.mark.parametrize(
     "contents",
-    ["", "{", "[1]", '"train"', '{"config": []}', '{"train": {"lamda": 1}}', '{"train": {"lam": "x"}}'],
+    [
+        "",
+        "{",
+        "[1]",
+        '"train"',
+        '{"config": []}',
+        '{"train": {"lamda": 1}}',
+        '{"train": {"lam": "x"}}',
+    ],
 )
 def test_damaged_settings_file_is_a_usage_error_that_names_it(
     capsys: Capture, tmp_path: Path, contents: str
@@ -158,7 +168,11 @@ def test_damaged_settings_file_is_a_usage_error_that_names_it(
     ],
 )
 def test_failure_is_one_line_with_exit_code_1(
-    capsys: Capture, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...], words: str
+    capsys: Capture,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    options: tuple[str, ...],
+    words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert words in runs.failure(capsys, "train", *options)
@@ -168,7 +182,10 @@ def test_failure_is_one_line_with_exit_code_1(
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (("--batch-size", "2000"), "--batch-size = 2000 is more than the 1437 training examples of digits"),
+        (
+            ("--batch-size", "2000"),
+            "--batch-size = 2000 is more than the 1437 training examples of digits",
+        ),
         (("--checkpoint-minutes", "nan"), "--checkpoint-minutes = nan is not allowed"),
     ],
 )
@@ -216,9 +233,9 @@ def test_stderr_has_a_plain_line_per_epoch_and_no_chatter(reference: ReferenceRu
     lines = reference.process.stderr.splitlines()
     assert len(lines) == EPOCHS
     for epoch, line in enumerate(lines, 1):
-        assert re.fullmatch(rf"epoch {epoch}/{EPOCHS}  train: {values}  test: {values}  \d+\.\d s", line), (
-            line
-        )
+        assert re.fullmatch(
+            rf"epoch {epoch}/{EPOCHS}  train: {values}  test: {values}  \d+\.\d s", line
+        ), line
 
 
 def test_run_directory_holds_all_that_repeats_the_run(reference: ReferenceRun) -> None:
@@ -226,11 +243,15 @@ def test_run_directory_holds_all_that_repeats_the_run(reference: ReferenceRun) -
     assert config == dataclasses.replace(
         runs.CONFIG, model=dataclasses.replace(runs.CONFIG.model, likelihood="bernoulli")
     )
-    assert {"python", "tensorflow", "tensorflow-probability", "tfp-smvi"} <= details["versions"].keys()
+    assert {"python", "tensorflow", "tensorflow-probability", "tfp-smvi"} <= details[
+        "versions"
+    ].keys()
     assert details["machine"]["threads"] >= 1
 
 
-def test_finished_run_says_so_and_gives_its_result_again(reference: ReferenceRun, capsys: Capture) -> None:
+def test_finished_run_says_so_and_gives_its_result_again(
+    reference: ReferenceRun, capsys: Capture
+) -> None:
     train = ("train", *OPTIONS, "--run-dir", str(reference.run_dir))
     done = f"This run has its {EPOCHS} epochs already; a larger --epochs goes on with it.\n"
     assert runs.call(*train, "--json") == 0
@@ -302,7 +323,9 @@ def test_run_directory_in_use_is_refused(reference: ReferenceRun, capsys: Captur
 
     with RunDirectory.open(reference.run_dir, config, details, fresh=False, warn=refuse):
         for more in ((), ("--fresh",)):
-            line = runs.failure(capsys, "train", *OPTIONS, "--run-dir", str(reference.run_dir), *more)
+            line = runs.failure(
+                capsys, "train", *OPTIONS, "--run-dir", str(reference.run_dir), *more
+            )
             assert "is in use by another process" in line
 
 
@@ -320,14 +343,21 @@ def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
     assert len(runs.records(run_dir)) == 1
     # Within the warm-up of 100 steps the user hears what lam really was.
     assert runs.call(*other[:-1]) == 0
-    assert f"lam has grown to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2" in capsys.readouterr().out
+    assert (
+        f"lam has grown to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2" in capsys.readouterr().out
+    )
 
 
 def test_more_epochs_go_on_with_a_finished_run(
     reference: ReferenceRun, tmp_path: Path, capsys: Capture
 ) -> None:
     run_dir = copied(reference, tmp_path)
-    assert runs.call("train", *OPTIONS, "--epochs", str(EPOCHS + 1), "--run-dir", str(run_dir), "--json") == 0
+    assert (
+        runs.call(
+            "train", *OPTIONS, "--epochs", str(EPOCHS + 1), "--run-dir", str(run_dir), "--json"
+        )
+        == 0
+    )
     output = capsys.readouterr()
     going_on, epoch = output.err.splitlines()
     done, total = EPOCHS * STEPS_PER_EPOCH, (EPOCHS + 1) * STEPS_PER_EPOCH
@@ -338,7 +368,16 @@ def test_more_epochs_go_on_with_a_finished_run(
 
 
 def test_threads_are_set_and_recorded_and_the_run_has_its_default_place(tmp_path: Path) -> None:
-    options: tuple[Any, ...] = ("--epochs", "1", "--lam", "inf", "--likelihood", "gaussian", "--threads", "1")
+    options: tuple[Any, ...] = (
+        "--epochs",
+        "1",
+        "--lam",
+        "inf",
+        "--likelihood",
+        "gaussian",
+        "--threads",
+        "1",
+    )
     process = runs.command("train", *OPTIONS, *options, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     run_dir = tmp_path / "runs" / "digits-laminf-seed0"

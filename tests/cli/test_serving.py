@@ -12,7 +12,15 @@ import pytest
 
 from tests.support import runs
 from tests.support.fake_servers import install_server
-from tests.support.servers import NAME, Models, encode_png, free_port, grpc_server, make_export, make_images
+from tests.support.servers import (
+    NAME,
+    Models,
+    encode_png,
+    free_port,
+    grpc_server,
+    make_export,
+    make_images,
+)
 from tfp_smvi.serving.encoders import LocalEncoder
 
 # More than two pieces of a file of features.
@@ -60,13 +68,26 @@ def test_features_from_a_server(export: Path, array: Path, tmp_path: Path) -> No
     models = Models({1: export / "1"}, {"stable": 1})
     with grpc_server(models) as endpoint:
         process = runs.command(
-            *("features", str(array), "--endpoint", endpoint, "--label", "stable", "--output", str(output)),
+            *(
+                "features",
+                str(array),
+                "--endpoint",
+                endpoint,
+                "--label",
+                "stable",
+                "--output",
+                str(output),
+            ),
             *("--batch-size", "4096", "--json"),
         )
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""
     report = json.loads(process.stdout)
-    assert (report["num_images"], report["num_features"], report["num_skipped"]) == (COUNT, COUNT, 0)
+    assert (report["num_images"], report["num_features"], report["num_skipped"]) == (
+        COUNT,
+        COUNT,
+        0,
+    )
     expected = LocalEncoder(export).encode("uint8", make_images(COUNT))
     with np.load(output) as found:
         np.testing.assert_allclose(found["mean"], expected.mean, rtol=0, atol=1e-5)
@@ -106,8 +127,14 @@ def test_stopped_features_go_on_and_end_with_the_same_bits(
         (["--model", "m", "--batch-size", "0"], "--batch-size = 0 is not allowed"),
         (["--model", "m", "--timeout", "0"], "--timeout = 0.0 is not allowed"),
         (["--model", "m", "--on-error", "ask"], "'ask' is not one of"),
-        (["--model", "m", "--output", "f.csv"], "f.csv ends in .csv; give a file in .npz, .npy, .parquet."),
-        (["--endpoint", "localhost:8500"], "'localhost:8500' is no endpoint; give grpc://HOST:8500/NAME"),
+        (
+            ["--model", "m", "--output", "f.csv"],
+            "f.csv ends in .csv; give a file in .npz, .npy, .parquet.",
+        ),
+        (
+            ["--endpoint", "localhost:8500"],
+            "'localhost:8500' is no endpoint; give grpc://HOST:8500/NAME",
+        ),
     ],
 )
 def test_wrong_usage_of_features_is_one_line(
@@ -120,11 +147,18 @@ def test_wrong_usage_of_features_is_one_line(
     ("arguments", "words"),
     [
         (["--model", "nowhere"], "nowhere holds no export; make one with tfp-smvi export."),
-        (["--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0"], "grpc://127.0.0.1:1/m does not answer"),
+        (
+            ["--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0"],
+            "grpc://127.0.0.1:1/m does not answer",
+        ),
     ],
 )
 def test_a_model_that_is_not_there_is_one_line(
-    arguments: list[str], words: str, array: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    words: str,
+    array: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     output = str(tmp_path / "f.npz")
     assert words in runs.failure(capsys, "features", str(array), "--output", output, *arguments)
@@ -156,7 +190,15 @@ def test_a_dry_run_prints_the_command_and_starts_nothing(
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_a_signal_stops_the_server(number: signal.Signals, code: int, export: Path) -> None:
     port = free_port()
-    line = [runs.script(), "serve", "--models", str(export.parent), "--rest-port", str(port), "--grpc-port"]
+    line = [
+        runs.script(),
+        "serve",
+        "--models",
+        str(export.parent),
+        "--rest-port",
+        str(port),
+        "--grpc-port",
+    ]
     process = subprocess.Popen(
         [*line, str(free_port())], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
@@ -170,7 +212,12 @@ def test_a_signal_stops_the_server(number: signal.Signals, code: int, export: Pa
     assert "Warning: the server listens on all interfaces" in error
     assert error.endswith("Stopped.\n")
     # The port is free again: the server is gone.
-    assert runs.command(*line[1:], str(free_port()), env={**os.environ, "FAKE_MODE": "dies"}).returncode == 1
+    assert (
+        runs.command(
+            *line[1:], str(free_port()), env={**os.environ, "FAKE_MODE": "dies"}
+        ).returncode
+        == 1
+    )
 
 
 @pytest.mark.usefixtures("fake_path")
@@ -189,7 +236,10 @@ def test_a_server_that_dies_is_a_failure_that_shows_its_log(
     ("arguments", "words"),
     [
         (["--grpc-port", "0"], "--grpc-port = 0 is not allowed; give a port from 1 to 65535"),
-        (["--rest-port", "8500"], "--rest-port = 8500 is not allowed; give another port than that of gRPC"),
+        (
+            ["--rest-port", "8500"],
+            "--rest-port = 8500 is not allowed; give another port than that of gRPC",
+        ),
         (["--label", "stable"], "--label = 'stable' is not allowed; give NAME=VERSION"),
         (["--num-versions", "0"], "--num-versions = 0 is not allowed"),
         (["--host", "localhost"], "--host = 'localhost' is not allowed; give an IPv4 address"),

@@ -86,9 +86,29 @@ def test_defaults_are_those_of_the_configuration(asked: Call) -> None:
 
 def test_options_reach_the_stage_that_they_belong_to(asked: Call) -> None:
     arguments = [
-        *("--lams", "0,1e-3,inf", "--seeds", "0,7", "--jobs", "2", "--threads", "3", "--sweep-dir", "there"),
+        *(
+            "--lams",
+            "0,1e-3,inf",
+            "--seeds",
+            "0,7",
+            "--jobs",
+            "2",
+            "--threads",
+            "3",
+            "--sweep-dir",
+            "there",
+        ),
         *("--dataset", "digits", "--latent-dim", "2", "--epochs", "9", "--clip-norm", "inf"),
-        *("--split", "test", "--num-examples", "all", "--num-temperatures", "7", "--num-elbo-samples", "5"),
+        *(
+            "--split",
+            "test",
+            "--num-examples",
+            "all",
+            "--num-temperatures",
+            "7",
+            "--num-elbo-samples",
+            "5",
+        ),
         *("--labels", "50,100", "--kernel", "rbf", "--repeats", "3", "--classify-every", "4"),
     ]
     assert runs.call("sweep", *arguments) == 0
@@ -127,11 +147,19 @@ def test_the_settings_of_a_sweep_can_be_given_again_and_options_beside_them_win(
         seeds=(4, 5),
     )
     file = tmp_path / "sweep.json"
-    summary = {"format": 1, "config": config.settings(), "lams": [0.5, "inf"], "seeds": [4, 5], "runs": []}
+    summary = {
+        "format": 1,
+        "config": config.settings(),
+        "lams": [0.5, "inf"],
+        "seeds": [4, 5],
+        "runs": [],
+    }
     file.write_text(json.dumps(summary))
     assert runs.call("sweep", "--config", str(file)) == 0
     assert asked["config"] == config
-    assert runs.call("sweep", "--config", str(file), "--lams", "1", "--epochs", "8", "--classify") == 0
+    assert (
+        runs.call("sweep", "--config", str(file), "--lams", "1", "--epochs", "8", "--classify") == 0
+    )
     assert asked["config"].lams == (1.0,)
     assert asked["config"].train.train.epochs == 8
     assert asked["config"].evaluate == config.evaluate
@@ -141,7 +169,9 @@ def test_the_settings_of_a_sweep_can_be_given_again_and_options_beside_them_win(
 def test_the_example_is_the_papers_protocol(asked: Call) -> None:
     assert runs.call("sweep", "--config", str(ROOT / "examples" / "paper.json")) == 0
     config = asked["config"]
-    assert config.train.model == ModelConfig(latent_dim=50, hidden_sizes=(1024, 1024), activation="softplus")
+    assert config.train.model == ModelConfig(
+        latent_dim=50, hidden_sizes=(1024, 1024), activation="softplus"
+    )
     assert config.train.data.dataset == "mnist"
     assert (config.train.train.epochs, config.train.train.learning_rate) == (300, 1e-3)
     assert config.classify.labels == (600, 1000, 3000)
@@ -153,7 +183,10 @@ def test_the_example_is_the_papers_protocol(asked: Call) -> None:
     [
         (["--lams", "0,much"], "'0,much' is not a list such as 0,0.1,0.5."),
         (["--lams", ""], "'' is not a list such as"),
-        (["--lams", "0,0.0"], "--lams = 0.0,0.0 is not allowed; give one or more different numbers."),
+        (
+            ["--lams", "0,0.0"],
+            "--lams = 0.0,0.0 is not allowed; give one or more different numbers.",
+        ),
         (["--lams", "0,nan"], "--lams = nan is not allowed"),
         (["--lam", "0.5"], "No such option"),
         (["--seeds", "1,1"], "--seeds = 1,1 is not allowed"),
@@ -172,13 +205,22 @@ def test_the_example_is_the_papers_protocol(asked: Call) -> None:
         (["extra"], "extra"),
     ],
 )
-def test_wrong_usage_is_one_line_with_exit_code_2(arguments: list[str], words: str, capsys: Capture) -> None:
+def test_wrong_usage_is_one_line_with_exit_code_2(
+    arguments: list[str], words: str, capsys: Capture
+) -> None:
     assert words in runs.usage_error(capsys, "sweep", *arguments)
 
 
 @pytest.mark.parametrize(
     "contents",
-    ["", "[1]", '{"config": []}', '{"lams": 3}', '{"lamds": [3]}', '{"config": {"train": {"lamda": 1}}}'],
+    [
+        "",
+        "[1]",
+        '{"config": []}',
+        '{"lams": 3}',
+        '{"lamds": [3]}',
+        '{"config": {"train": {"lamda": 1}}}',
+    ],
 )
 def test_a_damaged_file_of_settings_is_a_usage_error_that_names_it(
     contents: str, capsys: Capture, tmp_path: Path

@@ -141,7 +141,9 @@ def test_unknown_field_is_refused_with_the_known_ones(values: dict[str, Any]) ->
 
 
 def test_a_field_without_its_section_is_told_where_it_belongs() -> None:
-    with pytest.raises(SMVIError, match=r"unknown configuration field 'lam'.* 'lam' belongs into 'train'\.$"):
+    with pytest.raises(
+        SMVIError, match=r"unknown configuration field 'lam'.* 'lam' belongs into 'train'\.$"
+    ):
         RunConfig.from_json({"lam": 0.5})
 
 
@@ -154,7 +156,11 @@ def test_what_is_no_object_is_refused(values: Any) -> None:
 
 
 def test_differences_names_each_field_that_differs_and_no_other() -> None:
-    fields = [f"{s.name}.{f.name}" for s in dataclasses.fields(RunConfig) for f in dataclasses.fields(s.type)]
+    fields = [
+        f"{s.name}.{f.name}"
+        for s in dataclasses.fields(RunConfig)
+        for f in dataclasses.fields(s.type)
+    ]
     lines = RunConfig().differences(OTHER)
     assert [line.partition(":")[0] for line in lines] == fields
     assert "train.lam: 0.0 here, -0.25 given" in lines

@@ -15,7 +15,9 @@ def test_tensorflow_s_words_around_a_reason_are_dropped() -> None:
 
     @tf.function(autograph=False)
     def fail(name: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
-        with tf.control_dependencies([tf.debugging.Assert(size > 3, ["must be in [3, 9]; given is:", size])]):
+        with tf.control_dependencies(
+            [tf.debugging.Assert(size > 3, ["must be in [3, 9]; given is:", size])]
+        ):
             return tf.io.read_file(name)
 
     with pytest.raises(tf.errors.NotFoundError) as caught:

@@ -15,14 +15,18 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 def old() -> Iterator[list[int]]:
     """What the handlers of before hear."""
     heard: list[int] = []
-    previous = {number: signal.signal(number, lambda number, frame: heard.append(number)) for number in BOTH}
+    previous = {
+        number: signal.signal(number, lambda number, frame: heard.append(number)) for number in BOTH
+    }
     yield heard
     for number, handler in previous.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_the_handler_hears_all_signals_until_the_old_one_is_back(number: int, old: list[int]) -> None:
+def test_the_handler_hears_all_signals_until_the_old_one_is_back(
+    number: int, old: list[int]
+) -> None:
     heard: list[int] = []
     with handle_stop_signals(heard.append):
         signal.raise_signal(number)
@@ -33,7 +37,9 @@ def test_the_handler_hears_all_signals_until_the_old_one_is_back(number: int, ol
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_a_handler_for_once_leaves_the_second_signal_to_the_old_one(number: int, old: list[int]) -> None:
+def test_a_handler_for_once_leaves_the_second_signal_to_the_old_one(
+    number: int, old: list[int]
+) -> None:
     heard: list[int] = []
     with handle_stop_signals(heard.append, once=True):
         signal.raise_signal(number)

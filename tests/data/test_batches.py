@@ -33,7 +33,10 @@ def test_each_epoch_visits_every_image_once(num_examples: int, batch_size: int) 
 
 def test_order_differs_between_epochs_and_seeds_and_leaves_out_another_remainder() -> None:
     # Two of 1000! orders agree with a probability that is no concern.
-    orders = [epoch_order(epoch, 1000, 300, seed) for epoch, seed in [(0, 0), (1, 0), (0, 1), (0, 1 << 40)]]
+    orders = [
+        epoch_order(epoch, 1000, 300, seed)
+        for epoch, seed in [(0, 0), (1, 0), (0, 1), (0, 1 << 40)]
+    ]
     assert all(len(set(order.tolist())) == 900 for order in orders)
     for one in range(4):
         for other in range(one):
@@ -54,7 +57,9 @@ def test_batches_hold_the_images_at_their_indices() -> None:
 def test_restart_at_a_step_continues_with_the_same_batches(binarize: bool) -> None:
     split = make_split()
     whole = list(train_batches(split, batch_size=5, seed=1, num_steps=20, binarize=binarize))
-    rest = list(train_batches(split, batch_size=5, seed=1, first_step=11, num_steps=9, binarize=binarize))
+    rest = list(
+        train_batches(split, batch_size=5, seed=1, first_step=11, num_steps=9, binarize=binarize)
+    )
     np.testing.assert_array_equal(np.stack(whole[11:]), np.stack(rest))
 
 
@@ -110,7 +115,9 @@ def test_evaluation_bits_do_not_depend_on_the_batch_size(batch_size: int) -> Non
     split = make_split(250)
     batches = list(eval_batches(split, batch_size=batch_size, seed=0, binarize=True))
     assert [len(indices) for indices, _ in batches[:-1]] == [batch_size] * (len(batches) - 1)
-    np.testing.assert_array_equal(np.concatenate([indices for indices, _ in batches]), np.arange(250))
+    np.testing.assert_array_equal(
+        np.concatenate([indices for indices, _ in batches]), np.arange(250)
+    )
     ((_, expected),) = list(eval_batches(split, batch_size=250, seed=0, binarize=True))
     np.testing.assert_array_equal(np.concatenate([x for _, x in batches]), expected)
 
@@ -119,7 +126,9 @@ def test_evaluation_bits_do_not_depend_on_the_batch_size(batch_size: int) -> Non
 def test_evaluation_bits_do_not_depend_on_the_part(start: int, num_examples: int | None) -> None:
     split = make_split(250)
     ((_, whole),) = list(eval_batches(split, batch_size=250, seed=0, binarize=True))
-    part = eval_batches(split, batch_size=60, seed=0, binarize=True, start=start, num_examples=num_examples)
+    part = eval_batches(
+        split, batch_size=60, seed=0, binarize=True, start=start, num_examples=num_examples
+    )
     indices = np.concatenate([indices for indices, _ in part])
     np.testing.assert_array_equal(
         indices, np.arange(start, 250 if num_examples is None else start + num_examples)
@@ -150,7 +159,12 @@ def test_negative_steps_are_refused() -> None:
 def test_part_outside_the_split_is_refused(start: int, num_examples: int | None) -> None:
     with pytest.raises(SMVIError, match="of 23 images"):
         eval_batches(
-            make_split(), batch_size=2, seed=0, binarize=False, start=start, num_examples=num_examples
+            make_split(),
+            batch_size=2,
+            seed=0,
+            binarize=False,
+            start=start,
+            num_examples=num_examples,
         )
 
 

@@ -34,4 +34,6 @@ def test_other_values_reach_from_the_least_to_the_largest_of_the_originals() -> 
     shown = shades(np.array([-5.0, -2.0, 1.0, 2.0]), np.array([-2.0, 0.0, 2.0]))
     np.testing.assert_array_equal(shown, np.float32([0.0, 0.0, 0.75, 1.0]))
     # Values above 1 alone begin at 0, as an intensity does.
-    np.testing.assert_array_equal(shades(np.array([0.0, 4.0]), np.array([2.0, 8.0])), np.float32([0.0, 0.5]))
+    np.testing.assert_array_equal(
+        shades(np.array([0.0, 4.0]), np.array([2.0, 8.0])), np.float32([0.0, 0.5])
+    )

@@ -27,7 +27,9 @@ def random(*shape: int) -> np.ndarray:
 def test_importing_the_package_imports_no_framework() -> None:
     heavy = "{'tensorflow', 'tensorflow_datasets', 'sklearn'}"
     code = f"import sys, tfp_smvi.data, tfp_smvi_cli.datasets; print({heavy} & set(sys.modules))"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    output = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    ).stdout
     assert output.strip() == "set()"
 
 
@@ -41,7 +43,9 @@ def test_digits_are_scikit_learns() -> None:
     # The first row of the first digit, in scikit-learn's grey levels of 0 to 16.
     np.testing.assert_array_equal(images[0, 0, :, 0] * 16, [0, 0, 5, 13, 9, 1, 0, 0])
     labels = np.concatenate([dataset.train.labels, dataset.test.labels])
-    np.testing.assert_array_equal(np.bincount(labels), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180])
+    np.testing.assert_array_equal(
+        np.bincount(labels), [178, 182, 177, 183, 181, 182, 181, 179, 174, 180]
+    )
 
 
 def test_contents_that_changed_are_refused() -> None:
@@ -116,12 +120,18 @@ GOOD = random(4, 5, 5)
         ({"x_train": GOOD * np.nan, "x_test": GOOD}, "x_train has values that are NaN"),
         ({"x_train": GOOD, "x_test": GOOD + np.inf}, "x_test has values that are NaN or infinite"),
         ({"x_train": GOOD * 1e300, "x_test": GOOD}, "too large for float32"),
-        ({"x_train": np.full((4, 5), 256), "x_test": np.full((4, 5), 2)}, "integers from 256 to 256"),
+        (
+            {"x_train": np.full((4, 5), 256), "x_test": np.full((4, 5), 2)},
+            "integers from 256 to 256",
+        ),
         ({"x_train": np.full((4, 5), -1), "x_test": np.full((4, 5), 2)}, "integers from -1 to -1"),
         ({"x_train": np.ones((4, 5), int), "x_test": np.ones((4, 5), int)}, "give dtype bool"),
         ({"x_train": GOOD + 1j, "x_test": GOOD}, "dtype complex128"),
         ({"x_train": np.array([[None]]), "x_test": GOOD}, "no object arrays"),
-        ({"x_train": GOOD, "x_test": GOOD, "y_train": [0, 1]}, r"y_train has shape \(2,\) for 4 images"),
+        (
+            {"x_train": GOOD, "x_test": GOOD, "y_train": [0, 1]},
+            r"y_train has shape \(2,\) for 4 images",
+        ),
         ({"x_train": GOOD, "x_test": GOOD, "y_test": [0.0, 1, 2, 3]}, "must be integers from 0"),
         ({"x_train": GOOD, "x_test": GOOD, "y_test": [0, 1, 2, -3]}, "must be integers from 0"),
     ],
@@ -210,7 +220,9 @@ def test_list_as_json_tells_what_is_prepared(tmp_path: Path) -> None:
     for directory in ("mnist/incomplete.X_3.0.1", "emnist/letters/3.1.0"):
         (tmp_path / directory).mkdir(parents=True)
         (tmp_path / directory / "dataset_info.json").touch()
-    rows = {row["name"]: row for row in json.loads(list_datasets("--json", "--data-dir", str(tmp_path)))}
+    rows = {
+        row["name"]: row for row in json.loads(list_datasets("--json", "--data-dir", str(tmp_path)))
+    }
     assert [name for name, row in rows.items() if row["prepared"]] == ["digits", "emnist/letters"]
     assert rows["cifar10"]["image_shape"] == [32, 32, 3]
     assert rows["cifar10"]["likelihood"] == "gaussian"

@@ -19,7 +19,15 @@ import pytest
 import tensorflow_datasets as tfds
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data import Dataset, eval_batches, load_dataset, mnist, source, tfds_sets, train_batches
+from tfp_smvi.data import (
+    Dataset,
+    eval_batches,
+    load_dataset,
+    mnist,
+    source,
+    tfds_sets,
+    train_batches,
+)
 from tfp_smvi.data.dataset import content_fingerprint
 
 SHAPE = (5, 4, 1)
@@ -27,7 +35,9 @@ SIZES = {"train": 23, "test": 7}
 
 
 def tiny_images(split: str) -> np.ndarray:
-    return np.random.default_rng(SIZES[split]).integers(0, 256, (SIZES[split], *SHAPE), dtype=np.uint8)
+    return np.random.default_rng(SIZES[split]).integers(
+        0, 256, (SIZES[split], *SHAPE), dtype=np.uint8
+    )
 
 
 class _TinyBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
@@ -104,7 +114,9 @@ class SmviTinyBroken(_TinyBuilder):
 
 def multiset(images: np.ndarray, labels: np.ndarray | None) -> Counter[tuple[bytes, int]]:
     assert labels is not None
-    return Counter((image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True))
+    return Counter(
+        (image.tobytes(), int(label)) for image, label in zip(images, labels, strict=True)
+    )
 
 
 def test_prepared_images_and_labels_are_the_generated_ones(tmp_path: Path) -> None:
@@ -114,7 +126,9 @@ def test_prepared_images_and_labels_are_the_generated_ones(tmp_path: Path) -> No
     assert (dataset.image_shape, dataset.num_classes, dataset.real_valued) == (SHAPE, 3, False)
     for name, split in [("train", dataset.train), ("test", dataset.test)]:
         pixels = np.rint(split.images(np.arange(SIZES[name])) * 255).astype(np.uint8)
-        assert multiset(pixels, split.labels) == multiset(tiny_images(name), np.arange(SIZES[name]) % 3)
+        assert multiset(pixels, split.labels) == multiset(
+            tiny_images(name), np.arange(SIZES[name]) % 3
+        )
     again = load_dataset("smvi_tiny_one", tmp_path, progress=lines.append)
     assert (len(lines), again.fingerprint) == (1, dataset.fingerprint)
 
@@ -128,7 +142,9 @@ def test_preparing_prints_nothing(tmp_path: Path, capfd: pytest.CaptureFixture[s
     assert "examples" not in captured.err
 
 
-def test_streamed_split_equals_the_split_in_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_streamed_split_equals_the_split_in_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def batches(dataset: Dataset) -> list[np.ndarray]:
         train = train_batches(dataset.train, batch_size=4, seed=0, num_steps=12, binarize=True)
         test = eval_batches(dataset.test, batch_size=3, seed=0, binarize=False)
@@ -139,7 +155,9 @@ def test_streamed_split_equals_the_split_in_memory(tmp_path: Path, monkeypatch: 
     streamed = load_dataset("smvi_tiny_one", tmp_path)
     assert isinstance(streamed.train, source.SourceSplit)
     assert (streamed.train.num_examples, streamed.image_shape) == (23, SHAPE)
-    np.testing.assert_array_equal(streamed.train.images([3, 22, 0]), memory.train.images([3, 22, 0]))
+    np.testing.assert_array_equal(
+        streamed.train.images([3, 22, 0]), memory.train.images([3, 22, 0])
+    )
     np.testing.assert_array_equal(streamed.test.labels, memory.test.labels)
     for one, other in zip(batches(streamed), batches(memory), strict=True):
         # Division by 255 in NumPy and in TensorFlow may differ in the last bit.
@@ -148,7 +166,9 @@ def test_streamed_split_equals_the_split_in_memory(tmp_path: Path, monkeypatch: 
     assert len(streamed.fingerprint) == 64
 
 
-def test_set_that_others_prepared_as_tfrecord_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_set_that_others_prepared_as_tfrecord_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tfds.builder("smvi_tiny_one", data_dir=str(tmp_path / "theirs")).download_and_prepare()
     theirs = load_dataset("smvi_tiny_one", tmp_path / "theirs")
     assert theirs.fingerprint == load_dataset("smvi_tiny_one", tmp_path / "ours").fingerprint
@@ -205,7 +225,9 @@ def test_validation_split_stands_in_for_the_test(tmp_path: Path) -> None:
         ("smvi_tiny_one/config", "cannot open data set 'smvi_tiny_one/config'"),
     ],
 )
-def test_sets_that_cannot_be_used_are_refused_in_one_line(tmp_path: Path, name: str, message: str) -> None:
+def test_sets_that_cannot_be_used_are_refused_in_one_line(
+    tmp_path: Path, name: str, message: str
+) -> None:
     with pytest.raises(SMVIError, match=message) as caught:
         load_dataset(name, tmp_path)
     assert "\n" not in str(caught.value)
@@ -236,11 +258,15 @@ def test_damaged_prepared_files_name_the_directory_to_delete(tmp_path: Path, dam
 
 def test_data_dir_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(SMVIError, match=r"cannot prepare data set 'smvi_tiny_one' in .*file.*--data-dir"):
+    with pytest.raises(
+        SMVIError, match=r"cannot prepare data set 'smvi_tiny_one' in .*file.*--data-dir"
+    ):
         load_dataset("smvi_tiny_one", tmp_path / "file")
 
 
-def test_download_without_network_fails_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_download_without_network_fails_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def no_hosts(*_: object, **__: object) -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
@@ -304,10 +330,17 @@ def offline_mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     with socket.create_server(("127.0.0.1", 0)) as server:
         command = [sys.executable, "-c", OFFLINE, str(server.getsockname()[1])]
         # Where the system allows, a namespace without a network binds C++ code too.
-        if shutil.which("unshare") and not subprocess.run(["unshare", "-rn", "true"], check=False).returncode:
+        if (
+            shutil.which("unshare")
+            and not subprocess.run(["unshare", "-rn", "true"], check=False).returncode
+        ):
             command = ["unshare", "-rn", *command]
         finished = subprocess.run(
-            command, env=environment | {"HOME": str(home)}, capture_output=True, text=True, check=False
+            command,
+            env=environment | {"HOME": str(home)},
+            capture_output=True,
+            text=True,
+            check=False,
         )
     assert finished.returncode == 0, finished.stderr
     assert "mnist" not in finished.stderr.lower(), finished.stderr
@@ -328,9 +361,15 @@ def test_mnist_is_the_original_mnist(offline_mnist: tuple[Path, str]) -> None:
     assert dataset.default_likelihood == "bernoulli"
     for split, prefix in [(dataset.train, "train"), (dataset.test, "t10k")]:
         # IDX files: a header of 16 bytes before the images, of 8 before the labels.
-        images = gzip.decompress((mnist.PACKAGED_DIR / f"{prefix}-images-idx3-ubyte.gz").read_bytes())[16:]
-        labels = gzip.decompress((mnist.PACKAGED_DIR / f"{prefix}-labels-idx1-ubyte.gz").read_bytes())[8:]
-        original = multiset(np.frombuffer(images, np.uint8).reshape(-1, 784), np.frombuffer(labels, np.uint8))
+        images = gzip.decompress(
+            (mnist.PACKAGED_DIR / f"{prefix}-images-idx3-ubyte.gz").read_bytes()
+        )[16:]
+        labels = gzip.decompress(
+            (mnist.PACKAGED_DIR / f"{prefix}-labels-idx1-ubyte.gz").read_bytes()
+        )[8:]
+        original = multiset(
+            np.frombuffer(images, np.uint8).reshape(-1, 784), np.frombuffer(labels, np.uint8)
+        )
         assert multiset(split.pixels, split.labels) == original
 
 

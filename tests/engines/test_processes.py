@@ -18,7 +18,10 @@ from tfp_smvi.sweeps.driver import sweep
 @pytest.mark.parametrize(
     ("script", "error"),
     [
-        (f"{BEGIN}; kill -9 $$", "evaluate: killed by SIGKILL; if you did not do it, memory ran out"),
+        (
+            f"{BEGIN}; kill -9 $$",
+            "evaluate: killed by SIGKILL; if you did not do it, memory ran out",
+        ),
         (f"{BEGIN}; kill -11 $$", "evaluate: killed by SIGSEGV (see sweep.log)"),
         (f"{BEGIN}; printf '{{\"eve'; exit 3", "evaluate: ended with exit code 3 (see sweep.log)"),
         ("exit 143", "start: stopped by SIGTERM"),
@@ -73,13 +76,17 @@ def test_a_run_without_a_place_fails_alone(tmp_path: Path, monkeypatch: pytest.M
     assert "SIGKILL" in second["error"]
 
 
-def test_as_many_runs_as_asked_for_go_on_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_as_many_runs_as_asked_for_go_on_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Each waits until it has seen another one: a minute, which only a run that is alone would wait."""
     seen = 'for i in $(seq 600); do [ $(ls "$0".d | wc -l) -ge 2 ] && exit 7; sleep 0.1; done'
     fake_stage(monkeypatch, tmp_path, f'mkdir -p "$0".d; touch "$0".d/$$; {seen}')
     reporter = Recorder()
     summary = sweep(tmp_path / "sweep", CONFIG, jobs=2, reporter=reporter)
-    assert {entry["error"] for entry in summary["runs"]} == {"start: ended with exit code 7 (see sweep.log)"}
+    assert {entry["error"] for entry in summary["runs"]} == {
+        "start: ended with exit code 7 (see sweep.log)"
+    }
     running: set[str] = set()
     for run, status in reporter.updates:
         running = running | {run} if status == "running" else running - {run}
@@ -107,7 +114,10 @@ def test_no_job_at_all_is_refused(tmp_path: Path) -> None:
 
 
 def test_another_sweep_in_the_directory_is_refused(tmp_path: Path) -> None:
-    with filelock.FileLock(tmp_path / ".lock"), pytest.raises(SMVIError, match="another sweep works in"):
+    with (
+        filelock.FileLock(tmp_path / ".lock"),
+        pytest.raises(SMVIError, match="another sweep works in"),
+    ):
         sweep(tmp_path, CONFIG)
 
 

@@ -1,6 +1,7 @@
 """The evaluation held against exact answers, and its bits against every way of cutting the work.
 
-Seeds are arbitrary: each assertion at five standard errors fails for fewer than one seed in a million.
+Seeds are arbitrary: each assertion at five standard errors fails for fewer than one seed in a
+million.
 """
 
 import dataclasses
@@ -15,7 +16,14 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.support.runs import ReferenceRun, assert_same_bits
-from tfp_smvi.config import AISConfig, DataConfig, EvaluateConfig, ModelConfig, RunConfig, TrainConfig
+from tfp_smvi.config import (
+    AISConfig,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    RunConfig,
+    TrainConfig,
+)
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.data import load_dataset
@@ -33,7 +41,11 @@ tfd = tfp.distributions
 LATENT_DIM, OBSERVED_DIM, NOISE = 3, 8, 0.7
 SMALL = EvaluateConfig(
     ais=AISConfig(
-        num_chains=3, num_temperatures=6, num_leapfrog_steps=2, num_pilot_chains=2, num_pilot_temperatures=8
+        num_chains=3,
+        num_temperatures=6,
+        num_leapfrog_steps=2,
+        num_pilot_chains=2,
+        num_pilot_temperatures=8,
     ),
     num_examples=70,
     num_elbo_samples=100,
@@ -46,8 +58,8 @@ SMALL = EvaluateConfig(
 class LinearGaussian:
     """p(z) = N(0, I), p(x|z) = N(W z, noise^2 I) with orthogonal columns in W, whose posterior is diagonal.
 
-    The encoder is the posterior with its mean moved by `shift` posterior standard deviations and its standard
-    deviation times `factor`.
+    The encoder is the posterior with its mean moved by `shift` posterior standard deviations and
+    its standard deviation times `factor`.
     """
 
     def __init__(self, shift: float = 0.0, factor: float = 1.0) -> None:
@@ -216,7 +228,13 @@ def test_report_has_all_its_parts(run_dir: Path) -> None:
     for summary in report["splits"].values():
         for name in ("elbo", "iwae_bound", "log_likelihood", "gap", "divergence"):
             assert {*summary[name]} == {"mean", "standard_error", "monte_carlo_error"}
-        assert {*summary} >= {"kl", "acceptance_rate", "effective_sample_size", "active_units", "latent_dim"}
+        assert {*summary} >= {
+            "kl",
+            "acceptance_rate",
+            "effective_sample_size",
+            "active_units",
+            "latent_dim",
+        }
         assert summary["num_examples"] == 70
     assert {*report["bracket"]} >= {"num_examples", "lower_bound", "upper_bound", "width"}
     assert report["bracket"]["num_examples"] == 60
@@ -241,7 +259,9 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
     config = dataclasses.replace(SMALL, split="both")
     assert evaluate(fresh, config, shard=Shard(2, 2)) is None
     assert not (fresh / "evaluation.json").exists()
-    with pytest.raises(SMVIError, match=r"5 of 10 results are missing, the first train block 0 in "):
+    with pytest.raises(
+        SMVIError, match=r"5 of 10 results are missing, the first train block 0 in "
+    ):
         evaluate(fresh, config, merge=True)
     evaluate(fresh, config, shard=Shard(1, 2))
     evaluate(fresh, config, merge=True)
@@ -299,11 +319,14 @@ def test_resuming_does_no_block_twice_and_other_numbers_of_examples_share_them(
     assert len(computed) == 6
     whole = values(run_dir)
     assert_same_bits(
-        values(fresh), {name: array for name, array in whole.items() if not name.startswith("train")}
+        values(fresh),
+        {name: array for name, array in whole.items() if not name.startswith("train")},
     )
 
 
-def test_a_file_that_another_process_is_writing_stays_and_litter_goes(run_dir: Path, tmp_path: Path) -> None:
+def test_a_file_that_another_process_is_writing_stays_and_litter_goes(
+    run_dir: Path, tmp_path: Path
+) -> None:
     """Catches a shard that deletes what another one is writing, and litter that stays for ever."""
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     folder = next(copy.glob("evaluation/annealed-*"))
@@ -356,12 +379,15 @@ def test_a_damaged_block_is_named(run_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     damaged = next(copy.glob("evaluation/annealed-*/test-00001.npz"))
     damaged.write_bytes(damaged.read_bytes()[:100])
-    with pytest.raises(SMVIError, match=r"test-00001.npz cannot be read .*; delete it and run the same"):
+    with pytest.raises(
+        SMVIError, match=r"test-00001.npz cannot be read .*; delete it and run the same"
+    ):
         evaluate(copy, SMALL, merge=True)
     damaged.unlink()
     evaluate(copy, SMALL)
     assert_same_bits(
-        {name: array for name, array in values(run_dir).items() if not name.startswith("train")}, values(copy)
+        {name: array for name, array in values(run_dir).items() if not name.startswith("train")},
+        values(copy),
     )
 
 
@@ -369,7 +395,9 @@ def test_other_data_are_refused(fresh: Path) -> None:
     settings = json.loads((fresh / "config.json").read_text())
     settings["data"]["fingerprint"] = "0" * 64
     (fresh / "config.json").write_text(json.dumps(settings))
-    with pytest.raises(SMVIError, match="the data digits are not those that the model was trained on"):
+    with pytest.raises(
+        SMVIError, match="the data digits are not those that the model was trained on"
+    ):
         evaluate(fresh, SMALL)
 
 
@@ -394,7 +422,10 @@ def test_estimate_settles_where_later_ones_agree() -> None:
     base = 10.0 * rng.standard_normal(100)
     noise = 0.05 * rng.standard_normal((4, 100))
     estimates = {10: base - 0.3, 32: base - 0.1, 100: base, 316: base}
-    noisy = {count: value + noise[i] - noise[i].mean() for i, (count, value) in enumerate(estimates.items())}
+    noisy = {
+        count: value + noise[i] - noise[i].mean()
+        for i, (count, value) in enumerate(estimates.items())
+    }
     assert convergence.settled_at(noisy) == 100
     del noisy[316]
     assert convergence.settled_at(noisy) is None
@@ -408,7 +439,9 @@ def test_gap_falls_with_lam(tmp_path: Path) -> None:
     dataset, gaps = load_dataset("mnist"), []
     for lam in (0.0, 0.5):
         train = TrainConfig(lam=lam, epochs=2, lam_warmup_steps=200)
-        config = RunConfig(DataConfig("mnist"), ModelConfig(latent_dim=10, hidden_sizes=(128,)), train)
+        config = RunConfig(
+            DataConfig("mnist"), ModelConfig(latent_dim=10, hidden_sizes=(128,)), train
+        )
         fit(config, dataset, tmp_path / str(lam))
         report = evaluate(tmp_path / str(lam), EvaluateConfig(num_examples=100, num_simulated=50))
         assert report is not None

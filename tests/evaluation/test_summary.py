@@ -53,9 +53,21 @@ def test_good_numbers_need_no_warning() -> None:
 @pytest.mark.parametrize(
     ("width", "changes", "words"),
     [
-        (0.05, {"acceptance_rate": np.full((100, 8), 0.39)}, "the acceptance rate is 0.39 in 8 of 8"),
-        (0.05, {"acceptance_rate": np.full((100, 1), 0.96)}, "the acceptance rate is 0.96 in 1 of 1"),
-        (0.05, {"effective_sample_size": np.full(100, 1.9)}, "100 % of the examples have an effective"),
+        (
+            0.05,
+            {"acceptance_rate": np.full((100, 8), 0.39)},
+            "the acceptance rate is 0.39 in 8 of 8",
+        ),
+        (
+            0.05,
+            {"acceptance_rate": np.full((100, 1), 0.96)},
+            "the acceptance rate is 0.96 in 1 of 1",
+        ),
+        (
+            0.05,
+            {"effective_sample_size": np.full(100, 1.9)},
+            "100 % of the examples have an effective",
+        ),
         (0.51, {}, "the bounds of the log-likelihood are 0.51 nat apart"),
         (np.inf, {}, "the bounds of the log-likelihood are not finite"),
         (0.05, {"log_likelihood": example_values()["elbo"] - 0.1}, "is 0.100 nat below the ELBO"),
@@ -63,7 +75,9 @@ def test_good_numbers_need_no_warning() -> None:
         (0.05, {"log_likelihood": np.full(100, np.nan)}, "100 examples have no finite estimate"),
     ],
 )
-def test_numbers_not_to_be_trusted_are_called_so(width: float, changes: dict[str, Any], words: str) -> None:
+def test_numbers_not_to_be_trusted_are_called_so(
+    width: float, changes: dict[str, Any], words: str
+) -> None:
     assert any(words in line for line in warnings_for(bracket_values(width), **changes))
 
 

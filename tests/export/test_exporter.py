@@ -23,7 +23,13 @@ from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.export import exporter as export_module
-from tfp_smvi.export.check import CHECKSUMS, check_export, find_damage, find_wrong_answer, write_checksums
+from tfp_smvi.export.check import (
+    CHECKSUMS,
+    check_export,
+    find_damage,
+    find_wrong_answer,
+    write_checksums,
+)
 from tfp_smvi.export.exporter import ExportResult, export_run
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
@@ -54,13 +60,17 @@ class Exported(NamedTuple):
 
 
 @pytest.fixture(scope="module")
-def exported(reference: ReferenceRun, digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Exported:
+def exported(
+    reference: ReferenceRun, digits: Dataset, tmp_path_factory: pytest.TempPathFactory
+) -> Exported:
     output = tmp_path_factory.mktemp("exported")
     encoder, decoder = export_run(reference.run_dir, output=output, part="both")
     # Digits have 17 grey levels, which fit into 8 bits.
     pixels = np.rint(digits.test.images(range(50)) * 255).astype(np.uint8)
     images = pixels.astype(np.float32) / np.float32(255)
-    return Exported(reference.run_dir, encoder, decoder, load_run(reference.run_dir).model, images, pixels)
+    return Exported(
+        reference.run_dir, encoder, decoder, load_run(reference.run_dir).model, images, pixels
+    )
 
 
 @pytest.fixture
@@ -79,7 +89,9 @@ def requests(exported: Exported) -> dict[str, dict[str, Any]]:
     return {
         "serving_default": {"images": exported.images},
         "uint8": {"images": exported.pixels},
-        "encoded_image": {"image_bytes": [tf.io.encode_png(image).numpy() for image in exported.pixels]},
+        "encoded_image": {
+            "image_bytes": [tf.io.encode_png(image).numpy() for image in exported.pixels]
+        },
     }
 
 
@@ -101,7 +113,9 @@ def test_layout_is_that_of_tf_serving(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "uint8", "encoded_image"])
-def test_tensorflow_s_c_api_reads_the_encoder_and_agrees(exported: Exported, signature: str) -> None:
+def test_tensorflow_s_c_api_reads_the_encoder_and_agrees(
+    exported: Exported, signature: str
+) -> None:
     """The C++ loader and session that TF Serving uses, without Python and with XLA off."""
     inputs = requests(exported)[signature]
     one = {name: value[:1] for name, value in inputs.items()}
@@ -122,7 +136,10 @@ def test_a_server_is_told_what_is_wrong_with_a_request(exported: Exported) -> No
     nan = exported.images.copy()
     nan[3] = np.nan
     other_shape = exported.images.reshape(-1, 4, 16, 1)
-    values = ({"images": images} for images in (nan, 255 * exported.images, other_shape, exported.images[0]))
+    values = (
+        {"images": images}
+        for images in (nan, 255 * exported.images, other_shape, exported.images[0])
+    )
     answers = c_api.run_export(exported.encoder.path, "serving_default", *values)
     assert all(isinstance(answer, str) for answer in answers)
     for answer in answers[:2]:
@@ -133,8 +150,12 @@ def test_a_server_is_told_what_is_wrong_with_a_request(exported: Exported) -> No
     large = {"image_bytes": [tf.io.encode_png(np.zeros((9, 8, 1), np.uint8)).numpy()]}
     text = {"image_bytes": [b"https://example.org/0.png"]}
     answers = c_api.run_export(exported.encoder.path, "encoded_image", garbled, large, text)
-    assert "images must be 8 pixels high and 8 wide; height and width given are:] [0 0]" in answers[0]
-    assert "images must be 8 pixels high and 8 wide; height and width given are:] [9 8]" in answers[1]
+    assert (
+        "images must be 8 pixels high and 8 wide; height and width given are:] [0 0]" in answers[0]
+    )
+    assert (
+        "images must be 8 pixels high and 8 wide; height and width given are:] [9 8]" in answers[1]
+    )
     assert "image_bytes must hold a PNG or a JPEG image" in answers[2]
 
 
@@ -144,7 +165,11 @@ def test_openvino_reads_both_and_agrees(exported: Exported) -> None:
     z = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
     for folder, value, expected in (
         (exported.encoder.path, exported.images, features(exported.model, exported.images)),
-        (exported.decoder.path, z, {"probabilities": exported.model.decode(tf.constant(z)).mean().numpy()}),
+        (
+            exported.decoder.path,
+            z,
+            {"probabilities": exported.model.decode(tf.constant(z)).mean().numpy()},
+        ),
     ):
         answers = core.compile_model(core.read_model(str(folder)), "CPU", options)({0: value})
         assert_close({key.any_name: answer for key, answer in answers.items()}, expected)
@@ -163,7 +188,9 @@ def saved_model_cli(*arguments: str) -> str:
 
 
 @pytest.mark.slow
-def test_saved_model_cli_agrees_and_finds_nothing_to_fear(exported: Exported, tmp_path: Path) -> None:
+def test_saved_model_cli_agrees_and_finds_nothing_to_fear(
+    exported: Exported, tmp_path: Path
+) -> None:
     np.save(tmp_path / "images.npy", exported.images)
     folder = ("--dir", str(exported.encoder.path))
     how = ("--tag_set", "serve", "--signature_def", "serving_default", "--outdir", str(tmp_path))
@@ -173,17 +200,32 @@ def test_saved_model_cli_agrees_and_finds_nothing_to_fear(exported: Exported, tm
     assert "does not contain the default denylisted ops" in saved_model_cli("scan", *folder)
 
 
-def test_graph_has_no_python_no_compiled_function_and_no_reduced_precision(exported: Exported) -> None:
+def test_graph_has_no_python_no_compiled_function_and_no_reduced_precision(
+    exported: Exported,
+) -> None:
     """Custom ops are excluded by the C API, which knows none."""
     for path in (exported.encoder.path, exported.decoder.path):
         model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
         (graph,) = [meta.graph_def for meta in model.meta_graphs]
-        nodes = [*graph.node, *(node for function in graph.library.function for node in function.node_def)]
+        nodes = [
+            *graph.node,
+            *(node for function in graph.library.function for node in function.node_def),
+        ]
         assert len(nodes) > 50
-        assert not {node.op for node in nodes} & {"PyFunc", "PyFuncStateless", "EagerPyFunc", "XlaLaunch"}
-        attributes = [*(node.attr for node in nodes), *(function.attr for function in graph.library.function)]
+        assert not {node.op for node in nodes} & {
+            "PyFunc",
+            "PyFuncStateless",
+            "EagerPyFunc",
+            "XlaLaunch",
+        }
+        attributes = [
+            *(node.attr for node in nodes),
+            *(function.attr for function in graph.library.function),
+        ]
         assert not any(
-            attribute["_XlaMustCompile"].b for attribute in attributes if "_XlaMustCompile" in attribute
+            attribute["_XlaMustCompile"].b
+            for attribute in attributes
+            if "_XlaMustCompile" in attribute
         )
         types = {value.type for attribute in attributes for value in attribute.values()}
         assert not types & {tf.bfloat16.as_datatype_enum, tf.float16.as_datatype_enum}
@@ -195,14 +237,20 @@ def test_warm_up_asks_every_signature_and_holds_the_models_answers(exported: Exp
         records = tf.data.TFRecordDataset(str(path / "assets.extra" / "tf_serving_warmup_requests"))
         logs = [prediction_log_pb2.PredictionLog.FromString(record.numpy()) for record in records]
         assert len(logs) <= 1000
-        assert [log.predict_log.request.model_spec.signature_name for log in logs] == list(card["signatures"])
+        assert [log.predict_log.request.model_spec.signature_name for log in logs] == list(
+            card["signatures"]
+        )
         for log in logs:
             assert log.WhichOneof("log_type") == "predict_log"
             request, response = log.predict_log.request, log.predict_log.response
             assert request.model_spec.name == path.parent.name
-            inputs = {key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()}
+            inputs = {
+                key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()
+            }
             answers = signatures[request.model_spec.signature_name](**inputs)
-            assert_close(answers, {key: tf.make_ndarray(value) for key, value in response.outputs.items()})
+            assert_close(
+                answers, {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
+            )
 
 
 def test_card_says_what_the_model_is(exported: Exported) -> None:
@@ -223,11 +271,17 @@ def test_card_has_the_evaluation_of_this_state_of_the_run_and_of_no_other(
     run_dir, notes = Path(shutil.copytree(exported.run_dir, tmp_path / "run")), list[str]()
     results = {"splits": {"test": {"elbo": {"mean": -20.0}}}, "bracket": {}, "warnings": []}
     config = json.loads((run_dir / "config.json").read_text())
-    state = {"config": config["config"], "step": 176, "data_fingerprint": config["data"]["fingerprint"]}
+    state = {
+        "config": config["config"],
+        "step": 176,
+        "data_fingerprint": config["data"]["fingerprint"],
+    }
 
     def card_with(evaluation: Any) -> dict[str, Any]:
         (run_dir / "evaluation.json").write_text(json.dumps(evaluation))
-        ((_, card),) = export_run(run_dir, output=tmp_path, part="decoder", verify=False, note=notes.append)
+        ((_, card),) = export_run(
+            run_dir, output=tmp_path, part="decoder", verify=False, note=notes.append
+        )
         return card
 
     assert card_with({**results, "run": state})["evaluation"] == results
@@ -250,7 +304,9 @@ def test_features_are_float32_whatever_the_training_was(digits: Dataset, tmp_pat
     fit(runs.config(precision="bfloat16", epochs=1), digits, tmp_path / "run")
     ((path, _),) = export_run(tmp_path / "run", output=tmp_path, verify=False)
     images = digits.test.images(range(20))
-    answers = tf.saved_model.load(str(path)).signatures["serving_default"](images=tf.constant(images))
+    answers = tf.saved_model.load(str(path)).signatures["serving_default"](
+        images=tf.constant(images)
+    )
     # Seen with bfloat16's 8 bits, these features would be off by 0.01.
     assert_close(answers, features(load_run(tmp_path / "run").model, images))
 
@@ -288,7 +344,9 @@ def test_signatures_of_ones_own_data_follow_their_values(
         (tmp_path / "run" / "config.json").write_text(json.dumps(recorded))
     notes = list[str]()
     verify = values == "real"  # the others are as digits
-    ((path, card),) = export_run(tmp_path / "run", output=tmp_path, verify=verify, note=notes.append)
+    ((path, card),) = export_run(
+        tmp_path / "run", output=tmp_path, verify=verify, note=notes.append
+    )
     assert path.parent.name == "my-images-lam0.5-seed0"
     assert card["signatures"].keys() == signatures
     assert card["data"]["name"] == card["config"]["data"]["dataset"] == "my images.npz"
@@ -327,7 +385,9 @@ def test_a_whole_export_is_whole(exported: Exported) -> None:
 
 
 @pytest.mark.parametrize("name", sorted(FILES))
-def test_a_flipped_or_missing_byte_of_any_file_is_found_and_the_file_named(name: str, copied: Path) -> None:
+def test_a_flipped_or_missing_byte_of_any_file_is_found_and_the_file_named(
+    name: str, copied: Path
+) -> None:
     file, whole = copied / name, (copied / name).read_bytes()
     rng = np.random.default_rng()
     for position in (0, len(whole) - 1, *rng.integers(len(whole), size=20)):

@@ -17,7 +17,8 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.publish import check_model_name, check_version, publish
 
 NUM_FILES = 10
-# Publishes versions of the model m, one after the other: argv[1] is the output folder, argv[2] how many.
+# Publishes versions of the model m, one after the other: argv[1] is the output folder, argv[2] how
+# many.
 PUBLISHER = f"""
 import sys
 from pathlib import Path
@@ -64,9 +65,27 @@ def test_a_name_of_these_characters_is_allowed(name: str) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["", ".", "..", "../x", "/abs", "a/b", "a\\b", "-x", "_x", ".x", "a b", "a\n", "ä", "a\0", "x" * 201],
+    [
+        "",
+        ".",
+        "..",
+        "../x",
+        "/abs",
+        "a/b",
+        "a\\b",
+        "-x",
+        "_x",
+        ".x",
+        "a b",
+        "a\n",
+        "ä",
+        "a\0",
+        "x" * 201,
+    ],
 )
-def test_a_name_that_leads_elsewhere_or_cannot_be_a_folder_is_refused(name: str, tmp_path: Path) -> None:
+def test_a_name_that_leads_elsewhere_or_cannot_be_a_folder_is_refused(
+    name: str, tmp_path: Path
+) -> None:
     with pytest.raises(SMVIError, match=r"model_name = .* is not allowed; give letters"):
         check_model_name(name)
     with pytest.raises(SMVIError, match="is not allowed"):
@@ -80,7 +99,8 @@ def test_a_positive_integer_is_a_version(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "0", "01", "-1", "+1", "1.0", " 1", "1\n", "1e3", "٣", "latest", "../1", str(2**63)]
+    "text",
+    ["", "0", "01", "-1", "+1", "1.0", " 1", "1\n", "1e3", "٣", "latest", "../1", str(2**63)],
 )
 def test_other_texts_are_no_versions(text: str) -> None:
     with pytest.raises(SMVIError, match=r"version = .* is not allowed; give a whole number from 1"):
@@ -117,7 +137,9 @@ def test_there_is_no_version_after_the_highest_that_can_be(tmp_path: Path) -> No
         publish(tmp_path, {"m": write})
 
 
-@pytest.mark.parametrize("kind", ["version", "empty folder", "file", "link to nothing", "other spelling"])
+@pytest.mark.parametrize(
+    "kind", ["version", "empty folder", "file", "link to nothing", "other spelling"]
+)
 def test_a_version_that_exists_is_never_touched(kind: str, tmp_path: Path) -> None:
     there = tmp_path / "m" / ("002" if kind == "other spelling" else "2")
     there.parent.mkdir()
@@ -186,7 +208,9 @@ def test_no_model_is_published_when_another_fails(tmp_path: Path) -> None:
     assert list(tmp_path.glob("*/*")) == []
 
 
-def test_all_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_all_is_on_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     synced, rename = set[int](), Path.rename
     fsync = os.fsync
 
@@ -245,7 +269,11 @@ def assert_whole(model: Path) -> None:
 
 
 def test_exports_at_once_get_different_versions(tmp_path: Path) -> None:
-    with publisher(tmp_path, 10) as one, publisher(tmp_path, 10) as two, publisher(tmp_path, 10) as three:
+    with (
+        publisher(tmp_path, 10) as one,
+        publisher(tmp_path, 10) as two,
+        publisher(tmp_path, 10) as three,
+    ):
         pass
     assert [one.returncode, two.returncode, three.returncode] == [0, 0, 0]
     assert names(tmp_path / "m") == {str(number + 1) for number in range(30)}

@@ -14,7 +14,8 @@ from tfp_smvi.models.vae import VAE
 SHAPE = (8, 6, 1)
 PIXELS = np.random.default_rng(0).integers(0, 256, (5, *SHAPE), np.uint8)
 PNGS = [tf.io.encode_png(image).numpy() for image in PIXELS]
-# Another order of the same float32 sums, and 1/255 in place of a division: values here are of the order of 1.
+# Another order of the same float32 sums, and 1/255 in place of a division: values here are of the
+# order of 1.
 TOLERANCE = 1e-5
 
 
@@ -28,7 +29,9 @@ SIGNATURES = encoder_part(MODEL, real_valued=False).signatures
 
 def ask(signature: str, value: Any) -> dict[str, np.ndarray]:
     """Asks a signature of MODEL's encoder."""
-    return {key: output.numpy() for key, output in SIGNATURES[signature](tf.constant(value)).items()}
+    return {
+        key: output.numpy() for key, output in SIGNATURES[signature](tf.constant(value)).items()
+    }
 
 
 def assert_features_of(answers: dict[str, np.ndarray], pixels: np.ndarray) -> None:
@@ -42,7 +45,10 @@ def test_inputs_and_outputs_have_names_dtypes_and_a_free_batch_size() -> None:
     outputs = {name: {"dtype": "float32", "shape": [None, 3]} for name in ("mean", "stddev")}
     images = {"shape": [None, 8, 6, 1]}
     assert describe_signatures(SIGNATURES) == {
-        "serving_default": {"inputs": {"images": images | {"dtype": "float32"}}, "outputs": outputs},
+        "serving_default": {
+            "inputs": {"images": images | {"dtype": "float32"}},
+            "outputs": outputs,
+        },
         "uint8": {"inputs": {"images": images | {"dtype": "uint8"}}, "outputs": outputs},
         "encoded_image": {
             "inputs": {"image_bytes": {"dtype": "string", "shape": [None]}},
@@ -78,7 +84,9 @@ def test_a_model_of_colours_takes_grey_and_colour_images() -> None:
     signature = encoder_part(model, real_valued=False).signatures["encoded_image"]
     grey = np.random.default_rng(1).integers(0, 256, (4, 4, 1), np.uint8)
     pixels = np.stack([np.repeat(grey, 3, -1), np.roll(np.repeat(grey, 3, -1), 1, 0)])
-    answers = signature(tf.constant([tf.io.encode_png(grey).numpy(), tf.io.encode_png(pixels[1]).numpy()]))
+    answers = signature(
+        tf.constant([tf.io.encode_png(grey).numpy(), tf.io.encode_png(pixels[1]).numpy()])
+    )
     expected = model.encode(tf.constant(to_float(pixels))).mean()
     np.testing.assert_allclose(answers["mean"], expected, rtol=0, atol=TOLERANCE)
 
@@ -128,7 +136,10 @@ LARGE = (
             tf.io.encode_png(PIXELS[0][:7]).numpy(),
             r"must be 8 pixels high and 6 wide; .* given are:\] \[7 6\]",
         ),
-        (tf.io.encode_jpeg(PIXELS[0][:, :5]).numpy(), r"must be 8 pixels high and 6 wide; .* \[8 5\]"),
+        (
+            tf.io.encode_jpeg(PIXELS[0][:, :5]).numpy(),
+            r"must be 8 pixels high and 6 wide; .* \[8 5\]",
+        ),
         # Were it decoded, it would need 3.6 GB.
         (LARGE, r"must be 8 pixels high and 6 wide; .* given are:\] \[60000 60000\]"),
     ],
@@ -166,7 +177,9 @@ def test_the_decoder_gives_the_parameters_of_its_likelihood(likelihood: Likeliho
     z = tf.random.stateless_normal([4, 3], [0, 1])
     answers, expected = signature(z), model.decode(z)
     assert list(answers) == (["probabilities"] if likelihood == "bernoulli" else ["mean", "stddev"])
-    np.testing.assert_allclose(next(iter(answers.values())), expected.mean(), rtol=0, atol=TOLERANCE)
+    np.testing.assert_allclose(
+        next(iter(answers.values())), expected.mean(), rtol=0, atol=TOLERANCE
+    )
     if likelihood == "gaussian":
         np.testing.assert_allclose(answers["stddev"], expected.stddev(), rtol=0, atol=TOLERANCE)
     with pytest.raises(tf.errors.InvalidArgumentError, match="latent must be finite numbers"):

@@ -14,7 +14,15 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from tests.support.servers import LATENT_DIM, SERVERS, SHAPE, Models, encode_png, make_export, make_images
+from tests.support.servers import (
+    LATENT_DIM,
+    SERVERS,
+    SHAPE,
+    Models,
+    encode_png,
+    make_export,
+    make_images,
+)
 from tfp_smvi.config import FeaturesConfig, ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import load_dataset
@@ -64,7 +72,9 @@ def load(path: Path) -> dict[str, Any]:
     """Reads a file of features back."""
     if path.suffix == ".parquet":
         table = pq.read_table(path)
-        vectors = {name: np.array(table[name].to_pylist(), np.float32) for name in ("mean", "stddev")}
+        vectors = {
+            name: np.array(table[name].to_pylist(), np.float32) for name in ("mean", "stddev")
+        }
         return {"ids": np.array(table["ids"].to_pylist()), **vectors}
     content = np.load(path, allow_pickle=False)
     return {"mean": content} if path.suffix == ".npy" else dict(content)
@@ -81,7 +91,9 @@ def test_a_file_holds_the_features_of_all_images_in_order(
 ) -> None:
     """The model answers for batches of 20 as it does for all at once, beyond rounding."""
     images, output = make_images(COUNT), tmp_path / f"features{suffix}"
-    report = extract_features(open_images(save(tmp_path / "x.npy", images)), encoder, output, CONFIG)
+    report = extract_features(
+        open_images(save(tmp_path / "x.npy", images)), encoder, output, CONFIG
+    )
     found, expected = load(output), encoder.encode("uint8", images)
     for name in ("mean",) if suffix == ".npy" else ("mean", "stddev"):
         np.testing.assert_allclose(found[name], getattr(expected, name), rtol=0, atol=1e-5)
@@ -144,7 +156,9 @@ def test_images_that_cannot_be_read_are_left_out_and_listed(
     tmp_path: Path, folder: Path, encoder: LocalEncoder
 ) -> None:
     """Each kind alone in its batch, or among others; the first and the last of all too."""
-    expected = load_after(extract_features(ImageFiles(folder), encoder, tmp_path / "all.npz", CONFIG))
+    expected = load_after(
+        extract_features(ImageFiles(folder), encoder, tmp_path / "all.npz", CONFIG)
+    )
     names = expected["ids"].tolist()
     bad = {
         0: b"",
@@ -163,7 +177,9 @@ def test_images_that_cannot_be_read_are_left_out_and_listed(
     lines = [json.loads(line) for line in Path(report.errors_file).read_text().splitlines()]
     assert [line["id"] for line in lines] == skipped
     for line, words in zip(
-        lines, ("must hold a PNG", "must hold a PNG", "PNG", "height and width", "No such file"), strict=True
+        lines,
+        ("must hold a PNG", "must hold a PNG", "PNG", "height and width", "No such file"),
+        strict=True,
     ):
         assert words in line["error"]
     found, kept = (
@@ -180,12 +196,18 @@ def load_after(report: FeaturesReport) -> dict[str, Any]:
 
 @pytest.mark.parametrize(
     ("dtype", "value", "words"),
-    [(np.float32, np.nan, "without NaN"), (np.float32, 2.0, "in \\[0, 1\\]"), (np.int64, 256, "grey levels")],
+    [
+        (np.float32, np.nan, "without NaN"),
+        (np.float32, 2.0, "in \\[0, 1\\]"),
+        (np.int64, 256, "grey levels"),
+    ],
 )
 def test_a_value_that_no_image_has_stops_the_work_unless_told_otherwise(
     dtype: Any, value: float, words: str, tmp_path: Path, encoder: LocalEncoder
 ) -> None:
-    images = make_images(COUNT).astype(dtype) if dtype == np.int64 else make_images(COUNT) / dtype(255)
+    images = (
+        make_images(COUNT).astype(dtype) if dtype == np.int64 else make_images(COUNT) / dtype(255)
+    )
     images[100, 3, 3] = value
     name, output = save(tmp_path / "x.npy", images), tmp_path / "f.npz"
     with pytest.raises(SMVIError, match=f"image 100 cannot be read: .*{words}"):
@@ -245,7 +267,9 @@ def test_good_images_are_not_refused_along_with_bad_ones(tmp_path: Path) -> None
 def test_none_readable_is_an_error(tmp_path: Path) -> None:
     source = ArrayImages(np.full((70, 1, 1), 9, np.uint8), {}, "x")
     with pytest.raises(SMVIError, match="none of the 70 images can be read; 0: refused"):
-        extract_features(source, Fake(bad=(9,)), tmp_path / "f.npz", FeaturesConfig(on_error="skip"))
+        extract_features(
+            source, Fake(bad=(9,)), tmp_path / "f.npz", FeaturesConfig(on_error="skip")
+        )
 
 
 def test_an_error_in_a_source_is_not_taken_for_one_of_the_output(tmp_path: Path) -> None:
@@ -289,12 +313,16 @@ def test_memory_does_not_grow_with_the_number_of_images(
     assert peaks[1] < peaks[0] + 512 * 128 * 4 * 2
 
 
-def test_other_settings_do_not_go_on_with_what_was_begun(tmp_path: Path, encoder: LocalEncoder) -> None:
+def test_other_settings_do_not_go_on_with_what_was_begun(
+    tmp_path: Path, encoder: LocalEncoder
+) -> None:
     images, output = make_images(COUNT), tmp_path / "f.npz"
     images_with_nan = images / np.float32(255)
     images_with_nan[-1] = np.nan
     with pytest.raises(SMVIError, match="cannot be read"):
-        extract_features(open_images(save(tmp_path / "x.npy", images_with_nan)), encoder, output, CONFIG)
+        extract_features(
+            open_images(save(tmp_path / "x.npy", images_with_nan)), encoder, output, CONFIG
+        )
     other = open_images(save(tmp_path / "y.npy", images))
     with pytest.raises(
         SMVIError, match=r"begun with other settings .*images.file: .*x.npy there, .*y.npy given"
@@ -325,7 +353,9 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
     extract_features(Endless(10), Meanwhile(), tmp_path / "f.npz", CONFIG)
 
 
-def test_a_full_disk_loses_nothing_that_is_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_loses_nothing_that_is_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     saved, savez = [], np.savez
 
     def full(file: Any, **arrays: Any) -> None:
@@ -343,7 +373,8 @@ def test_a_full_disk_loses_nothing_that_is_done(tmp_path: Path, monkeypatch: pyt
     assert load(tmp_path / "f.npz")["ids"].tolist() == list(range(COUNT + PIECE))
 
 
-# A process that ends itself at the argv[2]-th thing it does to a file, or never for 0. argv[1] is the output.
+# A process that ends itself at the argv[2]-th thing it does to a file, or never for 0. argv[1] is
+# the output.
 _WORKER = """
 import os, signal, sys
 import numpy as np
@@ -404,11 +435,14 @@ def test_a_kill_at_any_moment_costs_nothing(suffix: str, tmp_path: Path) -> None
         assert not output.exists() or output.read_bytes() == whole.read_bytes()
         if output.exists() and not output.with_name(output.name + ".partial").exists():
             break  # killed when all was done
-    # A folder, a lock, settings, 4 pieces, errors, the report and the file, each made and most of them deleted.
+    # A folder, a lock, settings, 4 pieces, errors, the report and the file, each made and most of
+    # them deleted.
     assert kills > 20
     for name in (output.name, output.name + ".errors.jsonl"):
         assert (output.parent / name).read_bytes() == (whole.parent / name).read_bytes()
-    assert sorted(p.name for p in output.parent.iterdir()) == sorted(p.name for p in whole.parent.iterdir())
+    assert sorted(p.name for p in output.parent.iterdir()) == sorted(
+        p.name for p in whole.parent.iterdir()
+    )
 
 
 def test_images_of_another_size_are_refused_at_once(tmp_path: Path, encoder: LocalEncoder) -> None:
@@ -422,7 +456,9 @@ def test_grey_images_need_no_axis_for_their_channel(tmp_path: Path, encoder: Loc
     images = make_images(5)
     source = open_images(save(tmp_path / "x.npy", images[..., 0]))
     extract_features(source, encoder, tmp_path / "f.npz", CONFIG)
-    np.testing.assert_array_equal(load(tmp_path / "f.npz")["mean"], encoder.encode("uint8", images).mean)
+    np.testing.assert_array_equal(
+        load(tmp_path / "f.npz")["mean"], encoder.encode("uint8", images).mean
+    )
 
 
 def test_a_file_of_another_kind_is_refused_at_once(tmp_path: Path) -> None:

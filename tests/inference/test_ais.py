@@ -1,6 +1,7 @@
 """Annealed importance sampling held against exact answers.
 
-Seeds are arbitrary: each assertion at five standard errors fails for fewer than one seed in a million.
+Seeds are arbitrary: each assertion at five standard errors fails for fewer than one seed in a
+million.
 """
 
 import re
@@ -16,7 +17,10 @@ import tensorflow_probability as tfp
 
 from tests.support.exact import BernoulliModel, LinearGaussianModel
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.inference.ais import annealed_importance_sampling, reverse_annealed_importance_sampling
+from tfp_smvi.inference.ais import (
+    annealed_importance_sampling,
+    reverse_annealed_importance_sampling,
+)
 from tfp_smvi.inference.annealing import temperature_path
 from tfp_smvi.inference.importance import WeightSums, importance_weighted_bound, sum_weights
 from tfp_smvi.inference.tuning import tune_step_sizes
@@ -88,7 +92,9 @@ def reverse_recipe(num_temperatures: int) -> WeightSampler:
     ).log_weights[:, 0]
 
 
-def relative_mean_weight(sampler: WeightSampler, log_z: float, millions: int) -> tuple[float, float]:
+def relative_mean_weight(
+    sampler: WeightSampler, log_z: float, millions: int
+) -> tuple[float, float]:
     """mean(w) / Z and its standard error, over so many million chains in chunks of a million."""
 
     @tf.function
@@ -96,7 +102,9 @@ def relative_mean_weight(sampler: WeightSampler, log_z: float, millions: int) ->
         weights = tf.exp(tf.cast(sampler(1_000_000, seed), tf.float64) - log_z)
         return tf.stack([tf.reduce_mean(weights), tf.reduce_mean(weights**2)])
 
-    mean, square = np.mean([moments(tf.constant([2, chunk])).numpy() for chunk in range(millions)], axis=0)
+    mean, square = np.mean(
+        [moments(tf.constant([2, chunk])).numpy() for chunk in range(millions)], axis=0
+    )
     return mean, np.sqrt((square - mean**2) / (1e6 * millions))
 
 
@@ -107,15 +115,23 @@ MILLIONS = {3: 20, 10: 4, 30: 1, 100: 1}
 @pytest.mark.parametrize("num_temperatures", MILLIONS)
 def test_weights_are_exact_in_expectation(num_temperatures: int) -> None:
     """Catches a bias of 1 % of Z, the stock recipe's being 12 to 30 %."""
-    mean, error = relative_mean_weight(exact_recipe(num_temperatures), LOG_Z, MILLIONS[num_temperatures])
+    mean, error = relative_mean_weight(
+        exact_recipe(num_temperatures), LOG_Z, MILLIONS[num_temperatures]
+    )
     assert error <= 0.002
     assert abs(mean - 1.0) < 5.0 * error
 
 
-@pytest.mark.parametrize(("num_temperatures", "known"), [(3, 0.88), (10, 0.72), (30, 0.70), (100, 0.86)])
-def test_the_test_of_exactness_sees_the_stock_recipes_bias(num_temperatures: int, known: float) -> None:
+@pytest.mark.parametrize(
+    ("num_temperatures", "known"), [(3, 0.88), (10, 0.72), (30, 0.70), (100, 0.86)]
+)
+def test_the_test_of_exactness_sees_the_stock_recipes_bias(
+    num_temperatures: int, known: float
+) -> None:
     """The same measurement of TFP's recipe is off by more than 50 standard errors."""
-    mean, error = relative_mean_weight(stock_recipe(num_temperatures), LOG_Z, MILLIONS[num_temperatures])
+    mean, error = relative_mean_weight(
+        stock_recipe(num_temperatures), LOG_Z, MILLIONS[num_temperatures]
+    )
     assert error <= 0.002
     assert abs(mean - 1.0) > 50.0 * error
     # Known to two digits: half a unit of the last one and the error of both measurements.
@@ -143,40 +159,51 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
 
 
-def test_linear_gaussian_likelihood_is_bracketed_from_the_prior(linear_gaussian: LinearGaussianModel) -> None:
+def test_linear_gaussian_likelihood_is_bracketed_from_the_prior(
+    linear_gaussian: LinearGaussianModel,
+) -> None:
     """Catches an error of 0.4 nat in log p(x), and a bound on the wrong side by 0.3 nat.
 
-    The prior is the hard start: KL(posterior || prior) is about 20 nats. Over data points the error of a mean
-    is about 0.05 nat, and the expected errors are about -0.15 and +0.25 nat.
+    The prior is the hard start: KL(posterior || prior) is about 20 nats. Over data points the error
+    of a mean is about 0.05 nat, and the expected errors are about -0.15 and +0.25 nat.
     """
     model, prior = linear_gaussian, linear_gaussian.prior_distribution()
     settings = {"num_leapfrog_steps": 10, "num_segments": 8}
     steps = tune_step_sizes(model.log_joint, prior, seed=2, **settings)
     settings |= {"num_temperatures": 300, "step_size": steps}
     forward = annealed_importance_sampling(model.log_joint, prior, seed=3, **settings)
-    reverse = reverse_annealed_importance_sampling(model.log_joint, prior, model.z, seed=4, **settings)
+    reverse = reverse_annealed_importance_sampling(
+        model.log_joint, prior, model.z, seed=4, **settings
+    )
 
     lower, lower_error = mean_and_error(forward.log_normalizer() - model.log_likelihood())
-    upper, upper_error = mean_and_error(reverse.log_normalizer_upper_bound() - model.log_likelihood())
+    upper, upper_error = mean_and_error(
+        reverse.log_normalizer_upper_bound() - model.log_likelihood()
+    )
     assert abs(lower) < 0.4
     assert upper < 0.6
     assert lower < 5.0 * lower_error
     assert upper > -5.0 * upper_error
-    # The tuned step sizes give the rate they were tuned for, in both directions: 0.05 allows for the pilot's
-    # noise.
+    # The tuned step sizes give the rate they were tuned for, in both directions: 0.05 allows for
+    # the pilot's noise.
     assert np.abs(np.mean(forward.acceptance_rate, axis=1) - 0.65).max() < 0.05
     assert np.abs(np.mean(reverse.acceptance_rate, axis=1) - 0.65).max() < 0.1
-    # A single data point has a pilot of six chains, and 37 transitions of 16 chains to be judged by.
+    # A single data point has a pilot of six chains, and 37 transitions of 16 chains to be judged
+    # by.
     assert np.std(forward.acceptance_rate, axis=1).max() < 0.1
 
 
-def test_exact_posterior_gives_the_likelihood_without_error(linear_gaussian: LinearGaussianModel) -> None:
+def test_exact_posterior_gives_the_likelihood_without_error(
+    linear_gaussian: LinearGaussianModel,
+) -> None:
     """Catches any term missing from the weights: each is p(x), up to the rounding of float32 at 200 nats."""
     model = linear_gaussian
     posterior = model.posterior_distribution()
     settings = {"step_size": 0.5, "num_temperatures": 10, "num_chains": 4}
     forward = annealed_importance_sampling(model.log_joint, posterior, seed=5, **settings)
-    reverse = reverse_annealed_importance_sampling(model.log_joint, posterior, model.z, seed=6, **settings)
+    reverse = reverse_annealed_importance_sampling(
+        model.log_joint, posterior, model.z, seed=6, **settings
+    )
     np.testing.assert_allclose(forward.log_normalizer(), model.log_likelihood(), atol=1e-3, rtol=0)
     np.testing.assert_allclose(
         reverse.log_normalizer_upper_bound(), model.log_likelihood(), atol=1e-3, rtol=0
@@ -192,7 +219,9 @@ def test_bernoulli_likelihood_agrees_with_quadrature_from_both_sides() -> None:
     settings = {"step_size": 0.3, "num_temperatures": 100, "num_chains": 2000}
     forward = annealed_importance_sampling(model.log_joint, prior, seed=8, **settings)
     samples = model.posterior_samples(2000, seed=9)
-    reverse = reverse_annealed_importance_sampling(model.log_joint, prior, samples, seed=10, **settings)
+    reverse = reverse_annealed_importance_sampling(
+        model.log_joint, prior, samples, seed=10, **settings
+    )
     for estimate, error in (
         (forward.log_normalizer(), forward.log_normalizer_standard_error()),
         (reverse.log_normalizer_upper_bound(), reverse.log_normalizer_upper_bound_standard_error()),
@@ -208,7 +237,9 @@ def test_bernoulli_likelihood_is_bracketed_with_one_exact_sample_each() -> None:
     truth, prior = model.log_likelihood(), model.prior_distribution()
     settings = {"step_size": 0.3, "num_temperatures": 2, "num_segments": 1, "num_chains": 4}
     forward = annealed_importance_sampling(model.log_joint, prior, seed=12, **settings)
-    reverse = reverse_annealed_importance_sampling(model.log_joint, prior, model.z, seed=13, **settings)
+    reverse = reverse_annealed_importance_sampling(
+        model.log_joint, prior, model.z, seed=13, **settings
+    )
     lower, lower_error = mean_and_error(forward.log_normalizer() - truth)
     upper, upper_error = mean_and_error(reverse.log_normalizer_upper_bound() - truth)
     assert lower < -5.0 * lower_error
@@ -233,7 +264,9 @@ def test_target_is_evaluated_once_per_state_and_counted() -> None:
     forward = annealed_importance_sampling(log_prob, gaussian(0.0, 1.0), **settings)
     assert calls.numpy() == forward.num_gradient_evaluations.numpy() == 7 * (2 + 1)
     calls.assign(0)
-    reverse = reverse_annealed_importance_sampling(log_prob, gaussian(0.0, 1.0), [[1.0]], **settings)
+    reverse = reverse_annealed_importance_sampling(
+        log_prob, gaussian(0.0, 1.0), [[1.0]], **settings
+    )
     assert calls.numpy() == reverse.num_gradient_evaluations.numpy() == 7 * (2 + 1)
 
 
@@ -252,7 +285,9 @@ def test_same_seed_gives_the_same_bits_eagerly_and_in_a_function() -> None:
         )
         return result.log_weights
 
-    first, other, again = (estimate(tf.constant([[1.0]]), tf.constant([seed, 0])) for seed in (0, 1, 0))
+    first, other, again = (
+        estimate(tf.constant([[1.0]]), tf.constant([seed, 0])) for seed in (0, 1, 0)
+    )
     estimate(tf.constant([[2.0]]), tf.constant([0, 0]))
     assert traces == 1
     np.testing.assert_array_equal(first, again)
@@ -291,8 +326,8 @@ def test_xla_estimates_the_same_normalizer() -> None:
 def test_step_sizes_follow_a_data_points_own_scale() -> None:
     """Catches step sizes shared between data points: two posteriors whose widths differ by a factor of 10.
 
-    For a Gaussian path the step size of a given acceptance rate is proportional to the width: at the end of
-    the path the tuned ratio is 10 within the pilot's noise, for which 20 % is ample.
+    For a Gaussian path the step size of a given acceptance rate is proportional to the width: at
+    the end of the path the tuned ratio is 10 within the pilot's noise, for which 20 % is ample.
     """
     widths = tf.constant([[1.0], [0.1]]) * tf.ones([2, 8])
     target = tfd.MultivariateNormalDiag(tf.zeros([2, 8]), widths)
@@ -304,7 +339,9 @@ def test_step_sizes_follow_a_data_points_own_scale() -> None:
     # The last segment still begins at a wider density than it ends: beta = 0.98 there.
     assert abs(steps[-1, 0] / steps[-1, 1] - 10.0) < 2.0
     # Scaled by the widths themselves, both are the same problem.
-    scaled = tune_step_sizes(target.log_prob, target, seed=17, num_chains=64, num_temperatures=160).numpy()
+    scaled = tune_step_sizes(
+        target.log_prob, target, seed=17, num_chains=64, num_temperatures=160
+    ).numpy()
     assert np.abs(scaled[:, 0] / scaled[:, 1] - 1.0).max() < 0.2
 
 
@@ -317,7 +354,8 @@ def test_path_shares_out_temperatures_between_fixed_knots() -> None:
         np.testing.assert_allclose(path.knots[[0, 4, 8]], [0.0, 0.5, 1.0], atol=1e-15)
         np.testing.assert_allclose(path.knots, 1.0 - path.knots[::-1], atol=1e-15)
         np.testing.assert_array_equal(path.knots, temperature_path(schedule, 1000, 8).knots)
-    # 1 / (1 + e^2) and 1 / (1 + e^4): the logistic function at a quarter of the way from -4 to 4, and at -4.
+    # 1 / (1 + e^2) and 1 / (1 + e^4): the logistic function at a quarter of the way from -4 to 4,
+    # and at -4.
     quarter = temperature_path("sigmoid", 4, 4).knots[1]
     assert quarter == pytest.approx((0.1192029 - 0.0179862) / (1.0 - 2.0 * 0.0179862), abs=1e-6)
 
@@ -339,8 +377,8 @@ def test_standard_error_covers_the_truth() -> None:
     log_weights = 0.5 * rng.standard_normal((400, 4000)) - 0.125
     sums = sum_weights(tf.constant(log_weights))
     scores = (sums.log_mean() / sums.standard_error()).numpy()
-    # The standard deviation of 4,000 scores has a standard error of 0.011; the skewness of the weights adds
-    # 0.01.
+    # The standard deviation of 4,000 scores has a standard error of 0.011; the skewness of the
+    # weights adds 0.01.
     assert abs(scores.std() - 1.0) < 5 * 0.011 + 0.01
 
 
@@ -350,8 +388,12 @@ def test_bound_streams_any_number_of_samples() -> None:
         5, latent_dim=2, observed_dim=5, weight_scale=0.5, noise=1.0, seed=19
     )
     prior, seed = model.prior_distribution(), tf.constant([3, 4])
-    bound = importance_weighted_bound(model.log_joint, prior, num_samples=10, chunk_size=4, seed=seed)
-    z = tf.concat([prior.sample(4, seed=tf.random.fold_in(seed, chunk)) for chunk in range(3)], axis=0)[:10]
+    bound = importance_weighted_bound(
+        model.log_joint, prior, num_samples=10, chunk_size=4, seed=seed
+    )
+    z = tf.concat(
+        [prior.sample(4, seed=tf.random.fold_in(seed, chunk)) for chunk in range(3)], axis=0
+    )[:10]
     sums: WeightSums = sum_weights(model.log_joint(z) - prior.log_prob(z))
     np.testing.assert_allclose(bound.bound, sums.log_mean(), rtol=1e-5)
     np.testing.assert_allclose(bound.standard_error, sums.standard_error(), rtol=1e-4)
@@ -371,11 +413,12 @@ def test_bound_rises_to_the_likelihood_with_its_samples() -> None:
         for count in (1, 10, 10_000)
     ]
     errors = [bound.bound.numpy() - truth for bound in bounds]
-    # One sample's bound is lower by KL(prior || posterior), about 1 nat; over 100 data points its error is
-    # 0.1.
+    # One sample's bound is lower by KL(prior || posterior), about 1 nat; over 100 data points its
+    # error is 0.1.
     assert errors[0].mean() < errors[1].mean() < errors[2].mean()
     assert errors[0].mean() < -0.3
-    # The error of the mean over data points; the bound's own distance, half its variance, is 0.0001 nat.
+    # The error of the mean over data points; the bound's own distance, half its variance, is 0.0001
+    # nat.
     error = np.sqrt(np.mean(np.square(bounds[2].standard_error)) / len(truth))
     assert error < 0.003
     assert abs(errors[2].mean()) < 5.0 * error
@@ -387,13 +430,25 @@ def test_bound_rises_to_the_likelihood_with_its_samples() -> None:
         ("num_chains", 0, "num_chains is 0: give an integer of at least 1"),
         ("num_temperatures", 2.5, "num_temperatures is 2.5: give an integer of at least 1"),
         ("num_leapfrog_steps", -1, "num_leapfrog_steps is -1: give an integer"),
-        ("num_segments", 9, "num_segments is 9 with num_temperatures 8: each segment needs a temperature"),
+        (
+            "num_segments",
+            9,
+            "num_segments is 9 with num_temperatures 8: each segment needs a temperature",
+        ),
         ("schedule", "cosine", "schedule is 'cosine': choose one of linear, sigmoid"),
         ("step_size", -0.1, "step_size has the value -0.1"),
-        ("step_size", [0.1, 0.2, 0.3], "step_size has shape (3,): give a scalar, [num_segments, 1] or"),
+        (
+            "step_size",
+            [0.1, 0.2, 0.3],
+            "step_size has shape (3,): give a scalar, [num_segments, 1] or",
+        ),
         ("step_size", "0.1", "step_size is '0.1': give what can be converted to float"),
         ("scale", -1.0, "scale has the value -1.0: give positive numbers"),
-        ("scale", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0], "scale has shape (7,): give what broadcasts to ("),
+        (
+            "scale",
+            [1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0],
+            "scale has shape (7,): give what broadcasts to (",
+        ),
         ("seed", [1, 2, 3], "seed has shape (3,)"),
         ("seed", 1.5, "seed is 1.5: give what can be converted to int32"),
         ("seed", None, "seed is None"),
@@ -407,7 +462,9 @@ def test_a_wrong_argument_is_named(argument: str, value: object, message: str) -
 
 def test_wrong_shapes_are_named() -> None:
     with pytest.raises(SMVIError, match=r"initial_distribution has batch shape \(\)"):
-        annealed_importance_sampling(unnormalized(0.0, 1.0), tfd.Normal(0.0, 1.0), step_size=0.1, seed=0)
+        annealed_importance_sampling(
+            unnormalized(0.0, 1.0), tfd.Normal(0.0, 1.0), step_size=0.1, seed=0
+        )
     with pytest.raises(SMVIError, match=r"exact_samples has shape \(3, 2\)"):
         reverse_annealed_importance_sampling(
             unnormalized(0.0, 1.0), gaussian(0.0, 1.0), tf.zeros([3, 2]), step_size=0.1, seed=0
@@ -416,12 +473,18 @@ def test_wrong_shapes_are_named() -> None:
         lambda f: annealed_importance_sampling(f, gaussian(0.0, 1.0), step_size=0.1, seed=0),
         lambda f: importance_weighted_bound(f, gaussian(0.0, 1.0), num_samples=4, seed=0),
     ):
-        with pytest.raises(SMVIError, match=r"target_log_prob_fn has shape \(\) .* one number for each z"):
+        with pytest.raises(
+            SMVIError, match=r"target_log_prob_fn has shape \(\) .* one number for each z"
+        ):
             estimate(lambda z: tf.reduce_sum(unnormalized(0.0, 1.0)(z)))
     with pytest.raises(SMVIError, match=r"posterior has batch shape \(\)"):
-        importance_weighted_bound(unnormalized(0.0, 1.0), tfd.Normal(0.0, 1.0), num_samples=4, seed=0)
+        importance_weighted_bound(
+            unnormalized(0.0, 1.0), tfd.Normal(0.0, 1.0), num_samples=4, seed=0
+        )
     with pytest.raises(SMVIError, match="target_acceptance_rate is 65"):
-        tune_step_sizes(unnormalized(0.0, 1.0), gaussian(0.0, 1.0), seed=0, target_acceptance_rate=65)
+        tune_step_sizes(
+            unnormalized(0.0, 1.0), gaussian(0.0, 1.0), seed=0, target_acceptance_rate=65
+        )
 
 
 def test_numpy_integers_are_integers() -> None:
@@ -450,7 +513,9 @@ def test_the_documents_example_runs() -> None:
 def test_the_readmes_example_agrees_with_quadrature() -> None:
     """Catches an example that has fallen behind, or gives something else than log p(x); the seeds are fixed in it."""
     text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
-    (example,) = [e for e in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "decoder(z)" in e]
+    (example,) = [
+        e for e in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "decoder(z)" in e
+    ]
     slopes = tf.linspace([-2.0], [3.0], 30, axis=1)
 
     def decoder(z: tf.Tensor) -> tf.Tensor:
@@ -463,7 +528,9 @@ def test_the_readmes_example_agrees_with_quadrature() -> None:
     exact = tf.reduce_logsumexp(names["log_joint"](grid), axis=0) + np.log(1e-3)
     result = names["result"]
     error = np.abs(result.log_normalizer() - exact)
-    assert np.all(error < 5.0 * result.log_normalizer_standard_error() + 1e-4)  # of float32's rounding
+    assert np.all(
+        error < 5.0 * result.log_normalizer_standard_error() + 1e-4
+    )  # of float32's rounding
 
 
 def test_the_documents_script_shows_the_bias() -> None:

@@ -82,7 +82,9 @@ def test_chains_are_decoded_like_batches():
 
 def test_the_papers_architecture_is_the_default():
     model = VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1))
-    shapes = {name: tuple(v.shape) for name, v in model.named_variables.items() if name.endswith("kernel")}
+    shapes = {
+        name: tuple(v.shape) for name, v in model.named_variables.items() if name.endswith("kernel")
+    }
     assert list(shapes.values()) == [
         (784, 1024),
         (1024, 1024),
@@ -100,7 +102,9 @@ def test_weights_follow_from_the_seed():
         np.testing.assert_array_equal(variable, again.named_variables[name])
         if name.endswith("kernel"):
             assert not np.array_equal(variable, other.named_variables[name])
-    kernels = [v.numpy().ravel()[:8] for k, v in first.named_variables.items() if k.endswith("kernel")]
+    kernels = [
+        v.numpy().ravel()[:8] for k, v in first.named_variables.items() if k.endswith("kernel")
+    ]
     assert len({tuple(kernel) for kernel in kernels}) == len(kernels)
 
 
@@ -138,10 +142,13 @@ def test_values_of_another_shape_or_kind_are_refused() -> None:
     """Reshaped or taken as they are, they would be encoded as other images: 3 of 16 x 16 as 12 of 8 x 8."""
     model = VAE(ModelConfig(likelihood="bernoulli", latent_dim=3, hidden_sizes=(4,)), (8, 8, 1))
     for x in (np.zeros([3, 16, 16, 1]), np.zeros([8, 8, 1]), np.zeros([3, 64])):
-        with pytest.raises(SMVIError, match=r"x has shape .*: give \[batch, 8, 8, 1\], as the model has it"):
+        with pytest.raises(
+            SMVIError, match=r"x has shape .*: give \[batch, 8, 8, 1\], as the model has it"
+        ):
             model.encode(x.astype(np.float32))
     with pytest.raises(
-        SMVIError, match="x has dtype uint8: give floats, such as grey levels of 0 to 255 divided by"
+        SMVIError,
+        match="x has dtype uint8: give floats, such as grey levels of 0 to 255 divided by",
     ):
         model.encode(np.zeros([3, 8, 8, 1], np.uint8))
     with pytest.raises(SMVIError, match=r"z has shape \(5, 4\): give \[..., 3\]"):

@@ -1,8 +1,9 @@
 """The objective against closed forms, to rounding.
 
-With a linear-Gaussian model, all that is averaged over z ~ q is quadratic in z, and the mean of a quadratic over the
-2 * latent_dim points m +- sqrt(latent_dim) * s_i e_i is its exact expectation. So nothing here has a sampling error:
-values and gradients must agree to float64 rounding, and the smallest wrong factor or sign fails.
+With a linear-Gaussian model, all that is averaged over z ~ q is quadratic in z, and the mean of a
+quadratic over the 2 * latent_dim points m +- sqrt(latent_dim) * s_i e_i is its exact expectation.
+So nothing here has a sampling error: values and gradients must agree to float64 rounding, and the
+smallest wrong factor or sign fails.
 """
 
 import math
@@ -28,7 +29,12 @@ class Problem:
 
     def __init__(self, seed: int = 0) -> None:
         model = LinearGaussianModel.simulate(
-            BATCH, latent_dim=LATENT_DIM, observed_dim=OBSERVED_DIM, weight_scale=0.7, noise=0.8, seed=seed
+            BATCH,
+            latent_dim=LATENT_DIM,
+            observed_dim=OBSERVED_DIM,
+            weight_scale=0.7,
+            noise=0.8,
+            seed=seed,
         )
         rng = np.random.default_rng(seed + 1)
         self.model, self.x = model, tf.constant(model.x)
@@ -68,7 +74,10 @@ class Problem:
     def exact_divergence(self) -> tf.Tensor:
         """tr(A S A) + |Sigma^-1 (m - mu)|^2 with A = Sigma^-1 - S^-1."""
         noise = tf.exp(2.0 * self.log_noise)
-        precision = tf.eye(LATENT_DIM, dtype=tf.float64) + tf.matmul(self.weights, self.weights, True) / noise
+        precision = (
+            tf.eye(LATENT_DIM, dtype=tf.float64)
+            + tf.matmul(self.weights, self.weights, True) / noise
+        )
         # Sigma^-1 mu = W' x / s^2
         pull = tf.linalg.matvec(precision, self.mean) - tf.matmul(self.x, self.weights) / noise
         variance = tf.exp(2.0 * self.log_stddev)
@@ -141,7 +150,9 @@ def test_objective_and_its_gradients_equal_the_closed_form_for_every_lam(lam):
 def test_elbo_is_the_log_likelihood_where_the_posterior_is_exact():
     problem = Problem()
     mean, covariance = problem.model.posterior()
-    posterior = tfd.MultivariateNormalTriL(tf.constant(mean), tf.linalg.cholesky(tf.constant(covariance)))
+    posterior = tfd.MultivariateNormalTriL(
+        tf.constant(mean), tf.linalg.cholesky(tf.constant(covariance))
+    )
     unit = math.sqrt(LATENT_DIM) * np.concatenate([np.eye(LATENT_DIM), -np.eye(LATENT_DIM)])
     z = mean + (unit @ np.linalg.cholesky(covariance).T)[:, None, :]
     terms = elbo(posterior, problem.prior, problem.log_likelihood, tf.constant(z))
@@ -153,7 +164,9 @@ def test_elbo_is_the_log_likelihood_where_the_posterior_is_exact():
 def test_divergence_is_zero_where_the_posterior_is_exact():
     problem = Problem()
     mean, covariance = problem.model.posterior()
-    posterior = tfd.MultivariateNormalTriL(tf.constant(mean), tf.linalg.cholesky(tf.constant(covariance)))
+    posterior = tfd.MultivariateNormalTriL(
+        tf.constant(mean), tf.linalg.cholesky(tf.constant(covariance))
+    )
     z = posterior.sample(100, seed=(1, 2))
     divergence = score_matching_divergence(
         posterior, lambda z: problem.prior.log_prob(z) + problem.log_likelihood(z), z
@@ -174,7 +187,9 @@ def test_a_sample_that_tfp_remembers_gives_the_same_divergence_as_its_copy(lam):
         return problem.prior.log_prob(z) + problem.log_likelihood(z)
 
     expected = score_matching_divergence(posterior, log_joint, copy)
-    np.testing.assert_allclose(score_matching_divergence(posterior, log_joint, z), expected, rtol=ROUNDING)
+    np.testing.assert_allclose(
+        score_matching_divergence(posterior, log_joint, z), expected, rtol=ROUNDING
+    )
     terms = smvi_objective(posterior, problem.prior, problem.log_likelihood, lam, z)
     np.testing.assert_allclose(terms.divergence, expected, rtol=ROUNDING)
 
@@ -205,7 +220,9 @@ def test_gradients_equal_finite_differences_of_a_nonlinear_model():
     rng = np.random.default_rng(5)
     x = tf.constant((rng.random((6, 5)) < 0.5).astype(float))
     noise = tf.constant(rng.standard_normal((6, 2)))
-    parameters = [tf.Variable(0.5 * rng.standard_normal(shape)) for shape in [(5, 4), (2, 5), (2, 5)]]
+    parameters = [
+        tf.Variable(0.5 * rng.standard_normal(shape)) for shape in [(5, 4), (2, 5), (2, 5)]
+    ]
     prior = tfd.MultivariateNormalDiag(tf.zeros(2, tf.float64))
 
     def objective():
@@ -248,11 +265,19 @@ def test_no_divergence_is_computed_at_lam_zero():
         return len(tf.function(function).get_concrete_function().graph.get_operations())
 
     def objective(lam):
-        arguments = (problem.posterior(), problem.prior, problem.log_likelihood, lam, problem.points())
+        arguments = (
+            problem.posterior(),
+            problem.prior,
+            problem.log_likelihood,
+            lam,
+            problem.points(),
+        )
         return smvi_objective(*arguments).objective
 
     def bound():
-        return elbo(problem.posterior(), problem.prior, problem.log_likelihood, problem.points()).elbo
+        return elbo(
+            problem.posterior(), problem.prior, problem.log_likelihood, problem.points()
+        ).elbo
 
     assert count_operations(lambda: objective(0.0)) == count_operations(bound)
     assert count_operations(lambda: objective(0.5)) > count_operations(bound)
@@ -275,7 +300,9 @@ def test_a_lam_that_is_no_number_is_refused(lam):
     with pytest.raises(
         SMVIError, match=r"lam is .*: give a real number or inf; a tensor that changes belongs into"
     ):
-        smvi_objective(problem.posterior(), problem.prior, problem.log_likelihood, lam, problem.points())
+        smvi_objective(
+            problem.posterior(), problem.prior, problem.log_likelihood, lam, problem.points()
+        )
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.5])
@@ -288,7 +315,9 @@ def test_what_is_not_one_number_for_each_z_is_refused(lam):
         lambda z: tf.reduce_sum(problem.log_likelihood(z), axis=0),
     ]
     for function in wrong:
-        with pytest.raises(SMVIError, match=r"log_likelihood_fn has shape .* one number for each z"):
+        with pytest.raises(
+            SMVIError, match=r"log_likelihood_fn has shape .* one number for each z"
+        ):
             smvi_objective(problem.posterior(), problem.prior, function, lam, problem.points())
         with pytest.raises(SMVIError, match=r"log_joint_fn has shape .* one number for each z"):
             score_matching_divergence(problem.posterior(), function, problem.points())
@@ -321,7 +350,9 @@ def test_a_posterior_without_an_analytic_divergence_has_the_same_elbo():
     )
     with pytest.raises(NotImplementedError):
         tfd.kl_divergence(mixture, problem.prior)
-    analytic, sampled = (elbo(q, problem.prior, problem.log_likelihood, z) for q in (posterior, mixture))
+    analytic, sampled = (
+        elbo(q, problem.prior, problem.log_likelihood, z) for q in (posterior, mixture)
+    )
     differences = (sampled.elbo - analytic.elbo).numpy()
     errors = differences.std(axis=0) / np.sqrt(len(differences))
     assert (np.abs(differences.mean(axis=0)) < 5.0 * errors).all()

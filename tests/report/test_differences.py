@@ -18,7 +18,9 @@ def test_differences_are_paired_by_the_subset_of_labels(tmp_path: Path) -> None:
     """Unpaired, the luck of the subsets, 0.4 %, would be in the error, which is that of 0.1 % noise instead."""
     written = sweeps.write_sweep(tmp_path, (0.0, 0.01, 1.0))
     sweep = read_sweep(tmp_path)
-    zero = np.array(sweeps.find_result(sweeps.find_run(written, 0.0), "encoder", "rbf", 600)["values"])
+    zero = np.array(
+        sweeps.find_result(sweeps.find_run(written, 0.0), "encoder", "rbf", 600)["values"]
+    )
     points = paired_differences.differences_to_lam_0(sweep, "rbf", 600)
     assert points[0] == Point(0.0, 0.0, 0.0, 0.0, 1)
     for point in points[1:]:
@@ -61,8 +63,9 @@ def test_error_of_a_crossed_mean_holds_the_chance_of_rows_and_of_columns(
 ) -> None:
     """The mean squared error of the means of 20,000 tables, whose own relative error is 1 %.
 
-    Without the columns' part the error would be a third of it in the first case, and nearly nothing in the last. The
-    larger of two variances is taken where the third is overestimated, which makes it too large by some percent.
+    Without the columns' part the error would be a third of it in the first case, and nearly nothing
+    in the last. The larger of two variances is taken where the third is overestimated, which makes
+    it too large by some percent.
     """
     of_rows, of_columns, of_rest = spreads
     rng, num_tables, num_rows, num_columns = np.random.default_rng(3), 20000, 3, 10

@@ -154,7 +154,9 @@ def test_a_bracket_that_reaches_zero_leaves_the_gaps_their_logarithmic_axis(tmp_
 
 
 def test_both_formats_of_all_figures_are_written_and_reproducible(tmp_path: Path) -> None:
-    sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states={(1.0, 1): "failed"})
+    sweeps.write_sweep(
+        tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states={(1.0, 1): "failed"}
+    )
     sweep = read_sweep(tmp_path / "sweep")
     result = plot_sweep(sweep, tmp_path / "one" / "figures", ("pdf", "png"))
     assert result.missing == []
@@ -175,7 +177,11 @@ def test_both_formats_of_all_figures_are_written_and_reproducible(tmp_path: Path
     [
         ((0.5,), {}, {"differences", "latents"}),
         ((0.0,), {}, {"differences", "latents"}),
-        ((0.0, math.inf), {"classify": False}, {"accuracy", "differences", "accuracy_by_epoch", "latents"}),
+        (
+            (0.0, math.inf),
+            {"classify": False},
+            {"accuracy", "differences", "accuracy_by_epoch", "latents"},
+        ),
         (
             (0.0, -1.0),
             {"epochs": (), "galleries": False},
@@ -202,7 +208,9 @@ def test_a_sweep_without_evaluation_or_history_still_draws_accuracy(tmp_path: Pa
     assert {path.stem for path in result.files} == {"accuracy", "differences", "accuracy_by_epoch"}
 
 
-def test_style_ignores_the_users_matplotlib_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_style_ignores_the_users_matplotlib_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Those that matplotlib looks up when it draws, and those that it looks up when it saves."""
     sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False)
     sweep = read_sweep(tmp_path)
@@ -226,7 +234,9 @@ def test_command_prints_files_and_names_what_is_left_out(
     captured = capsys.readouterr()
     printed = [Path(line) for line in captured.out.splitlines()]
     assert all(path.exists() for path in printed)
-    assert {path.name for path in printed} == {path.name for path in (tmp_path / "figures").iterdir()}
+    assert {path.name for path in printed} == {
+        path.name for path in (tmp_path / "figures").iterdir()
+    }
     assert captured.err.splitlines() == [
         "Left out: lam 0.5, seed 0: failed (the objective is not finite at step 412)",
         "Left out: lam 2, seed 0: pending",
@@ -276,7 +286,10 @@ def damage_unfinished(path: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (damage_nothing, "is not a sweep directory: it has no sweep.json; make one with tfp-smvi sweep."),
+        (
+            damage_nothing,
+            "is not a sweep directory: it has no sweep.json; make one with tfp-smvi sweep.",
+        ),
         (damage_cut, "sweep.json cannot be read ("),
         (damage_format, "cannot be read (its format is 2, and this version reads 1)"),
         (damage_list, "sweep.json cannot be read ("),
@@ -308,7 +321,10 @@ def test_a_place_that_cannot_be_written_is_one_line(
 ) -> None:
     sweeps.write_sweep(tmp_path / "sweep", (0.0,), galleries=False)
     (tmp_path / "file").touch()
-    assert runs.call(command, str(tmp_path / "sweep"), "--output", str(tmp_path / "file" / "deeper")) == 1
+    assert (
+        runs.call(command, str(tmp_path / "sweep"), "--output", str(tmp_path / "file" / "deeper"))
+        == 1
+    )
     error = capsys.readouterr().err
     assert error.startswith("Error: cannot write ")
     assert "choose another --output." in error

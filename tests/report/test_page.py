@@ -89,7 +89,9 @@ def test_images_are_inside_and_have_alternative_texts(page: Page) -> None:
         with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
             picture.load()
             shape = picture.width / picture.height
-        assert int(image["width"] or 0) / int(image["height"] or 1) == pytest.approx(shape, rel=0.01)
+        assert int(image["width"] or 0) / int(image["height"] or 1) == pytest.approx(
+            shape, rel=0.01
+        )
         assert "λ = \N{MINUS SIGN}0.1, 0, 0.5, ∞" in (image["alt"] or "")
 
 
@@ -141,7 +143,11 @@ def test_means_are_over_the_seeds_that_every_lam_has(
 
     differences = np.stack([accuracies(-0.1, seed) - accuracies(0.0, seed) for seed in (0, 1, 2)])
     mean, error = crossed_mean(differences)
-    tables = [table for table in page.tables if ["\N{MINUS SIGN}0.1", "mean"] in [row[:2] for row in table]]
+    tables = [
+        table
+        for table in page.tables
+        if ["\N{MINUS SIGN}0.1", "mean"] in [row[:2] for row in table]
+    ]
     evaluation, accuracy, _, difference, _ = (
         next(row for row in table if row[:2] == ["\N{MINUS SIGN}0.1", "mean"]) for table in tables
     )
@@ -158,7 +164,9 @@ def test_means_are_over_the_seeds_that_every_lam_has(
     assert "all λ have 0, 2." in page.text
 
 
-def test_differences_are_told_epoch_by_epoch(page: Page, written: tuple[Path, dict[str, Any]]) -> None:
+def test_differences_are_told_epoch_by_epoch(
+    page: Page, written: tuple[Path, dict[str, Any]]
+) -> None:
     table = next(table for table in page.tables if table[0][:3] == ["λ", "labels", "epoch 25"])
     values = []
     for lam in (0.5, 0.0):
@@ -193,7 +201,9 @@ def test_failed_runs_warnings_command_and_settings_are_told(
 
 def test_all_commands_that_made_a_grid_are_told(tmp_path: Path) -> None:
     first, last = ["tfp-smvi", "sweep", "--lams", "0"], ["tfp-smvi", "sweep", "--lams", "0.5"]
-    sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False, earlier_commands=[first], command=last)
+    sweeps.write_sweep(
+        tmp_path, (0.0, 0.5), galleries=False, earlier_commands=[first], command=last
+    )
     page = Page(render_report(read_sweep(tmp_path)))
     assert "Runs and commands" in page.text
     assert page.text.index(" ".join(first)) < page.text.index(" ".join(last))
@@ -243,7 +253,9 @@ def test_a_failed_write_leaves_the_page_that_was_there(
 
     monkeypatch.setattr("os.fsync", fail)
     monkeypatch.setattr("tfp_smvi.report.page.render_report", lambda sweep: "a new page")
-    with pytest.raises(Exception, match=r"cannot write .*report.html \(No space left on device\); make room"):
+    with pytest.raises(
+        Exception, match=r"cannot write .*report.html \(No space left on device\); make room"
+    ):
         write_report(read_sweep(written[0]), path)
     assert [entry.read_text() for entry in tmp_path.iterdir()] == ["the page that was there"]
 
@@ -262,7 +274,9 @@ def test_command_writes_the_same_page_each_time_and_prints_its_path(
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Any]:
     """A headless Chromium that logs what its console says and what it asks the network for."""
-    binary = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    binary = next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
     driver = shutil.which("chromedriver")
     if binary is None or driver is None:
         pytest.skip("there is no chromium with its chromedriver on the PATH")
@@ -271,7 +285,13 @@ def browser(tmp_path: Path) -> Iterator[Any]:
     options = webdriver.ChromeOptions()
     options.binary_location = binary
     for argument in (
-        *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--disable-dev-shm-usage"),
+        *(
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--disable-quic",
+            "--disable-dev-shm-usage",
+        ),
         *(
             "--no-first-run",
             "--disable-background-networking",
@@ -292,18 +312,26 @@ def requested(chrome: Any) -> set[str]:
     messages = [json.loads(entry["message"])["message"] for entry in chrome.get_log("performance")]
     requests = [m["params"] for m in messages if m["method"] == "Network.requestWillBeSent"]
     # The page that a new browser shows is not ours.
-    urls = {request["request"]["url"] for request in requests if request["documentURL"] == chrome.current_url}
+    urls = {
+        request["request"]["url"]
+        for request in requests
+        if request["documentURL"] == chrome.current_url
+    }
     return {url for url in urls if not url.startswith("data:")}
 
 
-def test_browser_shows_all_figures_and_finds_no_error(browser: Any, html: str, tmp_path: Path) -> None:
+def test_browser_shows_all_figures_and_finds_no_error(
+    browser: Any, html: str, tmp_path: Path
+) -> None:
     path = tmp_path / "report.html"
     path.write_text(html, encoding="utf-8")
     browser.get(path.as_uri())
     widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
     assert len(widths) == 8
     assert min(widths) > 500
-    assert browser.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+    assert browser.execute_script(
+        "return document.documentElement.scrollWidth <= window.innerWidth"
+    )
     assert browser.get_log("browser") == []
     assert requested(browser) == {path.as_uri()}
 

@@ -38,18 +38,25 @@ def test_likelihoods_equal_the_json(split: str, quantity: str, tmp_path: Path) -
 def test_brackets_equal_the_json(tmp_path: Path) -> None:
     sweep = sweeps.write_sweep(tmp_path, LAMS)
     expected = [
-        Point(lam, *bar(sweeps.find_run(sweep, lam)["evaluation"]["bracket"]["width"]), 1) for lam in LAMS
+        Point(lam, *bar(sweeps.find_run(sweep, lam)["evaluation"]["bracket"]["width"]), 1)
+        for lam in LAMS
     ]
     assert figure_data.brackets(read_sweep(tmp_path)) == expected
 
 
 @pytest.mark.parametrize("kernel", ["rbf", "linear"])
 @pytest.mark.parametrize("num_labels", sweeps.NUM_LABELS)
-def test_accuracies_and_baselines_equal_the_json(kernel: str, num_labels: int, tmp_path: Path) -> None:
+def test_accuracies_and_baselines_equal_the_json(
+    kernel: str, num_labels: int, tmp_path: Path
+) -> None:
     written = sweeps.write_sweep(tmp_path, LAMS)
     sweep = read_sweep(tmp_path)
     expected = [
-        Point(lam, *bar(sweeps.find_result(sweeps.find_run(written, lam), "encoder", kernel, num_labels)), 1)
+        Point(
+            lam,
+            *bar(sweeps.find_result(sweeps.find_run(written, lam), "encoder", kernel, num_labels)),
+            1,
+        )
         for lam in LAMS
     ]
     assert figure_data.accuracies(sweep, kernel, num_labels) == expected
@@ -67,7 +74,11 @@ def test_accuracies_by_epoch_equal_the_json_and_end_with_the_final_one(tmp_path:
         run = sweeps.find_run(written, lam)
         reports = {**run["classification_by_epoch"], "100": run["classification"]}
         expected = [
-            Point(int(epoch), *bar(sweeps.find_result({"classification": report}, "encoder", "rbf", 600)), 1)
+            Point(
+                int(epoch),
+                *bar(sweeps.find_result({"classification": report}, "encoder", "rbf", 600)),
+                1,
+            )
             for epoch, report in reports.items()
         ]
         assert points == expected
@@ -86,7 +97,10 @@ def test_several_seeds_become_their_mean_and_range(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("states", "seeds"),
     [
-        ({(1.0, 0): "failed"}, [(1, 2), (1, 2)]),  # as everywhere, or seeds would be compared instead of lams
+        (
+            {(1.0, 0): "failed"},
+            [(1, 2), (1, 2)],
+        ),  # as everywhere, or seeds would be compared instead of lams
         ({(1.0, 0): "failed", (1.0, 2): "running"}, [(1,), (1,)]),
         (
             {(0.0, 0): "failed", (1.0, 1): "failed", (1.0, 2): "failed"},
@@ -126,7 +140,9 @@ def test_a_value_that_is_not_finite_has_no_point(tmp_path: Path) -> None:
     written = sweeps.write_sweep(tmp_path, (0.0, 1.0))
     sweeps.find_run(written, 1.0)["evaluation"]["splits"]["test"]["gap"]["mean"] = None
     (tmp_path / "sweep.json").write_text(json.dumps(written))
-    assert [point.x for point in figure_data.estimates(read_sweep(tmp_path), "test", "gap")] == [0.0]
+    assert [point.x for point in figure_data.estimates(read_sweep(tmp_path), "test", "gap")] == [
+        0.0
+    ]
 
 
 def test_images_are_read_as_fractions(tmp_path: Path) -> None:

@@ -27,7 +27,8 @@ ARRAYS = {
 }
 INFO = {"history": [{"epoch": 1, "elbo": -0.1}], "sums": [None, 1e-300], "text": "λ"}
 
-# Saves step 2 beside step 1 and is killed before the n-th operation of that; at fsync half of the bytes are there.
+# Saves step 2 beside step 1 and is killed before the n-th operation of that; at fsync half of the
+# bytes are there.
 KILLED_SAVE = """
 import os, pathlib, signal, sys, zipfile
 import numpy as np
@@ -67,7 +68,11 @@ def assert_same(checkpoint: Checkpoint | None, step: int) -> None:
     assert list(checkpoint.arrays) == list(ARRAYS)
     for name, array in ARRAYS.items():
         found = checkpoint.arrays[name]
-        assert (found.dtype, found.shape, found.tobytes()) == (array.dtype, array.shape, array.tobytes())
+        assert (found.dtype, found.shape, found.tobytes()) == (
+            array.dtype,
+            array.shape,
+            array.tobytes(),
+        )
 
 
 def test_what_is_saved_is_restored_with_its_shapes_and_dtypes(tmp_path: Path) -> None:
@@ -93,7 +98,10 @@ def test_two_newest_are_kept_and_litter_goes(tmp_path: Path) -> None:
     (tmp_path / ".step-0000000001.npz.999.partial").write_bytes(b"half")
     for step in (1, 2, 3):
         save_checkpoint(tmp_path, step, ARRAYS, INFO)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-0000000002.npz", "step-0000000003.npz"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "step-0000000002.npz",
+        "step-0000000003.npz",
+    ]
 
 
 def test_same_step_saved_again_replaces(tmp_path: Path) -> None:
@@ -118,7 +126,9 @@ def test_newest_cut_anywhere_falls_back_to_the_one_before_with_a_warning(tmp_pat
 @pytest.mark.parametrize("bits", [1, pytest.param(8, marks=pytest.mark.slow)])
 # Some flips make zipfile and NumPy warn, too; they are refused anyway.
 @pytest.mark.filterwarnings("ignore")
-def test_no_flipped_bit_in_the_newest_is_ever_taken_for_the_truth(tmp_path: Path, bits: int) -> None:
+def test_no_flipped_bit_in_the_newest_is_ever_taken_for_the_truth(
+    tmp_path: Path, bits: int
+) -> None:
     """Some bytes of an archive mean nothing (its dates): there the content is right; elsewhere it falls back."""
     save_checkpoint(tmp_path, 1, ARRAYS, INFO)
     whole = save_checkpoint(tmp_path, 2, ARRAYS, INFO).read_bytes()
@@ -169,7 +179,9 @@ def test_save_that_is_killed_at_any_operation_leaves_the_old_checkpoint_or_the_n
         folder = tmp_path / str(operation)
         folder.mkdir()
         save_checkpoint(folder, 1, {"w": np.full(1000, 1.0)}, {"n": 1})
-        killed = subprocess.run([sys.executable, "-c", KILLED_SAVE, str(folder), str(operation)], check=False)
+        killed = subprocess.run(
+            [sys.executable, "-c", KILLED_SAVE, str(folder), str(operation)], check=False
+        )
         checkpoint = restore_checkpoint(folder, no_warning)
         assert checkpoint is not None
         np.testing.assert_array_equal(checkpoint.arrays["w"], np.full(1000, float(checkpoint.step)))

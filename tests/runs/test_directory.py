@@ -85,8 +85,14 @@ def test_same_configuration_opens_again_without_a_warning(tmp_path: Path) -> Non
 
 def test_other_configuration_is_refused_with_the_differences(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run")
-    message = refusal(path, config=dataclasses.replace(runs.config(lam=1, seed=3), data=DataConfig("mnist")))
-    for part in ("train.lam: 0.5 here, 1.0 given", "train.seed: 0 here, 3 given", "digits here, mnist given"):
+    message = refusal(
+        path, config=dataclasses.replace(runs.config(lam=1, seed=3), data=DataConfig("mnist"))
+    )
+    for part in (
+        "train.lam: 0.5 here, 1.0 given",
+        "train.seed: 0 here, 3 given",
+        "digits here, mnist given",
+    ):
         assert part in message
     assert "--fresh" in message
     assert "epochs" not in message
@@ -103,7 +109,9 @@ def test_run_can_be_given_any_number_of_epochs(tmp_path: Path) -> None:
 
 def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run")
-    message = refusal(path, details=DETAILS | {"data": {"fingerprint": "xyz", "image_shape": [8, 8, 1]}})
+    message = refusal(
+        path, details=DETAILS | {"data": {"fingerprint": "xyz", "image_shape": [8, 8, 1]}}
+    )
     assert "abc" in message
     assert "xyz" in message
 
@@ -171,7 +179,8 @@ def test_checkpoints_of_unknown_origin_are_not_touched(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "contents", [b"", b'{"config": ', b"[]", b"3", b"\xff\xfe", b"{}", b'{"config": []}', b'{"config": null}']
+    "contents",
+    [b"", b'{"config": ', b"[]", b"3", b"\xff\xfe", b"{}", b'{"config": []}', b'{"config": null}'],
 )
 def test_damaged_config_file_is_refused_by_name(tmp_path: Path, contents: bytes) -> None:
     path = make_run(tmp_path / "run")

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, assert_same_run, config
+from tests.support.runs import (
+    CONFIG,
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    assert_same_bits,
+    assert_same_run,
+    config,
+)
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.runs.checkpoint import list_steps
@@ -41,15 +48,20 @@ def test_run_is_loaded_as_it_was_at_the_end_of_a_kept_epoch(
     expected, loaded = load_run(tmp_path / "run"), load_run(kept.run_dir, 2)
     assert (loaded.step, loaded.history) == (2 * STEPS_PER_EPOCH, kept.history[:2])
     weights = [
-        {name: v.numpy() for name, v in run.model.named_variables.items()} for run in (loaded, expected)
+        {name: v.numpy() for name, v in run.model.named_variables.items()}
+        for run in (loaded, expected)
     ]
     assert_same_bits(*weights)
     assert load_run(kept.run_dir, EPOCHS).step == load_run(kept.run_dir).step
 
 
-def test_epoch_without_a_checkpoint_is_refused_with_a_list_of_those_that_have_one(trained: FitResult) -> None:
+def test_epoch_without_a_checkpoint_is_refused_with_a_list_of_those_that_have_one(
+    trained: FitResult,
+) -> None:
     for epoch in (0, 1, EPOCHS + 1):
-        with pytest.raises(SMVIError, match=f"no checkpoint of epoch {epoch}, only of 3, 4; .*--keep-every"):
+        with pytest.raises(
+            SMVIError, match=f"no checkpoint of epoch {epoch}, only of 3, 4; .*--keep-every"
+        ):
             load_run(trained.run_dir, epoch)
 
 

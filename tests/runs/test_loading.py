@@ -47,7 +47,9 @@ def test_loading_falls_back_with_a_warning(trained: FitResult, tmp_path: Path) -
         assert load_run(run_dir).step == (EPOCHS - 1) * STEPS_PER_EPOCH
 
 
-def test_who_loads_can_hear_of_damage_instead_of_a_warning(trained: FitResult, tmp_path: Path) -> None:
+def test_who_loads_can_hear_of_damage_instead_of_a_warning(
+    trained: FitResult, tmp_path: Path
+) -> None:
     run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
     (run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz").write_bytes(b"")
     heard: list[str] = []

@@ -28,7 +28,12 @@ def make_model(image_shape: tuple[int, ...] = (4, 4, 1)) -> VAE:
 
 def record(epoch: int) -> dict[str, Any]:
     train = {"elbo": -1.0 / epoch, "divergence": None}
-    return {"epoch": epoch, "step": 10 * epoch, "train": train, "test": {"elbo": -2.0, "divergence": 3.0}}
+    return {
+        "epoch": epoch,
+        "step": 10 * epoch,
+        "train": train,
+        "test": {"elbo": -2.0, "divergence": 3.0},
+    }
 
 
 def write_epochs(run: RunDirectory, behind: int, epochs: list[int]) -> None:
@@ -49,7 +54,13 @@ def test_each_epoch_is_a_line_and_a_point_of_each_curve(tmp_path: Path) -> None:
     assert lines(run) == [record(1), record(2)]
     # The divergence that was not computed has no curve.
     series = event_steps(run.path)
-    assert series.keys() == {"elbo/train", "elbo/test", "divergence/test", "reconstructions", "samples"}
+    assert series.keys() == {
+        "elbo/train",
+        "elbo/test",
+        "divergence/test",
+        "reconstructions",
+        "samples",
+    }
     assert all(steps == [10, 20] for steps in series.values())
 
 
@@ -79,7 +90,8 @@ def test_torn_end_of_a_killed_process_does_no_harm(tmp_path: Path) -> None:
     whole = events.read_bytes()
     for length in (len(whole) - 1, len(whole) - 13, 20, 5, 0):
         events.write_bytes(whole[:length])
-        # What a process leaves that is killed while it rewrites the events must not be read as events.
+        # What a process leaves that is killed while it rewrites the events must not be read as
+        # events.
         (run.tensorboard / "rewritten.partial").write_bytes(whole)
         write_epochs(run, 0, [1])
         assert lines(run) == [record(1)]

@@ -74,7 +74,9 @@ def forms(images: np.ndarray) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("signature", ["serving_default", "uint8", "encoded_image"])
-def test_served_features_are_the_local_ones(endpoint: str, exports: dict[int, Path], signature: str) -> None:
+def test_served_features_are_the_local_ones(
+    endpoint: str, exports: dict[int, Path], signature: str
+) -> None:
     """1e-5 is the promise; JSON's decimals and gRPC's bytes both carry float32 exactly."""
     images = forms(IMAGES)[signature]
     local = LocalEncoder(exports[2].parent).encode(signature, images)
@@ -85,13 +87,17 @@ def test_served_features_are_the_local_ones(endpoint: str, exports: dict[int, Pa
         assert getattr(served, name).dtype == np.float32
 
 
-def test_the_signatures_and_the_version_come_from_the_server(endpoint: str, exports: dict[int, Path]) -> None:
+def test_the_signatures_and_the_version_come_from_the_server(
+    endpoint: str, exports: dict[int, Path]
+) -> None:
     with connected(endpoint) as encoder:
         assert encoder.signatures == LocalEncoder(exports[2]).signatures
         assert encoder.identity == {"endpoint": endpoint, "version": 2}
 
 
-@pytest.mark.parametrize(("which", "version"), [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1)])
+@pytest.mark.parametrize(
+    ("which", "version"), [({}, 2), ({"version": 1}, 1), ({"label": "stable"}, 1)]
+)
 def test_every_request_names_the_version_that_was_chosen_first(
     endpoint: str, models: Models, which: dict[str, Any], version: int
 ) -> None:
@@ -128,7 +134,9 @@ def test_a_busy_server_is_asked_again(endpoint: str, models: Models, code: str) 
     assert len(models.requests) == 1 + CONFIG.retries
 
 
-def test_a_server_that_stays_busy_is_an_error_that_counts_the_attempts(endpoint: str, models: Models) -> None:
+def test_a_server_that_stays_busy_is_an_error_that_counts_the_attempts(
+    endpoint: str, models: Models
+) -> None:
     models.faults = [Fault(code="UNAVAILABLE")] * (CONFIG.retries + 1)
     with connected(endpoint) as encoder, pytest.raises(SMVIError, match="after 4 attempts"):
         encoder.encode("uint8", IMAGES)
@@ -180,7 +188,9 @@ def test_a_server_that_goes_and_comes_back_is_found_again(models: Models, protoc
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_a_server_that_never_comes_is_an_error(scheme: str) -> None:
-    with pytest.raises(SMVIError, match=r"does not answer .* after 3 attempts .*is the server running"):
+    with pytest.raises(
+        SMVIError, match=r"does not answer .* after 3 attempts .*is the server running"
+    ):
         connect(f"{scheme}://127.0.0.1:{free_port()}/{NAME}", FeaturesConfig(retries=2))
 
 
@@ -188,7 +198,10 @@ def test_a_server_that_never_comes_is_an_error(scheme: str) -> None:
     ("change", "words"),
     [
         (lambda out: {**out, "mean": out["mean"][:-1]}, r"mean as float32 \[4, 4\] for 5 images"),
-        (lambda out: {**out, "stddev": out["stddev"][:, :1]}, r"stddev as float32 \[5, 1\] for 5 images"),
+        (
+            lambda out: {**out, "stddev": out["stddev"][:, :1]},
+            r"stddev as float32 \[5, 1\] for 5 images",
+        ),
         (lambda out: {**out, "mean": out["mean"] * np.nan}, "mean that are not finite"),
         (
             lambda out: {**out, "mean": np.full_like(out["mean"], b"x", dtype=object)},

@@ -39,7 +39,14 @@ def programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def models(tmp_path: Path) -> Path:
     """A folder with two models, that of NAME in three versions; what else lies there is no version."""
     folder = tmp_path / "saved models"
-    for path in (f"{NAME}/1", f"{NAME}/2", f"{NAME}/10", "other/1", f"{NAME}/.11.partial", f"{NAME}/012"):
+    for path in (
+        f"{NAME}/1",
+        f"{NAME}/2",
+        f"{NAME}/10",
+        "other/1",
+        f"{NAME}/.11.partial",
+        f"{NAME}/012",
+    ):
         (folder / path).mkdir(parents=True)
         (folder / path / "saved_model.pb").touch()
     (folder / NAME / "11").mkdir()
@@ -184,11 +191,15 @@ def test_a_server_is_awaited_described_and_stopped(
     config = session.plan.config
     assert f"grpc://127.0.0.1:{config.grpc_port}/{NAME}" in session.text
     assert f"http://127.0.0.1:{config.rest_port}/v1/models/{NAME}" in session.text
-    assert f"Try: curl http://127.0.0.1:{config.rest_port}/v1/models/{NAME}/metadata" in session.text
+    assert (
+        f"Try: curl http://127.0.0.1:{config.rest_port}/v1/models/{NAME}/metadata" in session.text
+    )
     assert gone(config.rest_port)
 
 
-def test_docker_fetches_once_and_stops_its_container(programs: Path, models: Path, tmp_path: Path) -> None:
+def test_docker_fetches_once_and_stops_its_container(
+    programs: Path, models: Path, tmp_path: Path
+) -> None:
     install_docker(programs)
     session = Session(make_config(models))
     for notes in ([f"Fetching {IMAGE}, once"], []):
@@ -208,7 +219,9 @@ def test_docker_that_does_not_run_is_one_line(
 ) -> None:
     install_docker(programs)
     monkeypatch.setenv("FAKE_DAEMON", "away")
-    with pytest.raises(SMVIError, match=r"Cannot connect to the Docker daemon.*systemctl start docker"):
+    with pytest.raises(
+        SMVIError, match=r"Cannot connect to the Docker daemon.*systemctl start docker"
+    ):
         Session(make_config(models)).run()
 
 
@@ -252,12 +265,16 @@ def test_a_broken_version_beside_a_good_one_is_a_warning(
 
 
 @pytest.mark.parametrize("name", ["grpc_port", "rest_port"])
-def test_a_port_in_use_is_a_message_before_anything_starts(name: str, programs: Path, models: Path) -> None:
+def test_a_port_in_use_is_a_message_before_anything_starts(
+    name: str, programs: Path, models: Path
+) -> None:
     install_server(programs)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         session = Session(make_config(models, **{name: port}))
-        with pytest.raises(SMVIError, match=rf"cannot listen on 0.0.0.0:{port} \(Address already in use\)"):
+        with pytest.raises(
+            SMVIError, match=rf"cannot listen on 0.0.0.0:{port} \(Address already in use\)"
+        ):
             session.run()
     assert not (models / "_server").exists()
 
@@ -282,5 +299,7 @@ def test_compose_starts_the_same(programs: Path, models: Path) -> None:
     text = (Path(__file__).parents[2] / "compose.yaml").read_text()
     flags = plan_server(make_config(models, grpc_port=8500, rest_port=8501)).command
     flags = flags[flags.index(IMAGE) + 1 :]
-    assert [line.strip()[2:] for line in text.splitlines() if line.strip().startswith("- --")] == list(flags)
+    assert [
+        line.strip()[2:] for line in text.splitlines() if line.strip().startswith("- --")
+    ] == list(flags)
     assert f"image: {IMAGE}\n" in text

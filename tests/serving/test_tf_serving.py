@@ -59,13 +59,29 @@ def served(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) ->
         pytest.skip(reason)
     models = tmp_path_factory.mktemp("saved_models")
     for _ in range(2):
-        arguments = ("export", str(reference.run_dir), "--model-name", NAME, "--output", str(models))
+        arguments = (
+            "export",
+            str(reference.run_dir),
+            "--model-name",
+            NAME,
+            "--output",
+            str(models),
+        )
         process = runs.command(*arguments)
         assert process.returncode == 0, process.stderr
     shutil.copytree(models / NAME / "2", models / NAME / "3")
     (models / NAME / "3" / "saved_model.pb").write_bytes(b"broken")
     ports = free_port(), free_port()
-    line = [runs.script(), "serve", "--models", str(models), "--num-versions", "3", "--label", "stable=1"]
+    line = [
+        runs.script(),
+        "serve",
+        "--models",
+        str(models),
+        "--num-versions",
+        "3",
+        "--label",
+        "stable=1",
+    ]
     line += ["--grpc-port", str(ports[0]), "--rest-port", str(ports[1])]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -76,7 +92,10 @@ def served(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) ->
                 break
         assert server.poll() is None, "see the log above"
         yield Served(
-            text, models, f"grpc://127.0.0.1:{ports[0]}/{NAME}", f"http://127.0.0.1:{ports[1]}/{NAME}"
+            text,
+            models,
+            f"grpc://127.0.0.1:{ports[0]}/{NAME}",
+            f"http://127.0.0.1:{ports[1]}/{NAME}",
         )
         server.send_signal(signal.SIGTERM)
         assert server.wait() == 143
@@ -108,7 +127,9 @@ def test_metadata_describe_the_signatures_and_the_newest_version_that_works(
 
 @pytest.mark.parametrize("protocol", ["grpc", "rest"])
 @pytest.mark.parametrize("which", [{"version": 1}, {"label": "stable"}])
-def test_versions_and_labels_are_found(served: Served, protocol: str, which: dict[str, Any]) -> None:
+def test_versions_and_labels_are_found(
+    served: Served, protocol: str, which: dict[str, Any]
+) -> None:
     encoder = connect(getattr(served, protocol), FeaturesConfig(), **which)
     assert encoder.identity["version"] == 1
     encoder.encode("uint8", IMAGES)
@@ -165,13 +186,17 @@ def test_prometheus_finds_metrics(served: Served) -> None:
     assert b"tensorflow:" in urllib3.request("GET", url).data
 
 
-def test_a_folder_with_bad_files_loses_none_of_the_good_ones(served: Served, tmp_path: Path) -> None:
+def test_a_folder_with_bad_files_loses_none_of_the_good_ones(
+    served: Served, tmp_path: Path
+) -> None:
     """The server merges the requests of a client, so that a bad image refuses others along with it."""
     folder, output = tmp_path / "images", tmp_path / "f.npz"
     folder.mkdir()
     bad = {5, 33, 34, 99}
     for number, image in enumerate(make_images(100)):
-        (folder / f"{number:03d}.png").write_bytes(b"GIF89a" if number in bad else encode_png(image))
+        (folder / f"{number:03d}.png").write_bytes(
+            b"GIF89a" if number in bad else encode_png(image)
+        )
     process = runs.command(
         *("features", str(folder), "--endpoint", served.grpc, "--output", str(output)),
         *("--batch-size", "8", "--on-error", "skip"),

@@ -1,7 +1,8 @@
 """Runs an export by TensorFlow's C API, in a process that has no Python TensorFlow: the C++ loader of TF Serving.
 
-Run as a program it reads a request from stdin and writes the answers to stdout, both JSON. The libraries come from the
-TensorFlow wheel; the types and functions are those of tensorflow/c/c_api.h and tf_tensor.h.
+Run as a program it reads a request from stdin and writes the answers to stdout, both JSON. The
+libraries come from the TensorFlow wheel; the types and functions are those of tensorflow/c/c_api.h
+and tf_tensor.h.
 """
 
 import base64
@@ -26,7 +27,9 @@ class CAPIError(Exception):
     """What a TF_Status says."""
 
 
-def run_export(folder: Path, signature: str, *inputs: Mapping[str, Any]) -> list[dict[str, np.ndarray] | str]:
+def run_export(
+    folder: Path, signature: str, *inputs: Mapping[str, Any]
+) -> list[dict[str, np.ndarray] | str]:
     """Loads an export in a fresh process with XLA off, and asks a signature several times.
 
     Args:
@@ -47,7 +50,8 @@ def run_export(folder: Path, signature: str, *inputs: Mapping[str, Any]) -> list
         "folder": str(folder),
         "config": _pack_bytes(config.SerializeToString()),
         "calls": [
-            {definition.inputs[key].name: _pack(value) for key, value in values.items()} for values in inputs
+            {definition.inputs[key].name: _pack(value) for key, value in values.items()}
+            for values in inputs
         ],
         "outputs": {key: tensor.name for key, tensor in definition.outputs.items()},
     }
@@ -62,7 +66,9 @@ def run_export(folder: Path, signature: str, *inputs: Mapping[str, Any]) -> list
     assert process.returncode == 0, process.stderr
     answers = json.loads(process.stdout)
     return [
-        answer if isinstance(answer, str) else {name: _unpack(value) for name, value in answer.items()}
+        answer
+        if isinstance(answer, str)
+        else {name: _unpack(value) for name, value in answer.items()}
         for answer in answers
     ]
 
@@ -88,7 +94,11 @@ class _Output(ctypes.Structure):
 
 
 class _Buffer(ctypes.Structure):
-    _fields_ = (("data", ctypes.c_void_p), ("length", ctypes.c_size_t), ("deallocator", ctypes.c_void_p))
+    _fields_ = (
+        ("data", ctypes.c_void_p),
+        ("length", ctypes.c_size_t),
+        ("deallocator", ctypes.c_void_p),
+    )
 
 
 class _Library:
@@ -106,7 +116,9 @@ class _Library:
         self.status = self.TF_NewStatus()
 
     def __getattr__(self, name: str) -> Any:
-        function = getattr(self._libraries[-1], name)  # its symbols include those that it depends on
+        function = getattr(
+            self._libraries[-1], name
+        )  # its symbols include those that it depends on
         function.restype = ctypes.c_void_p
 
         def call(*arguments: Any) -> Any:
@@ -160,7 +172,11 @@ class _Session:
     def _tensor(self, value: Any) -> int:
         library, is_text = self._library, isinstance(value, list)
         shape = (len(value),) if is_text else value.shape
-        dtype = STRING if is_text else next(number for number, kind in DTYPES.items() if value.dtype == kind)
+        dtype = (
+            STRING
+            if is_text
+            else next(number for number, kind in DTYPES.items() if value.dtype == kind)
+        )
         size = STRING_SIZE * len(value) if is_text else value.nbytes
         dims = (ctypes.c_int64 * len(shape))(*shape)
         tensor = library.TF_AllocateTensor(dtype, dims, len(shape), ctypes.c_size_t(size))
@@ -177,8 +193,12 @@ class _Session:
     def _array(self, tensor: int) -> np.ndarray:
         library = self._library
         dtype = DTYPES[int(library.TF_TensorType(tensor))]
-        shape = [int(library.TF_Dim(tensor, i) or 0) for i in range(int(library.TF_NumDims(tensor) or 0))]
-        data = ctypes.string_at(library.TF_TensorData(tensor), int(library.TF_TensorByteSize(tensor) or 0))
+        shape = [
+            int(library.TF_Dim(tensor, i) or 0) for i in range(int(library.TF_NumDims(tensor) or 0))
+        ]
+        data = ctypes.string_at(
+            library.TF_TensorData(tensor), int(library.TF_TensorByteSize(tensor) or 0)
+        )
         return np.frombuffer(data, dtype).reshape(shape)
 
 
@@ -189,7 +209,9 @@ def main() -> None:
     answers: list[Any] = []
     for call in request["calls"]:
         try:
-            outputs = session.run({name: _unpack(value) for name, value in call.items()}, request["outputs"])
+            outputs = session.run(
+                {name: _unpack(value) for name, value in call.items()}, request["outputs"]
+            )
             answers.append({name: _pack(value) for name, value in outputs.items()})
         except CAPIError as error:
             answers.append(str(error))

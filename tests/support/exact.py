@@ -31,7 +31,14 @@ class LinearGaussianModel:
 
     @classmethod
     def simulate(
-        cls, batch: int, *, latent_dim: int, observed_dim: int, weight_scale: float, noise: float, seed: int
+        cls,
+        batch: int,
+        *,
+        latent_dim: int,
+        observed_dim: int,
+        weight_scale: float,
+        noise: float,
+        seed: int,
     ) -> "LinearGaussianModel":
         """Draws the weights from N(0, weight_scale^2), then latents and data."""
         rng = np.random.default_rng(seed)
@@ -44,12 +51,16 @@ class LinearGaussianModel:
         """Returns log p(x) = log N(x; 0, W W' + noise^2 I): float64 [batch], nats."""
         covariance = self.weights @ self.weights.T + self.noise**2 * np.eye(len(self.weights))
         _, log_determinant = np.linalg.slogdet(2.0 * np.pi * covariance)
-        return -0.5 * (np.sum(self.x * np.linalg.solve(covariance, self.x.T).T, axis=1) + log_determinant)
+        return -0.5 * (
+            np.sum(self.x * np.linalg.solve(covariance, self.x.T).T, axis=1) + log_determinant
+        )
 
     def posterior(self) -> tuple[np.ndarray, np.ndarray]:
         """The mean [batch, latent_dim] and covariance [latent_dim, latent_dim] of p(z|x)."""
         latent_dim = self.weights.shape[1]
-        covariance = np.linalg.inv(np.eye(latent_dim) + self.weights.T @ self.weights / self.noise**2)
+        covariance = np.linalg.inv(
+            np.eye(latent_dim) + self.weights.T @ self.weights / self.noise**2
+        )
         return self.x @ self.weights @ covariance / self.noise**2, covariance
 
     def posterior_distribution(self) -> tfd.Distribution:
@@ -65,7 +76,9 @@ class LinearGaussianModel:
         """Returns log p(x, z) in float32: z [..., batch, latent_dim] -> [..., batch], nats."""
         mean = tf.linalg.matvec(tf.constant(self.weights, z.dtype), z)
         likelihood = tfd.MultivariateNormalDiag(mean, self.noise * tf.ones_like(mean))
-        return self.prior_distribution().log_prob(z) + likelihood.log_prob(tf.constant(self.x, z.dtype))
+        return self.prior_distribution().log_prob(z) + likelihood.log_prob(
+            tf.constant(self.x, z.dtype)
+        )
 
 
 @dataclass(frozen=True)
@@ -85,20 +98,24 @@ class BernoulliModel:
     x: np.ndarray
 
     @classmethod
-    def simulate(cls, batch: int, hidden_dim: int, observed_dim: int, seed: int) -> "BernoulliModel":
+    def simulate(
+        cls, batch: int, hidden_dim: int, observed_dim: int, seed: int
+    ) -> "BernoulliModel":
         """Draws weights that make the posterior far from Gaussian, then latents and data."""
         rng = np.random.default_rng(seed)
         hidden = 1.5 * rng.standard_normal((hidden_dim, 2))
         output = 1.5 * rng.standard_normal((observed_dim, hidden_dim))
         z = rng.standard_normal((batch, 2))
         probabilities = special.expit(np.tanh(z @ hidden.T) @ output.T)
-        return cls(hidden, output, z, (rng.random((batch, observed_dim)) < probabilities).astype(float))
+        return cls(
+            hidden, output, z, (rng.random((batch, observed_dim)) < probabilities).astype(float)
+        )
 
     def _grid(self) -> tuple[np.ndarray, np.ndarray, float]:
         """Points z [points, 2], log p(x, z) there [points, batch], and the spacing.
 
-        The trapezoid rule on a smooth integrand that vanishes at the edges converges faster than any power of
-        the spacing; twice the spacing changes no digit that a test looks at.
+        The trapezoid rule on a smooth integrand that vanishes at the edges converges faster than
+        any power of the spacing; twice the spacing changes no digit that a test looks at.
         """
         axis = np.linspace(-8.0, 8.0, 321)
         z = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 2)
@@ -116,13 +133,15 @@ class BernoulliModel:
     def posterior_samples(self, num_samples: int, seed: int) -> np.ndarray:
         """Samples of p(z|x): float64 [num_samples, batch, 2].
 
-        A point of the grid by its posterior mass, moved uniformly within its cell: the density that this
-        samples differs from the posterior by the square of the spacing, 0.0025.
+        A point of the grid by its posterior mass, moved uniformly within its cell: the density that
+        this samples differs from the posterior by the square of the spacing, 0.0025.
         """
         rng = np.random.default_rng(seed)
         z, log_joint, spacing = self._grid()
         mass = special.softmax(log_joint, axis=0)
-        chosen = np.stack([z[rng.choice(len(z), num_samples, p=column)] for column in mass.T], axis=1)
+        chosen = np.stack(
+            [z[rng.choice(len(z), num_samples, p=column)] for column in mass.T], axis=1
+        )
         return chosen + spacing * (rng.random(chosen.shape) - 0.5)
 
     def prior_distribution(self) -> tfd.Distribution:
@@ -134,4 +153,6 @@ class BernoulliModel:
         hidden = tf.tanh(tf.einsum("...d,hd->...h", z, tf.constant(self.hidden, z.dtype)))
         logits = tf.einsum("...h,oh->...o", hidden, tf.constant(self.output, z.dtype))
         likelihood = tfd.Independent(tfd.Bernoulli(logits=logits), 1)
-        return self.prior_distribution().log_prob(z) + likelihood.log_prob(tf.constant(self.x, z.dtype))
+        return self.prior_distribution().log_prob(z) + likelihood.log_prob(
+            tf.constant(self.x, z.dtype)
+        )

@@ -1,7 +1,7 @@
 """Programs that stand in for tensorflow_model_server and docker on the PATH: they speak the status of REST, no more.
 
-FAKE_MODE says what the server does: "good", "dies" (with a log), "never" (no version becomes available), "broken" (a
-newer version cannot be loaded) or "stubborn" (it ignores SIGTERM).
+FAKE_MODE says what the server does: "good", "dies" (with a log), "never" (no version becomes
+available), "broken" (a newer version cannot be loaded) or "stubborn" (it ignores SIGTERM).
 """
 
 import sys
@@ -46,7 +46,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
 http.server.HTTPServer(("127.0.0.1", int(flags["rest_api_port"])), Handler).serve_forever()
 """
 
-# Runs the server as if it were in a container: the mount is read where it lies, ports are the published ones.
+# Runs the server as if it were in a container: the mount is read where it lies, ports are the
+# published ones.
 _DOCKER = f"""#!{sys.executable}
 import os, signal, subprocess, sys
 state = os.environ["FAKE_DOCKER"]

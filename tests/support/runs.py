@@ -28,8 +28,9 @@ OPTIONS = (
     *("--dataset", "digits", "--latent-dim", "4", "--hidden-sizes", "32,32"),
     *("--lam", "0.5", "--epochs", str(EPOCHS), "--batch-size", "32", "--lam-warmup-steps", "100"),
 )
-# A process that does to itself what a user or the machine may do at any moment: argv[1:5] are the audit event, a part
-# of its first argument, how often it comes, and the signal that is then sent; the rest are the command line's.
+# A process that does to itself what a user or the machine may do at any moment: argv[1:5] are the
+# audit event, a part of its first argument, how often it comes, and the signal that is then sent;
+# the rest are the command line's.
 _SIGNALLED = """
 import importlib.metadata, os, sys
 event, part, count, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -95,7 +96,9 @@ def script() -> str:
 
 def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]:
     """Runs the command line in a process of its own."""
-    return subprocess.run([script(), *arguments], capture_output=True, text=True, check=False, **options)
+    return subprocess.run(
+        [script(), *arguments], capture_output=True, text=True, check=False, **options
+    )
 
 
 def signalled_command(
@@ -151,19 +154,25 @@ def newest(run_dir: Path) -> Checkpoint:
 def records(run_dir: Path) -> list[dict[str, Any]]:
     """Reads metrics.jsonl without the times."""
     lines = (run_dir / "metrics.jsonl").read_text().splitlines()
-    return [{key: value for key, value in json.loads(line).items() if key != "seconds"} for line in lines]
+    return [
+        {key: value for key, value in json.loads(line).items() if key != "seconds"}
+        for line in lines
+    ]
 
 
 def event_steps(run_dir: Path) -> dict[str, list[int]]:
     """Reads the steps of each curve and image series, in ascending order.
 
-    TensorBoard reads files by name, and two that one process began within a second may not be in the order of time.
+    TensorBoard reads files by name, and two that one process began within a second may not be in
+    the order of time.
     """
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0})
     events.Reload()
-    return {tag: sorted(event.step for event in events.Tensors(tag)) for tag in events.Tags()["tensors"]}
+    return {
+        tag: sorted(event.step for event in events.Tensors(tag)) for tag in events.Tags()["tensors"]
+    }
 
 
 def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:

@@ -1,7 +1,7 @@
 """Exports to serve, and servers that speak TF Serving's protocols: the protocols, not TF Serving.
 
-gRPC is served on the stubs of tensorflow-serving-api, REST by a small twin of it. Both answer with an export that
-TensorFlow loads in this process, and do what a test wants them to do wrong.
+gRPC is served on the stubs of tensorflow-serving-api, REST by a small twin of it. Both answer with
+an export that TensorFlow loads in this process, and do what a test wants them to do wrong.
 """
 
 import base64
@@ -81,11 +81,14 @@ class Models:
     """
 
     def __init__(self, versions: dict[int, Path], labels: dict[str, int] | None = None) -> None:
-        self._loaded = {version: tf.saved_model.load(str(path)) for version, path in versions.items()}
+        self._loaded = {
+            version: tf.saved_model.load(str(path)) for version, path in versions.items()
+        }
         self._labels = labels or {}
         self._lock = threading.Lock()
         self.faults: list[Fault] = []
-        # (version, signature, number of images) of each prediction, and how many were at work at once at most.
+        # (version, signature, number of images) of each prediction, and how many were at work at
+        # once at most.
         self.requests: list[tuple[int, str, int]] = []
         self.most_at_once = self._at_once = 0
 
@@ -95,17 +98,24 @@ class Models:
             raise ServingError("NOT_FOUND", f"Servable not found for request: Latest({name})")
         if label:
             if label not in self._labels:
-                raise ServingError("INVALID_ARGUMENT", f"Unrecognized servable version label: {label}")
+                raise ServingError(
+                    "INVALID_ARGUMENT", f"Unrecognized servable version label: {label}"
+                )
             version = self._labels[label]
         version = version or max(self._loaded)
         if version not in self._loaded:
-            raise ServingError("NOT_FOUND", f"Servable not found for request: Specific({name}, {version})")
+            raise ServingError(
+                "NOT_FOUND", f"Servable not found for request: Specific({name}, {version})"
+            )
         return version
 
     def states(self) -> list[dict[str, Any]]:
         """The states of all versions, as REST gives them."""
         status = {"error_code": "OK", "error_message": ""}
-        return [{"version": str(v), "state": "AVAILABLE", "status": status} for v in sorted(self._loaded)]
+        return [
+            {"version": str(v), "state": "AVAILABLE", "status": status}
+            for v in sorted(self._loaded)
+        ]
 
     def signatures(self, version: int) -> dict[str, Any]:
         """Inputs and outputs by signature: name -> (dtype, shape)."""
@@ -114,11 +124,16 @@ class Models:
             return {key: (spec.dtype, spec.shape.as_list()) for key, spec in specs.items()}
 
         return {
-            name: (describe(function.structured_input_signature[1]), describe(function.structured_outputs))
+            name: (
+                describe(function.structured_input_signature[1]),
+                describe(function.structured_outputs),
+            )
             for name, function in self._loaded[version].signatures.items()
         }
 
-    def predict(self, version: int, signature: str, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
+    def predict(
+        self, version: int, signature: str, inputs: dict[str, Any]
+    ) -> dict[str, np.ndarray]:
         """Answers a request, or does what the next fault says."""
         with self._lock:
             fault = self.faults.pop(0) if self.faults else Fault()
@@ -199,7 +214,12 @@ def grpc_server(models: Models, port: int = 0) -> Iterator[str]:
         server.stop(grace=0).wait()
 
 
-_HTTP_STATUS = {"NOT_FOUND": 404, "INVALID_ARGUMENT": 400, "UNAVAILABLE": 503, "RESOURCE_EXHAUSTED": 429}
+_HTTP_STATUS = {
+    "NOT_FOUND": 404,
+    "INVALID_ARGUMENT": 400,
+    "UNAVAILABLE": 503,
+    "RESOURCE_EXHAUSTED": 429,
+}
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata|:predict)?")
 _DT = {tf.float32: "DT_FLOAT", tf.uint8: "DT_UINT8", tf.string: "DT_STRING"}
 
@@ -329,7 +349,9 @@ class Proxy:
                 server = socket.create_connection(("127.0.0.1", self._backend))
                 self._sockets.append(server)
                 for source, target in ((client, server), (server, client)):
-                    threading.Thread(target=self._pass_on, args=(source, target), daemon=True).start()
+                    threading.Thread(
+                        target=self._pass_on, args=(source, target), daemon=True
+                    ).start()
 
     def _pass_on(self, source: socket.socket, target: socket.socket) -> None:
         with contextlib.suppress(OSError):

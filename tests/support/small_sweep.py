@@ -118,7 +118,9 @@ def changed(**sections: Mapping[str, Any]) -> SweepConfig:
     for name, values in sections.items():
         if name in ("model", "train"):
             part = dataclasses.replace(getattr(config.train, name), **values)
-            config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{name: part}))
+            config = dataclasses.replace(
+                config, train=dataclasses.replace(config.train, **{name: part})
+            )
         elif name == "grid":
             config = dataclasses.replace(config, **values)
         else:

@@ -58,11 +58,22 @@ def write_sweep(
                 _write_gallery(path / run["run_dir"], lam, latent_dim)
     sweep: dict[str, Any] = {
         "format": 1,
-        "command": ["tfp-smvi", "sweep", "--lams", ",".join(map(str, lams)), "--sweep-dir", "a sweep"],
+        "command": [
+            "tfp-smvi",
+            "sweep",
+            "--lams",
+            ",".join(map(str, lams)),
+            "--sweep-dir",
+            "a sweep",
+        ],
         "config": {
             "train": {
                 "data": {"dataset": "mnist"},
-                "model": {"latent_dim": latent_dim, "hidden_sizes": [1024, 1024], "likelihood": "bernoulli"},
+                "model": {
+                    "latent_dim": latent_dim,
+                    "hidden_sizes": [1024, 1024],
+                    "likelihood": "bernoulli",
+                },
                 "train": {"epochs": EPOCHS, "clip_norm": 100.0},
             },
             "evaluate": EvaluateConfig(split="both").to_json(),
@@ -92,7 +103,8 @@ def find_result(run: dict[str, Any], features: str, kernel: str, num_labels: int
     (result,) = [
         result
         for result in run["classification"]["results"]
-        if (result["features"], result["kernel"], result["num_labels"]) == (features, kernel, num_labels)
+        if (result["features"], result["kernel"], result["num_labels"])
+        == (features, kernel, num_labels)
     ]
     return result
 
@@ -124,7 +136,9 @@ def _run(
         "evaluation": _evaluation(lam, latent_dim, gap_offset, rng) if done else None,
         "classification": _classification(lam, EPOCHS, quality) if done and classify else None,
         "classification_by_epoch": {
-            str(epoch): _classification(lam, epoch, quality) for epoch in epochs if done and classify
+            str(epoch): _classification(lam, epoch, quality)
+            for epoch in epochs
+            if done and classify
         },
     }
 
@@ -142,17 +156,27 @@ def _record(lam: float, epoch: int, rng: np.random.Generator) -> dict[str, Any]:
     return {
         "epoch": epoch,
         "step": 468 * epoch,
-        "train": {**metrics, "divergence": None if lam == 0.0 else divergence, "gradient_norm": 40.0},
+        "train": {
+            **metrics,
+            "divergence": None if lam == 0.0 else divergence,
+            "gradient_norm": 40.0,
+        },
         "test": metrics,
         "seconds": 18.2,
     }
 
 
-def _evaluation(lam: float, latent_dim: int, gap_offset: float, rng: np.random.Generator) -> dict[str, Any]:
+def _evaluation(
+    lam: float, latent_dim: int, gap_offset: float, rng: np.random.Generator
+) -> dict[str, Any]:
     splits = {}
     for split, shift in (("train", 1.5), ("test", 0.0)):
         elbo = (
-            -96.0 + shift - 8.0 * max(_strength(lam), 0.0) ** 2 - min(abs(lam), 30.0) + rng.normal(0, 20, 400)
+            -96.0
+            + shift
+            - 8.0 * max(_strength(lam), 0.0) ** 2
+            - min(abs(lam), 30.0)
+            + rng.normal(0, 20, 400)
         )
         gap = 6.0 * (1.0 - _strength(lam)) ** 2 * rng.gamma(4.0, 0.25, 400) + gap_offset
         gap = gap + rng.normal(0.0, 0.1, 400)
@@ -199,10 +223,14 @@ def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:
         for num_labels in NUM_LABELS:
             # The subsets of labels are the same for all, and so is their part of the result.
             luck = np.random.default_rng(num_labels).normal(0.0, 0.004, 10)
-            base = {600: 0.930, 1000: 0.945, 3000: 0.958}[num_labels] - (0.05 if kernel == "linear" else 0.0)
+            base = {600: 0.930, 1000: 0.945, 3000: 0.958}[num_labels] - (
+                0.05 if kernel == "linear" else 0.0
+            )
             late = 0.005 * (1.0 - 25.0 / (epoch + 25.0)) * (1.0 if lam > 0.0 else 0.5)
             cost = 0.02 * max(_strength(lam), 0.0) ** 4 + (0.01 if lam < 0.0 else 0.0)
-            noise = np.random.default_rng([num_labels, epoch, hash(lam) % 2**32]).normal(0.0, 0.001, 10)
+            noise = np.random.default_rng([num_labels, epoch, hash(lam) % 2**32]).normal(
+                0.0, 0.001, 10
+            )
             encoder = base + luck + noise + late + quality - cost
             for features, values in (
                 ("encoder", encoder),
@@ -220,7 +248,14 @@ def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:
                         "chosen": [{"C": 10.0}] * 10,
                     }
                 )
-    return {"format": 1, "run": {}, "epoch": epoch, "settings": {}, "results": results, "warnings": []}
+    return {
+        "format": 1,
+        "run": {},
+        "epoch": epoch,
+        "settings": {},
+        "results": results,
+        "warnings": [],
+    }
 
 
 def _write_gallery(run_dir: Path, lam: float, latent_dim: int) -> None:
@@ -234,14 +269,16 @@ def _write_gallery(run_dir: Path, lam: float, latent_dim: int) -> None:
     rng = np.random.default_rng(hash(lam) % 2**32)
     arrays: dict[str, np.ndarray] = {
         "originals": (255 * images[:16]).round().astype(np.uint8),
-        "reconstructions": np.clip(images[:16] + rng.normal(0.0, 0.05, images[:16].shape), 0, 1).astype(
-            np.float32
-        ),
+        "reconstructions": np.clip(
+            images[:16] + rng.normal(0.0, 0.05, images[:16].shape), 0, 1
+        ).astype(np.float32),
         "samples": images[100:125][rng.permutation(25)],
     }
     if latent_dim == 2:
         angle = 2.0 * np.pi * labels / 10.0
         centres = np.stack([np.cos(angle), np.sin(angle)], axis=1) * 2.0
-        arrays["means"] = centres / (1.0 + 0.2 * abs(min(lam, 10.0))) + rng.normal(0.0, 0.3, centres.shape)
+        arrays["means"] = centres / (1.0 + 0.2 * abs(min(lam, 10.0))) + rng.normal(
+            0.0, 0.3, centres.shape
+        )
         arrays["labels"] = labels
     np.savez(run_dir / "gallery.npz", **arrays)

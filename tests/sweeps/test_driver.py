@@ -28,12 +28,19 @@ from tfp_smvi.sweeps.summary import run_name
 def test_every_run_is_trained_evaluated_and_classified(whole_sweep: WholeSweep) -> None:
     for name, lam in zip(DONE, (0.0, 0.5), strict=True):
         entry = entries(whole_sweep.summary)[name]
-        assert (entry["lam"], entry["seed"], entry["status"], entry["error"]) == (lam, 0, "done", None)
+        assert (entry["lam"], entry["seed"], entry["status"], entry["error"]) == (
+            lam,
+            0,
+            "done",
+            None,
+        )
         run = load_run(whole_sweep.path / name)
         assert (run.config.train.lam, run.config.train.seed) == (lam, 0)
         assert entry["history"] == run.history
         assert len(run.history) == EPOCHS
-        assert entry["evaluation"] == json.loads((whole_sweep.path / name / "evaluation.json").read_text())
+        assert entry["evaluation"] == json.loads(
+            (whole_sweep.path / name / "evaluation.json").read_text()
+        )
         assert [*entry["evaluation"]["splits"]] == ["train", "test"]
         assert entry["classification"] == json.loads(
             (whole_sweep.path / name / report_name(None)).read_text()
@@ -51,7 +58,9 @@ def test_a_run_that_diverges_fails_alone_and_with_its_reason(whole_sweep: WholeS
     assert (entry["evaluation"], entry["classification"], entry["history"]) == (None, None, [])
 
 
-def test_the_summary_on_disk_is_the_one_returned_and_says_what_was_asked_for(whole_sweep: WholeSweep) -> None:
+def test_the_summary_on_disk_is_the_one_returned_and_says_what_was_asked_for(
+    whole_sweep: WholeSweep,
+) -> None:
     assert read(whole_sweep.path) == whole_sweep.summary
     assert whole_sweep.summary["format"] == 1
     assert whole_sweep.summary["command"] == ["some", "words"]
@@ -59,7 +68,9 @@ def test_the_summary_on_disk_is_the_one_returned_and_says_what_was_asked_for(who
     assert (whole_sweep.summary["lams"], whole_sweep.summary["seeds"]) == ([0.0, 0.5, 1e38], [0])
     assert SweepConfig.from_summary(whole_sweep.summary) == CONFIG
     recorded = json.loads((whole_sweep.path / DONE[0] / "config.json").read_text())
-    assert whole_sweep.summary["environment"] == {name: recorded[name] for name in ("versions", "machine")}
+    assert whole_sweep.summary["environment"] == {
+        name: recorded[name] for name in ("versions", "machine")
+    }
 
 
 def test_the_reporter_hears_of_every_stage_in_its_order(whole_sweep: WholeSweep) -> None:
@@ -83,12 +94,17 @@ def test_the_table_has_the_numbers_of_the_summary(whole_sweep: WholeSweep) -> No
     with (whole_sweep.path / "sweep.csv").open(newline="") as file:
         rows = [*csv.DictReader(file)]
     # Of the failed run there is but one row.
-    assert len(rows) == 2 * 2 * len(entries(whole_sweep.summary)[DONE[0]]["classification"]["results"]) + 1
+    assert (
+        len(rows)
+        == 2 * 2 * len(entries(whole_sweep.summary)[DONE[0]]["classification"]["results"]) + 1
+    )
     for row in rows:
         entry = entries(whole_sweep.summary)[run_name(float(row["lam"]), int(row["seed"]))]
         assert row["status"] == entry["status"]
         if entry["status"] == "failed":
-            assert not any(value for name, value in row.items() if name not in ("lam", "seed", "status"))
+            assert not any(
+                value for name, value in row.items() if name not in ("lam", "seed", "status")
+            )
             continue
         split = entry["evaluation"]["splits"][row["split"]]
         for name in ("elbo", "log_likelihood", "gap", "divergence"):
@@ -106,7 +122,9 @@ def test_the_table_has_the_numbers_of_the_summary(whole_sweep: WholeSweep) -> No
         ]
         assert float(row["accuracy"]) == result["mean"]
         assert float(row["accuracy_standard_error"]) == result["standard_error"]
-    assert len({(row["lam"], row["split"], row["features"], row["num_labels"]) for row in rows}) == len(rows)
+    assert len(
+        {(row["lam"], row["split"], row["features"], row["num_labels"]) for row in rows}
+    ) == len(rows)
 
 
 def test_the_baselines_are_measured_once_for_all_runs(whole_sweep: WholeSweep) -> None:
@@ -140,7 +158,9 @@ def test_the_gallery_has_pictures_of_the_trained_model(whole_sweep: WholeSweep) 
 
 def test_a_lam_that_has_not_grown_is_told(tmp_path: Path) -> None:
     """Runs that end within the warm-up differ by little, whatever their lams."""
-    config = changed(train={"epochs": 1, "lam_warmup_steps": 5000}, grid={"lams": (0.5,), "classify": None})
+    config = changed(
+        train={"epochs": 1, "lam_warmup_steps": 5000}, grid={"lams": (0.5,), "classify": None}
+    )
     reporter = Recorder()
     sweep(tmp_path, config, reporter=reporter)
     assert any(line.startswith("lam0.5-seed0: lam has grown to 3.") for line in reporter.messages)
@@ -149,4 +169,8 @@ def test_a_lam_that_has_not_grown_is_told(tmp_path: Path) -> None:
 def test_no_two_lams_share_a_directory() -> None:
     lams = (0.0, 0.1, 0.1 + 2**-50, 1.0, 10.0, 1e-5, 1e5, 1e16, -1.0, math.inf)
     assert len({run_name(lam, 0) for lam in lams}) == len(lams)
-    assert [run_name(lam, 1) for lam in (0.0, 0.001, 10.0)] == ["lam0-seed1", "lam0.001-seed1", "lam10-seed1"]
+    assert [run_name(lam, 1) for lam in (0.0, 0.001, 10.0)] == [
+        "lam0-seed1",
+        "lam0.001-seed1",
+        "lam10-seed1",
+    ]

@@ -76,7 +76,9 @@ def stop(number: int, times: int) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-@pytest.mark.parametrize(("rest", "times"), [("cat > /dev/null; exit 143", 1), ("exec sleep 600", 2)])
+@pytest.mark.parametrize(
+    ("rest", "times"), [("cat > /dev/null; exit 143", 1), ("exec sleep 600", 2)]
+)
 def test_a_signal_stops_the_runs_in_order_and_a_second_one_at_once(
     number: int, rest: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -110,7 +112,9 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
 ) -> None:
     """As Ctrl-C, kill and the end of memory or power do it; the moments within a stage are drawn anew each time."""
     sweep_dir = tmp_path / "sweep"
-    (seconds,) = [entry["seconds"] for entry in whole_sweep.summary["runs"] if entry["run_dir"] == DONE[0]]
+    (seconds,) = [
+        entry["seconds"] for entry in whole_sweep.summary["runs"] if entry["run_dir"] == DONE[0]
+    ]
     for number, stage, all_of_them in (
         (signal.SIGINT, "train", True),
         (signal.SIGTERM, "train", False),
@@ -144,5 +148,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
     assert summary | {"command": []} == without_seconds(whole_sweep.summary) | {"command": []}
     for name in DONE:
         for file in ("evaluation.json", "evaluation.npz", "gallery.npz"):
-            assert (sweep_dir / name / file).read_bytes() == (whole_sweep.path / name / file).read_bytes()
+            assert (sweep_dir / name / file).read_bytes() == (
+                whole_sweep.path / name / file
+            ).read_bytes()
         runs.assert_same_run(sweep_dir / name, whole_sweep.path / name)

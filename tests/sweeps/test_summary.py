@@ -50,7 +50,11 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
     [
         ("evaluation.json", Path.unlink, ["evaluate"]),
         ("evaluation.json", lambda p: p.write_text(p.read_text()[:-100]), ["evaluate"]),
-        ("evaluation.json", lambda p: rewrite(p, lambda v: v["settings"].update(seed=7)), ["evaluate"]),
+        (
+            "evaluation.json",
+            lambda p: rewrite(p, lambda v: v["settings"].update(seed=7)),
+            ["evaluate"],
+        ),
         ("evaluation.json", lambda p: rewrite(p, lambda v: v["run"].update(step=44)), ["evaluate"]),
         (
             "classification.json",
@@ -58,10 +62,18 @@ def rewrite(path: Path, change: Callable[[dict[str, Any]], object]) -> None:
             ["classify"],
         ),
         ("classification-epoch002.json", Path.unlink, ["classify"]),
-        ("gallery.npz", lambda p: p.write_bytes(p.read_bytes()[:500]), ["train", "evaluate", "classify"]),
+        (
+            "gallery.npz",
+            lambda p: p.write_bytes(p.read_bytes()[:500]),
+            ["train", "evaluate", "classify"],
+        ),
         # The log is ahead of the checkpoints.
         ("checkpoints/step-0000000132.npz", Path.unlink, ["train", "evaluate", "classify"]),
-        ("metrics.jsonl", lambda p: p.write_text(p.read_text()[:-9]), ["train", "evaluate", "classify"]),
+        (
+            "metrics.jsonl",
+            lambda p: p.write_text(p.read_text()[:-9]),
+            ["train", "evaluate", "classify"],
+        ),
         ("config.json", lambda p: p.write_text("{"), ["train", "evaluate", "classify"]),
     ],
 )
@@ -85,12 +97,18 @@ def test_lams_and_seeds_are_added_and_those_that_are_there_stay(
     whole_sweep: WholeSweep, copied_sweep: Path, sweep_orders: list[dict[str, Any]]
 ) -> None:
     summary = sweep(copied_sweep, dataclasses.replace(CONFIG, lams=(0.5, 0.25), seeds=(0, 1)))
-    assert [order["run"] for order in sweep_orders] == ["lam0.25-seed0", "lam0.25-seed1", "lam0.5-seed1"]
+    assert [order["run"] for order in sweep_orders] == [
+        "lam0.25-seed0",
+        "lam0.25-seed1",
+        "lam0.5-seed1",
+    ]
     assert [order["train"]["train"]["lam"] for order in sweep_orders] == [0.25, 0.25, 0.5]
     assert [order["train"]["train"]["seed"] for order in sweep_orders] == [0, 1, 1]
     assert (summary["lams"], summary["seeds"]) == ([0.0, 0.25, 0.5, 1e38], [0, 1])
     for name in (*DONE, FAILED):
-        assert without_seconds(entries(summary)[name]) == without_seconds(entries(whole_sweep.summary)[name])
+        assert without_seconds(entries(summary)[name]) == without_seconds(
+            entries(whole_sweep.summary)[name]
+        )
 
 
 @pytest.mark.usefixtures("sweep_orders")
@@ -100,7 +118,9 @@ def test_the_commands_that_a_grid_grew_by_are_kept_each_once(tmp_path: Path) -> 
     assert (summary["command"], summary["earlier_commands"]) == (["c"], [["b"], ["a"]])
 
 
-def test_more_epochs_go_on_with_all_runs(copied_sweep: Path, sweep_orders: list[dict[str, Any]]) -> None:
+def test_more_epochs_go_on_with_all_runs(
+    copied_sweep: Path, sweep_orders: list[dict[str, Any]]
+) -> None:
     summary = sweep(copied_sweep, changed(train={"epochs": 5}))
     assert [order["run"] for order in sweep_orders] == [*DONE, FAILED]
     assert {order["train"]["train"]["epochs"] for order in sweep_orders} == {5}
@@ -151,7 +171,9 @@ def test_epochs_are_classified_where_their_checkpoints_are(
     copied_sweep: Path, sweep_orders: list[dict[str, Any]]
 ) -> None:
     """The second epoch was kept, the first was not."""
-    with pytest.raises(SMVIError, match=r"--classify-every 1 asks for epoch 1, and .*lam0-seed0 has kept no"):
+    with pytest.raises(
+        SMVIError, match=r"--classify-every 1 asks for epoch 1, and .*lam0-seed0 has kept no"
+    ):
         sweep(copied_sweep, changed(grid={"classify_every": 1}))
     summary = sweep(copied_sweep, changed(grid={"classify_every": None}))
     assert [order["run"] for order in sweep_orders] == [FAILED]
@@ -169,7 +191,9 @@ def test_more_epochs_can_be_taken_back_until_they_are_trained(
     summary = sweep(copied_sweep, CONFIG)
     assert [order["run"] for order in sweep_orders] == [FAILED]
     for name in DONE:
-        assert without_seconds(entries(summary)[name]) == without_seconds(entries(whole_sweep.summary)[name])
+        assert without_seconds(entries(summary)[name]) == without_seconds(
+            entries(whole_sweep.summary)[name]
+        )
     # A step into the fourth epoch.
     checkpoints = copied_sweep / DONE[0] / "checkpoints"
     shutil.copy(checkpoints / "step-0000000132.npz", checkpoints / "step-0000000133.npz")

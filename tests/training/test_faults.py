@@ -1,6 +1,7 @@
 """What a process and a machine can do to a run of `tfp-smvi train`: signals, kills, full and read-only disks.
 
-Each fault ends with one clear line or none, never a traceback, and the run goes on from it to the same bits.
+Each fault ends with one clear line or none, never a traceback, and the run goes on from it to the
+same bits.
 """
 
 import contextlib
@@ -46,14 +47,15 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     train = ("train", *OPTIONS, "--run-dir", str(run_dir))
     partial = ".step-"
 
-    # Killed before its first checkpoint has its name: nothing is saved, and what is half written is no checkpoint.
+    # Killed before its first checkpoint has its name: nothing is saved, and what is half written is
+    # no checkpoint.
     process = runs.signalled_command("os.rename", partial, 1, signal.SIGKILL, *train)
     assert (process.returncode, lines(process)) == (-signal.SIGKILL, [])
     assert list_checkpoints(run_dir / "checkpoints") == []
     assert len(list((run_dir / "checkpoints").iterdir())) == 1
 
-    # SIGINT while the first epoch's metrics are written: the epoch is saved. Without a checkpoint the log is opened to
-    # be looked at and to be cleared before.
+    # SIGINT while the first epoch's metrics are written: the epoch is saved. Without a checkpoint
+    # the log is opened to be looked at and to be cleared before.
     process = runs.signalled_command("open", "metrics.jsonl", 3, signal.SIGINT, *train)
     assert process.returncode == 128 + signal.SIGINT
     assert lines(process) == [
@@ -65,10 +67,13 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     # SIGTERM while it starts up again, and no step is lost.
     process = runs.signalled_command("open", "metrics.jsonl", 1, signal.SIGTERM, *train)
     assert process.returncode == 128 + signal.SIGTERM
-    assert lines(process)[0] == f"Going on after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
+    assert (
+        lines(process)[0] == f"Going on after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
+    )
     assert newest(run_dir).step == STEPS_PER_EPOCH
 
-    # Killed as it opens the file of its second save: metrics and curves are one epoch ahead of the checkpoint.
+    # Killed as it opens the file of its second save: metrics and curves are one epoch ahead of the
+    # checkpoint.
     process = runs.signalled_command("open", partial, 2, signal.SIGKILL, *train)
     assert process.returncode == -signal.SIGKILL
     assert newest(run_dir).step == 2 * STEPS_PER_EPOCH
@@ -76,13 +81,17 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
 
     process = runs.command(*train)
     assert process.returncode == 0
-    assert lines(process) == [f"Going on after step {2 * STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."]
+    assert lines(process) == [
+        f"Going on after step {2 * STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
+    ]
     assert_same_run(run_dir, reference.run_dir)
     assert list(run_dir.rglob("*.partial")) == []
 
 
 @pytest.mark.slow
-def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_not(tmp_path: Path) -> None:
+def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_not(
+    tmp_path: Path,
+) -> None:
     """Saves after each call, so that many kills hit a save; the moments are drawn anew at each run of this test."""
     options = [*OPTIONS, "--checkpoint-minutes", "1e-9"]
     options[options.index("--epochs") + 1] = "40"
@@ -91,7 +100,9 @@ def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_
     run_dir, kills = tmp_path / "run", 0
     while kills < 12:
         with subprocess.Popen(
-            [runs.script(), "train", *options, "--run-dir", str(run_dir)], stderr=subprocess.PIPE, text=True
+            [runs.script(), "train", *options, "--run-dir", str(run_dir)],
+            stderr=subprocess.PIPE,
+            text=True,
         ) as process:
             assert process.stderr is not None
             if kills % 4:  # in training; otherwise at any moment of the start, too
@@ -129,7 +140,9 @@ def test_full_disk_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
     digits: Dataset, reference: ReferenceRun, tmp_path: Path
 ) -> None:
     """A limit on the size of a file stands for the full disk: every checkpoint is larger than the one before it."""
-    last, before = (path.stat().st_size for path in list_checkpoints(reference.run_dir / "checkpoints"))
+    last, before = (
+        path.stat().st_size for path in list_checkpoints(reference.run_dir / "checkpoints")
+    )
     limit = (before + last) // 2
     run_dir = tmp_path / "run"
     process = runs.command(
@@ -195,7 +208,8 @@ def test_read_only_directory_is_one_clear_line_and_its_checkpoints_are_intact(
 ) -> None:
     more = list(OPTIONS)
     more[more.index("--epochs") + 1] = str(EPOCHS + 1)
-    # Not in tmp_path, which only its owner can read: nobody must be able to read the run, and not to write it.
+    # Not in tmp_path, which only its owner can read: nobody must be able to read the run, and not
+    # to write it.
     with tempfile.TemporaryDirectory() as place:
         Path(place).chmod(0o755)
         run_dir = Path(place) / "run"

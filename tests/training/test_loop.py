@@ -1,6 +1,7 @@
 """Training: what is optimized, what is recorded and what is refused.
 
-Interruptions are in test_training_resume.py, faults of the process and of the machine in test_training_faults.py.
+Interruptions are in test_training_resume.py, faults of the process and of the machine in
+test_training_faults.py.
 """
 
 import dataclasses
@@ -16,7 +17,15 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.support import runs
-from tests.support.runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, Recorder, assert_same_run, config, newest
+from tests.support.runs import (
+    CONFIG,
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    Recorder,
+    assert_same_run,
+    config,
+    newest,
+)
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset, train_batches
@@ -32,7 +41,10 @@ tfd = tfp.distributions
 
 def metrics(result: FitResult) -> list[dict[str, Any]]:
     """The history without the times."""
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in result.history]
+    return [
+        {key: value for key, value in record.items() if key != "seconds"}
+        for record in result.history
+    ]
 
 
 def make_trainer(digits: Dataset, **settings: Any) -> Trainer:
@@ -70,7 +82,9 @@ def test_metrics_are_consistent_with_each_other(trained: FitResult) -> None:
         for split in ("train", "test"):
             values = record[split]
             # Sums of float32 numbers of about 40.
-            assert values["elbo"] == pytest.approx(values["reconstruction"] - values["kl"], abs=1e-4)
+            assert values["elbo"] == pytest.approx(
+                values["reconstruction"] - values["kl"], abs=1e-4
+            )
             assert values["divergence"] > 0
             assert values["kl"] > 0
         test = record["test"]
@@ -99,7 +113,9 @@ def test_clipping_bounds_the_first_update(digits: Dataset) -> None:
     for clip in (100.0, 1e-10):
         trainer = make_trainer(digits, clip_norm=clip)
         before = trainer.arrays()
-        batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=1, binarize=True))
+        batches = iter(
+            train_batches(digits.train, batch_size=32, seed=0, num_steps=1, binarize=True)
+        )
         norm = trainer.train(batches, 1)[0, TRAIN_METRICS.index("gradient_norm")]
         assert norm > 1.0  # what is recorded is the norm before clipping
         after = trainer.arrays()
@@ -138,7 +154,9 @@ def test_averaging_leaves_the_training_as_it_is(digits: Dataset) -> None:
     rows, weights = {}, {}
     for steps in (0, 50):
         trainer = make_trainer(digits, averaging_steps=steps)
-        batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=30, binarize=True))
+        batches = iter(
+            train_batches(digits.train, batch_size=32, seed=0, num_steps=30, binarize=True)
+        )
         rows[steps], weights[steps] = trainer.train(batches, 30), trainer.arrays()
     np.testing.assert_array_equal(rows[0], rows[50])
     assert not [name for name in weights[0] if name.startswith("learner")]
@@ -160,7 +178,9 @@ def test_test_metrics_are_means_over_images_whatever_the_batch_size(
     assert kl[0] == pytest.approx(trained.history[-1]["test"]["kl"], rel=1e-6)
 
 
-def test_lam_zero_computes_the_divergence_for_the_test_only(digits: Dataset, tmp_path: Path) -> None:
+def test_lam_zero_computes_the_divergence_for_the_test_only(
+    digits: Dataset, tmp_path: Path
+) -> None:
     result = fit(config(lam=0.0, epochs=2), digits, tmp_path / "run")
     for record in [*result.history, *runs.records(tmp_path / "run")]:
         assert record["train"]["divergence"] is None
@@ -198,9 +218,15 @@ def test_gaussian_likelihood_follows_from_real_valued_data_and_trains(tmp_path: 
     rng = np.random.default_rng(0)
     # Two latent dimensions in ten, with noise of standard deviation 0.1.
     x = rng.normal(size=(1200, 2)) @ rng.normal(size=(2, 10)) + 0.1 * rng.normal(size=(1200, 10))
-    np.savez(tmp_path / "real.npz", x_train=x[:1000].astype(np.float32), x_test=x[1000:].astype(np.float32))
+    np.savez(
+        tmp_path / "real.npz",
+        x_train=x[:1000].astype(np.float32),
+        x_test=x[1000:].astype(np.float32),
+    )
     dataset = load_dataset(str(tmp_path / "real.npz"))
-    settings = RunConfig(DataConfig(str(tmp_path / "real.npz")), CONFIG.model, config(epochs=6).train)
+    settings = RunConfig(
+        DataConfig(str(tmp_path / "real.npz")), CONFIG.model, config(epochs=6).train
+    )
     result = fit(settings, dataset, tmp_path / "run")
     assert load_run(tmp_path / "run").config.model.likelihood == "gaussian"
     # A Gaussian that ignores the latent variables reaches about -17 nats.
@@ -215,7 +241,9 @@ def test_values_too_large_to_train_on_are_to_be_scaled(tmp_path: Path) -> None:
     x = np.linspace(-1e30, 1e30, 400, dtype=np.float32).reshape(40, 10)
     np.savez(tmp_path / "large.npz", x_train=x, x_test=x)
     settings = RunConfig(DataConfig(str(tmp_path / "large.npz")), CONFIG.model, config().train)
-    with pytest.raises(SMVIError, match=r"not finite at step 1; .*Scale the data to values of about 1"):
+    with pytest.raises(
+        SMVIError, match=r"not finite at step 1; .*Scale the data to values of about 1"
+    ):
         fit(settings, load_dataset(settings.data.dataset), tmp_path / "run")
 
 
@@ -241,7 +269,9 @@ def test_start_from_the_beginning_is_not_silent_where_the_log_has_epochs(
 
 
 def test_batch_larger_than_the_data_is_refused(digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(SMVIError, match=r"batch_size = 1438 is more than the 1437 training examples"):
+    with pytest.raises(
+        SMVIError, match=r"batch_size = 1438 is more than the 1437 training examples"
+    ):
         fit(config(batch_size=1438), digits, tmp_path / "run")
 
 
@@ -270,13 +300,19 @@ def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_pa
     pixels = np.random.default_rng(0).normal(size=(count, 4)).astype(np.float32)
     pixels[bad] = 1e30
     dataset = Dataset(
-        "digits", ArraySplit(pixels, None, True), ArraySplit(np.delete(pixels, bad, 0), None, True), None, "0"
+        "digits",
+        ArraySplit(pixels, None, True),
+        ArraySplit(np.delete(pixels, bad, 0), None, True),
+        None,
+        "0",
     )
     run_dir = tmp_path / "run"
     with pytest.raises(SMVIError) as stop:
         fit(config(), dataset, run_dir)
     kept = 2 * (first // 2)
-    assert f"not finite at step {first + 1}; the checkpoint at step {kept} is kept" in str(stop.value)
+    assert f"not finite at step {first + 1}; the checkpoint at step {kept} is kept" in str(
+        stop.value
+    )
     assert "\n" not in str(stop.value)
     checkpoint = newest(run_dir)
     assert checkpoint.step == kept
@@ -286,7 +322,9 @@ def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_pa
         fit(config(), dataset, run_dir)
 
 
-def test_last_step_that_breaks_the_model_is_found_by_the_test(digits: Dataset, tmp_path: Path) -> None:
+def test_last_step_that_breaks_the_model_is_found_by_the_test(
+    digits: Dataset, tmp_path: Path
+) -> None:
     """One step an epoch: its own objective is that of the good weights before it."""
     count = digits.train.num_examples
     with pytest.raises(
@@ -299,7 +337,9 @@ def test_last_step_that_breaks_the_model_is_found_by_the_test(digits: Dataset, t
 # Other arithmetic.
 
 
-def test_bfloat16_trains_on_a_cpu_near_float32(digits: Dataset, trained: FitResult, tmp_path: Path) -> None:
+def test_bfloat16_trains_on_a_cpu_near_float32(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
     """bfloat16 keeps 8 bits: 0.4 % of each product, which averages out; 2 % of the ELBO would be a defect."""
     result = fit(config(precision="bfloat16"), digits, tmp_path / "run")
     for reduced, full in zip(result.history, trained.history, strict=True):
@@ -309,16 +349,22 @@ def test_bfloat16_trains_on_a_cpu_near_float32(digits: Dataset, trained: FitResu
     assert loaded.encode(digits.test.images([0, 1])).mean().dtype == "float32"
 
 
-def test_xla_agrees_with_the_uncompiled_step(digits: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_xla_agrees_with_the_uncompiled_step(
+    digits: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Float32 sums in another order: 1e-7 of each number, which 20 steps of Adam multiply; a defect shows above 1e-3.
 
     XLA has a random generator of its own, so both get the same noise here.
     """
     noise = tf.constant(np.random.default_rng(0).normal(size=(32, 4)), tf.float32)
-    monkeypatch.setattr(tfd.Independent, "sample", lambda self, seed: self.mean() + self.stddev() * noise)
+    monkeypatch.setattr(
+        tfd.Independent, "sample", lambda self, seed: self.mean() + self.stddev() * noise
+    )
     rows = {}
     for xla in ("off", "on"):
         trainer = make_trainer(digits, xla=xla)
-        batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=20, binarize=True))
+        batches = iter(
+            train_batches(digits.train, batch_size=32, seed=0, num_steps=20, binarize=True)
+        )
         rows[xla] = trainer.train(batches, 20)
     np.testing.assert_allclose(rows["on"], rows["off"], rtol=1e-3)

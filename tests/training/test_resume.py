@@ -14,7 +14,15 @@ from typing import Any
 import pytest
 
 from tests.support import runs
-from tests.support.runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, Recorder, assert_same_run, config, newest
+from tests.support.runs import (
+    CONFIG,
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    Recorder,
+    assert_same_run,
+    config,
+    newest,
+)
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.runs.loading import load_run
@@ -32,7 +40,10 @@ def die() -> None:
 
 def metrics(result: FitResult) -> list[dict[str, Any]]:
     """The history without the times."""
-    return [{key: value for key, value in record.items() if key != "seconds"} for record in result.history]
+    return [
+        {key: value for key, value in record.items() if key != "seconds"}
+        for record in result.history
+    ]
 
 
 @pytest.fixture
@@ -52,7 +63,11 @@ def test_same_configuration_gives_the_same_bits_and_another_seed_others(
 
 @pytest.mark.parametrize("seconds", [0.0, 1e6])
 def test_bits_do_not_depend_on_how_steps_are_grouped_into_calls(
-    digits: Dataset, trained: FitResult, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: float
+    digits: Dataset,
+    trained: FitResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    seconds: float,
 ) -> None:
     monkeypatch.setattr(training, "CALL_SECONDS", seconds)
     recorder = Recorder()
@@ -67,7 +82,10 @@ def test_bits_do_not_depend_on_how_steps_are_grouped_into_calls(
 def test_signal_in_the_middle_of_an_epoch_saves_that_step_and_the_run_goes_on_from_it(
     digits: Dataset, trained: FitResult, tmp_path: Path
 ) -> None:
-    run_dir, steps = tmp_path / "run", (STEPS_PER_EPOCH + 17, 2 * STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH + 1)
+    run_dir, steps = (
+        tmp_path / "run",
+        (STEPS_PER_EPOCH + 17, 2 * STEPS_PER_EPOCH, 3 * STEPS_PER_EPOCH + 1),
+    )
     for step, number in zip(steps, (signal.SIGINT, signal.SIGTERM, signal.SIGINT), strict=True):
         before = signal.getsignal(number)
         recorder = Recorder(step, partial(os.kill, os.getpid(), number))
@@ -90,7 +108,13 @@ def test_death_in_the_middle_of_an_epoch_costs_no_more_than_the_time_since_the_l
     run_dir = tmp_path / "run"
     # Saves after every step.
     with pytest.raises(KilledError):
-        fit(CONFIG, digits, run_dir, checkpoint_minutes=1e-9, reporter=Recorder(STEPS_PER_EPOCH + 5, die))
+        fit(
+            CONFIG,
+            digits,
+            run_dir,
+            checkpoint_minutes=1e-9,
+            reporter=Recorder(STEPS_PER_EPOCH + 5, die),
+        )
     assert newest(run_dir).step == STEPS_PER_EPOCH + 4
     # Saves at the end of an epoch.
     with pytest.raises(KilledError):
@@ -142,7 +166,9 @@ def test_all_checkpoints_damaged_is_an_error_and_changes_nothing(
     assert len(list((run_dir / "checkpoints").iterdir())) == 2
 
 
-def test_checkpoint_with_other_arrays_is_refused(digits: Dataset, trained: FitResult, tmp_path: Path) -> None:
+def test_checkpoint_with_other_arrays_is_refused(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
     """Such as that of another version of the program."""
     from tfp_smvi.runs.checkpoint import save_checkpoint
 
@@ -176,9 +202,17 @@ def test_run_ends_at_any_number_of_epochs_that_it_has_not_passed(
     with pytest.raises(KilledError):
         fit(config(epochs=5000), digits, run_dir, reporter=Recorder(2 * STEPS_PER_EPOCH + 5, die))
     with pytest.raises(KilledError):  # in the third epoch, of which a checkpoint is written now
-        fit(CONFIG, digits, run_dir, checkpoint_minutes=1e-9, reporter=Recorder(2 * STEPS_PER_EPOCH + 5, die))
+        fit(
+            CONFIG,
+            digits,
+            run_dir,
+            checkpoint_minutes=1e-9,
+            reporter=Recorder(2 * STEPS_PER_EPOCH + 5, die),
+        )
     before = (run_dir / "config.json").read_bytes()
-    with pytest.raises(SMVIError, match=r"epochs = 2 is fewer than .* trained for; give at least 3"):
+    with pytest.raises(
+        SMVIError, match=r"epochs = 2 is fewer than .* trained for; give at least 3"
+    ):
         fit(config(epochs=2), digits, run_dir)
     assert (run_dir / "config.json").read_bytes() == before
     fit(CONFIG, digits, run_dir)
@@ -218,7 +252,9 @@ def test_kill_between_the_last_step_of_an_epoch_and_its_record_loses_no_record(
 
 
 @pytest.mark.slow
-def test_xla_trains_and_resumes_to_the_same_bits(digits: Dataset, trained: FitResult, tmp_path: Path) -> None:
+def test_xla_trains_and_resumes_to_the_same_bits(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
     settings = config(xla="on")
     one = fit(settings, digits, tmp_path / "one")
     # Other noise, the same quality: the ELBOs of two seeds differ by about 0.1.

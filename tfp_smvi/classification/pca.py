@@ -16,7 +16,8 @@ class PrincipalComponents:
 
     Args:
         batches: float32 [n, *image_shape] each; they are flattened to [n, d].
-        num_components: the number of components; there are fewer where the data span fewer dimensions.
+        num_components: the number of components; there are fewer where the data span fewer
+            dimensions.
     """
 
     def __init__(self, batches: Iterable[tf.Tensor], num_components: int) -> None:

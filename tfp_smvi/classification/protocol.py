@@ -1,8 +1,9 @@
 """How well a classifier does that sees few labels, on a run's encoder means and on baselines.
 
 References:
-    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
-    [2] D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling. Semi-supervised Learning with Deep Generative Models.
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models. [2]
+    D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling. Semi-supervised Learning with Deep
+    Generative Models.
         NeurIPS 2014.
 """
 
@@ -71,18 +72,20 @@ def classify(
 ) -> JSON:
     """Measures how well support vector machines classify the test set, from few labels.
 
-    Their features are the encoder's means mu(x); the baselines are the same machines on the pixels and on as many
-    principal components as the model has latent dimensions. Writes `report_name(epoch)` into the run directory. The
-    subsets of labelled examples, and with them the baselines, depend on the data and the settings alone.
+    Their features are the encoder's means mu(x); the baselines are the same machines on the pixels
+    and on as many principal components as the model has latent dimensions. Writes
+    `report_name(epoch)` into the run directory. The subsets of labelled examples, and with them the
+    baselines, depend on the data and the settings alone.
 
     Args:
         run_dir: the run directory.
         config: how many labels, and which machines.
         data_dir: where prepared data sets live; None for the default.
-        dataset: the data themselves, for a run on data that are known by no name; they must be those.
+        dataset: the data themselves, for a run on data that are known by no name; they must be
+            those.
         epoch: the epoch whose checkpoint to take; None for the newest.
-        baselines_dir: where the baselines' results are kept; runs of the same data and latent_dim may share it, also
-            at the same time. None for "baselines" in the run directory.
+        baselines_dir: where the baselines' results are kept; runs of the same data and latent_dim
+            may share it, also at the same time. None for "baselines" in the run directory.
         threads: how many machines are trained at once; None for one per core.
         reporter: hears of the progress.
 
@@ -90,8 +93,8 @@ def classify(
         The report, as in the file: accuracies as fractions.
 
     Raises:
-        SMVIError: there is no trained run or no checkpoint of that epoch, its data are not at hand or have too few
-            labels for the settings, or a file cannot be written.
+        SMVIError: there is no trained run or no checkpoint of that epoch, its data are not at hand
+            or have too few labels for the settings, or a file cannot be written.
 
     Source: [1, section 5], [2, M1].
     """
@@ -146,7 +149,11 @@ def format_classification(report: JSON) -> str:
         units.setdefault(name, []).append(_percent(result))
     rows += [[name, *cells] for name, cells in units.items()]
     error = " +/- one standard error" if settings["repeats"] > 1 else ""
-    subsets = "one labelled subset" if settings["repeats"] == 1 else f"{settings['repeats']} labelled subsets"
+    subsets = (
+        "one labelled subset"
+        if settings["repeats"] == 1
+        else f"{settings['repeats']} labelled subsets"
+    )
     text = f"Accuracy on {report['num_test']} test examples in percent, mean of {subsets}"
     return "\n".join([*align(rows), "", f"{text}{error}."])
 
@@ -195,7 +202,9 @@ class _Work:
                 self._reporter.advance(
                     sum(self._cost(unit) for unit in others if unit in results and unit not in kept)
                 )
-                for unit, result in self._measure_all(pool, [unit for unit in others if unit not in results]):
+                for unit, result in self._measure_all(
+                    pool, [unit for unit in others if unit not in results]
+                ):
                     store.save(self._key(unit), result)
                     results[unit] = result
         return [results[unit] for unit in units]
@@ -208,7 +217,10 @@ class _Work:
 
     def _measure(self, pool: ThreadPool, unit: _Unit, features: _Features) -> JSON:
         def measure(subset: np.ndarray) -> Outcome:
-            x, labels = features.train[np.searchsorted(self._labelled, subset)], self._train_labels[subset]
+            x, labels = (
+                features.train[np.searchsorted(self._labelled, subset)],
+                self._train_labels[subset],
+            )
             return measure_accuracy(
                 x, labels, features.test, self._test_labels, unit.kernel, self.config.num_folds
             )
@@ -247,10 +259,14 @@ class _Work:
                 _take(images, self._labelled), np.concatenate([_flatten(x) for x in test_images])
             )
         if name == PCA:
-            pca = PrincipalComponents(self._read(self.dataset.train), self.run.config.model.latent_dim)
+            pca = PrincipalComponents(
+                self._read(self.dataset.train), self.run.config.model.latent_dim
+            )
             features = _Features(pca.transform(features.train), pca.transform(features.test))
         if not all(np.isfinite(part).all() for part in features):
-            raise SMVIError(f"the features ({_NAMES[name]}) are not finite, and cannot be classified.")
+            raise SMVIError(
+                f"the features ({_NAMES[name]}) are not finite, and cannot be classified."
+            )
         return features
 
     def _read(self, split: Split) -> Iterable[tf.Tensor]:
@@ -285,7 +301,11 @@ def _check(dataset: Dataset, config: ClassifyConfig) -> tuple[np.ndarray, np.nda
 def _describe(run: LoadedRun, dataset: Dataset, config: ClassifyConfig) -> JSON:
     """What was classified and how, as JSON values."""
     return {
-        "run": {"config": run.config.to_json(), "step": run.step, "data_fingerprint": run.data_fingerprint},
+        "run": {
+            "config": run.config.to_json(),
+            "step": run.step,
+            "data_fingerprint": run.data_fingerprint,
+        },
         "epoch": len(run.history),
         "settings": config.to_json(),
         "num_test": dataset.test.num_examples,

@@ -1,8 +1,8 @@
 """A support vector machine on features of few labelled examples, chosen without a look at the test set.
 
 References:
-    [1] D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling. Semi-supervised Learning with Deep Generative Models.
-        NeurIPS 2014. The model M1.
+    [1] D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling. Semi-supervised Learning with Deep
+        Generative Models. NeurIPS 2014. The model M1.
 """
 
 from collections import Counter
@@ -24,10 +24,13 @@ Features = npt.NDArray[np.floating]
 Labels = npt.NDArray[np.int64]
 Kernel = Literal["rbf", "linear"]
 
-# Wide enough for MNIST (docs/classification.md): features have a total variance of 1, whatever they are, so that one
-# grid suits all of them.
+# Wide enough for MNIST (docs/classification.md): features have a total variance of 1, whatever they
+# are, so that one grid suits all of them.
 GAMMAS: dict[Kernel, tuple[float | None, ...]] = {"rbf": (0.1, 0.3, 1.0, 3.0), "linear": (None,)}
-COSTS: dict[Kernel, tuple[float, ...]] = {"rbf": (1.0, 10.0, 100.0), "linear": (0.1, 1.0, 10.0, 100.0)}
+COSTS: dict[Kernel, tuple[float, ...]] = {
+    "rbf": (1.0, 10.0, 100.0),
+    "linear": (0.1, 1.0, 10.0, 100.0),
+}
 # Test examples whose kernel matrix is in memory at once.
 BLOCK = 1000
 
@@ -37,8 +40,8 @@ class Choice(NamedTuple):
 
     Attributes:
         C: the cost of a margin that is violated.
-        gamma: exp(-gamma |x - y|^2) for features of total variance 1, which is a multiple of scikit-learn's
-            gamma="scale"; None for the linear kernel.
+        gamma: exp(-gamma |x - y|^2) for features of total variance 1, which is a multiple of
+            scikit-learn's gamma="scale"; None for the linear kernel.
         standardize: whether each dimension was scaled to the same variance.
     """
 
@@ -59,11 +62,13 @@ class Outcome(NamedTuple):
     choice: Choice
 
 
-def labelled_subset(labels: Labels, num_labels: int, num_classes: int, seed: int, repeat: int) -> Labels:
+def labelled_subset(
+    labels: Labels, num_labels: int, num_classes: int, seed: int, repeat: int
+) -> Labels:
     """Draws labelled examples, equally many of each class.
 
-    The draw follows from the arguments alone: it is the same for every model of the same data. Subsets of different
-    sizes are drawn independently of each other.
+    The draw follows from the arguments alone: it is the same for every model of the same data.
+    Subsets of different sizes are drawn independently of each other.
 
     Args:
         labels: the classes of all examples, from 0.
@@ -146,7 +151,8 @@ def choose(x: Features, labels: Labels, kernel: Kernel, num_folds: int) -> Choic
     folds = list(StratifiedKFold(num_folds).split(x, labels))
     for standardize, gamma in _candidates(kernel):
         scaled = _Scaling.fit(x, standardize).apply(x)
-        # Computed once for all folds and costs, which scikit-learn's grid search would compute again for each.
+        # Computed once for all folds and costs, which scikit-learn's grid search would compute
+        # again for each.
         gram = _gram(scaled, scaled, gamma)
         for inner, held in folds:
             among, across = gram[np.ix_(inner, inner)], gram[np.ix_(held, inner)]

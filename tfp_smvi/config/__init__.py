@@ -1,6 +1,7 @@
 """The settings of all that this program does: frozen, validated, to and from JSON, with no TensorFlow behind them.
 
-Each field carries its help text, so that the command line's options and the documentation have one source.
+Each field carries its help text, so that the command line's options and the documentation have one
+source.
 """
 
 from tfp_smvi.config.classify import ClassifyConfig, InputName, KernelName

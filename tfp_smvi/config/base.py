@@ -52,14 +52,18 @@ class Settings:
                 hint = "".join(
                     f" {name!r} belongs into {section!r}." for section in _sections_with(cls, name)
                 )
-                raise SMVIError(f"unknown configuration field {name!r}; known are: {', '.join(names)}.{hint}")
+                raise SMVIError(
+                    f"unknown configuration field {name!r}; known are: {', '.join(names)}.{hint}"
+                )
         return cls(**values)
 
 
 def _sections_with(kind: type[Settings], name: str) -> list[str]:
     """The fields of settings that are settings themselves and have a field of this name."""
     hints = typing.get_type_hints(kind)
-    return [section for section in hints if name in getattr(hints[section], "__dataclass_fields__", ())]
+    return [
+        section for section in hints if name in getattr(hints[section], "__dataclass_fields__", ())
+    ]
 
 
 def encode(value: Any) -> Any:

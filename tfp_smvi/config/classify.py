@@ -19,7 +19,9 @@ class ClassifyConfig(Settings):
         (600, 1000, 3000), "Numbers of labelled examples, each a multiple of the number of classes."
     )
     kernel: KernelName = option("both", "The support vector machine's kernel.")
-    input: InputName = option("intensities", "What the encoder sees: intensities, or bits drawn from them.")
+    input: InputName = option(
+        "intensities", "What the encoder sees: intensities, or bits drawn from them."
+    )
     repeats: int = option(10, "Labelled subsets of each size.")
     num_folds: int = option(5, "Folds of the cross-validation inside a labelled subset.")
     seed: int = option(0, "Seed of the labelled subsets.")

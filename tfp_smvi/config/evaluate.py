@@ -17,16 +17,22 @@ class AISConfig(Settings):
     """The annealed chains and the pilot run that tunes their step sizes."""
 
     num_chains: int = option(16, "Annealed chains per example.")
-    num_temperatures: int = option(48, "Temperatures between the initial distribution and the posterior.")
+    num_temperatures: int = option(
+        48, "Temperatures between the initial distribution and the posterior."
+    )
     num_leapfrog_steps: int = option(5, "Leapfrog steps at each temperature.")
-    initial: InitialName = option("posterior", "Where chains start: the encoder's q(z|x), or the prior p(z).")
+    initial: InitialName = option(
+        "posterior", "Where chains start: the encoder's q(z|x), or the prior p(z)."
+    )
     schedule: ScheduleName = option("sigmoid", "How temperatures are spaced between 0 and 1.")
     num_segments: int = option(
         8, "Linear pieces of the path, each with its own step size; at most one per temperature."
     )
     num_pilot_chains: int = option(4, "Chains per example of the pilot run.")
     num_pilot_temperatures: int = option(32, "Temperatures of the pilot run.")
-    target_acceptance_rate: float = option(0.65, "The acceptance rate that the pilot tunes step sizes to.")
+    target_acceptance_rate: float = option(
+        0.65, "The acceptance rate that the pilot tunes step sizes to."
+    )
 
     def _check(self) -> None:
         for name in (
@@ -39,7 +45,12 @@ class AISConfig(Settings):
             require_whole(name, getattr(self, name), least=1)
         require_whole("num_pilot_temperatures", self.num_pilot_temperatures, least=self.segments)
         rate_ok = 0.0 < self.target_acceptance_rate < 1.0
-        require("target_acceptance_rate", self.target_acceptance_rate, rate_ok, "a number between 0 and 1")
+        require(
+            "target_acceptance_rate",
+            self.target_acceptance_rate,
+            rate_ok,
+            "a number between 0 and 1",
+        )
 
     @property
     def segments(self) -> int:
@@ -57,7 +68,9 @@ class EvaluateConfig(Settings):
         1000, "Examples of each split, from its beginning; all: the whole split."
     )
     num_elbo_samples: int = option(512, "Draws from q(z|x) per example for the ELBO.")
-    num_divergence_samples: int = option(128, "Draws from q(z|x) per example for the divergence D_SM.")
+    num_divergence_samples: int = option(
+        128, "Draws from q(z|x) per example for the divergence D_SM."
+    )
     num_importance_samples: int = option(1000, "Draws from q(z|x) per example for the IWAE bound.")
     num_simulated: int = option(100, "Images simulated from the model for the bracket.")
     seed: int = option(0, "Seed of all draws.")

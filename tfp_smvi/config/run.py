@@ -31,11 +31,15 @@ class DataConfig(Settings):
     The path of an .npz file is made absolute, so that a run finds its data from any folder.
     """
 
-    dataset: str = option("mnist", "mnist, digits, another TFDS image set, or the path of an .npz file.")
+    dataset: str = option(
+        "mnist", "mnist, digits, another TFDS image set, or the path of an .npz file."
+    )
 
     def _check(self) -> None:
         given = bool(self.dataset.strip())
-        require("dataset", self.dataset, given, "the name of a data set or the path of an .npz file")
+        require(
+            "dataset", self.dataset, given, "the name of a data set or the path of an .npz file"
+        )
         if self.is_file:
             object.__setattr__(self, "dataset", str(Path(self.dataset).expanduser().resolve()))
 
@@ -50,7 +54,8 @@ class ModelConfig(Settings):
     """The architecture: prior N(0, I), fully connected encoder and decoder [Levy & Ermon, section 5]."""
 
     likelihood: LikelihoodName | None = option(
-        None, "p(x|z): bernoulli (on binarized intensities) or gaussian; follows the data unless given."
+        None,
+        "p(x|z): bernoulli (on binarized intensities) or gaussian; follows the data unless given.",
     )
     latent_dim: int = option(50, "Number of latent dimensions.")
     hidden_sizes: tuple[int, ...] = option(
@@ -68,9 +73,12 @@ class ModelConfig(Settings):
 class TrainConfig(Settings):
     """The objective ELBO - lam * D_SM and its optimization."""
 
-    lam: float = option(0.0, "Weight of the score-matching divergence, any real number; inf keeps it alone.")
+    lam: float = option(
+        0.0, "Weight of the score-matching divergence, any real number; inf keeps it alone."
+    )
     epochs: int = option(
-        300, "Passes over the training set; a run can be continued with any number that it has not passed."
+        300,
+        "Passes over the training set; a run can be continued with any number that it has not passed.",
     )
     batch_size: int = option(128, "Examples per step (the paper gives none).")
     learning_rate: float = option(1e-3, "Adam's learning rate.")
@@ -82,12 +90,19 @@ class TrainConfig(Settings):
     averaging_steps: int = option(
         2000, "Steps over which the weights are averaged for testing and use; 0: the last weights."
     )
-    precision: Precision = option("float32", "Arithmetic of the matrix products; bfloat16 is faster.")
+    precision: Precision = option(
+        "float32", "Arithmetic of the matrix products; bfloat16 is faster."
+    )
     xla: XLAMode = option("auto", "Compile the step with XLA; auto: on a GPU, not on a CPU.")
     seed: int = option(0, "Seed of weights, order, binarization and noise.")
 
     def _check(self) -> None:
-        require("lam", self.lam, not math.isnan(self.lam) and self.lam != -math.inf, "a real number or inf")
+        require(
+            "lam",
+            self.lam,
+            not math.isnan(self.lam) and self.lam != -math.inf,
+            "a real number or inf",
+        )
         require_whole("epochs", self.epochs, least=1)
         require_whole("batch_size", self.batch_size, least=1)
         rate_ok = 0.0 < self.learning_rate < math.inf
@@ -96,7 +111,9 @@ class TrainConfig(Settings):
         power_ok = 0.0 < self.lam_warmup_power < math.inf
         require("lam_warmup_power", self.lam_warmup_power, power_ok, "a number greater than 0")
         require_whole("averaging_steps", self.averaging_steps, least=0)
-        require("clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf")
+        require(
+            "clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf"
+        )
         require_seed(self.seed)
 
     def lam_at(self, step: int) -> float:
@@ -131,5 +148,7 @@ class RunConfig(Settings):
             for f in fields(mine):
                 old, new = getattr(mine, f.name), getattr(theirs, f.name)
                 if old != new:
-                    lines.append(f"{section.name}.{f.name}: {encode(old)} here, {encode(new)} given")
+                    lines.append(
+                        f"{section.name}.{f.name}: {encode(old)} here, {encode(new)} given"
+                    )
         return lines

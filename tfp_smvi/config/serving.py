@@ -21,8 +21,12 @@ class FeaturesConfig(Settings):
     batch_size: int = option(512, "Images that the model is asked for at a time.")
     in_flight: int = option(4, "Requests to a server that are under way at a time.")
     timeout: float = option(30.0, "Seconds that a server may take to answer a request.")
-    retries: int = option(8, "How often a request is made again to a server that is away, busy or too slow.")
-    on_error: OnError = option("fail", "At an image that cannot be read: stop, or leave it out and list it.")
+    retries: int = option(
+        8, "How often a request is made again to a server that is away, busy or too slow."
+    )
+    on_error: OnError = option(
+        "fail", "At an image that cannot be read: stop, or leave it out and list it."
+    )
 
     def _check(self) -> None:
         require_whole("batch_size", self.batch_size, least=1)
@@ -38,9 +42,13 @@ class ServeConfig(Settings):
 
     models: str = option("saved_models", "The folder of the exported models.")
     model_name: str | None = option(None, "The model; all that are in the folder unless given.")
-    num_versions: int = option(2, "Versions of a model to serve, the newest; a request may name one.")
+    num_versions: int = option(
+        2, "Versions of a model to serve, the newest; a request may name one."
+    )
     labels: tuple[str, ...] = option((), "A name for a version, as NAME=VERSION; may be repeated.")
-    host: str | None = option(None, "The address to listen on; 127.0.0.1 where the server can be held to it.")
+    host: str | None = option(
+        None, "The address to listen on; 127.0.0.1 where the server can be held to it."
+    )
     grpc_port: int = option(8500, "Port of gRPC.")
     rest_port: int = option(8501, "Port of REST and of the metrics for Prometheus.")
     docker: bool = option(False, "Use Docker even where tensorflow_model_server is on the PATH.")
@@ -49,13 +57,24 @@ class ServeConfig(Settings):
     def _check(self) -> None:
         require_whole("num_versions", self.num_versions, least=1)
         for name in ("grpc_port", "rest_port"):
-            require(name, getattr(self, name), 1 <= getattr(self, name) <= 65535, "a port from 1 to 65535")
+            require(
+                name,
+                getattr(self, name),
+                1 <= getattr(self, name) <= 65535,
+                "a port from 1 to 65535",
+            )
         require(
-            "rest_port", self.rest_port, self.rest_port != self.grpc_port, "another port than that of gRPC"
+            "rest_port",
+            self.rest_port,
+            self.rest_port != self.grpc_port,
+            "another port than that of gRPC",
         )
         require("wait", self.wait, 0.0 < self.wait < math.inf, "a number of seconds greater than 0")
         require(
-            "host", self.host, self.host is None or _is_ipv4(self.host), "an IPv4 address such as 0.0.0.0"
+            "host",
+            self.host,
+            self.host is None or _is_ipv4(self.host),
+            "an IPv4 address such as 0.0.0.0",
         )
         for label in self.labels:
             ok = re.fullmatch(r"[A-Za-z0-9_.-]+=[1-9][0-9]*", label) is not None

@@ -25,7 +25,8 @@ class SweepConfig(Settings):
     evaluate: EvaluateConfig = EvaluateConfig(split="both")
     classify: ClassifyConfig | None = ClassifyConfig()
     classify_every: int | None = option(
-        None, "Classify not only at the end but also after every N-th epoch, whose checkpoints are kept."
+        None,
+        "Classify not only at the end but also after every N-th epoch, whose checkpoints are kept.",
     )
     lams: tuple[float, ...] = option(
         (0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 10.0), "Weights of the score-matching divergence."
@@ -76,7 +77,16 @@ class SweepConfig(Settings):
         Raises:
             SMVIError: a value is not allowed, or something in "config" is unknown.
         """
-        known = ("format", "command", "earlier_commands", "config", "lams", "seeds", "environment", "runs")
+        known = (
+            "format",
+            "command",
+            "earlier_commands",
+            "config",
+            "lams",
+            "seeds",
+            "environment",
+            "runs",
+        )
         for name in values:
             if name not in known:
                 raise SMVIError(f"unknown field {name!r}; known are: {', '.join(known)}.")

@@ -12,11 +12,13 @@ __all__ = ["LogDensity", "one_for_each"]
 LogDensity = Callable[[tf.Tensor], tf.Tensor]
 
 
-def one_for_each(name: str, log_densities: tf.Tensor, z: tf.Tensor, event_rank: int = 1) -> tf.Tensor:
+def one_for_each(
+    name: str, log_densities: tf.Tensor, z: tf.Tensor, event_rank: int = 1
+) -> tf.Tensor:
     """Returns log-densities as they are, or raises an SMVIError unless there is one for each z.
 
-    Others would be broadcast or summed somewhere, and a wrong number is worse than none. Shapes are compared as far
-    as they are known while a graph is traced, so that it costs nothing later.
+    Others would be broadcast or summed somewhere, and a wrong number is worse than none. Shapes are
+    compared as far as they are known while a graph is traced, so that it costs nothing later.
 
     Args:
         name: what returned them.

@@ -17,7 +17,10 @@ def estimate(values: np.ndarray, errors: np.ndarray | None = None) -> JSON:
     with np.errstate(invalid="ignore"):  # infinity minus infinity
         mean = finite(values.mean())
         spread = finite(values.std(ddof=1)) if count > 1 else None
-    summary = {"mean": mean, "standard_error": None if spread is None else spread / math.sqrt(count)}
+    summary = {
+        "mean": mean,
+        "standard_error": None if spread is None else spread / math.sqrt(count),
+    }
     if errors is not None:
         squares = np.asarray(errors, np.float64) ** 2
         summary["monte_carlo_error"] = finite(math.sqrt(squares.sum()) / count)

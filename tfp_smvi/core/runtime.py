@@ -9,7 +9,14 @@ from typing import Any
 
 from tfp_smvi.core.errors import SMVIError
 
-__all__ = ["environment", "mixed_precision", "quiet_tensorflow", "set_threads", "uses_gpu", "uses_xla"]
+__all__ = [
+    "environment",
+    "mixed_precision",
+    "quiet_tensorflow",
+    "set_threads",
+    "uses_gpu",
+    "uses_xla",
+]
 
 _PACKAGES = ("tfp-smvi", "tensorflow", "tensorflow-probability", "keras", "numpy")
 
@@ -17,11 +24,12 @@ _PACKAGES = ("tfp-smvi", "tensorflow", "tensorflow-probability", "keras", "numpy
 def quiet_tensorflow() -> None:
     """Imports TensorFlow, and Keras on it, without start-up chatter; errors still show.
 
-    The native library writes to the file descriptor before it reads any setting, so the descriptor itself is led
-    elsewhere while it loads.
+    The native library writes to the file descriptor before it reads any setting, so the descriptor
+    itself is led elsewhere while it loads.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Importing TensorFlow imports Keras, which reads it then: the user's own choice of a backend is not for us.
+    # Importing TensorFlow imports Keras, which reads it then: the user's own choice of a backend is
+    # not for us.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     with _silenced_stderr():
         import tensorflow as tf
@@ -58,7 +66,9 @@ def set_threads(threads: int | None) -> None:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(threads)
     except RuntimeError as error:
-        raise SMVIError("the number of threads must be set before TensorFlow's first operation.") from error
+        raise SMVIError(
+            "the number of threads must be set before TensorFlow's first operation."
+        ) from error
 
 
 def uses_gpu() -> bool:
@@ -80,8 +90,9 @@ def uses_xla(mode: str) -> bool:
 def mixed_precision(precision: str, xla: str) -> Iterator[None]:
     """Builds and runs in the precision of the configuration; what was set before is set again afterwards.
 
-    bfloat16 is oneDNN's on a CPU, where a graph rewrite picks the operations that gain, and Keras's policy on a GPU
-    or under XLA, which that rewrite does not reach. The weights are float32 in both.
+    bfloat16 is oneDNN's on a CPU, where a graph rewrite picks the operations that gain, and Keras's
+    policy on a GPU or under XLA, which that rewrite does not reach. The weights are float32 in
+    both.
     """
     import keras
     import tensorflow as tf
@@ -103,7 +114,10 @@ def environment() -> dict[str, Any]:
     """Describes what may change the bits of a run: versions, machine and threads, as JSON values."""
     import tensorflow as tf
 
-    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in tf.config.list_physical_devices("GPU")]
+    gpus = [
+        tf.config.experimental.get_device_details(gpu)
+        for gpu in tf.config.list_physical_devices("GPU")
+    ]
     return {
         "versions": {"python": platform.python_version()}
         | {name: importlib.metadata.version(name) for name in _PACKAGES},

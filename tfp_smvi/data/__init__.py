@@ -1,12 +1,18 @@
 """The data sets: loaded by name, read by random access, fed to training and evaluation.
 
-Importing this package imports NumPy alone; TensorFlow, TensorFlow Datasets and scikit-learn are imported by
-the call that needs them.
+Importing this package imports NumPy alone; TensorFlow, TensorFlow Datasets and scikit-learn are
+imported by the call that needs them.
 """
 
 from tfp_smvi.data.batches import eval_batches, train_batches
 from tfp_smvi.data.dataset import ArraySplit, Dataset, Split
-from tfp_smvi.data.registry import DATASETS, DatasetEntry, default_data_dir, is_prepared, load_dataset
+from tfp_smvi.data.registry import (
+    DATASETS,
+    DatasetEntry,
+    default_data_dir,
+    is_prepared,
+    load_dataset,
+)
 
 __all__ = [
     "DATASETS",

@@ -1,7 +1,7 @@
 """Batches for training, in a new order each epoch, and for evaluation, always the same.
 
-Every random number follows from (seed, purpose, step) alone: there is no state to save, and a run that
-restarts at a step continues with the very batches that it would have seen.
+Every random number follows from (seed, purpose, step) alone: there is no state to save, and a run
+that restarts at a step continues with the very batches that it would have seen.
 """
 
 from __future__ import annotations
@@ -33,8 +33,9 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Makes the batches to train on, one for each step.
 
-    An epoch is num_examples // batch_size steps in an order of its own; the remainder that it leaves out is
-    another one each epoch. With binarize, each visit of an image draws new bits, x ~ Bernoulli(intensity).
+    An epoch is num_examples // batch_size steps in an order of its own; the remainder that it
+    leaves out is another one each epoch. With binarize, each visit of an image draws new bits, x ~
+    Bernoulli(intensity).
 
     Args:
         split: the images.
@@ -48,7 +49,8 @@ def train_batches(
         A dataset of x: float32 [batch_size, *image_shape], the same for the same arguments.
 
     Raises:
-        SMVIError: batch_size is not in 1 .. num_examples, a step is negative, or real values are to be bits.
+        SMVIError: batch_size is not in 1 .. num_examples, a step is negative, or real values are to
+            be bits.
     """
     import tensorflow as tf
 
@@ -56,7 +58,9 @@ def train_batches(
 
     _check(split, batch_size, binarize)
     if first_step < 0 or (num_steps is not None and num_steps < 0):
-        raise SMVIError(f"first_step is {first_step} and num_steps {num_steps}; neither can be negative")
+        raise SMVIError(
+            f"first_step is {first_step} and num_steps {num_steps}; neither can be negative"
+        )
     read = _reader(split)
 
     def make_batch(step: tf.Tensor) -> tf.Tensor:
@@ -82,8 +86,8 @@ def eval_batches(
 ) -> tf.data.Dataset:
     """Makes the batches to evaluate on: in order, each image once.
 
-    With binarize, the bits of an image follow from the seed and its index alone: they are the same at every
-    evaluation, whatever the batch size and the part of the split that is asked for.
+    With binarize, the bits of an image follow from the seed and its index alone: they are the same
+    at every evaluation, whatever the batch size and the part of the split that is asked for.
 
     Args:
         split: the images.
@@ -97,7 +101,8 @@ def eval_batches(
         A dataset of (indices: int64 [n], x: float32 [n, *image_shape]) with n <= batch_size.
 
     Raises:
-        SMVIError: the part does not lie in the split, batch_size < 1, or real values are to be bits.
+        SMVIError: the part does not lie in the split, batch_size < 1, or real values are to be
+            bits.
     """
     import tensorflow as tf
 
@@ -125,7 +130,9 @@ def eval_batches(
     return _pipeline(blocks, make_block, split, lambda dataset: dataset.rebatch(batch_size))
 
 
-def batch_indices(step: int | tf.Tensor, num_examples: int, batch_size: int, seed: int) -> tf.Tensor:
+def batch_indices(
+    step: int | tf.Tensor, num_examples: int, batch_size: int, seed: int
+) -> tf.Tensor:
     """Finds the images of a training step: int64 [batch_size], in the order of its epoch.
 
     Args:
@@ -140,7 +147,8 @@ def batch_indices(step: int | tf.Tensor, num_examples: int, batch_size: int, see
 
     step, steps_per_epoch = tf.cast(step, tf.int64), num_examples // batch_size
     epoch, place = step // steps_per_epoch, step % steps_per_epoch
-    # A permutation that is computed index by index: any step is reached at no cost, and nothing is stored.
+    # A permutation that is computed index by index: any step is reached at no cost, and nothing is
+    # stored.
     return tf.random.experimental.index_shuffle(
         place * batch_size + tf.range(batch_size, dtype=tf.int64),
         fold_seed(seed, "shuffle", epoch),
@@ -151,20 +159,24 @@ def batch_indices(step: int | tf.Tensor, num_examples: int, batch_size: int, see
 def _uniform(shape: list[int], seed: tf.Tensor) -> tf.Tensor:
     """Draws uniform numbers of 16 bits, float32 in (0, 1): a probability is met within 2^-17.
 
-    Each 32-bit word of the generator makes two numbers, which halves the cost of a batch. The half that is
-    added keeps them away from 0 and 1, so that intensities of 0 and 1 are bits already.
+    Each 32-bit word of the generator makes two numbers, which halves the cost of a batch. The half
+    that is added keeps them away from 0 and 1, so that intensities of 0 and 1 are bits already.
     """
     import tensorflow as tf
 
     count = math.prod(shape)
-    words = tf.random.stateless_uniform([(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32)
+    words = tf.random.stateless_uniform(
+        [(count + 1) // 2], seed, minval=None, maxval=None, dtype=tf.int32
+    )
     halves = tf.reshape(tf.bitcast(words, tf.uint16), [-1])[:count]
     return tf.reshape((tf.cast(halves, tf.float32) + 0.5) / 65536.0, shape)
 
 
 def _check(split: Split, batch_size: int, binarize: bool) -> None:
     if not 1 <= batch_size <= split.num_examples:
-        raise SMVIError(f"batch_size is {batch_size}; give 1 to {split.num_examples}, the number of images")
+        raise SMVIError(
+            f"batch_size is {batch_size}; give 1 to {split.num_examples}, the number of images"
+        )
     if binarize and split.real_valued:
         raise SMVIError("real-valued data cannot be binarized; take the gaussian likelihood")
 
@@ -174,7 +186,9 @@ def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
     import tensorflow as tf
 
     if not isinstance(split, ArraySplit):
-        return lambda indices: tf.numpy_function(split.images, [indices], tf.float32, stateful=False)
+        return lambda indices: tf.numpy_function(
+            split.images, [indices], tf.float32, stateful=False
+        )
     with tf.device("/cpu:0"):
         pixels = tf.constant(split.pixels)
 
@@ -195,6 +209,9 @@ def _pipeline(
 
     options = tf.data.Options()
     options.deterministic = True
-    # One thread keeps up with images in memory and leaves the cores to training; files need several.
+    # One thread keeps up with images in memory and leaves the cores to training; files need
+    # several.
     parallel = None if isinstance(split, ArraySplit) else tf.data.AUTOTUNE
-    return regroup(counters.map(make, num_parallel_calls=parallel)).prefetch(2).with_options(options)
+    return (
+        regroup(counters.map(make, num_parallel_calls=parallel)).prefetch(2).with_options(options)
+    )

@@ -54,7 +54,8 @@ class ArraySplit:
     """A split held in memory.
 
     Attributes:
-        pixels: [num_examples, *image_shape], uint8 intensities of 0 to 255, or float32 values as they are.
+        pixels: [num_examples, *image_shape], uint8 intensities of 0 to 255, or float32 values as
+            they are.
         labels: int64 [num_examples] or None.
         real_valued: whether float32 pixels are any real numbers rather than intensities in [0, 1].
     """
@@ -87,7 +88,8 @@ class Dataset:
         train: the images to train on.
         test: the images to evaluate on.
         num_classes: the number of classes of the labels, or None where there are no labels.
-        fingerprint: SHA-256, in hex, that changes when the images, the labels or their order change.
+        fingerprint: SHA-256, in hex, that changes when the images, the labels or their order
+            change.
     """
 
     name: str
@@ -115,7 +117,8 @@ class Dataset:
 def prefers_gaussian(image_shape: tuple[int, ...], real_valued: bool) -> bool:
     """Whether a Gaussian likelihood suits the values better than binarized intensities.
 
-    A colour image loses nearly everything when each channel is drawn to be 0 or 1, a grey one little.
+    A colour image loses nearly everything when each channel is drawn to be 0 or 1, a grey one
+    little.
     """
     return real_valued or (len(image_shape) == 3 and image_shape[-1] == 3)
 

@@ -8,8 +8,8 @@ from tfp_smvi.data.dataset import ArraySplit, Dataset, Progress, check_contents,
 
 __all__ = ["load_digits"]
 
-# 20 % for the test. The copy that scikit-learn ships is the UCI set's test part, in its order: its last
-# digits were written by other people than the first, as in MNIST.
+# 20 % for the test. The copy that scikit-learn ships is the UCI set's test part, in its order: its
+# last digits were written by other people than the first, as in MNIST.
 NUM_TRAIN = 1437
 
 FINGERPRINT = "752bbed954b8ffecb6f7bec9a31be4a3fd2254cad1e3e5b7433cc25079e5685c"

@@ -32,6 +32,8 @@ def load_mnist(data_dir: Path, progress: Progress) -> Dataset:
     """
     missing = [name for name in FILES if not (PACKAGED_DIR / name).is_file()]
     if missing:
-        raise SMVIError(f"the packaged file {PACKAGED_DIR / missing[0]} is missing; install tfp-smvi again")
+        raise SMVIError(
+            f"the packaged file {PACKAGED_DIR / missing[0]} is missing; install tfp-smvi again"
+        )
     dataset = load_tfds("mnist", data_dir, progress, packaged_dir=PACKAGED_DIR)
     return check_contents(dataset, FINGERPRINT, f"delete {data_dir / 'mnist'} and run again")

@@ -20,9 +20,10 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 def load_npz(path: str | Path) -> Dataset:
     """Loads the arrays x_train and x_test, and where present y_train and y_test.
 
-    Images are [n, height, width], [n, height, width, channels] or [n, d]; the first of these gains a channel.
-    Integers are grey levels of 0 to 255; booleans are binary; floats are intensities where all of both arrays
-    lie in [0, 1], and otherwise real values. Labels are integers from 0, [n].
+    Images are [n, height, width], [n, height, width, channels] or [n, d]; the first of these gains
+    a channel. Integers are grey levels of 0 to 255; booleans are binary; floats are intensities
+    where all of both arrays lie in [0, 1], and otherwise real values. Labels are integers from 0,
+    [n].
 
     Args:
         path: the file, written by numpy.savez or numpy.savez_compressed.
@@ -45,7 +46,9 @@ def load_npz(path: str | Path) -> Dataset:
             "give both the same dtype, so that their values mean the same"
         )
     real_valued = any(_outside_unit_interval(arrays[key]) for key in ("x_train", "x_test"))
-    train = ArraySplit(_pixels(path, "x_train", arrays), _labels(path, "train", arrays), real_valued)
+    train = ArraySplit(
+        _pixels(path, "x_train", arrays), _labels(path, "train", arrays), real_valued
+    )
     test = ArraySplit(_pixels(path, "x_test", arrays), _labels(path, "test", arrays), real_valued)
     labels = [split.labels.max() for split in (train, test) if split.labels is not None]
     num_classes = int(max(labels)) + 1 if labels else None
@@ -87,7 +90,9 @@ def _open_archive(file: BinaryIO) -> Any:
 def _check_images(path: Path, key: str, images: npt.NDArray[Any]) -> None:
     """Refuses what cannot be images, or cannot be told apart from a mistake."""
     if images.dtype.kind not in "buif":
-        raise SMVIError(f"{path}: {key} has dtype {images.dtype}; give bool, integers of 0 to 255, or floats")
+        raise SMVIError(
+            f"{path}: {key} has dtype {images.dtype}; give bool, integers of 0 to 255, or floats"
+        )
     if images.ndim not in (2, 3, 4) or images.size == 0:
         raise SMVIError(
             f"{path}: {key} has shape {images.shape}; "

@@ -11,7 +11,8 @@ __all__ = ["image_grid", "shades"]
 def shades(images: np.ndarray, originals: np.ndarray) -> npt.NDArray[np.float32]:
     """Turns the values of images into shades, from 0 (black) to 1; what is beyond them is clipped.
 
-    Intensities keep their values. Where the data have others, black is the least of them and 1 the largest.
+    Intensities keep their values. Where the data have others, black is the least of them and 1 the
+    largest.
 
     Args:
         images: uint8, 255 standing for 1, or float, [n, ...].

@@ -58,13 +58,32 @@ DATASETS: dict[str, DatasetEntry] = {
         load_mnist, "handwritten digits", (28, 28, 1), 60000, 10000, 10, "CC BY-SA 3.0", "packaged"
     ),
     "digits": DatasetEntry(
-        load_digits, "small handwritten digits", (8, 8, 1), 1437, 360, 10, "CC BY 4.0", "scikit-learn"
+        load_digits,
+        "small handwritten digits",
+        (8, 8, 1),
+        1437,
+        360,
+        10,
+        "CC BY 4.0",
+        "scikit-learn",
     ),
     "fashion_mnist": DatasetEntry(
-        partial(load_tfds, "fashion_mnist"), "articles of clothing", (28, 28, 1), 60000, 10000, 10, "MIT"
+        partial(load_tfds, "fashion_mnist"),
+        "articles of clothing",
+        (28, 28, 1),
+        60000,
+        10000,
+        10,
+        "MIT",
     ),
     "kmnist": DatasetEntry(
-        partial(load_tfds, "kmnist"), "cursive Japanese", (28, 28, 1), 60000, 10000, 10, "CC BY-SA 4.0"
+        partial(load_tfds, "kmnist"),
+        "cursive Japanese",
+        (28, 28, 1),
+        60000,
+        10000,
+        10,
+        "CC BY-SA 4.0",
     ),
     "emnist/letters": DatasetEntry(
         partial(load_tfds, "emnist/letters"),
@@ -85,13 +104,31 @@ DATASETS: dict[str, DatasetEntry] = {
         "not stated",
     ),
     "omniglot": DatasetEntry(
-        partial(load_tfds, "omniglot"), "characters of 50 scripts", (105, 105, 3), 19280, 13180, 1623, "MIT"
+        partial(load_tfds, "omniglot"),
+        "characters of 50 scripts",
+        (105, 105, 3),
+        19280,
+        13180,
+        1623,
+        "MIT",
     ),
     "cifar10": DatasetEntry(
-        partial(load_tfds, "cifar10"), "photographs of things", (32, 32, 3), 50000, 10000, 10, "not stated"
+        partial(load_tfds, "cifar10"),
+        "photographs of things",
+        (32, 32, 3),
+        50000,
+        10000,
+        10,
+        "not stated",
     ),
     "svhn_cropped": DatasetEntry(
-        partial(load_tfds, "svhn_cropped"), "house numbers", (32, 32, 3), 73257, 26032, 10, "non-commercial"
+        partial(load_tfds, "svhn_cropped"),
+        "house numbers",
+        (32, 32, 3),
+        73257,
+        26032,
+        10,
+        "non-commercial",
     ),
 }
 
@@ -102,8 +139,8 @@ def load_dataset(
     """Loads a data set by name, preparing it at its first use.
 
     Args:
-        name: a key of DATASETS, any image set of TensorFlow Datasets ("emnist/digits"), or the path of an
-            .npz file with x_train and x_test.
+        name: a key of DATASETS, any image set of TensorFlow Datasets ("emnist/digits"), or the path
+            of an .npz file with x_train and x_test.
         data_dir: where prepared data are kept; None for default_data_dir().
         progress: receives a line for a person before slow work, such as a download.
 
@@ -139,5 +176,6 @@ def is_prepared(name: str, data_dir: str | Path | None = None) -> bool:
     if DATASETS[name].source == "scikit-learn":
         return True
     directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
-    # <data_dir>/<name>/<version>/: the version starts with a digit, an unfinished one with "incomplete".
+    # <data_dir>/<name>/<version>/: the version starts with a digit, an unfinished one with
+    # "incomplete".
     return any(directory.glob(f"{name}/[0-9]*/dataset_info.json"))

@@ -72,7 +72,9 @@ class SourceSplit:
             return None
         feature = {self._label_key: tf.io.FixedLenFeature([], tf.int64)}
         chunks = (self._read(chunk) for chunk in self.chunks())
-        return np.concatenate([tf.io.parse_example(c, feature)[self._label_key].numpy() for c in chunks])
+        return np.concatenate(
+            [tf.io.parse_example(c, feature)[self._label_key].numpy() for c in chunks]
+        )
 
     def chunks(self) -> Iterator[npt.NDArray[np.int64]]:
         """All indices in order, some at a time."""

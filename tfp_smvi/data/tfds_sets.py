@@ -35,12 +35,16 @@ def tfds_names() -> list[str]:
 
 
 def load_tfds(
-    name: str, data_dir: Path, progress: Progress = lambda line: None, *, packaged_dir: Path | None = None
+    name: str,
+    data_dir: Path,
+    progress: Progress = lambda line: None,
+    *,
+    packaged_dir: Path | None = None,
 ) -> Dataset:
     """Loads an image set of TensorFlow Datasets, into memory unless it is large.
 
-    It needs images of a fixed shape and 8 bits a channel, a split "train", and one "test" or "validation".
-    TensorFlow Datasets' progress bars are switched off.
+    It needs images of a fixed shape and 8 bits a channel, a split "train", and one "test" or
+    "validation". TensorFlow Datasets' progress bars are switched off.
 
     Args:
         name: "set" or "set/config".
@@ -61,7 +65,9 @@ def load_tfds(
         return _read_prepared(name, builder, *keys)
     except SMVIError:
         raise
-    except Exception as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
+    except (
+        Exception
+    ) as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
         raise SMVIError(
             f"cannot read the prepared data set {name!r} ({_first_line(error)}); "
             f"delete {builder.data_dir} and run again"
@@ -73,7 +79,9 @@ def _make_builder(name: str, data_dir: Path) -> Any:
 
     try:
         return tfds.builder(name, data_dir=os.fspath(data_dir))
-    except Exception as error:  # an unknown config, a missing dependency or a damaged dataset_info.json
+    except (
+        Exception
+    ) as error:  # an unknown config, a missing dependency or a damaged dataset_info.json
         reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise SMVIError(
             f"cannot open data set {name!r} of TensorFlow Datasets ({_first_line(reason)}); "
@@ -86,9 +94,13 @@ def _feature_keys(name: str, builder: Any) -> tuple[str, str | None]:
     import tensorflow_datasets as tfds
 
     features = builder.info.features
-    images = [k for k, f in features.items() if isinstance(f, tfds.features.Image)] if features else []
+    images = (
+        [k for k, f in features.items() if isinstance(f, tfds.features.Image)] if features else []
+    )
     if not images:
-        raise SMVIError(f"data set {name!r} has no images; run `tfp-smvi datasets` for sets that have")
+        raise SMVIError(
+            f"data set {name!r} has no images; run `tfp-smvi datasets` for sets that have"
+        )
     image = features[images[0]]
     if None in image.shape or image.np_dtype != np.uint8:
         raise SMVIError(
@@ -96,7 +108,11 @@ def _feature_keys(name: str, builder: Any) -> tuple[str, str | None]:
             "a fixed shape and uint8 are needed: resize them and give them as an .npz file"
         )
     supervised = builder.info.supervised_keys or ()
-    labels = [k for k, f in features.items() if k in supervised and isinstance(f, tfds.features.ClassLabel)]
+    labels = [
+        k
+        for k, f in features.items()
+        if k in supervised and isinstance(f, tfds.features.ClassLabel)
+    ]
     return images[0], labels[0] if labels else None
 
 
@@ -104,8 +120,8 @@ def _prepare(name: str, builder: Any, data_dir: Path, packaged_dir: Path | None)
     """Downloads and prepares a set, in one process at a time."""
     import filelock
 
-    # TensorFlow Datasets finds extracted files again by their name alone: in a folder that two sets share,
-    # the second one would silently get the pixels of the first.
+    # TensorFlow Datasets finds extracted files again by their name alone: in a folder that two sets
+    # share, the second one would silently get the pixels of the first.
     downloads = data_dir / "downloads" / "tfp_smvi" / name.replace("/", "-")
     try:
         downloads.mkdir(parents=True, exist_ok=True)
@@ -117,7 +133,9 @@ def _prepare(name: str, builder: Any, data_dir: Path, packaged_dir: Path | None)
     except SMVIError:
         raise
     except Exception as error:  # builders raise whatever their code meets
-        if isinstance(error, OSError) and error.errno is not None:  # from a file, not from the network
+        if (
+            isinstance(error, OSError) and error.errno is not None
+        ):  # from a file, not from the network
             remedy = "give a directory that can be written with --data-dir or TFP_SMVI_DATA_DIR"
         elif packaged_dir is not None:
             remedy = "install tfp-smvi again"
@@ -128,14 +146,18 @@ def _prepare(name: str, builder: Any, data_dir: Path, packaged_dir: Path | None)
         ) from error
 
 
-def _download_and_prepare(name: str, builder: Any, downloads: Path, packaged_dir: Path | None) -> None:
+def _download_and_prepare(
+    name: str, builder: Any, downloads: Path, packaged_dir: Path | None
+) -> None:
     import tensorflow_datasets as tfds
 
     if packaged_dir is None:
         _check_network(name, builder, downloads)
     builder.download_and_prepare(
         download_dir=os.fspath(downloads),
-        download_config=tfds.download.DownloadConfig(manual_dir=packaged_dir, try_download_gcs=False),
+        download_config=tfds.download.DownloadConfig(
+            manual_dir=packaged_dir, try_download_gcs=False
+        ),
         # The format that is read by index.
         file_format="array_record",
     )
@@ -182,7 +204,9 @@ def _read_prepared(name: str, builder: Any, image_key: str, label_key: str | Non
     )
     in_memory = num_values <= MAX_BYTES_IN_MEMORY
     train, test = (
-        SourceSplit(_open_records(name, builder, split, in_memory), info.features, image_key, label_key)
+        SourceSplit(
+            _open_records(name, builder, split, in_memory), info.features, image_key, label_key
+        )
         for split in names
     )
     num_classes = info.features[label_key].num_classes if label_key else None
@@ -210,7 +234,9 @@ def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> Recor
 
     # What others prepared in the same directory is TFRecord, TensorFlow Datasets' default.
     if builder.info.file_format.value != "tfrecord":
-        return builder.as_data_source(split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES)
+        return builder.as_data_source(
+            split, deserialize_method=tfds.decode.DeserializeMethod.RAW_BYTES
+        )
     if in_memory:
         paths = [os.fspath(path) for path in builder.info.splits[split].filepaths]
         chunks = tf.data.TFRecordDataset(paths).batch(CHUNK).as_numpy_iterator()
@@ -223,7 +249,9 @@ def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> Recor
 
 def _info_fingerprint(info: Any, split_names: Sequence[str]) -> str:
     """Hashes the version and the sizes on record, where reading every image would take too long."""
-    sizes = {name: (info.splits[name].shard_lengths, info.splits[name].num_bytes) for name in split_names}
+    sizes = {
+        name: (info.splits[name].shard_lengths, info.splits[name].num_bytes) for name in split_names
+    }
     record = {"name": info.full_name, "splits": sizes}
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
 

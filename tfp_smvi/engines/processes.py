@@ -21,8 +21,8 @@ class Event(NamedTuple):
 
     Attributes:
         run: the name of the run that it happened to; "" for a signal to this process.
-        values: what a process of `sweep_stage` said; or {"event": "exit", "code": its exit code}, the last of a run;
-            or {"event": "signal", "number": the signal's}.
+        values: what a process of `sweep_stage` said; or {"event": "exit", "code": its exit code},
+            the last of a run; or {"event": "signal", "number": the signal's}.
     """
 
     run: str
@@ -117,9 +117,7 @@ class Jobs:
 def describe_exit(code: int) -> str:
     """Says in words how a process ended that gave no reason itself."""
     if code == -signal.SIGKILL:
-        return (
-            "killed by SIGKILL; if you did not do it, memory ran out: take fewer --jobs or smaller batches."
-        )
+        return "killed by SIGKILL; if you did not do it, memory ran out: take fewer --jobs or smaller batches."
     if code < 0:
         return f"killed by {signal.Signals(-code).name} (see {LOG})"
     if code == 128 + signal.SIGTERM:

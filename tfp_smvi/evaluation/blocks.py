@@ -123,7 +123,9 @@ class EvaluationSession:
         ):
             yield
 
-    def complete(self, units: Sequence[Unit], shard: Shard | None = None, *, merge: bool = False) -> bool:
+    def complete(
+        self, units: Sequence[Unit], shard: Shard | None = None, *, merge: bool = False
+    ) -> bool:
         """Computes and saves the units that are not done yet, or those of a shard.
 
         Args:
@@ -156,7 +158,9 @@ class EvaluationSession:
             if unit not in done:
                 self._reporter.advance(unit.cost)
 
-    def results(self, config: EvaluateConfig, data: str, *, bounds: bool = True) -> dict[str, np.ndarray]:
+    def results(
+        self, config: EvaluateConfig, data: str, *, bounds: bool = True
+    ) -> dict[str, np.ndarray]:
         """Puts the blocks of a split, or of the simulated data, together.
 
         Raises:
@@ -183,15 +187,23 @@ class EvaluationSession:
 
     def _store(self, kind: str, seed: int, settings: dict[str, object]) -> BlockStore:
         model = {"weights": self.weights, "data": self.dataset.fingerprint, "step": self.run.step}
-        return BlockStore(self._root, kind, {**model, "seed": seed, "block_size": BLOCK_SIZE, **settings})
+        return BlockStore(
+            self._root, kind, {**model, "seed": seed, "block_size": BLOCK_SIZE, **settings}
+        )
 
-    def _bounds_unit(self, estimator: BlockEstimator, config: EvaluateConfig, split: str, index: int) -> Unit:
+    def _bounds_unit(
+        self, estimator: BlockEstimator, config: EvaluateConfig, split: str, index: int
+    ) -> Unit:
         def compute() -> dict[str, np.ndarray]:
             x, count = self._read_block(split, index)
             seed = fold_seed(config.seed, f"evaluate_bounds_{split}", index)
             return _first(count, estimator.bounds(x, seed))
 
-        cost = config.num_elbo_samples + 3 * config.num_divergence_samples + config.num_importance_samples
+        cost = (
+            config.num_elbo_samples
+            + 3 * config.num_divergence_samples
+            + config.num_importance_samples
+        )
         return Unit(self._bounds_store(config), split, index, cost, compute)
 
     def _annealed_unit(
@@ -207,7 +219,9 @@ class EvaluationSession:
     def _bracket_unit(self, estimator: BlockEstimator, config: EvaluateConfig, index: int) -> Unit:
         seed = fold_seed(config.seed, "evaluate_simulated", index)
         cost = _annealing_cost(config, 2)
-        return Unit(self._annealed_store(config), SIMULATED, index, cost, lambda: estimator.bracketed(seed))
+        return Unit(
+            self._annealed_store(config), SIMULATED, index, cost, lambda: estimator.bracketed(seed)
+        )
 
     def _read_block(self, split: str, index: int) -> tuple[tf.Tensor, int]:
         """Reads x, float32 [BLOCK_SIZE, *image_shape], with zeros after the end of the split, and how many it has."""
@@ -216,7 +230,12 @@ class EvaluationSession:
         count = min(BLOCK_SIZE, images.num_examples - start)
         binarize = self.run.config.model.likelihood == "bernoulli"
         batches = eval_batches(
-            images, batch_size=BLOCK_SIZE, seed=TEST_SEED, binarize=binarize, num_examples=count, start=start
+            images,
+            batch_size=BLOCK_SIZE,
+            seed=TEST_SEED,
+            binarize=binarize,
+            num_examples=count,
+            start=start,
         )
         x = tf.concat([x for _, x in batches], axis=0)
         padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(images.image_shape)
@@ -235,7 +254,8 @@ def _annealing_cost(config: EvaluateConfig, num_runs: int) -> float:
     """Decoder evaluations for an example; a gradient counts as three."""
     ais = config.ais
     transitions = (
-        num_runs * ais.num_chains * ais.num_temperatures + ais.num_pilot_chains * ais.num_pilot_temperatures
+        num_runs * ais.num_chains * ais.num_temperatures
+        + ais.num_pilot_chains * ais.num_pilot_temperatures
     )
     return 3.0 * transitions * (ais.num_leapfrog_steps + 1)
 

@@ -41,8 +41,8 @@ def measure_convergence(
 ) -> dict[str, Any] | None:
     """Estimates log p(x) with several numbers of temperatures, on the same examples.
 
-    Works and is resumed as `evaluate`, with which it shares its blocks. Writes convergence.json into the run
-    directory.
+    Works and is resumed as `evaluate`, with which it shares its blocks. Writes convergence.json
+    into the run directory.
 
     Args:
         run_dir: the run directory.
@@ -79,7 +79,8 @@ def _make_report(
     report: dict[str, Any] = {
         "splits": {split: _summarize(session, configs, split) for split in config.splits},
         "brackets": {
-            str(count): summarize_bracket(session.results(each, SIMULATED)) for count, each in configs.items()
+            str(count): summarize_bracket(session.results(each, SIMULATED))
+            for count, each in configs.items()
         },
         "warnings": [],
         **describe(session, config),
@@ -96,8 +97,8 @@ def _make_report(
 def settled_at(log_likelihoods: dict[int, np.ndarray]) -> int | None:
     """Finds the number of temperatures from which on the mean estimate no longer moves.
 
-    It is the smallest number whose mean differs from those of all larger numbers by at most two standard errors of
-    the difference, over examples.
+    It is the smallest number whose mean differs from those of all larger numbers by at most two
+    standard errors of the difference, over examples.
 
     Args:
         log_likelihoods: float [num_examples] by number of temperatures, the same examples in each.
@@ -107,7 +108,9 @@ def settled_at(log_likelihoods: dict[int, np.ndarray]) -> int | None:
     """
     counts = sorted(log_likelihoods)
     for position, count in enumerate(counts[:-1]):
-        differences = (log_likelihoods[later] - log_likelihoods[count] for later in counts[position + 1 :])
+        differences = (
+            log_likelihoods[later] - log_likelihoods[count] for later in counts[position + 1 :]
+        )
         if not any(_moved(np.asarray(difference, np.float64)) for difference in differences):
             return count
     return None
@@ -117,7 +120,16 @@ def format_convergence(report: dict[str, Any]) -> str:
     """Lays a report out for people."""
     lines = []
     for split, summary in report["splits"].items():
-        rows = [["temperatures", "log-likelihood", "to the largest number", "acceptance", "ESS", "bracket"]]
+        rows = [
+            [
+                "temperatures",
+                "log-likelihood",
+                "to the largest number",
+                "acceptance",
+                "ESS",
+                "bracket",
+            ]
+        ]
         for count, values in summary["by_num_temperatures"].items():
             rows.append(
                 [
@@ -130,9 +142,14 @@ def format_convergence(report: dict[str, Any]) -> str:
                 ]
             )
         settled = summary["settled_at"]
-        answer = "still moves at the largest number" if settled is None else f"stops moving at {settled}"
+        answer = (
+            "still moves at the largest number" if settled is None else f"stops moving at {settled}"
+        )
         lines += [f"{split}, {summary['num_examples']} examples:", *align(rows)]
-        lines += [f"The estimate {answer} (differences of up to {ALLOWED_ERRORS:g} standard errors).", ""]
+        lines += [
+            f"The estimate {answer} (differences of up to {ALLOWED_ERRORS:g} standard errors).",
+            "",
+        ]
     return "\n".join([*lines, "Values are in nats, means over examples +/- one standard error."])
 
 
@@ -140,7 +157,9 @@ def _with_temperatures(config: EvaluateConfig, count: int) -> EvaluateConfig:
     return dataclasses.replace(config, ais=dataclasses.replace(config.ais, num_temperatures=count))
 
 
-def _summarize(session: EvaluationSession, configs: dict[int, EvaluateConfig], split: str) -> dict[str, Any]:
+def _summarize(
+    session: EvaluationSession, configs: dict[int, EvaluateConfig], split: str
+) -> dict[str, Any]:
     results = {count: session.results(each, split, bounds=False) for count, each in configs.items()}
     log_likelihoods = {count: arrays["log_likelihood"] for count, arrays in results.items()}
     last = log_likelihoods[max(log_likelihoods)]
@@ -149,7 +168,9 @@ def _summarize(session: EvaluationSession, configs: dict[int, EvaluateConfig], s
         "settled_at": settled_at(log_likelihoods),
         "by_num_temperatures": {
             str(count): {
-                "log_likelihood": estimate(arrays["log_likelihood"], arrays["log_likelihood_error"]),
+                "log_likelihood": estimate(
+                    arrays["log_likelihood"], arrays["log_likelihood_error"]
+                ),
                 "difference_to_last": estimate(arrays["log_likelihood"].astype(np.float64) - last),
                 "acceptance_rate": summarize_rates(arrays["acceptance_rate"]),
                 "effective_sample_size": estimate(arrays["effective_sample_size"]),
@@ -163,7 +184,9 @@ def _moved(differences: np.ndarray) -> bool:
     """Whether a mean difference is larger than its errors allow, or not finite."""
     if not np.all(np.isfinite(differences)):
         return True
-    error = differences.std(ddof=1) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
+    error = (
+        differences.std(ddof=1) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
+    )
     return bool(abs(differences.mean()) > ALLOWED_ERRORS * error)
 
 

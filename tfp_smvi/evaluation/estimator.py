@@ -1,13 +1,13 @@
 """What is estimated for one block of examples: bounds, annealed likelihoods, and the bracket on simulated data.
 
-A block has a fixed number of examples, so that a graph is traced once, and its draws follow from its own seed,
-so that its bits do not depend on what else is evaluated, in which order, or where.
+A block has a fixed number of examples, so that a graph is traced once, and its draws follow from
+its own seed, so that its bits do not depend on what else is evaluated, in which order, or where.
 
 References:
-    [1] Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse. On the quantitative analysis of decoder-based generative
-        models. ICLR 2017.
-    [2] R. Grosse, Z. Ghahramani, R. Adams. Sandwiching the marginal likelihood using bidirectional Monte
-        Carlo. 2015.
+    [1] Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse. On the quantitative analysis of decoder-based
+        generative models. ICLR 2017.
+    [2] R. Grosse, Z. Ghahramani, R. Adams. Sandwiching the marginal likelihood using bidirectional
+        Monte Carlo. 2015.
 """
 
 from collections.abc import Callable, Mapping
@@ -19,14 +19,18 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.runtime import uses_gpu
-from tfp_smvi.inference.ais import annealed_importance_sampling, reverse_annealed_importance_sampling
+from tfp_smvi.inference.ais import (
+    annealed_importance_sampling,
+    reverse_annealed_importance_sampling,
+)
 from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.objectives.smvi import score_matching_divergence
 
 __all__ = ["BLOCK_SIZE", "BlockEstimator", "LatentVariableModel"]
 
-# With 16 chains a matrix product has 800 rows: enough to keep the machine busy, and some megabytes of memory.
+# With 16 chains a matrix product has 800 rows: enough to keep the machine busy, and some megabytes
+# of memory.
 BLOCK_SIZE = 50
 # Draws that are decoded at a time.
 CHUNK_SIZE = 64
@@ -80,9 +84,9 @@ class BlockEstimator:
             seed: int32 [2].
 
         Returns:
-            elbo, kl, iwae_bound (nats) and divergence (squared nats per squared unit of z), with the standard
-            errors of all but kl over draws as "<name>_error": float32 [BLOCK_SIZE]; posterior_mean: float32
-            [BLOCK_SIZE, latent_dim].
+            elbo, kl, iwae_bound (nats) and divergence (squared nats per squared unit of z), with
+            the standard errors of all but kl over draws as "<name>_error": float32 [BLOCK_SIZE];
+            posterior_mean: float32 [BLOCK_SIZE, latent_dim].
         """
         return _to_numpy(self._bounds(x, seed))
 
@@ -95,8 +99,8 @@ class BlockEstimator:
 
         Returns:
             log_likelihood and its standard error over chains, log_likelihood_error, in nats, and
-            effective_sample_size: float32 [BLOCK_SIZE]; acceptance_rate and step_size: float32 [BLOCK_SIZE,
-            num_segments].
+            effective_sample_size: float32 [BLOCK_SIZE]; acceptance_rate and step_size: float32
+            [BLOCK_SIZE, num_segments].
 
         Source: [1].
         """
@@ -111,8 +115,9 @@ class BlockEstimator:
             seed: int32 [2].
 
         Returns:
-            lower_bound and upper_bound with their standard errors over chains, in nats: float32 [BLOCK_SIZE];
-            acceptance_rate and reverse_acceptance_rate: float32 [BLOCK_SIZE, num_segments].
+            lower_bound and upper_bound with their standard errors over chains, in nats: float32
+            [BLOCK_SIZE]; acceptance_rate and reverse_acceptance_rate: float32 [BLOCK_SIZE,
+            num_segments].
 
         Source: [2].
         """
@@ -166,13 +171,17 @@ class BlockEstimator:
         }
 
     def _bracket(self, seed: tf.Tensor) -> Estimates:
-        z_seed, x_seed, pilot_seed, forward_seed, reverse_seed = tf.unstack(tf.random.split(seed, 5))
+        z_seed, x_seed, pilot_seed, forward_seed, reverse_seed = tf.unstack(
+            tf.random.split(seed, 5)
+        )
         z = self._model.prior.sample(BLOCK_SIZE, seed=z_seed)
         arguments = self._problem(self._model.decode(z).sample(seed=x_seed))
         step_size = self._tune(arguments, pilot_seed)
         arguments |= {**_chains(self._config.ais), "step_size": step_size}
         forward = annealed_importance_sampling(**arguments, seed=forward_seed)
-        reverse = reverse_annealed_importance_sampling(**arguments, exact_samples=z, seed=reverse_seed)
+        reverse = reverse_annealed_importance_sampling(
+            **arguments, exact_samples=z, seed=reverse_seed
+        )
         return {
             "lower_bound": forward.log_normalizer(),
             "lower_bound_error": forward.log_normalizer_standard_error(),
@@ -205,8 +214,8 @@ class BlockEstimator:
 
 
 def _compiled(function: Callable[..., Estimates]) -> Any:
-    # On a CPU XLA took 0.86 of the chains' time on one machine and 1.2 on another (results/ais.md), and has to be
-    # compiled first.
+    # On a CPU XLA took 0.86 of the chains' time on one machine and 1.2 on another (results/ais.md),
+    # and has to be compiled first.
     return tf.function(function, jit_compile=uses_gpu(), autograph=False)
 
 

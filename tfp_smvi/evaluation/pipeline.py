@@ -1,11 +1,13 @@
 """ELBO, log-likelihood and the gap between them for a trained run, with errors and a bracket from both sides.
 
-The gap is KL(q(z|x), p(z|x)) = log p(x) - ELBO. log p(x) comes from annealed importance sampling, whose accuracy is
-read off data simulated from the model, where exact posterior samples give a bound from the other side.
+The gap is KL(q(z|x), p(z|x)) = log p(x) - ELBO. log p(x) comes from annealed importance sampling,
+whose accuracy is read off data simulated from the model, where exact posterior samples give a bound
+from the other side.
 
 References:
-    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
-    [2] Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse. On the quantitative analysis of decoder-based generative
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models. [2]
+    Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse. On the quantitative analysis of decoder-based
+    generative
         models. ICLR 2017.
 """
 
@@ -30,8 +32,22 @@ __all__ = ["describe", "evaluate"]
 
 # What `BlockEstimator` says about an example.
 PER_EXAMPLE = (
-    *("elbo", "elbo_error", "kl", "iwae_bound", "iwae_bound_error", "divergence", "divergence_error"),
-    *("log_likelihood", "log_likelihood_error", "effective_sample_size", "acceptance_rate", "step_size"),
+    *(
+        "elbo",
+        "elbo_error",
+        "kl",
+        "iwae_bound",
+        "iwae_bound_error",
+        "divergence",
+        "divergence_error",
+    ),
+    *(
+        "log_likelihood",
+        "log_likelihood_error",
+        "effective_sample_size",
+        "acceptance_rate",
+        "step_size",
+    ),
     "posterior_mean",
 )
 
@@ -48,15 +64,17 @@ def evaluate(
 ) -> dict[str, Any] | None:
     """Evaluates a trained run, and goes on where an evaluation with the same settings was stopped.
 
-    Works block by block; each is saved when it is done, in the run directory's folder "evaluation". Writes
-    evaluation.json, the report, and evaluation.npz, the values of each example, into the run directory. The bits
-    are a function of the run, the settings and the machine, however the work was cut and shared out.
+    Works block by block; each is saved when it is done, in the run directory's folder "evaluation".
+    Writes evaluation.json, the report, and evaluation.npz, the values of each example, into the run
+    directory. The bits are a function of the run, the settings and the machine, however the work
+    was cut and shared out.
 
     Args:
         run_dir: the run directory.
         config: what to estimate.
         data_dir: where prepared data sets live; None for the default.
-        dataset: the data themselves, for a run on data that are known by no name; they must be those.
+        dataset: the data themselves, for a run on data that are known by no name; they must be
+            those.
         shard: does this part of the blocks alone and writes no report.
         merge: computes nothing, and puts together what shards did.
         reporter: hears of the progress.
@@ -65,8 +83,8 @@ def evaluate(
         The report, as in evaluation.json, in nats; None for a shard.
 
     Raises:
-        SMVIError: there is no trained run, its data are not at hand, a block to merge is missing, or a file
-            cannot be read or written.
+        SMVIError: there is no trained run, its data are not at hand, a block to merge is missing,
+            or a file cannot be read or written.
 
     Source: [1, section 5], [2].
     """

@@ -1,7 +1,8 @@
 """Summaries of an evaluation: means over examples, with standard errors.
 
 References:
-    [1] Y. Burda, R. Grosse, R. Salakhutdinov. Importance Weighted Autoencoders. ICLR 2016. Section 5.2.
+    [1] Y. Burda, R. Grosse, R. Salakhutdinov. Importance Weighted Autoencoders. ICLR 2016. Section
+    5.2.
 """
 
 from collections.abc import Mapping
@@ -11,7 +12,13 @@ import numpy as np
 
 from tfp_smvi.core.estimates import estimate, finite
 
-__all__ = ["MINIMUM_EFFECTIVE_SAMPLE_SIZE", "gaps", "summarize_bracket", "summarize_rates", "summarize_split"]
+__all__ = [
+    "MINIMUM_EFFECTIVE_SAMPLE_SIZE",
+    "gaps",
+    "summarize_bracket",
+    "summarize_rates",
+    "summarize_split",
+]
 
 Arrays = Mapping[str, np.ndarray]
 JSON = dict[str, Any]
@@ -25,12 +32,13 @@ def summarize_split(arrays: Arrays) -> JSON:
     """Summarizes the examples of a split.
 
     Args:
-        arrays: the results of `BlockEstimator.bounds` and `BlockEstimator.annealed`, [num_examples, ...].
+        arrays: the results of `BlockEstimator.bounds` and `BlockEstimator.annealed`, [num_examples,
+            ...].
 
     Returns:
-        For each quantity its mean, the standard error of the mean over examples and, where draws or chains give
-        one, the part of it that comes from them, "monte_carlo_error": JSON values, None where a number is not
-        finite.
+        For each quantity its mean, the standard error of the mean over examples and, where draws or
+        chains give one, the part of it that comes from them, "monte_carlo_error": JSON values, None
+        where a number is not finite.
     """
     gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
     summary: JSON = {"num_examples": len(arrays["elbo"])}
@@ -60,7 +68,10 @@ def gaps(arrays: Arrays) -> np.ndarray:
 
 def summarize_bracket(arrays: Arrays) -> JSON:
     """Summarizes the bounds of `BlockEstimator.bracketed` on simulated examples: as `summarize_split`."""
-    lower, upper = arrays["lower_bound"].astype(np.float64), arrays["upper_bound"].astype(np.float64)
+    lower, upper = (
+        arrays["lower_bound"].astype(np.float64),
+        arrays["upper_bound"].astype(np.float64),
+    )
     return {
         "num_examples": len(lower),
         "lower_bound": estimate(lower, arrays["lower_bound_error"]),
@@ -74,4 +85,7 @@ def summarize_bracket(arrays: Arrays) -> JSON:
 def summarize_rates(rates: np.ndarray) -> JSON:
     """Acceptance rates [num_examples, num_segments], as means over examples."""
     rates = np.asarray(rates, np.float64)
-    return {"mean": finite(rates.mean()), "per_segment": [finite(rate) for rate in rates.mean(axis=0)]}
+    return {
+        "mean": finite(rates.mean()),
+        "per_segment": [finite(rate) for rate in rates.mean(axis=0)],
+    }

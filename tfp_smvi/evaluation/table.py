@@ -24,7 +24,10 @@ def format_table(report: JSON) -> str:
         rows.append([label, *(format_estimate(s[name]) for s in splits.values())])
     rows += [
         ["active units", *(format_active_units(s) for s in splits.values())],
-        ["acceptance rate", *(format_number(s["acceptance_rate"]["mean"]) for s in splits.values())],
+        [
+            "acceptance rate",
+            *(format_number(s["acceptance_rate"]["mean"]) for s in splits.values()),
+        ],
         ["effective sample size", *(_sizes(s, report) for s in splits.values())],
     ]
     bracket = report["bracket"]

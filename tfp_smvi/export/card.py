@@ -26,7 +26,9 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
     dataset, config = run.config.data.dataset, run.config.to_json()
     if run.config.data.is_file:  # where it lies is nobody else's business
         config["data"]["dataset"] = dataset = Path(dataset).name
-    licence = DATASETS[dataset].licence if dataset in DATASETS else "unknown: see where the data are from"
+    licence = (
+        DATASETS[dataset].licence if dataset in DATASETS else "unknown: see where the data are from"
+    )
     return {
         "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "lam": config["train"]["lam"],
@@ -42,22 +44,33 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
     }
 
 
-def _read_evaluation(run: LoadedRun, path: Path, note: Callable[[str], None]) -> dict[str, Any] | None:
+def _read_evaluation(
+    run: LoadedRun, path: Path, note: Callable[[str], None]
+) -> dict[str, Any] | None:
     """Reads the results for each split and the bracket, if they are of this very state of the run."""
     try:
         report = json.loads(path.read_text(encoding="utf-8"))
-        evaluated, results = report["run"], {name: report[name] for name in ("splits", "bracket", "warnings")}
+        evaluated, results = (
+            report["run"],
+            {name: report[name] for name in ("splits", "bracket", "warnings")},
+        )
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
         note(f"{path} cannot be read ({error}); the model card goes without it.")
         return None
     if not _is_state(evaluated, run):
-        note(f"{path} is of another state of the run; the model card goes without it: evaluate again.")
+        note(
+            f"{path} is of another state of the run; the model card goes without it: evaluate again."
+        )
         return None
     return results
 
 
 def _is_state(evaluated: Mapping[str, Any], run: LoadedRun) -> bool:
-    here = {"config": run.config.to_json(), "step": run.step, "data_fingerprint": run.data_fingerprint}
+    here = {
+        "config": run.config.to_json(),
+        "step": run.step,
+        "data_fingerprint": run.data_fingerprint,
+    }
     return {name: evaluated.get(name) for name in here} == here

@@ -36,7 +36,9 @@ def check_export(path: Path | str) -> None:
             "again."
         )
     if mistake := find_wrong_answer(path):
-        raise SMVIError(f"{path} does not answer as it was written, though its files are whole: {mistake}")
+        raise SMVIError(
+            f"{path} does not answer as it was written, though its files are whole: {mistake}"
+        )
 
 
 def write_checksums(folder: Path) -> None:

@@ -1,10 +1,9 @@
 """A trained model as a versioned SavedModel that TF Serving loads: checked in a fresh process, published in one step.
 
-    <output>/<name>/<version>/
-        saved_model.pb, variables/, fingerprint.pb        what TensorFlow loads
-        assets.extra/tf_serving_warmup_requests           a request for each signature, with the model's answer
-        model_card.json                                   what it is and where it comes from
-        SHA256SUMS                                        the checksums of all these
+    <output>/<name>/<version>/ saved_model.pb, variables/, fingerprint.pb        what TensorFlow
+        loads assets.extra/tf_serving_warmup_requests           a request for each signature, with
+        the model's answer model_card.json                                   what it is and where it
+        comes from SHA256SUMS                                        the checksums of all these
 
 References:
     [1] https://www.tensorflow.org/tfx/serving/saved_model_warmup
@@ -34,7 +33,8 @@ from tfp_smvi.storage.atomic import write_json
 
 __all__ = ["ExportResult", "export_run"]
 
-# Few, so that a warm-up takes no time; more than one, so that it would show if examples were mixed up.
+# Few, so that a warm-up takes no time; more than one, so that it would show if examples were mixed
+# up.
 NUM_EXAMPLES = 3
 
 
@@ -77,32 +77,37 @@ def export_run(
 ) -> list[ExportResult]:
     """Publishes the newest state of a run as a new version of a model, in float32 whatever it was trained in.
 
-    A version appears whole or not at all. With part "both", encoder and decoder are two models with the same
-    version, and neither is published before both are written.
+    A version appears whole or not at all. With part "both", encoder and decoder are two models with
+    the same version, and neither is published before both are written.
 
     Args:
         run_dir: the run directory.
         output: the folder of the models.
-        model_name: the name; the run's, such as "mnist-lam0.5-seed0", unless given. The decoder's has "-decoder"
-            behind, unless it is exported alone under a name that is given.
+        model_name: the name; the run's, such as "mnist-lam0.5-seed0", unless given. The decoder's
+            has "-decoder" behind, unless it is exported alone under a name that is given.
         version: the version, at least 1; the next free one unless given.
         part: what to export.
-        verify: loads what is written in a fresh process, and publishes it only if it answers as the model does.
+        verify: loads what is written in a fresh process, and publishes it only if it answers as the
+            model does.
         note: receives a line for a person now and then.
 
     Returns:
         What was published: one model, or with part "both" two.
 
     Raises:
-        SMVIError: there is no trained run, the part, the name or the version is not allowed or taken, the folder cannot
-            be written, or the verification fails.
+        SMVIError: there is no trained run, the part, the name or the version is not allowed or
+            taken, the folder cannot be written, or the verification fails.
     """
     if part not in get_args(PartName):
-        raise SMVIError(f"part = {part!r} is not allowed; give one of {', '.join(get_args(PartName))}.")
+        raise SMVIError(
+            f"part = {part!r} is not allowed; give one of {', '.join(get_args(PartName))}."
+        )
     run_dir, output = Path(run_dir), Path(output)
     run = load_run(run_dir, warn=note)
     exports = _exports(run, run_dir, model_name, part, note)
-    writers = {name: functools.partial(_write, export, name, verify) for name, export in exports.items()}
+    writers = {
+        name: functools.partial(_write, export, name, verify) for name, export in exports.items()
+    }
     try:
         paths = publish(output, writers, version, note)
     except (OSError, tf.errors.OpError) as error:
@@ -115,7 +120,11 @@ def export_run(
 
 
 def _exports(
-    run: LoadedRun, run_dir: Path, model_name: str | None, part: PartName, note: Callable[[str], None]
+    run: LoadedRun,
+    run_dir: Path,
+    model_name: str | None,
+    part: PartName,
+    note: Callable[[str], None],
 ) -> dict[str, _Export]:
     """Makes what is to be published, by the model's name."""
     default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
@@ -146,7 +155,9 @@ def _is_real_valued(run: LoadedRun, note: Callable[[str], None]) -> bool:
     try:
         return load_data_of(run).real_valued
     except SMVIError as error:
-        note(f"Whether the data are intensities in [0, 1] is not known, and not required of inputs: {error}")
+        note(
+            f"Whether the data are intensities in [0, 1] is not known, and not required of inputs: {error}"
+        )
         return True
 
 
@@ -210,7 +221,9 @@ def _write_requests(path: Path, name: str, examples: Mapping[str, _Example]) -> 
         for signature, example in examples.items():
             log = prediction_log_pb2.PredictLog()
             log.request.model_spec.name = log.response.model_spec.name = name
-            log.request.model_spec.signature_name = log.response.model_spec.signature_name = signature
+            log.request.model_spec.signature_name = log.response.model_spec.signature_name = (
+                signature
+            )
             for key, value in example.inputs.items():
                 log.request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
             for key, value in example.outputs.items():

@@ -2,7 +2,8 @@
 
 <output>/.lock                                 held by the one process that exports there
 <output>/<name>/<version>/                     a published version, an integer; never touched again
-<output>/<name>/.<version>.<random>.partial/   one that is being written; TF Serving looks at integers alone
+<output>/<name>/.<version>.<random>.partial/   one that is being written; TF Serving looks at
+integers alone
 """
 
 import contextlib
@@ -63,8 +64,8 @@ def publish(
 ) -> dict[str, Path]:
     """Writes a version of one or more models, the same number for all, and publishes none before all are written.
 
-    A version is a folder that is renamed when all in it is on the disk. Only one process exports into an output
-    folder at a time; others wait. What a killed export left there is deleted first.
+    A version is a folder that is renamed when all in it is on the disk. Only one process exports
+    into an output folder at a time; others wait. What a killed export left there is deleted first.
 
     Args:
         output: the folder of the models, made where there is none.
@@ -76,7 +77,8 @@ def publish(
         The folder of the new version, by the model's name.
 
     Raises:
-        SMVIError: a name or the version is not allowed, a name leads elsewhere, or the version exists.
+        SMVIError: a name or the version is not allowed, a name leads elsewhere, or the version
+            exists.
         OSError: the folder cannot be written.
     """
     folders = {name: output / check_model_name(name) for name in writers}
@@ -86,7 +88,11 @@ def publish(
         stack.enter_context(_lock(output, note))
         _clear_litter(output)
         versions = {name: _versions(folder) for name, folder in folders.items()}
-        number = max(max(there, default=0) for there in versions.values()) + 1 if version is None else version
+        number = (
+            max(max(there, default=0) for there in versions.values()) + 1
+            if version is None
+            else version
+        )
         partials = {}
         for name, folder in folders.items():
             _require_free(folder, versions[name], number)
@@ -117,7 +123,10 @@ def _clear_litter(output: Path) -> None:
     for folder in output.iterdir():
         if folder.is_dir() and not folder.is_symlink():
             for partial in folder.glob(".*.partial"):
-                if re.fullmatch(r"\.[0-9]+\.[0-9a-f]+\.partial", partial.name) and not partial.is_symlink():
+                if (
+                    re.fullmatch(r"\.[0-9]+\.[0-9a-f]+\.partial", partial.name)
+                    and not partial.is_symlink()
+                ):
                     shutil.rmtree(partial)
 
 

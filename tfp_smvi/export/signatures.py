@@ -34,9 +34,10 @@ class Part(NamedTuple):
 def encoder_part(model: VAE, *, real_valued: bool) -> Part:
     """Makes the signatures of q(z|x), each with the outputs mean and stddev, float32 [batch, latent_dim].
 
-        serving_default  images: float32 [batch, *image_shape], in [0, 1] unless real_valued, and finite
-        uint8            images: uint8 [batch, *image_shape], grey levels, not where values are real
-        encoded_image    image_bytes: string [batch], PNG or JPEG, only where uint8 is and images have 1 or 3 channels
+        serving_default  images: float32 [batch, *image_shape], in [0, 1] unless real_valued, and
+        finite uint8            images: uint8 [batch, *image_shape], grey levels, not where values
+        are real encoded_image    image_bytes: string [batch], PNG or JPEG, only where uint8 is and
+        images have 1 or 3 channels
 
     Args:
         model: the model, in float32.
@@ -51,7 +52,9 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
 
     def from_values(images: tf.Tensor) -> dict[str, tf.Tensor]:
         images = tf.ensure_shape(images, batch_shape)
-        return encode(_require_finite(images, "images") if real_valued else _require_intensities(images))
+        return encode(
+            _require_finite(images, "images") if real_valued else _require_intensities(images)
+        )
 
     def from_uint8(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return encode(tf.cast(tf.ensure_shape(images, batch_shape), tf.float32) / 255.0)
@@ -79,7 +82,8 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
 def decoder_part(model: VAE) -> Part:
     """Makes the signature of p(x|z): latent, float32 [batch, latent_dim], to parameters [batch, *image_shape].
 
-    The outputs are probabilities where the likelihood is bernoulli, mean and stddev where it is gaussian.
+    The outputs are probabilities where the likelihood is bernoulli, mean and stddev where it is
+    gaussian.
     """
     latent_shape = (None, model.config.latent_dim)
 
@@ -102,7 +106,8 @@ def describe_signatures(signatures: Mapping[str, Any]) -> dict[str, Any]:
     return {
         name: {
             "inputs": {
-                spec.name: describe(spec) for spec in tf.nest.flatten(function.structured_input_signature)
+                spec.name: describe(spec)
+                for spec in tf.nest.flatten(function.structured_input_signature)
             },
             "outputs": {key: describe(spec) for key, spec in function.structured_outputs.items()},
         }
@@ -127,7 +132,9 @@ def _require(value: tf.Tensor, condition: tf.Tensor, message: str, *data: tf.Ten
 
 
 def _require_intensities(images: tf.Tensor) -> tf.Tensor:
-    message = "images must be intensities in [0, 1], without NaN; the smallest and the largest given are:"
+    message = (
+        "images must be intensities in [0, 1], without NaN; the smallest and the largest given are:"
+    )
     inside = tf.reduce_all((images >= 0.0) & (images <= 1.0))  # NaN is neither
     return _require(images, inside, message, tf.reduce_min(images), tf.reduce_max(images))
 
@@ -135,13 +142,16 @@ def _require_intensities(images: tf.Tensor) -> tf.Tensor:
 def _require_finite(values: tf.Tensor, name: str) -> tf.Tensor:
     message = f"{name} must be finite numbers; NaN or infinite are, of those given:"
     finite = tf.math.is_finite(values)
-    return _require(values, tf.reduce_all(finite), message, tf.reduce_sum(tf.cast(~finite, tf.int32)))
+    return _require(
+        values, tf.reduce_all(finite), message, tf.reduce_sum(tf.cast(~finite, tf.int32))
+    )
 
 
 def _decode_image(image_bytes: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
     """Decodes one PNG or JPEG, uint8 [height, width, channels]; colours become grey or grey becomes colours.
 
-    The size is read from the header first: a small file may hold an image that is larger than the memory.
+    The size is read from the header first: a small file may hold an image that is larger than the
+    memory.
     """
     height, width, channels = shape
     # The header of a PNG, with the size in it, has 24 bytes.
@@ -151,9 +161,13 @@ def _decode_image(image_bytes: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
     image_bytes = _require(image_bytes, is_png | is_jpeg, message, tf.strings.length(image_bytes))
     size = tf.cond(
         is_png,
-        lambda: tf.io.decode_raw(tf.strings.substr(image_bytes, 16, 8), tf.int32, little_endian=False)[::-1],
+        lambda: tf.io.decode_raw(
+            tf.strings.substr(image_bytes, 16, 8), tf.int32, little_endian=False
+        )[::-1],
         lambda: tf.io.extract_jpeg_shape(image_bytes)[:2],
     )
     message = f"images must be {height} pixels high and {width} wide; height and width given are:"
     image_bytes = _require(image_bytes, tf.reduce_all(size == [height, width]), message, size)
-    return tf.ensure_shape(tf.io.decode_png(image_bytes, channels=channels), shape)  # decodes JPEG, too
+    return tf.ensure_shape(
+        tf.io.decode_png(image_bytes, channels=channels), shape
+    )  # decodes JPEG, too

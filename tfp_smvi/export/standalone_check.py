@@ -13,16 +13,19 @@ from typing import Any
 
 __all__ = ["TOLERANCE", "WARMUP_REQUESTS", "find_mistake"]
 
-# Where TF Serving looks for the requests [https://www.tensorflow.org/tfx/serving/saved_model_warmup].
+# Where TF Serving looks for the requests
+# [https://www.tensorflow.org/tfx/serving/saved_model_warmup].
 WARMUP_REQUESTS = "assets.extra/tf_serving_warmup_requests"
-# Another order of the same float32 sums differs by 1e-6 or so, of one or of the value where that is larger.
+# Another order of the same float32 sums differs by 1e-6 or so, of one or of the value where that is
+# larger.
 TOLERANCE = 1e-5
 
 
 def find_mistake(folder: Path) -> str | None:
     """Returns what is wrong with the answers of an export in one line, or None if nothing is.
 
-    Every signature must have a request, and its answer must be the recorded one within TOLERANCE * (1 + |value|).
+    Every signature must have a request, and its answer must be the recorded one within TOLERANCE *
+    (1 + |value|).
     """
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
@@ -37,7 +40,9 @@ def find_mistake(folder: Path) -> str | None:
         return f"{WARMUP_REQUESTS} asks {sorted(asked)} and the model has the signatures {sorted(signatures)}"
     for log in logs:
         name = log.request.model_spec.signature_name
-        inputs = {key: tf.constant(tf.make_ndarray(proto)) for key, proto in log.request.inputs.items()}
+        inputs = {
+            key: tf.constant(tf.make_ndarray(proto)) for key, proto in log.request.inputs.items()
+        }
         expected = {key: tf.make_ndarray(proto) for key, proto in log.response.outputs.items()}
         answers = {key: value.numpy() for key, value in signatures[name](**inputs).items()}
         if mistake := _compare(answers, expected):

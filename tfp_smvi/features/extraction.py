@@ -76,22 +76,23 @@ def extract_features(
 ) -> FeaturesReport:
     """Writes the features of images to a file, and goes on where the same was begun and stopped.
 
-    Pieces of PIECE_SIZE images are saved beside the file as they are done. An image that the source cannot read or
-    the model refuses stops the work, or is left out and listed, by `config.on_error`.
+    Pieces of PIECE_SIZE images are saved beside the file as they are done. An image that the source
+    cannot read or the model refuses stops the work, or is left out and listed, by
+    `config.on_error`.
 
     Args:
         source: the images.
         encoder: the model.
-        output: the file: .npz with ids [n], mean and stddev, float32 [n, latent_dim]; .parquet with the same; or .npy
-            with mean alone. Rows are in the order of the source.
+        output: the file: .npz with ids [n], mean and stddev, float32 [n, latent_dim]; .parquet with
+            the same; or .npy with mean alone. Rows are in the order of the source.
         config: how the model is asked.
         fresh: replaces the file that is there, and forgets what was begun.
         reporter: hears of the progress.
 
     Raises:
-        SMVIError: the images do not fit the model, an image cannot be read and `config.on_error` is "fail", none can
-            be read, the model does not answer, or the file is there already, belongs to other settings or cannot be
-            written.
+        SMVIError: the images do not fit the model, an image cannot be read and `config.on_error` is
+            "fail", none can be read, the model does not answer, or the file is there already,
+            belongs to other settings or cannot be written.
     """
     signature = _fit(source, encoder)
     reporter = reporter or SilentFeaturesReporter()
@@ -221,8 +222,8 @@ def _in_order(
 ) -> Iterator[Result]:
     """Yields the results of items in their order, with so many at work at a time and few waiting to be taken.
 
-    An item without a result is done again by `work_alone`, while no other is at work: a server that merges requests
-    refuses good images along with bad ones.
+    An item without a result is done again by `work_alone`, while no other is at work: a server that
+    merges requests refuses good images along with bad ones.
     """
     pool = ThreadPoolExecutor(num_workers)
     waiting: deque[tuple[Item, Future[Result | None]]] = deque()
@@ -259,7 +260,13 @@ def _report(source: ImageSource, file: FeatureFile, speed: float) -> FeaturesRep
     errors_file = str(file.errors_path) if num_skipped else None
     num_features = source.num_images - num_skipped
     return FeaturesReport(
-        source.num_images, num_features, num_skipped, tuple(first), str(file.path), errors_file, speed
+        source.num_images,
+        num_features,
+        num_skipped,
+        tuple(first),
+        str(file.path),
+        errors_file,
+        speed,
     )
 
 

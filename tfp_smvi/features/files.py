@@ -50,7 +50,9 @@ class Piece(NamedTuple):
 def require_suffix(path: Path) -> None:
     """Raises an SMVIError unless a file of features may have this name."""
     if path.suffix not in _WRITERS:
-        raise SMVIError(f"{path} ends in {path.suffix or 'nothing'}; give a file in {', '.join(_WRITERS)}.")
+        raise SMVIError(
+            f"{path} ends in {path.suffix or 'nothing'}; give a file in {', '.join(_WRITERS)}."
+        )
 
 
 class FeatureFile:
@@ -81,7 +83,8 @@ class FeatureFile:
             The report, where all is done but the last of `finish`, and None otherwise.
 
         Raises:
-            SMVIError: the file is there, or was begun with other settings, or another process is at work on it.
+            SMVIError: the file is there, or was begun with other settings, or another process is at
+                work on it.
         """
         busy = f"{self.path} is being written by another process; wait for it or choose another --output."
         with hold_folder(self.folder, busy, _ADVICE, self.path.parent):
@@ -125,7 +128,9 @@ class FeatureFile:
             "errors": np.frombuffer(errors.encode(), np.uint8),
         }
         with self._writing():
-            write_atomically(self._piece(number), lambda file: np.savez(file, allow_pickle=False, **arrays))
+            write_atomically(
+                self._piece(number), lambda file: np.savez(file, allow_pickle=False, **arrays)
+            )
 
     def finish(
         self,
@@ -228,7 +233,11 @@ class FeatureFile:
 
     def _clear(self) -> None:
         """Deletes all that is done; the settings last."""
-        for path in (*self.folder.glob("piece-*.npz"), self.folder / _FINISHED, self.folder / _SETTINGS):
+        for path in (
+            *self.folder.glob("piece-*.npz"),
+            self.folder / _FINISHED,
+            self.folder / _SETTINGS,
+        ):
             path.unlink(missing_ok=True)
 
     def _piece(self, number: int) -> Path:
@@ -283,7 +292,9 @@ def _write_parquet(file: Any, table: _Table) -> None:
     schema = pa.schema([("ids", id_type), ("mean", vector), ("stddev", vector)])
     with pq.ParquetWriter(file, schema) as writer:
         for ids, *vectors in zip(*map(table.columns, schema.names), strict=True):
-            arrays = [pa.FixedSizeListArray.from_arrays(v.reshape(-1), table.latent_dim) for v in vectors]
+            arrays = [
+                pa.FixedSizeListArray.from_arrays(v.reshape(-1), table.latent_dim) for v in vectors
+            ]
             writer.write_batch(pa.record_batch([pa.array(ids, id_type), *arrays], schema=schema))
 
 
@@ -298,5 +309,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Names the values of nested objects: {"model.version": 1}."""
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, Mapping) else {prefix + name: value}
+        flat |= (
+            _flat(value, f"{prefix}{name}.")
+            if isinstance(value, Mapping)
+            else {prefix + name: value}
+        )
     return flat

@@ -78,7 +78,8 @@ class ArrayImages(_Numbered):
     """Images in an array, which may lie on disk.
 
     Args:
-        array: [n, ...]: bool, integers that are grey levels of 0 to 255, or floats as the model takes them.
+        array: [n, ...]: bool, integers that are grey levels of 0 to 255, or floats as the model
+            takes them.
         identity: JSON values that stand for the contents.
         where: the name of the array in messages.
 
@@ -89,7 +90,9 @@ class ArrayImages(_Numbered):
     def __init__(self, array: npt.NDArray[Any], identity: Mapping[str, Any], where: str) -> None:
         """Looks at the dtype, the shape and the first images."""
         if array.dtype.kind not in "buif":
-            raise SMVIError(f"{where} has dtype {array.dtype}; give bool, integers of 0 to 255, or floats.")
+            raise SMVIError(
+                f"{where} has dtype {array.dtype}; give bool, integers of 0 to 255, or floats."
+            )
         if array.ndim < 2 or array.size == 0:
             raise SMVIError(
                 f"{where} has shape {list(array.shape)}; give a non-empty array [n, *image_shape]."
@@ -117,7 +120,9 @@ class ArrayImages(_Numbered):
         inside = (lowest >= 0) & (highest <= 255)
         errors = {
             int(i): f"it has values from {low} to {high}; integers must be grey levels of 0 to 255"
-            for i, low, high in zip(indices[~inside], lowest[~inside], highest[~inside], strict=True)
+            for i, low, high in zip(
+                indices[~inside], lowest[~inside], highest[~inside], strict=True
+            )
         }
         return ImagesRead(indices[inside], images[inside].astype(np.uint8, order="C"), errors)
 
@@ -135,7 +140,8 @@ class SplitImages(_Numbered):
     def read(self, start: int, stop: int) -> ImagesRead:
         """Reads the images from index `start` up to `stop`, exclusive."""
         indices = np.arange(start, min(stop, self.num_images))
-        # images are grey levels divided by 255: the product is off a whole number by rounding alone.
+        # images are grey levels divided by 255: the product is off a whole number by rounding
+        # alone.
         return ImagesRead(indices, np.rint(self._split.images(indices) * 255).astype(np.uint8), {})
 
 
@@ -164,13 +170,18 @@ class ImageFiles:
             )
         if len(files) < len(found):
             others = len(found) - len(files)
-            note(f"Files in {folder} that do not end in {', '.join(_SUFFIXES)} are left out: {others}.")
+            note(
+                f"Files in {folder} that do not end in {', '.join(_SUFFIXES)} are left out: {others}."
+            )
         digest = hashlib.sha256()
         for name, stat in files:
             digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
         self._folder, self._names = folder, [name for name, _ in files]
         self.num_images = len(files)
-        self.identity = {"folder": str(folder.resolve()), "names, sizes and times": digest.hexdigest()}
+        self.identity = {
+            "folder": str(folder.resolve()),
+            "names, sizes and times": digest.hexdigest(),
+        }
         self.id_dtype = np.dtype(f"U{max(len(_printable(name)) for name in self._names)}")
 
     def read(self, start: int, stop: int) -> ImagesRead:
@@ -199,8 +210,8 @@ def open_images(
     """Opens images by the name that a user gives.
 
     Args:
-        name: a .npy or .npz file, a folder of PNG and JPEG files, or "tfds:NAME/SPLIT" with the name of a data set
-            and train or test.
+        name: a .npy or .npz file, a folder of PNG and JPEG files, or "tfds:NAME/SPLIT" with the
+            name of a data set and train or test.
         key: the array in an .npz file; may be None where there is only one.
         data_dir: where prepared data sets live; None for the default.
         note: receives lines for a person.
@@ -278,7 +289,9 @@ def _load_npz(path: Path, key: str | None) -> tuple[npt.NDArray[Any], str]:
     with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
         keys = list(archive.files)
         if key is None and len(keys) != 1:
-            raise SMVIError(f"{path} has the arrays {', '.join(keys) or 'none'}; choose one with --key.")
+            raise SMVIError(
+                f"{path} has the arrays {', '.join(keys) or 'none'}; choose one with --key."
+            )
         key = keys[0] if key is None else key
         if key not in keys:
             raise SMVIError(f"{path} has no array {key!r}; it has {', '.join(keys) or 'none'}.")
@@ -291,10 +304,14 @@ def _load_npz(path: Path, key: str | None) -> tuple[npt.NDArray[Any], str]:
 def _map_member(path: Path, member: zipfile.ZipInfo) -> npt.NDArray[Any]:
     """Maps an uncompressed .npy file within an archive."""
     with path.open("rb") as file:
-        # The local header has 30 bytes, a name and an extra field whose length may differ from the directory's.
+        # The local header has 30 bytes, a name and an extra field whose length may differ from the
+        # directory's.
         file.seek(member.header_offset + 26)
         lengths = file.read(4)
-        file.seek(int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"), os.SEEK_CUR)
+        file.seek(
+            int.from_bytes(lengths[:2], "little") + int.from_bytes(lengths[2:], "little"),
+            os.SEEK_CUR,
+        )
         version = np.lib.format.read_magic(file)
         read_header = {
             (1, 0): np.lib.format.read_array_header_1_0,

@@ -1,15 +1,15 @@
 """Annealed importance sampling of log-normalizers, from below and from above.
 
-Both directions run on `tfp.mcmc.sample_annealed_importance_chain` with a kernel that makes the weights exact
-in expectation (`annealing.FreshHamiltonianMonteCarlo`). They take distributions and log-density callables, so
-that a closed-form model or somebody's own decoder needs no network class.
+Both directions run on `tfp.mcmc.sample_annealed_importance_chain` with a kernel that makes the
+weights exact in expectation (`annealing.FreshHamiltonianMonteCarlo`). They take distributions and
+log-density callables, so that a closed-form model or somebody's own decoder needs no network class.
 
 References:
-    [1] R. M. Neal. Annealed importance sampling. Statistics and Computing, 2001.
-    [2] Y. Wu, Y. Burda, R. Salakhutdinov, R. Grosse. On the quantitative analysis of decoder-based generative
+    [1] R. M. Neal. Annealed importance sampling. Statistics and Computing, 2001. [2] Y. Wu, Y.
+    Burda, R. Salakhutdinov, R. Grosse. On the quantitative analysis of decoder-based generative
         models. ICLR 2017.
-    [3] R. Grosse, Z. Ghahramani, R. Adams. Sandwiching the marginal likelihood using bidirectional Monte
-        Carlo. 2015.
+    [3] R. Grosse, Z. Ghahramani, R. Adams. Sandwiching the marginal likelihood using bidirectional
+        Monte Carlo. 2015.
 """
 
 from collections.abc import Callable
@@ -45,7 +45,8 @@ class AISResult(NamedTuple):
         final_state: z at the end of each chain: float [num_chains, batch, latent_dim].
         acceptance_rate: the mean over chains and transitions: float [num_segments, batch].
         step_size: the step sizes used, before scaling per dimension: float [num_segments, batch].
-        num_gradient_evaluations: of the target's log-prob, for one chain of one data point: int32 scalar.
+        num_gradient_evaluations: of the target's log-prob, for one chain of one data point: int32
+            scalar.
     """
 
     log_weights: tf.Tensor
@@ -73,11 +74,12 @@ class ReverseAISResult(NamedTuple):
     Attributes:
         log_weights: `log w` with `E[w] = 1 / Z`: float [num_chains, batch], nats.
         final_state: z at the end of each chain: float [num_chains, batch, latent_dim].
-        acceptance_rate: the mean over chains and transitions: float [num_segments, batch]; segment 0 is the
-            one at the initial distribution, as in `AISResult`.
-        step_size: the step sizes used, before scaling per dimension: float [num_segments, batch], in the same
-            order.
-        num_gradient_evaluations: of the target's log-prob, for one chain of one data point: int32 scalar.
+        acceptance_rate: the mean over chains and transitions: float [num_segments, batch]; segment
+            0 is the one at the initial distribution, as in `AISResult`.
+        step_size: the step sizes used, before scaling per dimension: float [num_segments, batch],
+            in the same order.
+        num_gradient_evaluations: of the target's log-prob, for one chain of one data point: int32
+            scalar.
     """
 
     log_weights: tf.Tensor
@@ -93,8 +95,8 @@ class ReverseAISResult(NamedTuple):
     def log_normalizer_upper_bound_standard_error(self) -> tf.Tensor:
         """The standard error of the bound over chains, by the delta method: float [batch], nats.
 
-        Chains that share one exact sample also share its error, which this does not see: over data points,
-        use the spread of the bounds themselves.
+        Chains that share one exact sample also share its error, which this does not see: over data
+        points, use the spread of the bounds themselves.
         """
         return sum_weights(self.log_weights).standard_error()
 
@@ -121,27 +123,29 @@ def annealed_importance_sampling(
 
         w = prod_t f_(beta_t)(z_(t-1)) / f_(beta_(t-1))(z_(t-1)),   E[w] = Z = integral of f_1
 
-    With f_1(z) = p(x, z), Z is the likelihood p(x). The result is a function of the arguments and the seed
-    alone; the chains of a data point also depend on its place in the batch and on the batch's shape. Called
-    eagerly, it traces a graph; to trace once for many batches, call it in a `tf.function` of your own that
-    takes the batch, the step sizes and the seed as tensors.
+    With f_1(z) = p(x, z), Z is the likelihood p(x). The result is a function of the arguments and
+    the seed alone; the chains of a data point also depend on its place in the batch and on the
+    batch's shape. Called eagerly, it traces a graph; to trace once for many batches, call it in a
+    `tf.function` of your own that takes the batch, the step sizes and the seed as tensors.
 
     Args:
-        target_log_prob_fn: `log f_1`: z [num_chains, batch, latent_dim] -> [num_chains, batch], nats; finite
-            everywhere.
-        initial_distribution: f_0, normalized, with batch shape [batch] and event shape [latent_dim]: the
-            encoder's q(z|x), or a prior broadcast by `tfd.BatchBroadcast(prior, [batch])`.
-        step_size: of the leapfrog integrator, in units of `scale`; broadcast to [num_segments, batch]. Tune
-            it with `tune_step_sizes`, never on the chains that are weighted: adapting to them invalidates the
-            bound.
+        target_log_prob_fn: `log f_1`: z [num_chains, batch, latent_dim] -> [num_chains, batch],
+            nats; finite everywhere.
+        initial_distribution: f_0, normalized, with batch shape [batch] and event shape
+            [latent_dim]: the encoder's q(z|x), or a prior broadcast by `tfd.BatchBroadcast(prior,
+            [batch])`.
+        step_size: of the leapfrog integrator, in units of `scale`; broadcast to [num_segments,
+            batch]. Tune it with `tune_step_sizes`, never on the chains that are weighted: adapting
+            to them invalidates the bound.
         seed: an integer, or a stateless seed int32 [2].
         num_chains: independent chains per data point.
         num_temperatures: the transitions of each chain.
         num_leapfrog_steps: leapfrog steps in a transition.
         schedule: "sigmoid" or "linear", beta as a function of the position on the path.
-        num_segments: the linear pieces of the path, at most `num_temperatures`; each has its own step size.
-        scale: a length per dimension that multiplies the step size, broadcast to [batch, latent_dim];
-            `initial_distribution.stddev()` if None.
+        num_segments: the linear pieces of the path, at most `num_temperatures`; each has its own
+            step size.
+        scale: a length per dimension that multiplies the step size, broadcast to [batch,
+            latent_dim]; `initial_distribution.stddev()` if None.
         jit_compile: compile with XLA when called eagerly.
 
     Returns:
@@ -192,18 +196,19 @@ def reverse_annealed_importance_sampling(
 ) -> ReverseAISResult:
     """Bounds a log-normalizer from above by annealing from exact samples of the target.
 
-    Target and initial distribution change places, so that the weights estimate 1 / Z and `E[-log mean(w)] >=
-    log Z`. With `annealed_importance_sampling` at the same settings it brackets log Z: bidirectional Monte
-    Carlo. Exact samples are at hand for simulated data: draw z from the prior and x from p(x|z); z is then a
-    sample of p(z|x).
+    Target and initial distribution change places, so that the weights estimate 1 / Z and `E[-log
+    mean(w)] >= log Z`. With `annealed_importance_sampling` at the same settings it brackets log Z:
+    bidirectional Monte Carlo. Exact samples are at hand for simulated data: draw z from the prior
+    and x from p(x|z); z is then a sample of p(z|x).
 
     Args:
         target_log_prob_fn: as in `annealed_importance_sampling`.
         initial_distribution: as in `annealed_importance_sampling`, for the same data.
-        exact_samples: samples of the density proportional to f_1: [batch, latent_dim], which all chains of a
-            data point start from, or [num_chains, batch, latent_dim], one for each chain.
-        step_size: as in `annealed_importance_sampling`, the same values in the same order: segment 0 is the
-            one at the initial distribution.
+        exact_samples: samples of the density proportional to f_1: [batch, latent_dim], which all
+            chains of a data point start from, or [num_chains, batch, latent_dim], one for each
+            chain.
+        step_size: as in `annealed_importance_sampling`, the same values in the same order: segment
+            0 is the one at the initial distribution.
         seed: an integer, or a stateless seed int32 [2].
         num_chains: chains per data point.
         num_temperatures: the transitions of each chain.
@@ -238,7 +243,9 @@ def reverse_annealed_importance_sampling(
             seed=chain_seed,
         )
         # Back to the order of the segments that the caller knows.
-        return walk._replace(acceptance_rate=walk.acceptance_rate[::-1], step_size=walk.step_size[::-1])
+        return walk._replace(
+            acceptance_rate=walk.acceptance_rate[::-1], step_size=walk.step_size[::-1]
+        )
 
     return ReverseAISResult(*compiled_unless_traced(run, jit_compile))
 
@@ -274,20 +281,30 @@ def _walk(
         num_leapfrog_steps=num_leapfrog_steps,
         seed=seed,
     )
-    # Each transition takes a gradient where it starts and one after each leapfrog step; the weights take
-    # none.
+    # Each transition takes a gradient where it starts and one after each leapfrog step; the weights
+    # take none.
     num_gradients = int(path.num_steps.sum()) * (num_leapfrog_steps + 1)
-    return _Walk(chain.log_weights, chain.state, chain.acceptance_rate, step_size, tf.constant(num_gradients))
+    return _Walk(
+        chain.log_weights, chain.state, chain.acceptance_rate, step_size, tf.constant(num_gradients)
+    )
 
 
 def _start_at(exact_samples: Any, num_chains: int, initial_distribution: Any) -> tf.Tensor:
     """Gives every chain its exact sample: float [num_chains, batch, latent_dim]."""
     exact_samples = tf.convert_to_tensor(exact_samples, initial_distribution.dtype)
     shape = tf.concat(
-        [[num_chains], initial_distribution.batch_shape_tensor(), initial_distribution.event_shape_tensor()],
+        [
+            [num_chains],
+            initial_distribution.batch_shape_tensor(),
+            initial_distribution.event_shape_tensor(),
+        ],
         axis=0,
     )
-    static_shape = [num_chains, *initial_distribution.batch_shape, *initial_distribution.event_shape]
+    static_shape = [
+        num_chains,
+        *initial_distribution.batch_shape,
+        *initial_distribution.event_shape,
+    ]
     if not any(exact_samples.shape.is_compatible_with(static_shape[axis:]) for axis in (0, 1)):
         raise SMVIError(
             f"exact_samples has shape {tuple(exact_samples.shape)}: give [batch, latent_dim] or "

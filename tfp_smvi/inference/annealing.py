@@ -1,11 +1,12 @@
 """The annealed chain: a path of temperatures, an exact Markov kernel, and TFP's tool run segment by segment.
 
-The path between the initial density f_0 and the target f_1 is geometric, with beta as its temperature:
+The path between the initial density f_0 and the target f_1 is geometric, with beta as its
+temperature:
 
     log f_beta(z) = (1 - beta) log f_0(z) + beta log f_1(z)
 
-`tfp.mcmc.sample_annealed_importance_chain` walks it with beta linear in the step. A path of K segments, each
-from f_(beta_k) to f_(beta_(k+1)), makes any piecewise-linear schedule out of that.
+`tfp.mcmc.sample_annealed_importance_chain` walks it with beta linear in the step. A path of K
+segments, each from f_(beta_k) to f_(beta_(k+1)), makes any piecewise-linear schedule out of that.
 """
 
 from collections.abc import Callable
@@ -39,8 +40,8 @@ def _linear(position: np.ndarray) -> np.ndarray:
 
 
 def _sigmoid(position: np.ndarray) -> np.ndarray:
-    # The logistic function on [-4, 4], shifted and scaled to run from 0 to 1 [Wu et al., appendix]: small
-    # steps at both ends, where the densities change fastest.
+    # The logistic function on [-4, 4], shifted and scaled to run from 0 to 1 [Wu et al., appendix]:
+    # small steps at both ends, where the densities change fastest.
     logistic = 1.0 / (1.0 + np.exp(-4.0 * (2.0 * position - 1.0)))
     return (logistic - logistic[0]) / (logistic[-1] - logistic[0])
 
@@ -68,8 +69,8 @@ class TemperaturePath(NamedTuple):
 def temperature_path(schedule: str, num_temperatures: int, num_segments: int) -> TemperaturePath:
     """Lays the knots of a schedule and shares out the transitions between them.
 
-    The knots depend on the number of segments alone, so that step sizes tuned per segment hold for any number
-    of temperatures.
+    The knots depend on the number of segments alone, so that step sizes tuned per segment hold for
+    any number of temperatures.
 
     Args:
         schedule: a key of `SCHEDULES`.
@@ -99,10 +100,10 @@ def temperature_path(schedule: str, num_temperatures: int, num_segments: int) ->
 class Endpoints:
     """log f_0 and log f_1, evaluated once per state however often the tool asks.
 
-    In one step the tool asks for both ends of the segment to weigh the state, and for their mixture to
-    bootstrap the kernel there: six log-probs of one tensor, most of whose cost is the target's (a decoder).
-    While a graph is traced, the same state is the same tensor object, so that remembering the last one is
-    enough.
+    In one step the tool asks for both ends of the segment to weigh the state, and for their mixture
+    to bootstrap the kernel there: six log-probs of one tensor, most of whose cost is the target's
+    (a decoder). While a graph is traced, the same state is the same tensor object, so that
+    remembering the last one is enough.
     """
 
     def __init__(self, initial_log_prob_fn: LogProbFn, target_log_prob_fn: LogProbFn) -> None:
@@ -138,9 +139,11 @@ class FreshResults(NamedTuple):
     """What the tool and its caller read from a `FreshHamiltonianMonteCarlo`; the next step needs none of it.
 
     Attributes:
-        accepted_results: holds the log-prob of the state after the step: float [num_chains, batch], nats.
+        accepted_results: holds the log-prob of the state after the step: float [num_chains, batch],
+            nats.
         proposed_results: holds the log-prob of the proposal: float [num_chains, batch], nats.
-        acceptance_sum: the acceptance probabilities of all steps so far, summed: float [num_chains, batch].
+        acceptance_sum: the acceptance probabilities of all steps so far, summed: float [num_chains,
+            batch].
     """
 
     accepted_results: _LogProb
@@ -151,14 +154,16 @@ class FreshResults(NamedTuple):
 class FreshHamiltonianMonteCarlo(tfp.mcmc.TransitionKernel):
     """Hamiltonian Monte Carlo that takes nothing over from the step before.
 
-    TFP's kernel carries the log-prob and the gradient of its state from step to step. When the density has
-    changed in between, as in annealing, both belong to the density of the previous temperature: the
-    acceptance test is then wrong, the kernel does not leave f_beta invariant, and the importance weights are
-    biased. Here each step bootstraps on the current state at the current density, for one more gradient per
-    step.
+    TFP's kernel carries the log-prob and the gradient of its state from step to step. When the
+    density has changed in between, as in annealing, both belong to the density of the previous
+    temperature: the acceptance test is then wrong, the kernel does not leave f_beta invariant, and
+    the importance weights are biased. Here each step bootstraps on the current state at the current
+    density, for one more gradient per step.
     """
 
-    def __init__(self, target_log_prob_fn: LogProbFn, step_size: tf.Tensor, num_leapfrog_steps: int) -> None:
+    def __init__(
+        self, target_log_prob_fn: LogProbFn, step_size: tf.Tensor, num_leapfrog_steps: int
+    ) -> None:
         """Takes the arguments of `tfp.mcmc.HamiltonianMonteCarlo`, with the state a single tensor."""
         self._kernel = tfp.mcmc.HamiltonianMonteCarlo(
             target_log_prob_fn, step_size=step_size, num_leapfrog_steps=num_leapfrog_steps
@@ -170,7 +175,10 @@ class FreshHamiltonianMonteCarlo(tfp.mcmc.TransitionKernel):
         return True
 
     def one_step(
-        self, current_state: tf.Tensor, previous_kernel_results: FreshResults, seed: tf.Tensor | None = None
+        self,
+        current_state: tf.Tensor,
+        previous_kernel_results: FreshResults,
+        seed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, FreshResults]:
         """Moves z [num_chains, batch, latent_dim] by a step that leaves the current density invariant."""
         here = self._kernel.bootstrap_results(current_state)
@@ -204,8 +212,8 @@ def anneal_segment(
 
     Args:
         endpoints: log f_0 and log f_1.
-        state: draws of (or weighted towards) the density where the segment begins, [num_chains, batch,
-            latent_dim].
+        state: draws of (or weighted towards) the density where the segment begins, [num_chains,
+            batch, latent_dim].
         temperatures: beta where the segment begins and where it ends, scalars.
         num_steps: its transitions, int32 scalar.
         step_size: [batch, latent_dim].
@@ -213,8 +221,8 @@ def anneal_segment(
         seed: int32 [2].
 
     Returns:
-        The new state; the log-weights of the segment, [num_chains, batch], nats; the mean acceptance
-        probability over transitions, [num_chains, batch].
+        The new state; the log-weights of the segment, [num_chains, batch], nats; the mean
+        acceptance probability over transitions, [num_chains, batch].
     """
     state, log_weights, results = tfp.mcmc.sample_annealed_importance_chain(
         num_steps=num_steps,
@@ -226,7 +234,11 @@ def anneal_segment(
         ),
         seed=seed,
     )
-    return state, log_weights, results.inner_results.acceptance_sum / tf.cast(num_steps, state.dtype)
+    return (
+        state,
+        log_weights,
+        results.inner_results.acceptance_sum / tf.cast(num_steps, state.dtype),
+    )
 
 
 class AnnealedChain(NamedTuple):
@@ -289,6 +301,11 @@ def anneal(
     _, state, log_weights, acceptance_rate = tf.while_loop(
         lambda index, *_: index < num_segments,
         walk_segment,
-        (0, state, tf.zeros(tf.shape(state)[:-1], state.dtype), tf.TensorArray(state.dtype, num_segments)),
+        (
+            0,
+            state,
+            tf.zeros(tf.shape(state)[:-1], state.dtype),
+            tf.TensorArray(state.dtype, num_segments),
+        ),
     )
     return AnnealedChain(state, log_weights, acceptance_rate.stack())

@@ -34,7 +34,9 @@ def stateless_seed(seed: int | tf.Tensor, purpose: str) -> tf.Tensor:
         return fold_seed(int(seed), purpose)
     seed = _as_tensor("seed", seed, tf.int32)
     if seed.shape != [2]:
-        raise SMVIError(f"seed has shape {tuple(seed.shape)}: give an integer, or a stateless seed int32 [2]")
+        raise SMVIError(
+            f"seed has shape {tuple(seed.shape)}: give an integer, or a stateless seed int32 [2]"
+        )
     return seed
 
 
@@ -42,7 +44,9 @@ def _as_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:
     try:
         return tf.convert_to_tensor(value, dtype)
     except (TypeError, ValueError) as error:
-        raise SMVIError(f"{name} is {value!r}: give what can be converted to {dtype.name}") from error
+        raise SMVIError(
+            f"{name} is {value!r}: give what can be converted to {dtype.name}"
+        ) from error
 
 
 def _broadcasts(value: tf.Tensor, shape: tf.TensorShape) -> bool:
@@ -98,6 +102,8 @@ def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
     scale = _as_tensor("scale", scale, initial_distribution.dtype)
     shape = tf.TensorShape([*initial_distribution.batch_shape, *initial_distribution.event_shape])
     if not _broadcasts(scale, shape):
-        raise SMVIError(f"scale has shape {tuple(scale.shape)}: give what broadcasts to {tuple(shape)}")
+        raise SMVIError(
+            f"scale has shape {tuple(scale.shape)}: give what broadcasts to {tuple(shape)}"
+        )
     _require_positive("scale", scale)
     return scale

@@ -1,8 +1,8 @@
 """Means of importance weights: in the log, with standard errors, and in constant memory.
 
-A set of weights `w[1..n]` with `E[w] = Z` estimates `log Z` by `log mean(w)`. By Jensen's inequality its
-expectation lies below `log Z`. Everything here is a function of the two sums `sum(w)` and `sum(w^2)`, so that
-any number of weights can be streamed.
+A set of weights `w[1..n]` with `E[w] = Z` estimates `log Z` by `log mean(w)`. By Jensen's
+inequality its expectation lies below `log Z`. Everything here is a function of the two sums
+`sum(w)` and `sum(w^2)`, so that any number of weights can be streamed.
 """
 
 from collections.abc import Callable
@@ -49,8 +49,8 @@ class WeightSums(NamedTuple):
 
             s / (sqrt(n) mean(w)) = sqrt((n / effective_sample_size - 1) / (n - 1)).
 
-        One weight says nothing about its error: the result is then NaN. It never exceeds 1, and where the
-        effective sample size is near 1 the true error is larger.
+        One weight says nothing about its error: the result is then NaN. It never exceeds 1, and
+        where the effective sample size is near 1 the true error is larger.
         """
         count = tf.cast(self.num_weights, self.log_sum.dtype)
         # Equal weights can round to an effective sample size just above their number.
@@ -104,7 +104,8 @@ def importance_weighted_bound(
     `num_samples`. Call it in a `tf.function` of your own to trace it once for many batches.
 
     Args:
-        target_log_prob_fn: `log p(x, z)`: z [chunk_size, batch, latent_dim] -> [chunk_size, batch], nats.
+        target_log_prob_fn: `log p(x, z)`: z [chunk_size, batch, latent_dim] -> [chunk_size, batch],
+            nats.
         posterior: q(z|x), a distribution with batch shape [batch] and event shape [latent_dim].
         num_samples: draws per data point, at least 1.
         chunk_size: draws that are in memory at a time, at least 1.
@@ -128,9 +129,11 @@ def importance_weighted_bound(
         index: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         z = posterior.sample(chunk_size, seed=tf.random.fold_in(seed, index))
-        log_weights = one_for_each("target_log_prob_fn", target_log_prob_fn(z), z) - posterior.log_prob(z)
-        # The last chunk is drawn whole, so that shapes stay fixed; what lies beyond num_samples weighs
-        # nothing.
+        log_weights = one_for_each(
+            "target_log_prob_fn", target_log_prob_fn(z), z
+        ) - posterior.log_prob(z)
+        # The last chunk is drawn whole, so that shapes stay fixed; what lies beyond num_samples
+        # weighs nothing.
         counts = index * chunk_size + tf.range(chunk_size) < num_samples
         log_weights = tf.where(counts[:, tf.newaxis], log_weights, -float("inf"))
         chunk = sum_weights(log_weights)
@@ -146,4 +149,6 @@ def importance_weighted_bound(
         lambda index, *_: index < num_chunks, add_chunk, (0, nothing, nothing)
     )
     sums = WeightSums(log_sum, log_sum_of_squares, num_samples)
-    return ImportanceWeightedBound(sums.log_mean(), sums.standard_error(), sums.effective_sample_size())
+    return ImportanceWeightedBound(
+        sums.log_mean(), sums.standard_error(), sums.effective_sample_size()
+    )

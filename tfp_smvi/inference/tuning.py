@@ -1,8 +1,8 @@
 """Step sizes for annealed importance sampling, from a pilot run with chains of its own.
 
-Adapting the step size on the chains that are weighted would make the kernel depend on their past, and the
-weights' expectation would no longer be Z. Hence a pilot tunes, and the run that counts takes the result as
-constants.
+Adapting the step size on the chains that are weighted would make the kernel depend on their past,
+and the weights' expectation would no longer be Z. Hence a pilot tunes, and the run that counts
+takes the result as constants.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.inference.annealing import Endpoints, TemperaturePath, anneal_segment, temperature_path
+from tfp_smvi.inference.annealing import (
+    Endpoints,
+    TemperaturePath,
+    anneal_segment,
+    temperature_path,
+)
 from tfp_smvi.inference.arguments import (
     compiled_unless_traced,
     length_scale,
@@ -42,22 +47,24 @@ def tune_step_sizes(
 
         log step <- log step + gain_i (acceptance_i - target),   gain_i = (i + 1)^(-1/2) within a segment
 
-    where acceptance_i is the mean acceptance probability over the pilot's chains in its i-th transition. A
-    segment's step size is the geometric mean of the second half of its iterates; the next segment goes on
-    from the last. The result holds for any number of temperatures in the run that counts, as long as the
-    number of segments is the same.
+    where acceptance_i is the mean acceptance probability over the pilot's chains in its i-th
+    transition. A segment's step size is the geometric mean of the second half of its iterates; the
+    next segment goes on from the last. The result holds for any number of temperatures in the run
+    that counts, as long as the number of segments is the same.
 
     Args:
         target_log_prob_fn: as in `annealed_importance_sampling`.
         initial_distribution: as in `annealed_importance_sampling`.
         seed: an integer, or a stateless seed int32 [2]; not the seed of the run that counts.
         num_chains: pilot chains per data point.
-        num_temperatures: transitions of each pilot chain over the whole path, at least `num_segments`.
+        num_temperatures: transitions of each pilot chain over the whole path, at least
+            `num_segments`.
         num_leapfrog_steps: as in the run that counts.
         schedule: as in the run that counts.
         num_segments: as in the run that counts.
         scale: as in the run that counts.
-        target_acceptance_rate: between 0 and 1; 0.65 is near the optimum of Hamiltonian Monte Carlo.
+        target_acceptance_rate: between 0 and 1; 0.65 is near the optimum of Hamiltonian Monte
+            Carlo.
         jit_compile: compile with XLA when called eagerly.
 
     Returns:
@@ -66,13 +73,16 @@ def tune_step_sizes(
     Raises:
         SMVIError: an argument has a wrong value or shape.
 
-    Source: [Robbins & Monro 1951; Beskos et al., "Optimal tuning of the hybrid Monte Carlo algorithm", 2013].
+    Source: [Robbins & Monro 1951; Beskos et al., "Optimal tuning of the hybrid Monte Carlo
+    algorithm", 2013].
     """
     require_positive_integer("num_chains", num_chains)
     require_positive_integer("num_leapfrog_steps", num_leapfrog_steps)
     require_vectors(initial_distribution)
     if not 0.0 < target_acceptance_rate < 1.0:
-        raise SMVIError(f"target_acceptance_rate is {target_acceptance_rate}: give a number between 0 and 1")
+        raise SMVIError(
+            f"target_acceptance_rate is {target_acceptance_rate}: give a number between 0 and 1"
+        )
     path = temperature_path(schedule, num_temperatures, num_segments)
     initial_seed, chain_seed = tf.unstack(tf.random.split(stateless_seed(seed, "tune_step_sizes")))
 
@@ -95,9 +105,10 @@ class _Transitions(NamedTuple):
 
     Attributes:
         knots: beta before and after each: float64 [num_temperatures + 1].
-        gain: how far the log step size moves per unit of acceptance missed: float64 [num_temperatures].
-        share: of the step size after each transition in each segment's mean: float64 [num_temperatures,
-            num_segments].
+        gain: how far the log step size moves per unit of acceptance missed: float64
+            [num_temperatures].
+        share: of the step size after each transition in each segment's mean: float64
+            [num_temperatures, num_segments].
     """
 
     knots: np.ndarray

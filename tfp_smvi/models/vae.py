@@ -1,7 +1,8 @@
 """The deep latent variable model: all its parts are TFP distributions, so that the maths reads as in the paper.
 
 References:
-    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models. Sections 4 and 5.
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
+    Sections 4 and 5.
 """
 
 import math
@@ -18,7 +19,8 @@ from tfp_smvi.models.keras_backend import keras
 
 __all__ = ["LIKELIHOODS", "VAE", "Likelihood"]
 
-# The scores divide by the scale: the floor keeps them finite. Trained posteriors have scales of 0.01 and more.
+# The scores divide by the scale: the floor keeps them finite. Trained posteriors have scales of
+# 0.01 and more.
 MINIMUM_SCALE = 1e-4
 
 
@@ -87,7 +89,9 @@ def _affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Any]:
 
 
 @tf.custom_gradient  # type: ignore[untyped-decorator]
-def _frozen_affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, transposed: tf.Tensor) -> tuple[tf.Tensor, Any]:
+def _frozen_affine(
+    x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, transposed: tf.Tensor
+) -> tuple[tf.Tensor, Any]:
     """x w + b, whose gradient is by x alone and needs w^T, in which no product is transposed."""
 
     def gradient(y: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
@@ -127,15 +131,22 @@ def _network(
 
     def dense(units: int, layer: str, activation: str | None) -> Dense:
         key = zlib.crc32(f"{seed}/{name}/{layer}".encode())
-        return Dense(units, activation, kernel_initializer=keras.initializers.GlorotUniform(key), name=layer)
+        return Dense(
+            units, activation, kernel_initializer=keras.initializers.GlorotUniform(key), name=layer
+        )
 
     hidden = [dense(size, f"hidden_{i}", config.activation) for i, size in enumerate(hidden_sizes)]
     # The distributions are built in float32 whatever the precision of the products.
-    output = [dense(num_outputs, "output", None), keras.layers.Activation("linear", dtype="float32")]
+    output = [
+        dense(num_outputs, "output", None),
+        keras.layers.Activation("linear", dtype="float32"),
+    ]
     return keras.Sequential([keras.Input((num_inputs,)), *hidden, *output], name=name)
 
 
-def _floats(name: str, values: Any, event_shape: tuple[int, ...], batch_rank: int | None = None) -> tf.Tensor:
+def _floats(
+    name: str, values: Any, event_shape: tuple[int, ...], batch_rank: int | None = None
+) -> tf.Tensor:
     """Returns values as a tensor, or raises an SMVIError unless they are floats [..., *event_shape]."""
     values = tf.convert_to_tensor(values)
     if not values.dtype.is_floating:
@@ -145,7 +156,8 @@ def _floats(name: str, values: Any, event_shape: tuple[int, ...], batch_rank: in
     shape, rank = values.shape, len(event_shape)
     known = shape.rank is not None
     if known and (
-        not shape[-rank:].is_compatible_with(event_shape) or batch_rank not in (None, shape.rank - rank)
+        not shape[-rank:].is_compatible_with(event_shape)
+        or batch_rank not in (None, shape.rank - rank)
     ):
         wanted = ", ".join(map(str, ("..." if batch_rank is None else "batch", *event_shape)))
         raise SMVIError(f"{name} has shape {tuple(shape)}: give [{wanted}], as the model has it")
@@ -162,7 +174,8 @@ class VAE:
 
     Attributes:
         encoder: Keras model, x: float32 [batch, prod(image_shape)] -> [batch, 2 * latent_dim].
-        decoder: Keras model, z: float32 [batch, latent_dim] -> [batch, prod(image_shape) * num_outputs].
+        decoder: Keras model, z: float32 [batch, latent_dim] -> [batch, prod(image_shape) *
+            num_outputs].
     """
 
     def __init__(self, config: ModelConfig, image_shape: tuple[int, ...], seed: int = 0) -> None:
@@ -176,7 +189,9 @@ class VAE:
         self.encoder = _network("encoder", size, config, sizes, 2 * config.latent_dim, seed)
         outputs = size * self.likelihood.num_outputs
         self.decoder = _network("decoder", config.latent_dim, config, sizes[::-1], outputs, seed)
-        self.prior = _diagonal_gaussian(tf.zeros(config.latent_dim), tf.ones(config.latent_dim), "prior")
+        self.prior = _diagonal_gaussian(
+            tf.zeros(config.latent_dim), tf.ones(config.latent_dim), "prior"
+        )
 
     def copy(self) -> "VAE":
         """Returns a model of the same architecture and weights, with variables of its own."""
@@ -209,7 +224,8 @@ class VAE:
         """Returns q(z|x) = N(mean(x), diag(stddev(x)^2)).
 
         Args:
-            x: float32 [batch, *image_shape]; intensities in [0, 1] unless the model is of real-valued data.
+            x: float32 [batch, *image_shape]; intensities in [0, 1] unless the model is of
+                real-valued data.
 
         Returns:
             A distribution of batch shape [batch] and event shape [latent_dim].
@@ -218,7 +234,9 @@ class VAE:
             SMVIError: x has another shape or dtype.
         """
         x = _floats("x", x, self.image_shape, batch_rank=1)
-        mean, h = tf.split(self.encoder(tf.reshape(x, [-1, math.prod(self.image_shape)])), 2, axis=-1)
+        mean, h = tf.split(
+            self.encoder(tf.reshape(x, [-1, math.prod(self.image_shape)])), 2, axis=-1
+        )
         return _diagonal_gaussian(mean, positive(h), "posterior")
 
     def decode(self, z: tf.Tensor) -> tfd.Distribution:
@@ -235,9 +253,13 @@ class VAE:
         """
         z = _floats("z", z, (self.config.latent_dim,))
         output = self.decoder(tf.reshape(z, [-1, self.config.latent_dim]))
-        shape = tf.concat([tf.shape(z)[:-1], self.image_shape, [self.likelihood.num_outputs]], axis=0)
+        shape = tf.concat(
+            [tf.shape(z)[:-1], self.image_shape, [self.likelihood.num_outputs]], axis=0
+        )
         pixels = self.likelihood.distribution(tf.reshape(output, shape))
-        return tfd.Independent(pixels, reinterpreted_batch_ndims=len(self.image_shape), name="likelihood")
+        return tfd.Independent(
+            pixels, reinterpreted_batch_ndims=len(self.image_shape), name="likelihood"
+        )
 
     def log_joint(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         """Returns log p(x, z) = log p(z) + log p(x|z), in nats.

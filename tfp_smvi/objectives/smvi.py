@@ -1,7 +1,7 @@
 """The learning objective: evidence lower bound, score-matching divergence and their trade-off.
 
-Pure functions of TFP distributions and log-density callables; no network is needed. All values are in nats, except
-the divergence, which is in squared nats per squared unit of z.
+Pure functions of TFP distributions and log-density callables; no network is needed. All values are
+in nats, except the divergence, which is in squared nats per squared unit of z.
 
 References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
@@ -43,15 +43,18 @@ class Objective(NamedTuple):
 
 
 def elbo(
-    posterior: tfd.Distribution, prior: tfd.Distribution, log_likelihood_fn: LogDensity, z: tf.Tensor
+    posterior: tfd.Distribution,
+    prior: tfd.Distribution,
+    log_likelihood_fn: LogDensity,
+    z: tf.Tensor,
 ) -> ELBO:
     """Estimates the evidence lower bound, with an analytic KL divergence where TFP has one.
 
         ELBO = E_q[log p(x|z)] - KL(q(z|x), p(z)),      else KL = E_q[log q(z|x) - log p(z)] at z
 
     Args:
-        posterior: q(z|x), batch shape [batch], event shape [latent_dim]; any distribution that TFP can sample and
-            differentiate.
+        posterior: q(z|x), batch shape [batch], event shape [latent_dim]; any distribution that TFP
+            can sample and differentiate.
         prior: p(z), event shape [latent_dim].
         log_likelihood_fn: z: [..., batch, latent_dim] -> log p(x|z): [..., batch], in nats.
         z: reparameterized sample of `posterior`: float [..., batch, latent_dim].
@@ -64,7 +67,9 @@ def elbo(
 
     Source: [Levy & Ermon, eq. 2], [Kingma & Welling].
     """
-    reconstruction = one_for_each("log_likelihood_fn", log_likelihood_fn(z), z, posterior.event_shape.rank)
+    reconstruction = one_for_each(
+        "log_likelihood_fn", log_likelihood_fn(z), z, posterior.event_shape.rank
+    )
     try:
         kl = tfd.kl_divergence(posterior, prior)
     except NotImplementedError:  # such as that of a flow or a mixture
@@ -79,13 +84,16 @@ def score_matching_divergence(
 
         D_SM(q, p) = E_q || grad_z log q(z|x) - grad_z log p(x, z) ||^2
 
-    p(z|x) is needed up to a constant in z only, which log p(x, z) is. The estimate is differentiable in z and in all
-    parameters of `posterior` and `log_joint_fn`, so that an outer tape yields the gradient of the divergence.
+    p(z|x) is needed up to a constant in z only, which log p(x, z) is. The estimate is
+    differentiable in z and in all parameters of `posterior` and `log_joint_fn`, so that an outer
+    tape yields the gradient of the divergence.
 
     Args:
         posterior: q(z|x), any distribution with a differentiable log_prob.
-        log_joint_fn: z: [..., batch, latent_dim] -> log p(x, z) up to a constant in z: [..., batch], in nats.
-        z: sample of `posterior`, reparameterized where gradients are wanted: float [..., batch, latent_dim].
+        log_joint_fn: z: [..., batch, latent_dim] -> log p(x, z) up to a constant in z: [...,
+            batch], in nats.
+        z: sample of `posterior`, reparameterized where gradients are wanted: float [..., batch,
+            latent_dim].
 
     Returns:
         One estimate a sample: float [..., batch].
@@ -128,8 +136,8 @@ def smvi_objective(
         The estimate and its parts.
 
     Raises:
-        SMVIError: lam is none of these, or log_likelihood_fn does not return one number for each z or has no gradient
-            by z.
+        SMVIError: lam is none of these, or log_likelihood_fn does not return one number for each z
+            or has no gradient by z.
 
     Source: [Levy & Ermon, eq. 6].
     """
@@ -156,13 +164,15 @@ def smvi_objective(
 def _uncached(z: tf.Tensor) -> tf.Tensor:
     """z as a tensor that TFP's bijectors have not seen.
 
-    A transformed distribution remembers the noise that a sample was made from, and its log_prob at that very tensor
-    takes the noise from its cache: the gradient by z would then be silently wrong.
+    A transformed distribution remembers the noise that a sample was made from, and its log_prob at
+    that very tensor takes the noise from its cache: the gradient by z would then be silently wrong.
     """
     return tf.identity(z)
 
 
-def _require_gradient(tape: tf.GradientTape, name: str, log_density: tf.Tensor, z: tf.Tensor) -> None:
+def _require_gradient(
+    tape: tf.GradientTape, name: str, log_density: tf.Tensor, z: tf.Tensor
+) -> None:
     """Raises an SMVIError where the gradient by z is lost, which would pass for a score of 0.
 
     A graph does not compute this gradient, since nothing uses it.

@@ -26,11 +26,16 @@ def write_convergence_figure(report: Mapping[str, Any], path: Path) -> None:
     figure = Figure(figsize=(6.4, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
     for split, summary in report["splits"].items():
-        differences = {n: v["difference_to_last"] for n, v in summary["by_num_temperatures"].items()}
+        differences = {
+            n: v["difference_to_last"] for n, v in summary["by_num_temperatures"].items()
+        }
         _plot_means(upper, differences, split)
-    _plot_means(lower, {n: bracket["width"] for n, bracket in report["brackets"].items()}, "simulated")
+    _plot_means(
+        lower, {n: bracket["width"] for n, bracket in report["brackets"].items()}, "simulated"
+    )
     figure.suptitle(
-        "Estimates by number of temperatures; bars are two standard errors over examples", fontsize="medium"
+        "Estimates by number of temperatures; bars are two standard errors over examples",
+        fontsize="medium",
     )
     upper.set_ylabel("log-likelihood minus that at\nthe largest number (nats)")
     lower.set_ylabel("bracket: upper minus\nlower bound (nats)")

@@ -96,14 +96,18 @@ def draw_accuracy(sweep: Sweep) -> Figure | None:
 def draw_differences(sweep: Sweep) -> Figure | None:
     """Draws the paired differences of accuracy to lam = 0; None where there is nothing to compare."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
-    curves = {pair: differences_to_lam_0(sweep, *pair) for pair in itertools.product(kernels, numbers)}
+    curves = {
+        pair: differences_to_lam_0(sweep, *pair) for pair in itertools.product(kernels, numbers)
+    }
     if not any(point.x != 0.0 for points in curves.values() for point in points):
         return None
     figure, panels = _panels(1, len(kernels), 3.3, share=True)
     axis = LamAxis(run.lam for run in sweep.finished)
     for kernel, axes in zip(kernels, panels[0], strict=True):
         axes.axhline(0.0, color="black", linewidth=0.7)
-        for number, (num_labels, line) in enumerate(zip(numbers, plain_lines(len(numbers)), strict=True)):
+        for number, (num_labels, line) in enumerate(
+            zip(numbers, plain_lines(len(numbers)), strict=True)
+        ):
             # Side by side, so that bars do not hide each other.
             shift = 0.012 * (axis.right - axis.left) * (number - (len(numbers) - 1) / 2)
             points = curves[kernel, num_labels]
@@ -121,7 +125,8 @@ def draw_accuracy_by_epoch(sweep: Sweep) -> Figure | None:
     """Draws accuracy over the training's epochs, a panel per kernel and s; None where there is one epoch alone."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
     curves = {
-        pair: figure_data.accuracies_by_epoch(sweep, *pair) for pair in itertools.product(kernels, numbers)
+        pair: figure_data.accuracies_by_epoch(sweep, *pair)
+        for pair in itertools.product(kernels, numbers)
     }
     if not any(len(points) > 1 for by_lam in curves.values() for points in by_lam.values()):
         return None
@@ -156,7 +161,9 @@ def draw_training(sweep: Sweep) -> Figure | None:
         _epoch_ticks(axes)
     divergences = [point for points in curves["divergence"].values() for point in points]
     value_axis(right, divergences)
-    _leave_out_the_beginning(left, [point for points in curves["elbo"].values() for point in points])
+    _leave_out_the_beginning(
+        left, [point for points in curves["elbo"].values() for point in points]
+    )
     _title(left, "a", "ELBO on test data")
     _title(right, "b", "divergence on test data")
     left.set_ylabel("nats per example")
@@ -203,7 +210,9 @@ def _draw_over_lam(
     draw_bars(axes, places, points, line, label, hollow=hollow, breaks=axis.breaks)
 
 
-def _draw_baseline(axes: Axes, axis: LamAxis, sweep: Sweep, what: tuple[str, str, int], line: Line) -> None:
+def _draw_baseline(
+    axes: Axes, axis: LamAxis, sweep: Sweep, what: tuple[str, str, int], line: Line
+) -> None:
     """Draws a level across the axis, with its bar at the right end."""
     estimate = figure_data.baseline(sweep, *what)
     if estimate is None:
@@ -226,7 +235,9 @@ def _draw_baseline(axes: Axes, axis: LamAxis, sweep: Sweep, what: tuple[str, str
 def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
     """Fits the y axis to what comes after the first tenth of the epochs, where the ELBO rises from far below."""
     last = max((point.x for point in points), default=0.0)
-    values = [value for point in points if point.x > 0.1 * last for value in (point.low, point.high)]
+    values = [
+        value for point in points if point.x > 0.1 * last for value in (point.low, point.high)
+    ]
     if values:
         margin = 0.05 * (max(values) - min(values)) or 1.0
         axes.set_ylim(min(values) - margin, max(values) + margin)

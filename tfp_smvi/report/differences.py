@@ -37,7 +37,8 @@ def difference_to_lam_0(
         epoch: the epoch of the training; None for the end.
 
     Returns:
-        The mean difference, a fraction, and its standard error, both 0 at lam = 0; None where there is none.
+        The mean difference, a fraction, and its standard error, both 0 at lam = 0; None where there
+        is none.
 
     Raises:
         SMVIError: two runs were not classified with the same number of subsets.
@@ -53,8 +54,8 @@ def crossed_mean(values: np.ndarray) -> Estimate:
         x_sr = mean + seed_s + subset_r + rest_sr
         Var(mean(x)) = var_s(mean_r(x)) / S + var_r(mean_s(x)) / R - var(rest) / (S R)
 
-    The two first terms both hold the third; where it is estimated larger than either, the larger of the two is taken.
-    With one row, the error is that of the columns alone.
+    The two first terms both hold the third; where it is estimated larger than either, the larger of
+    the two is taken. With one row, the error is that of the columns alone.
 
     Args:
         values: float [num_seeds, num_subsets]; subset r is the same for all seeds.
@@ -62,8 +63,8 @@ def crossed_mean(values: np.ndarray) -> Estimate:
     Returns:
         The mean and its standard error, which is NaN where there is one column.
 
-    Source: the two-way crossed model with random effects and one observation a cell, as in [S. R. Searle, G. Casella,
-    C. E. McCulloch. Variance Components. 1992].
+    Source: the two-way crossed model with random effects and one observation a cell, as in [S. R.
+    Searle, G. Casella, C. E. McCulloch. Variance Components. 1992].
     """
     num_rows, num_columns = values.shape
     mean = float(values.mean())
@@ -86,7 +87,9 @@ def _paired_values(
     zero = next(zeros, None)
     if zero is None:
         return None
-    mine, theirs = (figure_data.accuracy(each, "encoder", kernel, num_labels, epoch) for each in (run, zero))
+    mine, theirs = (
+        figure_data.accuracy(each, "encoder", kernel, num_labels, epoch) for each in (run, zero)
+    )
     if mine is None or theirs is None:
         return None
     if len(mine.values) != len(theirs.values):

@@ -24,9 +24,11 @@ class FigureKind(NamedTuple):
         title: what it shows, as a heading.
         draw: draws it; None where the sweep lacks what it needs.
         needs: that, for the message.
-        caption: what is to be seen, with the number of seeds and bars of each kind left to `describe_bars`.
+        caption: what is to be seen, with the number of seeds and bars of each kind left to
+            `describe_bars`.
         in_words: what to say to those who cannot see it.
-        bars: over what the standard errors are taken where there is one seed; empty for a figure without bars.
+        bars: over what the standard errors are taken where there is one seed; empty for a figure
+            without bars.
     """
 
     title: str
@@ -169,7 +171,11 @@ def draw_all(sweep: Sweep) -> dict[str, Figure | None]:
 def describe_bars(sweep: Sweep, name: str) -> str:
     """Says in a sentence or two what a figure's points and bars are; empty where it has none."""
     if name in _PICTURES:
-        return "Each λ is shown by its first seed." if len({run.seed for run in sweep.finished}) > 1 else ""
+        return (
+            "Each λ is shown by its first seed."
+            if len({run.seed for run in sweep.finished}) > 1
+            else ""
+        )
     seeds, over = ", ".join(map(str, sweep.seeds)), FIGURES[name].bars
     if len(sweep.seeds) > 1:
         ends = "bands" if name == "training" else "bars"

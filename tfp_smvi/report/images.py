@@ -30,7 +30,9 @@ def draw_reconstructions(sweep: Sweep) -> Figure | None:
     count = min(NUM_RECONSTRUCTIONS, *(len(gallery.reconstructions) for gallery in galleries))
     names = ["original", *(f"λ = {lam_label(gallery.lam)}" for gallery in galleries)]
     rows = [galleries[0].originals, *(gallery.reconstructions for gallery in galleries)]
-    image = np.concatenate([np.concatenate(_with_margin(row[:count]), axis=1) for row in rows], axis=0)
+    image = np.concatenate(
+        [np.concatenate(_with_margin(row[:count]), axis=1) for row in rows], axis=0
+    )
     height, width = image.shape[:2]
     figure = Figure(figsize=(WIDTH, 0.88 * WIDTH * height / width + 0.1), layout="constrained")
     axes = figure.subplots()
@@ -57,7 +59,9 @@ def draw_samples(sweep: Sweep) -> Figure | None:
 
 def draw_latents(sweep: Sweep) -> Figure | None:
     """Draws the encoder's means coloured by class, a panel per lam; None unless the latent space is flat."""
-    galleries = [g for g in read_galleries(sweep) if g.means is not None and g.means.shape[1:] == (2,)]
+    galleries = [
+        g for g in read_galleries(sweep) if g.means is not None and g.means.shape[1:] == (2,)
+    ]
     if not galleries:
         return None
     figure, panels = _grid(len(galleries), 0.3)
@@ -68,7 +72,9 @@ def draw_latents(sweep: Sweep) -> Figure | None:
     limits = np.stack([centre - reach, centre + reach], axis=1)
     for axes, gallery in zip(panels, galleries, strict=False):
         _scatter(axes, gallery, NAME_DISTANCE * reach)
-        axes.set(title=f"λ = {lam_label(gallery.lam)}", xlim=limits[0], ylim=limits[1], aspect="equal")
+        axes.set(
+            title=f"λ = {lam_label(gallery.lam)}", xlim=limits[0], ylim=limits[1], aspect="equal"
+        )
         axes.grid(visible=False)
     figure.supxlabel("first latent", fontsize=8.5)
     figure.supylabel("second latent", fontsize=8.5)
@@ -92,7 +98,9 @@ def _scatter(axes: Axes, gallery: Gallery, distance: float) -> None:
 
 def _write_names(axes: Axes, classes: np.ndarray, centres: np.ndarray, places: np.ndarray) -> None:
     """Writes the names themselves, for those who cannot tell the colours apart, each with a line to its class."""
-    halo: list[patheffects.AbstractPathEffect] = [patheffects.withStroke(linewidth=2.0, foreground="white")]
+    halo: list[patheffects.AbstractPathEffect] = [
+        patheffects.withStroke(linewidth=2.0, foreground="white")
+    ]
     for (x, y), (to_x, to_y) in zip(centres, places, strict=True):
         axes.plot([x, to_x], [y, to_y], color="black", linewidth=0.5)
     for name, (x, y) in zip(classes, places, strict=True):
@@ -114,7 +122,9 @@ def keep_apart(places: np.ndarray, distance: float) -> np.ndarray:
         if missing.max(initial=0.0) < 0.01 * distance:
             break
         apart = lengths[..., None] > 1e-6 * distance
-        ways = np.where(apart, offsets / np.maximum(lengths, 1e-6 * distance)[..., None], own[:, None])
+        ways = np.where(
+            apart, offsets / np.maximum(lengths, 1e-6 * distance)[..., None], own[:, None]
+        )
         places += 0.5 * np.sum(missing[..., None] * ways, axis=1)
     return places
 
@@ -138,7 +148,9 @@ def _with_margin(images: np.ndarray) -> np.ndarray:
 
 def _show(axes: Axes, image: np.ndarray) -> None:
     grey = image.shape[-1] != 3
-    axes.imshow(image[..., 0] if grey else image, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest")
+    axes.imshow(
+        image[..., 0] if grey else image, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest"
+    )
     axes.set(xticks=[], yticks=[])
     axes.grid(visible=False)
     for spine in axes.spines.values():

@@ -73,11 +73,16 @@ def render_report(sweep: Sweep) -> str:
         seeds=sorted({run.seed for run in sweep.finished}),
         left_out=sweep.left_out,
         pictures=[_picture(sweep, name, figure) for name, figure in drawn.items() if figure],
-        missing=[(FIGURES[name].title, FIGURES[name].needs) for name, figure in drawn.items() if not figure],
+        missing=[
+            (FIGURES[name].title, FIGURES[name].needs)
+            for name, figure in drawn.items()
+            if not figure
+        ],
         warnings=_warnings(sweep),
         evaluation=report_tables.evaluation_table(sweep),
         accuracies=report_tables.accuracy_tables(sweep),
-        differences=report_tables.difference_tables(sweep) + report_tables.difference_by_epoch_tables(sweep),
+        differences=report_tables.difference_tables(sweep)
+        + report_tables.difference_by_epoch_tables(sweep),
         runs=report_tables.runs_table(sweep),
         commands=[shlex.join(command) for command in sweep.commands],
         settings=list(_flatten(sweep.config)),
@@ -90,7 +95,9 @@ def _picture(sweep: Sweep, name: str, figure: Figure) -> _Picture:
     with styled():
         write_figure(figure, "png", image)
     width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
-    lams = ", ".join(figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished}))
+    lams = ", ".join(
+        figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})
+    )
     return _Picture(
         name,
         kind.title,

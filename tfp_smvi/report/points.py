@@ -1,8 +1,9 @@
 """The numbers that figures and tables show, taken from a sweep; nothing is drawn here.
 
-A point stands for one lam or epoch. Where there is one seed to compare, it is that run's estimate and its bar two
-standard errors to each side; where there are several, it is the mean over seeds and its bar reaches from the lowest to
-the highest. The seeds are those that every lam has (`Sweep.compared`).
+A point stands for one lam or epoch. Where there is one seed to compare, it is that run's estimate
+and its bar two standard errors to each side; where there are several, it is the mean over seeds and
+its bar reaches from the lowest to the highest. The seeds are those that every lam has
+(`Sweep.compared`).
 """
 
 import math
@@ -129,7 +130,9 @@ def accuracy(
     """A run's accuracy with the given features and classifier, at the end or at an epoch; None without one."""
     epoch = run.last_epoch if epoch is None else epoch
     at_epoch = (found for found in run.accuracies if found.epoch == epoch)
-    return next((found for found in at_epoch if _matches(found, features, kernel, num_labels)), None)
+    return next(
+        (found for found in at_epoch if _matches(found, features, kernel, num_labels)), None
+    )
 
 
 def accuracies(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
@@ -168,7 +171,8 @@ def training_curves(sweep: Sweep, quantity: str) -> dict[float, list[Point]]:
     for lam in sorted({run.lam for run in sweep.finished}):
         records = [record for run in sweep.compared if run.lam == lam for record in run.history]
         curves[lam] = _points(
-            sweep, ((record.epoch, Estimate(getattr(record, quantity), math.nan)) for record in records)
+            sweep,
+            ((record.epoch, Estimate(getattr(record, quantity), math.nan)) for record in records),
         )
     return {lam: points for lam, points in curves.items() if points}
 
@@ -182,7 +186,9 @@ def read_galleries(sweep: Sweep) -> list[Gallery]:
     first: dict[float, Run] = {}
     for run in sweep.finished:
         first.setdefault(run.lam, run)
-    galleries = [_read_gallery(run) for run in first.values() if (run.path / "gallery.npz").exists()]
+    galleries = [
+        _read_gallery(run) for run in first.values() if (run.path / "gallery.npz").exists()
+    ]
     return [gallery for gallery in galleries if gallery.originals.ndim == 4]
 
 
@@ -192,7 +198,8 @@ def _read_gallery(run: Run) -> Gallery:
         with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
             values = {name: arrays[name] for name in arrays.files}
         originals, reconstructions, samples = (
-            _shades(values[name], values["originals"]) for name in ("originals", "reconstructions", "samples")
+            _shades(values[name], values["originals"])
+            for name in ("originals", "reconstructions", "samples")
         )
         means, labels = values.get("means"), values.get("labels")
         return Gallery(run.lam, originals, reconstructions, samples, means, labels)

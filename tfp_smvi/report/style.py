@@ -29,12 +29,16 @@ __all__ = [
     "write_figure",
 ]
 
-# Okabe and Ito's palette, which the colour-blind tell apart; markers and dashes say the same without colour.
+# Okabe and Ito's palette, which the colour-blind tell apart; markers and dashes say the same
+# without colour.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 GREY = "#767676"
-_NO_METADATA = {"png": {"Software": None}, "pdf": {"Creator": None, "Producer": None, "CreationDate": None}}
+_NO_METADATA = {
+    "png": {"Software": None},
+    "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
+}
 _SETTINGS: dict[Any, Any] = {
     "figure.dpi": 200.0,
     "pdf.fonttype": 42,  # TrueType: many publishers refuse Type 3
@@ -89,7 +93,9 @@ def lam_lines(lams: Iterable[float]) -> dict[float, Line]:
     ordered = sorted(set(lams))
     shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(ordered)))
     return {
-        lam: Line(matplotlib.colors.to_hex(shade), MARKERS[n % len(MARKERS)], DASHES[n % len(DASHES)])
+        lam: Line(
+            matplotlib.colors.to_hex(shade), MARKERS[n % len(MARKERS)], DASHES[n % len(DASHES)]
+        )
         for n, (lam, shade) in enumerate(zip(ordered, shades, strict=True))
     }
 
@@ -134,7 +140,9 @@ class LamAxis:
     def dress(self, axes: Axes) -> None:
         """Puts ticks, labels and the marks of the breaks on an axis."""
         axes.set_xlim(self.left, self.right)
-        axes.set_xticks([self.place(lam) for lam in self.lams], [lam_label(lam) for lam in self.lams])
+        axes.set_xticks(
+            [self.place(lam) for lam in self.lams], [lam_label(lam) for lam in self.lams]
+        )
         axes.set_xticks(self._minor(), minor=True)
         axes.tick_params(axis="x", which="minor", length=1.5)
         axes.set_xlabel("λ, the weight of the divergence")
@@ -214,10 +222,23 @@ def draw_bars(
         axes.plot(x[inside], means[inside], color=line.color, linestyle=line.dashes)
     for last in np.flatnonzero(np.diff(pieces)):
         across = slice(last, last + 2)
-        axes.plot(x[across], means[across], color=line.color, linestyle=line.dashes, linewidth=0.5, alpha=0.5)
+        axes.plot(
+            x[across],
+            means[across],
+            color=line.color,
+            linestyle=line.dashes,
+            linewidth=0.5,
+            alpha=0.5,
+        )
     # For the legend, which would show markers and lines apart.
     axes.plot(
-        [], [], color=line.color, linestyle=line.dashes, marker=line.marker, markerfacecolor=face, label=label
+        [],
+        [],
+        color=line.color,
+        linestyle=line.dashes,
+        marker=line.marker,
+        markerfacecolor=face,
+        label=label,
     )
 
 
@@ -227,7 +248,12 @@ def draw_band(axes: Axes, points: Sequence[Point], line: Line, label: str) -> No
         return
     x = [point.x for point in points]
     axes.fill_between(
-        x, [p.low for p in points], [p.high for p in points], color=line.color, alpha=0.2, linewidth=0
+        x,
+        [p.low for p in points],
+        [p.high for p in points],
+        color=line.color,
+        alpha=0.2,
+        linewidth=0,
     )
     axes.plot(
         x,
@@ -252,8 +278,8 @@ def value_axis(axes: Axes, points: Iterable[Point]) -> None:
 def scale_of(points: Iterable[Point]) -> tuple[str, Mapping[str, float]]:
     """Chooses the scale of an axis.
 
-    Values within a factor of ten are shown linearly, others logarithmically. Where a value, or its bar, reaches zero
-    or below, the part of the size of those values is linear ("symlog").
+    Values within a factor of ten are shown linearly, others logarithmically. Where a value, or its
+    bar, reaches zero or below, the part of the size of those values is linear ("symlog").
 
     Returns:
         The name of a matplotlib scale and its options.

@@ -69,7 +69,8 @@ def evaluation_table(sweep: Sweep) -> Table | None:
     caption = (
         "Means over examples ± one standard error, in nats (the divergence in squared nats per squared unit of z). "
         "The bracket is the upper minus the lower bound of log p(x) on images simulated from the model: the "
-        "log-likelihoods, and with them the gaps, may be too low by about that much." + _about_means(sweep)
+        "log-likelihoods, and with them the gaps, may be too low by about that much."
+        + _about_means(sweep)
     )
     return Table(caption, header, rows, 3) if rows else None
 
@@ -95,7 +96,8 @@ def accuracy_tables(sweep: Sweep) -> list[Table]:
                 rows.append([name, "", *map(_percent, levels)])
         caption = (
             f"Accuracy on the test set in percent, {kernel} kernel: means over the subsets of labels ± one standard "
-            "error. A row per λ and seed, then the same classifier on other features." + _about_means(sweep)
+            "error. A row per λ and seed, then the same classifier on other features."
+            + _about_means(sweep)
         )
         tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
     return tables
@@ -133,11 +135,15 @@ def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
         rows = []
         for lam, runs in _by_lam(sweep):
             for number in figure_data.label_numbers(sweep) if lam != 0.0 else ():
-                found = [difference_to_lam_0(sweep, runs, kernel, number, epoch) for epoch in epochs]
+                found = [
+                    difference_to_lam_0(sweep, runs, kernel, number, epoch) for epoch in epochs
+                ]
                 if any(found):
                     name = [figure_data.lam_label(lam), f"{number:,}"]
                     rows.append([*name, *(_percent(one, sign="+") for one in found)])
-        caption = f"The same by epoch of the training, {kernel} kernel, means over all seeds of a λ."
+        caption = (
+            f"The same by epoch of the training, {kernel} kernel, means over all seeds of a λ."
+        )
         if rows:
             header = ["λ", "labels", *(f"epoch {epoch}" for epoch in epochs)]
             tables.append(Table(caption, header, rows, 2))
@@ -148,7 +154,12 @@ def runs_table(sweep: Sweep) -> Table:
     """What became of each run, and how long its parts took."""
     parts = ("train", "evaluate", "classify")
     rows = [
-        [*_name(run), run.status, *(_seconds(run.seconds.get(part)) for part in parts), run.error or ""]
+        [
+            *_name(run),
+            run.status,
+            *(_seconds(run.seconds.get(part)) for part in parts),
+            run.error or "",
+        ]
         for run in sweep.runs
     ]
     return Table("All runs of the sweep.", ["λ", "seed", "status", *parts, "error"], rows, 2)
@@ -173,11 +184,15 @@ def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
 def _percent(estimate: Estimate | None, sign: str = "-") -> str:
     if estimate is None:
         return "\N{EN DASH}"
-    return format_estimate(Estimate(100.0 * estimate.mean, 100.0 * estimate.standard_error), 2, sign)
+    return format_estimate(
+        Estimate(100.0 * estimate.mean, 100.0 * estimate.standard_error), 2, sign
+    )
 
 
 def _by_lam(sweep: Sweep) -> list[tuple[float, list[Run]]]:
-    return [(lam, list(runs)) for lam, runs in itertools.groupby(sweep.finished, lambda run: run.lam)]
+    return [
+        (lam, list(runs)) for lam, runs in itertools.groupby(sweep.finished, lambda run: run.lam)
+    ]
 
 
 def _mean_evaluations(sweep: Sweep, lam: float) -> list[list[str]]:
@@ -196,7 +211,11 @@ def _mean_row(lam: float, cells: Sequence[str]) -> list[str]:
 
 
 def _about_means(sweep: Sweep) -> str:
-    return " Rows “mean”: over seeds, with the lowest and the highest seed." if len(sweep.seeds) > 1 else ""
+    return (
+        " Rows “mean”: over seeds, with the lowest and the highest seed."
+        if len(sweep.seeds) > 1
+        else ""
+    )
 
 
 def _point_at(points: Sequence[Point], x: float) -> Point | None:

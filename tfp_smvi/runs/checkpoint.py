@@ -1,7 +1,8 @@
 """Checkpoints that survive anything: written aside, synced, renamed, and found by looking at the files.
 
-A checkpoint is one .npz file, `step-<step>.npz`, or `step-<step>-kept.npz` for one that is to stay, so that it exists
-as a whole or not at all. Nothing points to the newest one: it is the readable file with the highest step.
+A checkpoint is one .npz file, `step-<step>.npz`, or `step-<step>-kept.npz` for one that is to stay,
+so that it exists as a whole or not at all. Nothing points to the newest one: it is the readable
+file with the highest step.
 """
 
 import json
@@ -70,7 +71,9 @@ def save_checkpoint(
     path = directory / f"{_PREFIX}{step:010d}{_KEPT if forever else ''}{_SUFFIX}"
     # The names are there too, because damage in the archive's directory can hide a member.
     text = np.frombuffer(json.dumps({"names": list(arrays), "info": info}).encode(), np.uint8)
-    write_atomically(path, lambda file: np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays))
+    write_atomically(
+        path, lambda file: np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays)
+    )
     for old in list_checkpoints(directory)[keep:]:
         if not old.stem.endswith(_KEPT):
             old.unlink(missing_ok=True)

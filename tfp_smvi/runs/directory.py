@@ -67,14 +67,15 @@ class RunDirectory:
             details: JSON values to record beside it: "data" and the environment's.
             fresh: deletes the run that is there.
             warn: is called with one line where the run goes on in another environment.
-            steps_per_epoch: of the training, which tells whether the run has had more epochs than are asked for.
+            steps_per_epoch: of the training, which tells whether the run has had more epochs than
+                are asked for.
 
         Yields:
             The open directory; its lock dies with the process.
 
         Raises:
-            SMVIError: another process runs there, the directory holds another configuration, other data or a longer
-                training, or it cannot be written.
+            SMVIError: another process runs there, the directory holds another configuration, other
+                data or a longer training, or it cannot be written.
         """
         run = cls(path)
         busy = f"{path} is in use by another process; wait for it or choose another --run-dir."
@@ -97,10 +98,17 @@ class RunDirectory:
     def _clear(self) -> None:
         """Deletes a run, and only a run: other files stay. config.json goes last, so that a kill leaves a run."""
         events = self.tensorboard.glob("events.out.tfevents.*")
-        for path in (*list_checkpoints(self.checkpoints), *events, self.metrics, self.path / _CONFIG):
+        for path in (
+            *list_checkpoints(self.checkpoints),
+            *events,
+            self.metrics,
+            self.path / _CONFIG,
+        ):
             path.unlink(missing_ok=True)
 
-    def _check(self, config: RunConfig, details: Mapping[str, Any], warn: Callable[[str], None]) -> None:
+    def _check(
+        self, config: RunConfig, details: Mapping[str, Any], warn: Callable[[str], None]
+    ) -> None:
         """Compares a run that is there with the one that is asked for."""
         stored, recorded = read_run(self.path)
         stored = with_epochs(stored, config.train.epochs)

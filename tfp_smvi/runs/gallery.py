@@ -21,13 +21,14 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     """Writes gallery.npz, the same for the same weights.
 
         originals        the first test images, as the encoder sees them: [n, *image_shape]
-        reconstructions  E[x|z] at z = E_q[z|x]: [n, *image_shape]
-        samples          E[x|z] at z ~ N(0, I), the same z for every model of this latent_dim: [n, *image_shape]
-        means            E_q[z|x] of the intensities of all test images: float32 [num_test, 2]; 2-d latents alone
+        reconstructions  E[x|z] at z = E_q[z|x]: [n, *image_shape] samples          E[x|z] at z ~
+        N(0, I), the same z for every model of this latent_dim: [n, *image_shape] means
+        E_q[z|x] of the intensities of all test images: float32 [num_test, 2]; 2-d latents alone
         labels           their classes, where there are labels: int64 [num_test]; 2-d latents alone
         step             the training step of the weights: int64 []
 
-    Images are uint8, 255 standing for 1, under a Bernoulli likelihood, and float32 as they are otherwise.
+    Images are uint8, 255 standing for 1, under a Bernoulli likelihood, and float32 as they are
+    otherwise.
 
     Args:
         path: the file.
@@ -44,7 +45,9 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
         dataset.test, batch_size=count, seed=TEST_SEED, binarize=bernoulli, num_examples=count
     )
     ((_, originals),) = batches
-    z = tf.random.stateless_normal([count, model.config.latent_dim], fold_seed(TEST_SEED, "gallery"))
+    z = tf.random.stateless_normal(
+        [count, model.config.latent_dim], fold_seed(TEST_SEED, "gallery")
+    )
     images = {
         "originals": originals,
         "reconstructions": model.decode(model.encode(originals).mean()).mean(),

@@ -24,8 +24,8 @@ class LoadedRun(NamedTuple):
         step: the training steps taken.
         history: the record of each finished epoch, as in metrics.jsonl.
         data_fingerprint: the fingerprint of the data that it was trained on.
-        real_valued: whether those are any real numbers and not intensities in [0, 1]; None where an older version of
-            this program trained it, which did not say.
+        real_valued: whether those are any real numbers and not intensities in [0, 1]; None where an
+            older version of this program trained it, which did not say.
     """
 
     config: RunConfig
@@ -43,8 +43,10 @@ def load_run(
 
     Args:
         path: the run directory.
-        epoch: the finished epoch, counted from 1, whose checkpoint to load; None for the newest checkpoint.
-        warn: is called with one line for each newer checkpoint that is damaged; None for a UserWarning.
+        epoch: the finished epoch, counted from 1, whose checkpoint to load; None for the newest
+            checkpoint.
+        warn: is called with one line for each newer checkpoint that is damaged; None for a
+            UserWarning.
 
     Raises:
         SMVIError: there is no run, no checkpoint yet, none of that epoch, or none that can be read.
@@ -61,7 +63,9 @@ def load_run(
     for name, variable in model.named_variables.items():
         variable.assign(checkpoint.arrays[name])
     data, history = details["data"], checkpoint.info["history"]
-    return LoadedRun(config, model, checkpoint.step, history, data["fingerprint"], data.get("real_valued"))
+    return LoadedRun(
+        config, model, checkpoint.step, history, data["fingerprint"], data.get("real_valued")
+    )
 
 
 def load_data_of(
@@ -76,7 +80,8 @@ def load_data_of(
     Args:
         run: the run.
         data_dir: where prepared data sets live; None for the default.
-        dataset: the data themselves, which are then checked only: for data that are known by no name.
+        dataset: the data themselves, which are then checked only: for data that are known by no
+            name.
         progress: is called with one line where there is slow work to do.
 
     Raises:
@@ -94,7 +99,9 @@ def load_data_of(
     return dataset
 
 
-def _load_by_name(run: LoadedRun, data_dir: Path | None, progress: Callable[[str], None]) -> Dataset:
+def _load_by_name(
+    run: LoadedRun, data_dir: Path | None, progress: Callable[[str], None]
+) -> Dataset:
     name = run.config.data.dataset
     try:
         return load_dataset(name, data_dir, progress=progress)

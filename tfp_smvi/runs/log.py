@@ -25,7 +25,8 @@ class MetricsLog:
 
     Args:
         run: the open run directory.
-        history: the records of the epochs that the checkpoint has behind it; others are dropped from the files.
+        history: the records of the epochs that the checkpoint has behind it; others are dropped
+            from the files.
         model: the model, whose reconstructions and samples are drawn.
         images: test images to reconstruct: float32 [n, *image_shape].
 
@@ -34,7 +35,11 @@ class MetricsLog:
     """
 
     def __init__(
-        self, run: RunDirectory, history: Sequence[Mapping[str, Any]], model: VAE, images: np.ndarray
+        self,
+        run: RunDirectory,
+        history: Sequence[Mapping[str, Any]],
+        model: VAE,
+        images: np.ndarray,
     ) -> None:
         """Brings the files to the state of the checkpoint."""
         self._path, self._model, self._images = run.metrics, model, images

@@ -1,7 +1,8 @@
 """The client of an encoder that a TF Serving server holds, over gRPC or REST.
 
 References:
-    [1] https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/prediction_service.proto
+    [1]
+    https://github.com/tensorflow/serving/blob/master/tensorflow_serving/apis/prediction_service.proto
     [2] https://www.tensorflow.org/tfx/serving/api_rest
 """
 
@@ -36,7 +37,8 @@ class GrpcEncoder(ServedEncoder):
             # A batch is larger than gRPC's default of 4 MB.
             "grpc.max_send_message_length": -1,
             "grpc.max_receive_message_length": -1,
-            # Without it a channel waits up to two minutes before it looks for a server that was away.
+            # Without it a channel waits up to two minutes before it looks for a server that was
+            # away.
             "grpc.initial_reconnect_backoff_ms": 100,
             "grpc.max_reconnect_backoff_ms": 2000,
             "grpc.enable_http_proxy": 0,
@@ -69,7 +71,8 @@ class GrpcEncoder(ServedEncoder):
         signatures: dict[str, Signature] = {}
         for name, definition in definitions.signature_def.items():
             inputs = {
-                key: (tf.as_dtype(info.dtype).name, shape(info)) for key, info in definition.inputs.items()
+                key: (tf.as_dtype(info.dtype).name, shape(info))
+                for key, info in definition.inputs.items()
             }
             outputs = {key: shape(info) for key, info in definition.outputs.items()}
             signatures |= make_signature(name, inputs, outputs)
@@ -111,7 +114,12 @@ class GrpcEncoder(ServedEncoder):
         import grpc
 
         code = grpc.StatusCode
-        transient = (code.UNAVAILABLE, code.RESOURCE_EXHAUSTED, code.DEADLINE_EXCEEDED, code.ABORTED)
+        transient = (
+            code.UNAVAILABLE,
+            code.RESOURCE_EXHAUSTED,
+            code.DEADLINE_EXCEEDED,
+            code.ABORTED,
+        )
         try:
             return method(request, timeout=self._config.timeout)
         except grpc.RpcError as error:
@@ -134,7 +142,10 @@ class RestEncoder(ServedEncoder):
         where, config = self._endpoint, self._config
         self._url = f"{where.scheme}://{where.address}/v1/models/{where.model}"
         self._pool = urllib3.PoolManager(
-            maxsize=config.in_flight, block=True, retries=False, timeout=urllib3.Timeout(config.timeout)
+            maxsize=config.in_flight,
+            block=True,
+            retries=False,
+            timeout=urllib3.Timeout(config.timeout),
         )
 
     def close(self) -> None:
@@ -211,7 +222,8 @@ def connect(
     """Connects to a served encoder; see `Endpoint.parse` for the forms of an endpoint.
 
     Raises:
-        SMVIError: the endpoint is of another form, does not answer, has no such version, or is no encoder.
+        SMVIError: the endpoint is of another form, does not answer, has no such version, or is no
+            encoder.
     """
     where = Endpoint.parse(endpoint)
     kind = GrpcEncoder if where.scheme == "grpc" else RestEncoder

@@ -69,8 +69,10 @@ class Encoder(Protocol):
         """Returns the features of images.
 
         Args:
-            signature: "serving_default", with images: float32 [n, *image_shape] in [0, 1]; "uint8", with images:
-                uint8 [n, *image_shape]; or "encoded_image", with a list of n PNG or JPEG files' bytes.
+            signature: "serving_default", with images: float32 [n, *image_shape] in [0, 1]; "uint8",
+                with images:
+                uint8 [n, *image_shape]; or "encoded_image", with a list of n PNG or JPEG files'
+                bytes.
             images: the images.
 
         Raises:
@@ -102,16 +104,22 @@ class LocalEncoder:
             self._model = tf.saved_model.load(str(folder))
             functions = dict(self._model.signatures)
             self.identity = {"sha256": _hash(folder)}
-        except Exception as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
+        except (
+            Exception
+        ) as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
             reason = plain_reason(error)
-            raise SMVIError(f"cannot load the export {folder} ({reason}); export the run again.") from error
+            raise SMVIError(
+                f"cannot load the export {folder} ({reason}); export the run again."
+            ) from error
         self.signatures: dict[str, Signature] = {}
         for name, function in functions.items():
             inputs = {
                 key: (spec.dtype.name, spec.shape.as_list())
                 for key, spec in function.structured_input_signature[1].items()
             }
-            outputs = {key: spec.shape.as_list() for key, spec in function.structured_outputs.items()}
+            outputs = {
+                key: spec.shape.as_list() for key, spec in function.structured_outputs.items()
+            }
             self.signatures |= make_signature(name, inputs, outputs)
         require_signatures(self.signatures, str(folder))
         self._functions = functions
@@ -133,7 +141,9 @@ class LocalEncoder:
 
 
 def make_signature(
-    name: str, inputs: Mapping[str, tuple[str, list[int | None]]], outputs: Mapping[str, list[int | None]]
+    name: str,
+    inputs: Mapping[str, tuple[str, list[int | None]]],
+    outputs: Mapping[str, list[int | None]],
 ) -> dict[str, Signature]:
     """Describes a signature, by its name; returns nothing where it is no way to ask for features."""
     if len(inputs) != 1 or not {"mean", "stddev"} <= set(outputs):

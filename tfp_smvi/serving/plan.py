@@ -97,14 +97,17 @@ def plan_server(config: ServeConfig) -> ServerPlan:
     """Finds a server on this machine and makes its command and its files.
 
     Raises:
-        SMVIError: there is no server, no such model or version, or the server cannot be held to the host.
+        SMVIError: there is no server, no such model or version, or the server cannot be held to the
+            host.
     """
     root = Path(config.models).expanduser().resolve()
     models = _models(root, config)
     in_docker = config.docker or shutil.which(SERVER) is None
     if in_docker and shutil.which("docker") is None:
         raise SMVIError(
-            _INSTALL if not config.docker else "there is no Docker; install it, or leave --docker out."
+            _INSTALL
+            if not config.docker
+            else "there is no Docker; install it, or leave --docker out."
         )
     if not in_docker and config.host not in (None, "0.0.0.0"):
         raise SMVIError(
@@ -114,7 +117,8 @@ def plan_server(config: ServeConfig) -> ServerPlan:
     bind = config.host or (_LOOPBACK if in_docker else "0.0.0.0")
     base = "/models" if in_docker else str(root)
     flags = _flags(
-        f"{base}/{FILES_FOLDER}", *((8500, 8501) if in_docker else (config.grpc_port, config.rest_port))
+        f"{base}/{FILES_FOLDER}",
+        *((8500, 8501) if in_docker else (config.grpc_port, config.rest_port)),
     )
     container = f"tfp-smvi-serve-{config.rest_port}" if in_docker else None
     command = (SERVER, *flags)
@@ -122,7 +126,18 @@ def plan_server(config: ServeConfig) -> ServerPlan:
         mount = f"type=bind,source={root},target=/models,readonly"
         ports = [f"{bind}:{config.grpc_port}:8500", f"{bind}:{config.rest_port}:8501"]
         # --init: as process 1 the server would not end at a signal.
-        options = ["--rm", "--init", "--name", container, "--mount", mount, "-p", ports[0], "-p", ports[1]]
+        options = [
+            "--rm",
+            "--init",
+            "--name",
+            container,
+            "--mount",
+            mount,
+            "-p",
+            ports[0],
+            "-p",
+            ports[1],
+        ]
         command = ("docker", "run", *options, "--entrypoint", SERVER, IMAGE, *flags)
     files = {
         "models.config": _models_config(base, root, models, config),
@@ -177,7 +192,10 @@ def _models_config(base: str, root: Path, models: tuple[str, ...], config: Serve
             f'    name: "{model}"',
             f"    base_path: {json.dumps(f'{base}/{model}', ensure_ascii=False)}",
             '    model_platform: "tensorflow"',
-            *(f"    {line}" for line in _version_lines(export_versions(root / model), model, config)),
+            *(
+                f"    {line}"
+                for line in _version_lines(export_versions(root / model), model, config)
+            ),
             "  }",
         ]
     return "\n".join([*lines, "}", ""])
@@ -199,7 +217,10 @@ def _version_lines(versions: list[int], model: str, config: ServeConfig) -> list
     policy = f"model_version_policy {{ specific {{ {numbers} }} }}"
     return [
         policy,
-        *(f'version_labels {{ key: "{label}" value: {version} }}' for label, version in labels.items()),
+        *(
+            f'version_labels {{ key: "{label}" value: {version} }}'
+            for label, version in labels.items()
+        ),
     ]
 
 

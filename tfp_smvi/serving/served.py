@@ -45,7 +45,9 @@ class Endpoint(NamedTuple):
         Raises:
             SMVIError: the text is of another form.
         """
-        match = re.fullmatch(r"(grpc|https?)://([^/\s]+:(\d{1,5}))/([A-Za-z0-9][A-Za-z0-9_.-]*)/?", text)
+        match = re.fullmatch(
+            r"(grpc|https?)://([^/\s]+:(\d{1,5}))/([A-Za-z0-9][A-Za-z0-9_.-]*)/?", text
+        )
         # gRPC would take port 65536 + n for n, and send the images to another server.
         if not match or not 1 <= int(match[3]) <= 65535:
             raise SMVIError(
@@ -68,11 +70,13 @@ class ServedEncoder:
     Args:
         endpoint: where the model is.
         config: the time limit and the number of retries.
-        version: the version to ask; None for the one that the server takes by default or by the label.
+        version: the version to ask; None for the one that the server takes by default or by the
+            label.
         label: the label of a version.
 
     Raises:
-        SMVIError: the server does not answer, has no such model or version, or the model is no encoder.
+        SMVIError: the server does not answer, has no such model or version, or the model is no
+            encoder.
     """
 
     def __init__(

@@ -34,8 +34,8 @@ def serve(plan: ServerPlan, *, note: Callable[[str], None], ready: Callable[[str
         ready: receives the addresses and an example once all models answer.
 
     Raises:
-        SMVIError: a port is in use, the server does not start, no version of a model becomes available in time, or
-            the server ends by itself.
+        SMVIError: a port is in use, the server does not start, no version of a model becomes
+            available in time, or the server ends by itself.
     """
     for port in (plan.config.grpc_port, plan.config.rest_port):
         _require_free(plan.bind, port)
@@ -80,7 +80,9 @@ def _prepare_docker(note: Callable[[str], None]) -> None:
         note(f"Fetching {IMAGE}, once")
         answer = _docker("pull", "--quiet", IMAGE)
         if answer.returncode:
-            raise SMVIError(f"cannot fetch {IMAGE} ({_last_line(answer.stderr)}); check the network.")
+            raise SMVIError(
+                f"cannot fetch {IMAGE} ({_last_line(answer.stderr)}); check the network."
+            )
 
 
 def _docker(*arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -170,7 +172,9 @@ def _states(url: str) -> list[dict[str, Any]]:
 
 def _reason(state: Mapping[str, Any]) -> str:
     message = state["status"]["error_message"]
-    return f"version {state['version']} is in state {state['state']}" + (f": {message}" if message else "")
+    return f"version {state['version']} is in state {state['state']}" + (
+        f": {message}" if message else ""
+    )
 
 
 def _ended(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> SMVIError:
@@ -187,7 +191,9 @@ def _describe(plan: ServerPlan) -> str:
     lines = []
     for model in plan.models:
         states = _states(f"{plan.rest_url}/v1/models/{model}")
-        versions = ", ".join(sorted((s["version"] for s in states if s["state"] == "AVAILABLE"), key=int))
+        versions = ", ".join(
+            sorted((s["version"] for s in states if s["state"] == "AVAILABLE"), key=int)
+        )
         lines += [
             f"{model}, version {versions}:",
             f"  gRPC   grpc://{plan.address}:{plan.config.grpc_port}/{model}",
@@ -205,7 +211,9 @@ def _example(plan: ServerPlan, model: str) -> str:
     """Returns a curl command that asks for the features of a black image, or else for the model's metadata."""
     url = f"{plan.rest_url}/v1/models/{model}"
     try:
-        signatures = connect(f"{plan.rest_url}/{model}", FeaturesConfig(retries=2, timeout=10.0)).signatures
+        signatures = connect(
+            f"{plan.rest_url}/{model}", FeaturesConfig(retries=2, timeout=10.0)
+        ).signatures
     except SMVIError:  # it is no encoder
         return f"curl {url}/metadata"
     if "encoded_image" not in signatures or "uint8" not in signatures:

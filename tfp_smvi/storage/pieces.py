@@ -1,7 +1,7 @@
 """Results of an evaluation, block by block on disk: each file is there as a whole or not at all.
 
-A folder's name is a hash of all that its blocks depend on, so that blocks are found again after a kill, by other
-processes that share the work, and by a later evaluation that needs them too.
+A folder's name is a hash of all that its blocks depend on, so that blocks are found again after a
+kill, by other processes that share the work, and by a later evaluation that needs them too.
 """
 
 import contextlib
@@ -88,7 +88,10 @@ class BlockStore:
         """
         count = -(-num_examples // block_size)
         blocks = [self._read(data, index) for index in range(count)]
-        return {name: np.concatenate([block[name] for block in blocks])[:num_examples] for name in blocks[0]}
+        return {
+            name: np.concatenate([block[name] for block in blocks])[:num_examples]
+            for name in blocks[0]
+        }
 
     def _read(self, data: str, index: int) -> dict[str, np.ndarray]:
         path = self._file(data, index)

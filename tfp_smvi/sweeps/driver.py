@@ -1,7 +1,8 @@
 """One grid of lam and seed: each run is trained, evaluated and classified, in processes of their own.
 
 References:
-    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models. Section 5.
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
+    Section 5.
 """
 
 import os
@@ -52,9 +53,10 @@ def sweep(
 ) -> JSON:
     """Trains, evaluates and classifies at each lam and seed, and goes on where it was stopped.
 
-    Each run lives in a run directory under the sweep directory, and each is the work of a process of its own, so
-    that one that dies stops no other. After every stage sweep.json and sweep.csv are written anew. What is done with
-    the same settings is not done again; runs of a lam or a seed that an earlier call asked for are kept.
+    Each run lives in a run directory under the sweep directory, and each is the work of a process
+    of its own, so that one that dies stops no other. After every stage sweep.json and sweep.csv are
+    written anew. What is done with the same settings is not done again; runs of a lam or a seed
+    that an earlier call asked for are kept.
 
     Args:
         sweep_dir: the sweep directory.
@@ -64,15 +66,17 @@ def sweep(
         data_dir: where prepared data sets live; None for the default.
         checkpoint_minutes: as for `fit`.
         command: the command line to record in the summary.
-        redo: whether evaluations and classifications that were made with other settings are done again.
+        redo: whether evaluations and classifications that were made with other settings are done
+            again.
         reporter: hears of the progress.
 
     Returns:
-        The summary, as in sweep.json; a run that failed has the status "failed" and its reason as "error".
+        The summary, as in sweep.json; a run that failed has the status "failed" and its reason as
+        "error".
 
     Raises:
-        SMVIError: jobs is less than 1, another process works there, the directory holds a sweep with other
-            settings, or it cannot be written.
+        SMVIError: jobs is less than 1, another process works there, the directory holds a sweep
+            with other settings, or it cannot be written.
         SweepInterrupted: SIGINT or SIGTERM came; all processes have saved and ended.
 
     Source: [1].
@@ -112,7 +116,9 @@ class _Sweep:
         self.sweep_dir, self.config, self.summary, self.order = sweep_dir, config, summary, order
         self.processes, self.reporter = processes, reporter
         self.entries = {entry["run_dir"]: entry for entry in summary["runs"]}
-        self.stages: dict[str, tuple[str, float]] = {}  # of a run: the stage that goes on, and since when
+        self.stages: dict[
+            str, tuple[str, float]
+        ] = {}  # of a run: the stage that goes on, and since when
         self.errors: dict[str, str] = {}
         self.waiting: deque[JSON] = deque()
         self.stopped_by: int | None = None
@@ -147,7 +153,9 @@ class _Sweep:
         try:
             self.processes.start(name, run_dir, order)
         except OSError as error:
-            entry.update(status="failed", error=f"cannot write to {run_dir} ({plain_reason(error)})")
+            entry.update(
+                status="failed", error=f"cannot write to {run_dir} ({plain_reason(error)})"
+            )
         else:
             entry.update(status="running", error=None)
         self._save()
@@ -219,7 +227,9 @@ class _Sweep:
             return
         self.stopped_by = number
         self.processes.stop()
-        self.reporter.note("Stopping: the runs save what they have; a second signal ends them at once.")
+        self.reporter.note(
+            "Stopping: the runs save what they have; a second signal ends them at once."
+        )
 
     def _save(self) -> None:
         write_summary(self.sweep_dir, self.summary)

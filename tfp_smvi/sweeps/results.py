@@ -9,7 +9,16 @@ from typing import Any, NamedTuple
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.text import format_active_units
 
-__all__ = ["Accuracy", "Epoch", "Estimate", "Evaluation", "Run", "Sweep", "format_lam", "read_sweep"]
+__all__ = [
+    "Accuracy",
+    "Epoch",
+    "Estimate",
+    "Evaluation",
+    "Run",
+    "Sweep",
+    "format_lam",
+    "read_sweep",
+]
 
 FORMAT = 1
 # Of the summary of each split in evaluation.json.
@@ -39,7 +48,8 @@ class Accuracy(NamedTuple):
         features: "encoder", "pixels" or "pca".
         kernel: "rbf" or "linear".
         num_labels: the labelled examples it saw.
-        values: the accuracy, a fraction, with each subset of labels; subset i is the same in all runs.
+        values: the accuracy, a fraction, with each subset of labels; subset i is the same in all
+            runs.
         estimate: their mean, with its standard error over the subsets.
     """
 
@@ -166,7 +176,9 @@ def read_sweep(path: Path | str) -> Sweep:
         values = json.loads(file.read_text(encoding="utf-8"))
         if values["format"] != FORMAT:
             raise ValueError(f"its format is {values['format']!r}, and this version reads {FORMAT}")
-        runs = sorted((_read_run(path, run) for run in values["runs"]), key=lambda run: (run.lam, run.seed))
+        runs = sorted(
+            (_read_run(path, run) for run in values["runs"]), key=lambda run: (run.lam, run.seed)
+        )
         if len({(run.lam, run.seed) for run in runs}) < len(runs):
             raise ValueError("a lam and seed are there twice")
         lines = (*values.get("earlier_commands", ()), values["command"])
@@ -219,13 +231,17 @@ def _read_run(path: Path, run: Mapping[str, Any]) -> Run:
 
 
 def _read_epoch(record: Mapping[str, Any]) -> Epoch:
-    return Epoch(int(record["epoch"]), *(_number(record["test"][name]) for name in ("elbo", "divergence")))
+    return Epoch(
+        int(record["epoch"]), *(_number(record["test"][name]) for name in ("elbo", "divergence"))
+    )
 
 
 def _read_evaluation(report: Mapping[str, Any]) -> Evaluation:
     splits = report["splits"]
     return Evaluation(
-        splits={split: {name: _estimate(s[name]) for name in QUANTITIES} for split, s in splits.items()},
+        splits={
+            split: {name: _estimate(s[name]) for name in QUANTITIES} for split, s in splits.items()
+        },
         num_examples={split: int(s["num_examples"]) for split, s in splits.items()},
         active_units={split: format_active_units(s) for split, s in splits.items()},
         bracket=_estimate(report["bracket"]["width"]),

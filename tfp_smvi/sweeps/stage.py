@@ -1,17 +1,19 @@
 """The process that does the stages of one run of a sweep: `python -m tfp_smvi.sweeps.stage ORDER`.
 
-A process of its own gives each run its own TensorFlow and threads, and lets the others live when it dies. ORDER is a
-JSON object, see `sweep_jobs`. What happens is told on stdout, a JSON object a line:
+A process of its own gives each run its own TensorFlow and threads, and lets the others live when it
+dies. ORDER is a JSON object, see `sweep_jobs`. What happens is told on stdout, a JSON object a
+line:
 
-    {"event": "begin", "stage": "train" | "evaluate" | "classify"}
-    {"event": "progress", "fraction": 0.25, "text": "epoch 3/10"}     of that stage
-    {"event": "warn", "message": "..."}
-    {"event": "end"}                                                  its results are on disk
-    {"event": "failed", "error": "one line", "common": false}         and no stage follows; "common": nor would another
-                                                                      run of the sweep come any further
+    {"event": "begin", "stage": "train" | "evaluate" | "classify"} {"event": "progress", "fraction":
+    0.25, "text": "epoch 3/10"}     of that stage {"event": "warn", "message": "..."} {"event":
+    "end"}                                                  its results are on disk {"event":
+    "failed", "error": "one line", "common": false}         and no stage follows; "common": nor
+    would another
+                                                                      run of the sweep come any
+                                                                      further
 
-The process ends in order, with exit code 143, at SIGTERM and when its stdin is closed, which also happens when the
-process at the other end dies in any way.
+The process ends in order, with exit code 143, at SIGTERM and when its stdin is closed, which also
+happens when the process at the other end dies in any way.
 """
 
 import json
@@ -45,7 +47,8 @@ SECONDS_PER_REPORT = 0.5
 
 def main() -> None:
     """Does the stages that the order on the command line asks for."""
-    # Ctrl-C reaches all processes of the terminal; the one that leads the sweep hears it and stops the others.
+    # Ctrl-C reaches all processes of the terminal; the one that leads the sweep hears it and stops
+    # the others.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     signal.signal(signal.SIGTERM, _end_at_once)
     emit = _take_stdout()
@@ -58,7 +61,12 @@ def main() -> None:
         with lock:
             _work(order, emit, training)
     except filelock.Timeout:
-        emit({"event": "failed", "error": "another process of a sweep works on it; wait for its end."})
+        emit(
+            {
+                "event": "failed",
+                "error": "another process of a sweep works on it; wait for its end.",
+            }
+        )
     except SMVIError as error:
         emit({"event": "failed", "error": str(error), "common": isinstance(error, _CommonError)})
     except Exception as error:  # whatever it is, the other runs of the sweep go on
@@ -83,7 +91,8 @@ def _take_stdout() -> Emit:
 
 
 def _end_at_once(number: int, frame: FrameType | None) -> None:
-    # All that is written is written atomically. An exception could be lost on its way through a library.
+    # All that is written is written atomically. An exception could be lost on its way through a
+    # library.
     os._exit(STOPPED)
 
 
@@ -91,7 +100,8 @@ def _end_with_parent(training: threading.Event) -> None:
     """Sends SIGTERM to this process when stdin is closed."""
     while os.read(0, 1):
         pass
-    # The training saves at its first signal and ends at once at a second, which may not come while it saves.
+    # The training saves at its first signal and ends at once at a second, which may not come while
+    # it saves.
     while training.is_set() and signal.getsignal(signal.SIGTERM) is _end_at_once:
         time.sleep(0.05)
     os.kill(os.getpid(), signal.SIGTERM)
@@ -123,7 +133,11 @@ def _work(order: dict[str, Any], emit: Emit, training: threading.Event) -> None:
 
 
 def _train(
-    order: dict[str, Any], run_dir: Path, data_dir: Path | None, emit: Emit, training: threading.Event
+    order: dict[str, Any],
+    run_dir: Path,
+    data_dir: Path | None,
+    emit: Emit,
+    training: threading.Event,
 ) -> None:
     from tfp_smvi.data import load_dataset
     from tfp_smvi.runs.gallery import write_gallery
@@ -212,7 +226,9 @@ class _Training(_Reporter):
         now = time.monotonic()
         if now >= self._told + SECONDS_PER_REPORT:
             self._told = now
-            self.progress_to(progress.step / self._steps, f"epoch {progress.epoch + 1}/{self._epochs}")
+            self.progress_to(
+                progress.step / self._steps, f"epoch {progress.epoch + 1}/{self._epochs}"
+            )
 
     def epoch(self, record: Mapping[str, Any]) -> None:
         text = f"epoch {record['epoch']}/{self._epochs}, ELBO {record['test']['elbo']:.2f}"

@@ -1,6 +1,7 @@
 """What a sweep has done so far, read from its run directories and written to sweep.json and sweep.csv.
 
-A stage is done when its file says that it was made with the settings asked for, at the end of the training asked for.
+A stage is done when its file says that it was made with the settings asked for, at the end of the
+training asked for.
 """
 
 import contextlib
@@ -55,8 +56,8 @@ def open_summary(
         The summary, as in sweep.json.
 
     Raises:
-        SMVIError: it holds a sweep with other settings, whose results would be lost, or without the checkpoints that
-            are to be classified.
+        SMVIError: it holds a sweep with other settings, whose results would be lost, or without the
+            checkpoints that are to be classified.
     """
     earlier = _read_summary(sweep_dir, warn)
     settings = config.settings()
@@ -73,7 +74,9 @@ def open_summary(
         if not left:
             entry.update(status="done", error=None)
         elif previous.get((lam, seed), {}).get("status") == "done":
-            again = [stage for stage, result in RESULTS.items() if stage in left and not entry[result]]
+            again = [
+                stage for stage, result in RESULTS.items() if stage in left and not entry[result]
+            ]
             entry["seconds"].update(dict.fromkeys(again, 0.0))
     return {
         "format": FORMAT,
@@ -96,7 +99,8 @@ def refresh(entry: JSON, sweep_dir: Path, config: SweepConfig) -> list[str]:
         config: what is asked for.
 
     Returns:
-        The stages that are left to do; where it is the training, results of an earlier one are not shown.
+        The stages that are left to do; where it is the training, results of an earlier one are not
+        shown.
     """
     run_dir, wanted = sweep_dir / entry["run_dir"], config.run(float(entry["lam"]), entry["seed"])
     entry["history"] = history = _read_history(run_dir, wanted)
@@ -106,14 +110,20 @@ def refresh(entry: JSON, sweep_dir: Path, config: SweepConfig) -> list[str]:
         return list(config.stages)
     steps = {record["epoch"]: record["step"] for record in history}
     last, left = wanted.train.epochs, []
-    entry["evaluation"] = _read_report(run_dir / "evaluation.json", config.evaluate.to_json(), steps[last])
+    entry["evaluation"] = _read_report(
+        run_dir / "evaluation.json", config.evaluate.to_json(), steps[last]
+    )
     if entry["evaluation"] is None:
         left.append("evaluate")
     if config.classify is not None:
         settings = config.classify.to_json()
-        entry["classification"] = _read_report(run_dir / "classification.json", settings, steps[last])
+        entry["classification"] = _read_report(
+            run_dir / "classification.json", settings, steps[last]
+        )
         for epoch in config.epochs_to_classify:
-            report = _read_report(run_dir / f"classification-epoch{epoch:03d}.json", settings, steps[epoch])
+            report = _read_report(
+                run_dir / f"classification-epoch{epoch:03d}.json", settings, steps[epoch]
+            )
             if report is not None:
                 entry["classification_by_epoch"][str(epoch)] = report
         if missing_epochs(entry, config):
@@ -124,7 +134,9 @@ def refresh(entry: JSON, sweep_dir: Path, config: SweepConfig) -> list[str]:
 def missing_epochs(entry: Mapping[str, Any], config: SweepConfig) -> list[int | None]:
     """The epochs that are still to be classified; None stands for the last."""
     done = entry["classification_by_epoch"]
-    missing: list[int | None] = [epoch for epoch in config.epochs_to_classify if str(epoch) not in done]
+    missing: list[int | None] = [
+        epoch for epoch in config.epochs_to_classify if str(epoch) not in done
+    ]
     return missing if entry["classification"] is not None else [*missing, None]
 
 
@@ -137,7 +149,9 @@ def write_summary(sweep_dir: Path, summary: JSON) -> None:
     summary["environment"] = _environment(sweep_dir, summary["runs"])
     with explain_write_errors(f"to {sweep_dir}", f"what the runs did is kept: {RUN_AGAIN}"):
         write_json(sweep_dir / "sweep.json", summary)
-        write_atomically(sweep_dir / "sweep.csv", lambda file: file.write(format_csv(summary).encode()))
+        write_atomically(
+            sweep_dir / "sweep.csv", lambda file: file.write(format_csv(summary).encode())
+        )
 
 
 def _read_summary(sweep_dir: Path, warn: Callable[[str], None]) -> JSON:
@@ -185,7 +199,8 @@ def _make_entry(lam: float, seed: int, previous: Mapping[str, Any] | None) -> JS
 def _check_settings(sweep_dir: Path, earlier: JSON, given: JSON, redo: bool) -> None:
     """Raises SMVIError where results that are there were made with other settings."""
     here, runs = {**earlier.get("config", given)}, earlier.get("runs", [])
-    # What no run has come to yet may change; of the checkpoints to classify, see `_check_checkpoints`.
+    # What no run has come to yet may change; of the checkpoints to classify, see
+    # `_check_checkpoints`.
     for section, result in RESULTS.items():
         if redo or not any(entry.get(result) for entry in runs):
             here[section] = given[section]
@@ -197,7 +212,8 @@ def _check_settings(sweep_dir: Path, earlier: JSON, given: JSON, redo: bool) -> 
     changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
     if changed:
         differences = [
-            f"{name}: {json.dumps(old.get(name))} here, {json.dumps(new.get(name))} given" for name in changed
+            f"{name}: {json.dumps(old.get(name))} here, {json.dumps(new.get(name))} given"
+            for name in changed
         ]
         of_training = any(name.startswith("train.") for name in changed)
         advice = (
@@ -224,7 +240,8 @@ def _check_checkpoints(sweep_dir: Path, entry: JSON, config: SweepConfig) -> Non
     kept = list_steps(RunDirectory(run_dir).checkpoints)
     for record in entry["history"]:
         there = (
-            record["step"] in kept or (run_dir / f"classification-epoch{record['epoch']:03d}.json").exists()
+            record["step"] in kept
+            or (run_dir / f"classification-epoch{record['epoch']:03d}.json").exists()
         )
         if record["epoch"] in config.epochs_to_classify and not there:
             raise SMVIError(
@@ -260,8 +277,11 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> list[JSON]:
         history = [json.loads(line) for line in lines if line.endswith("\n")]
     except (SMVIError, OSError, ValueError):
         return []
-    # Neither a likelihood that followed from the data nor another number of epochs makes another run.
-    model = dataclasses.replace(wanted.model, likelihood=wanted.model.likelihood or stored.model.likelihood)
+    # Neither a likelihood that followed from the data nor another number of epochs makes another
+    # run.
+    model = dataclasses.replace(
+        wanted.model, likelihood=wanted.model.likelihood or stored.model.likelihood
+    )
     stored = with_epochs(stored, wanted.train.epochs)
     return history if stored == dataclasses.replace(wanted, model=model) else []
 
@@ -274,7 +294,10 @@ def _is_trained(run_dir: Path, history: Sequence[JSON], epochs: int) -> bool:
     if list_steps(RunDirectory(run_dir).checkpoints)[:1] != [step]:
         return False
     try:
-        with (run_dir / "gallery.npz").open("rb") as file, np.load(file, allow_pickle=False) as gallery:
+        with (
+            (run_dir / "gallery.npz").open("rb") as file,
+            np.load(file, allow_pickle=False) as gallery,
+        ):
             return int(gallery["step"]) == step
     except Exception:  # garbled bytes make zipfile and NumPy raise nearly anything
         return False

@@ -28,7 +28,8 @@ __all__ = ["FitResult", "TrainingInterrupted", "fit", "resolve"]
 
 TEST_BATCH = 1000
 NUM_RECONSTRUCTIONS = 32
-# One call of the compiled function lasts about so long: short enough to answer a signal, long enough to cost nothing.
+# One call of the compiled function lasts about so long: short enough to answer a signal, long
+# enough to cost nothing.
 CALL_SECONDS = 0.5
 
 
@@ -42,7 +43,9 @@ class TrainingInterrupted(Exception):  # noqa: N818
 
     def __init__(self, signum: int, step: int) -> None:
         """Stores both."""
-        super().__init__(f"stopped by {signal.Signals(signum).name} after step {step}, which is saved.")
+        super().__init__(
+            f"stopped by {signal.Signals(signum).name} after step {step}, which is saved."
+        )
         self.signum, self.step = signum, step
 
 
@@ -82,7 +85,9 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
             f"batch_size = {config.train.batch_size} is more than the {dataset.train.num_examples} training "
             f"examples of {dataset.name}; give a smaller one."
         )
-    return dataclasses.replace(config, model=dataclasses.replace(config.model, likelihood=likelihood))
+    return dataclasses.replace(
+        config, model=dataclasses.replace(config.model, likelihood=likelihood)
+    )
 
 
 def fit(
@@ -99,31 +104,36 @@ def fit(
 
         maximize 1/m sum_i ELBO(x_i) - lam * D_SM(q(z|x_i), p(z|x_i))
 
-    On a CPU in float32 with the same number of threads, a run that is stopped in any way and started again ends with
-    the same bits as one that was not.
+    On a CPU in float32 with the same number of threads, a run that is stopped in any way and
+    started again ends with the same bits as one that was not.
 
     Args:
         config: the configuration.
         dataset: the data that it names.
         run_dir: the run directory; see `run_directory`.
         fresh: deletes the run that is there.
-        checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one is older.
-        keep_every: the checkpoint at the end of every so many epochs is kept for good; None keeps the last two alone.
+        checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one
+            is older.
+        keep_every: the checkpoint at the end of every so many epochs is kept for good; None keeps
+            the last two alone.
         reporter: hears of the progress.
 
     Returns:
         The trained model and its history.
 
     Raises:
-        SMVIError: the configuration does not fit the data or the directory, checkpoint_minutes is not above 0,
-            keep_every is less than 1, the objective is no longer finite, or the directory cannot be written.
+        SMVIError: the configuration does not fit the data or the directory, checkpoint_minutes is
+            not above 0, keep_every is less than 1, the objective is no longer finite, or the
+            directory cannot be written.
         TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
 
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
     reporter = reporter or Silent()
     if keep_every is not None and keep_every < 1:
-        raise SMVIError(f"keep_every = {keep_every} is not allowed; give a number of epochs of at least 1.")
+        raise SMVIError(
+            f"keep_every = {keep_every} is not allowed; give a number of epochs of at least 1."
+        )
     if not checkpoint_minutes > 0.0:  # NaN is neither
         raise SMVIError(
             f"checkpoint_minutes = {checkpoint_minutes} is not allowed; give a number greater than 0."
@@ -173,7 +183,9 @@ class _Run:
         self.reporter, self.signals = reporter, signals
         self.checkpoint_seconds, self.keep_every = 60.0 * checkpoint_minutes, keep_every
         self.binarize = config.model.likelihood == "bernoulli"
-        self.trainer = Trainer(VAE(config.model, dataset.image_shape, config.train.seed), config.train)
+        self.trainer = Trainer(
+            VAE(config.model, dataset.image_shape, config.train.seed), config.train
+        )
         self.history: list[dict[str, Any]] = []
         self.sums = np.zeros(len(TRAIN_METRICS))  # over the steps of the current epoch
         self.seconds = 0.0  # spent on the current epoch
@@ -223,16 +235,21 @@ class _Run:
             # One row after the other, so that no bit depends on how the steps were grouped.
             self.sums = np.cumsum(np.vstack([self.sums, rows]), axis=0)[-1]
             means = _record_metrics(self.sums / (step - epoch_begin))
-            self.reporter.progress(TrainingProgress(step, epoch, (step - begin) / (now - started), means))
+            self.reporter.progress(
+                TrainingProgress(step, epoch, (step - begin) / (now - started), means)
+            )
             self.steps_per_call = _next_call(count, now - call_started)
-            # At the end of the epoch its record belongs to the checkpoint, too: _finish_epoch saves both.
+            # At the end of the epoch its record belongs to the checkpoint, too: _finish_epoch saves
+            # both.
             if step < end and now - self.saved_at > self.checkpoint_seconds:
                 self._save()
 
     def _finish_epoch(self, log: MetricsLog, epoch: int, steps_per_epoch: int) -> None:
         """Tests, logs and saves, in this order: what a kill in between leaves in the log is dropped on resuming."""
         started = time.monotonic()
-        test = eval_batches(self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize)
+        test = eval_batches(
+            self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize
+        )
         tested = self.trainer.test(test)
         if not all(map(math.isfinite, tested.values())):
             what = "the objective on the test data"
@@ -277,7 +294,9 @@ class _Run:
                 "this program; install the one in config.json, or start over with --fresh."
             ) from error
         self.history, self.seconds = checkpoint.info["history"], checkpoint.info["seconds"]
-        self.sums = np.array([math.nan if value is None else value for value in checkpoint.info["sums"]])
+        self.sums = np.array(
+            [math.nan if value is None else value for value in checkpoint.info["sums"]]
+        )
         self.saved_step = checkpoint.step
 
     def _warn_of_lost_epochs(self) -> None:
@@ -305,14 +324,22 @@ def _check_finite(rows: np.ndarray, step: int, saved_step: int, dataset: Dataset
     """Raises SMVIError if the objective or the gradient of a step is not finite."""
     bad = np.flatnonzero(~np.isfinite(rows[:, [TRAIN_METRICS.index("objective"), -1]]).all(axis=1))
     if bad.size:
-        raise _not_finite("the objective or its gradient", step + int(bad[0]) + 1, saved_step, dataset)
+        raise _not_finite(
+            "the objective or its gradient", step + int(bad[0]) + 1, saved_step, dataset
+        )
 
 
 def _not_finite(what: str, step: int, saved_step: int, dataset: Dataset) -> SMVIError:
     kept = (
-        f"the checkpoint at step {saved_step} is kept" if saved_step >= 0 else "no checkpoint was written yet"
+        f"the checkpoint at step {saved_step} is kept"
+        if saved_step >= 0
+        else "no checkpoint was written yet"
     )
-    advice = "Scale the data to values of about 1 if theirs are far larger. " if dataset.real_valued else ""
+    advice = (
+        "Scale the data to values of about 1 if theirs are far larger. "
+        if dataset.real_valued
+        else ""
+    )
     return SMVIError(
         f"{what} is not finite at step {step}; {kept}. {advice}"
         "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new directory."

@@ -1,8 +1,9 @@
 """One step of training, many of them in one call, and the same quantities on test data.
 
 References:
-    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models. Sections 4 and 5.
-    [2] B. T. Polyak and A. B. Juditsky. Acceleration of Stochastic Approximation by Averaging. 1992.
+    [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
+    Sections 4 and 5. [2] B. T. Polyak and A. B. Juditsky. Acceleration of Stochastic Approximation
+    by Averaging. 1992.
 """
 
 import math
@@ -24,20 +25,24 @@ __all__ = ["TEST_METRICS", "TRAIN_METRICS", "Trainer"]
 TEST_METRICS = ("objective", "elbo", "reconstruction", "kl", "divergence")
 TRAIN_METRICS = (*TEST_METRICS, "gradient_norm")
 
-# The average takes the weights in once in so many steps: often enough for it, and rarely enough to cost nothing.
+# The average takes the weights in once in so many steps: often enough for it, and rarely enough to
+# cost nothing.
 AVERAGING_INTERVAL = 10
-# Early on the weights move fast; the average never reaches over more than the last tenth of the steps.
+# Early on the weights move fast; the average never reaches over more than the last tenth of the
+# steps.
 AVERAGING_SHARE = 0.1
 
 
 class Trainer:
     """A model, its optimizer and the compiled functions that train and test it.
 
-    The optimizer moves a copy of the model, whose exponential moving average is the model itself [2]:
+    The optimizer moves a copy of the model, whose exponential moving average is the model itself
+    [2]:
 
         average <- average + share * (weights - average),   share = interval / window; at first 1
 
-    Adam is tf_keras's, whose update is one fused operation: Keras 3's takes a tenth of the step more on a CPU.
+    Adam is tf_keras's, whose update is one fused operation: Keras 3's takes a tenth of the step
+    more on a CPU.
 
     Args:
         model: the model to train, from the weights that it has.
@@ -56,7 +61,9 @@ class Trainer:
         self.optimizer = Adam(config.learning_rate)
         self.optimizer._create_all_weights(self._variables)
         # AutoGraph is not needed, and it writes temporary files, for which a full disk has no room.
-        self._step = tf.function(self._train_step, jit_compile=uses_xla(config.xla), autograph=False)
+        self._step = tf.function(
+            self._train_step, jit_compile=uses_xla(config.xla), autograph=False
+        )
         self._steps = tf.function(self._train_steps, autograph=False)
         self._test = tf.function(self._test_batch, reduce_retracing=True, autograph=False)
 
@@ -73,8 +80,8 @@ class Trainer:
             num_steps: how many; the result does not depend on how the steps are grouped into calls.
 
         Returns:
-            TRAIN_METRICS of each step, batch means in nats: float32 [num_steps, 6]; with lam = 0 the divergence,
-            which is not computed then, is NaN.
+            TRAIN_METRICS of each step, batch means in nats: float32 [num_steps, 6]; with lam = 0
+            the divergence, which is not computed then, is NaN.
         """
         return self._steps(batches, tf.constant(num_steps)).numpy()
 
@@ -107,9 +114,15 @@ class Trainer:
             variable.assign(arrays[name])
 
     def _state(self) -> dict[str, tf.Variable]:
-        slots = {f"optimizer/{i:03d}": variable for i, variable in enumerate(self.optimizer.variables())}
+        slots = {
+            f"optimizer/{i:03d}": variable for i, variable in enumerate(self.optimizer.variables())
+        }
         learner = {} if self._learner is self.model else self._learner.named_variables
-        return self.model.named_variables | {f"learner/{name}": v for name, v in learner.items()} | slots
+        return (
+            self.model.named_variables
+            | {f"learner/{name}": v for name, v in learner.items()}
+            | slots
+        )
 
     def _train_step(self, x: tf.Tensor) -> tf.Tensor:
         config, step = self._config, tf.identity(self.optimizer.iterations)
@@ -117,7 +130,9 @@ class Trainer:
             seed = fold_seed(config.seed, "posterior", step)
             terms = _objective(self._learner, x, seed, config.lam, self._lam_scale(step))
             loss = -tf.reduce_mean(terms.objective)
-        gradients = tape.gradient(loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+        gradients = tape.gradient(
+            loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
+        )
         norm = tf.linalg.global_norm(gradients)
         if math.isfinite(config.clip_norm):
             gradients = _clip(gradients, norm, config.clip_norm)
@@ -142,7 +157,9 @@ class Trainer:
                 float(self._config.averaging_steps), AVERAGING_INTERVAL + AVERAGING_SHARE * step
             )
             share = tf.where(few, 1.0, tf.minimum(1.0, AVERAGING_INTERVAL / window))
-            for average, weight in zip(self.model.trainable_variables, self._variables, strict=True):
+            for average, weight in zip(
+                self.model.trainable_variables, self._variables, strict=True
+            ):
                 average.assign_add(share * (weight - average))
             return share
 
@@ -173,11 +190,15 @@ def _objective(
     # q(z|x), z ~ q(z|x), p(x|z)
     posterior = model.encode(x)
     z = posterior.sample(seed=seed)
-    return smvi_objective(posterior, model.prior, lambda z: model.decode(z).log_prob(x), lam, z, lam_scale)
+    return smvi_objective(
+        posterior, model.prior, lambda z: model.decode(z).log_prob(x), lam, z, lam_scale
+    )
 
 
 def _clip(gradients: list[tf.Tensor], norm: tf.Tensor, clip_norm: float) -> list[tf.Tensor]:
     """Scales gradients down to a global norm; most often that is not needed, and then costs nothing."""
     return tf.cond(
-        norm > clip_norm, lambda: [gradient * (clip_norm / norm) for gradient in gradients], lambda: gradients
+        norm > clip_norm,
+        lambda: [gradient * (clip_norm / norm) for gradient in gradients],
+        lambda: gradients,
     )
