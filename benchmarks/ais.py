@@ -464,7 +464,7 @@ def main() -> None:
         "defaults": dataclasses.asdict(AISConfig()),
     }
     for part in options.parts:
-        measured = {"date": datetime.date.today().isoformat(), **environment(), **header}
+        measured = {"date": datetime.date.today().isoformat(), **environment().to_json(), **header}
         measured |= PARTS[part](run.model, x, options)
         if options.output:
             there = json.loads(options.output.read_text()) if options.output.exists() else {}

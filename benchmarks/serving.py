@@ -203,7 +203,7 @@ def main() -> None:
             f"{name}: {speed:.0f} images/s, {100 * speed / bulk['matrix products']:.0f} % of the matrix products"
         )
     if arguments.output:
-        details = {"cpus": os.cpu_count(), **environment()}
+        details = {"cpus": os.cpu_count(), **environment().to_json()}
         write_json(arguments.output, {"forms": rows, "bulk": bulk, **details})
         print(json.dumps(details["machine"]), file=sys.stderr)
 

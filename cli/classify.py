@@ -10,7 +10,7 @@ import click
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import as_option, data_dir_option, setting, threads_option
+from .options import usage_error, data_dir_option, setting, threads_option
 
 __all__ = ["classify"]
 
@@ -56,7 +56,7 @@ def classify(
     try:
         config = ClassifyConfig(**settings)
     except SMVIError as error:
-        raise click.UsageError(as_option(str(error))) from error
+        raise usage_error(error) from error
     from .evaluation_progress import make_block_reporter
 
     reporter = make_block_reporter("classifying")

@@ -10,7 +10,7 @@ import click
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import as_option, data_dir_option, setting, threads_option
+from .options import usage_error, data_dir_option, setting, threads_option
 from .stopping import stop_at_once
 
 __all__ = ["evaluate"]
@@ -204,4 +204,4 @@ def _build_config(settings: dict[str, Any], num_examples: int) -> EvaluateConfig
     try:
         return EvaluateConfig(ais=AISConfig(**ais), **settings)
     except SMVIError as error:
-        raise click.UsageError(as_option(str(error))) from error
+        raise usage_error(error) from error

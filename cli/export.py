@@ -12,7 +12,7 @@ from tfp_smvi.config import PartName
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.publish import check_model_name, check_version
 
-from .options import as_option
+from .options import usage_error
 
 __all__ = ["export"]
 
@@ -29,7 +29,7 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
         try:
             return self._read(str(value))
         except SMVIError as error:
-            raise click.UsageError(as_option(str(error)), ctx) from error
+            raise usage_error(error) from error
 
 
 @click.command()

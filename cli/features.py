@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import as_option, data_dir_option, setting, threads_option
+from .options import usage_error, data_dir_option, setting, threads_option
 from .progress import WorkReporter
 
 __all__ = ["FeaturesProgress", "features"]
@@ -111,7 +111,7 @@ def features(
         if endpoint is not None:
             Endpoint.parse(endpoint)
     except SMVIError as error:
-        raise click.UsageError(as_option(str(error))) from error
+        raise usage_error(error) from error
     from .stopping import stop_at_once
 
     reporter = FeaturesProgress(Console(stderr=True, highlight=False, soft_wrap=True))

@@ -12,6 +12,7 @@ from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.version import __version__
 
+from .options import option_name
 from .stopping import Stopped, raise_stopped
 
 __all__ = ["COMMANDS", "main"]
@@ -98,7 +99,7 @@ def _run(arguments: list[str] | None) -> int:
 def _explain(error: Exception) -> str | None:
     """Returns what to tell the user of a failure; None for one that is a defect of this program."""
     if isinstance(error, SMVIError):
-        return str(error)
+        return error.render(option_name)
     if isinstance(error, OSError):
         return f"{error.filename or 'the output'}: {plain_reason(error)}."
     # TensorFlow's error goes by its name, because importing it takes seconds.

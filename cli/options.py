@@ -14,12 +14,13 @@ from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
 
 __all__ = [
-    "as_option",
     "build_config",
     "config_options",
     "data_dir_option",
+    "option_name",
     "setting",
     "threads_option",
+    "usage_error",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -107,7 +108,7 @@ def build_config(values: Mapping[str, Any]) -> RunConfig:
     try:
         return RunConfig.from_json(sections)
     except SMVIError as error:
-        raise click.UsageError(as_option(str(error))) from error
+        raise usage_error(error) from error
 
 
 def _config_fields() -> Iterator[tuple[Any, str]]:
@@ -135,7 +136,21 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
     }
 
 
-def as_option(message: str) -> str:
-    """Names the option instead of the field: "batch_size = 0 ..." -> "--batch-size = 0 ..."."""
-    name, separator, rest = message.partition(" = ")
-    return f"--{name.replace('_', '-')}{separator}{rest}" if separator else message
+def option_name(field: str) -> str:
+    """The option of a field, in the command that runs: "batch_size" -> "--batch-size"."""
+    context = click.get_current_context(silent=True)
+    for parameter in context.command.params if context else ():
+        if parameter.name == field and isinstance(parameter, click.Option):
+            return parameter.opts[0]
+    return "--" + field.replace("_", "-")
+
+
+def usage_error(error: SMVIError, **names: str) -> click.UsageError:
+    """Makes the usage error, with exit code 2, of a value that the library refuses.
+
+    Args:
+        error: the library's error.
+        names: fields that are other options here than their names say.
+    """
+    message = error.render(lambda field: names.get(field) or option_name(field))
+    return click.UsageError(message, click.get_current_context(silent=True))

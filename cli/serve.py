@@ -7,7 +7,7 @@ import click
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import as_option, setting
+from .options import usage_error, setting
 
 __all__ = ["serve"]
 
@@ -40,7 +40,7 @@ def serve(dry_run: bool, **settings: Any) -> int:
     try:
         config = ServeConfig(**settings)
     except SMVIError as error:
-        raise click.UsageError(as_option(str(error)).replace("--labels", "--label")) from error
+        raise usage_error(error) from error
     from tfp_smvi.serving.plan import plan_server
     from tfp_smvi.serving.server import serve as run
 

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +15,7 @@ from tfp_smvi.core.errors import SMVIError
 
 from .classify import classify
 from .evaluate import evaluate
-from .options import as_option
+from .options import usage_error
 from .train import train
 
 __all__ = ["sweep"]
@@ -196,8 +195,7 @@ def _build_config(base: Mapping[str, Any], values: Mapping[str, Any]) -> SweepCo
         return SweepConfig.from_json(settings)
     except SMVIError as error:
         # Those of a single run are not options here.
-        message = re.sub("^(lam|seed) = ", r"\1s = ", str(error))
-        raise click.UsageError(as_option(message)) from error
+        raise usage_error(error, lam="--lams", seed="--seeds") from error
 
 
 def _overlay(section: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:

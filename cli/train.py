@@ -11,7 +11,7 @@ import click
 from tfp_smvi.config import TrainConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import as_option, build_config, config_options, data_dir_option, threads_option
+from .options import usage_error, build_config, config_options, data_dir_option, threads_option
 
 __all__ = ["train"]
 
@@ -78,7 +78,7 @@ def train(
     try:
         config = resolve(config, dataset)
     except SMVIError as error:
-        raise click.UsageError(as_option(str(error))) from error
+        raise usage_error(error) from error
     run_dir = run_dir or Path("runs") / run_directory_name(config)
     try:
         with reporter:

@@ -135,14 +135,14 @@ def test_refusal_shows_what_was_given() -> None:
 @pytest.mark.parametrize("values", [{"trian": {}}, changed("train", "lambda", 1.0)])
 def test_unknown_field_is_refused_with_the_known_ones(values: dict[str, Any]) -> None:
     with pytest.raises(
-        SMVIError, match=r"unknown configuration field '(trian|lambda)'; known are: .*(train|lam)"
+        SMVIError, match=r"unknown configuration field '(trian|lambda)'; give one of: .*(train|lam)"
     ):
         RunConfig.from_json(values)
 
 
 def test_a_field_without_its_section_is_told_where_it_belongs() -> None:
     with pytest.raises(
-        SMVIError, match=r"unknown configuration field 'lam'.* 'lam' belongs into 'train'\.$"
+        SMVIError, match=r"unknown configuration field 'lam'.* 'lam' goes in 'train'\.$"
     ):
         RunConfig.from_json({"lam": 0.5})
 

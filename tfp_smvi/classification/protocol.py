@@ -115,7 +115,7 @@ def classify(
         "results": results,
         "warnings": warnings,
         "seconds": round(time.monotonic() - started, 3),
-        **environment(),
+        **environment().to_json(),
     }
     report["versions"]["scikit-learn"] = importlib.metadata.version("scikit-learn")
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
@@ -231,7 +231,12 @@ class _Work:
             self._reporter.advance(self._cost(unit) / self.config.repeats)
         values = [outcome.accuracy for outcome in outcomes]
         chosen = [outcome.choice._asdict() for outcome in outcomes]
-        return {**unit._asdict(), **estimate(np.array(values)), "values": values, "chosen": chosen}
+        return {
+            **unit._asdict(),
+            **estimate(np.array(values)).to_json(),
+            "values": values,
+            "chosen": chosen,
+        }
 
     def _cost(self, unit: _Unit) -> float:
         """In proportion to the time, about; the exponent is measured on MNIST."""

@@ -1,41 +1,94 @@
-"""The errors that a user can cause and mend."""
+"""The errors that a user can cause and fix."""
 
 import contextlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-__all__ = ["RUN_AGAIN", "SMVIError", "explain_write_errors", "plain_reason"]
+__all__ = ["RUN_AGAIN", "SMVIError", "explain_write_errors", "name_fields", "plain_reason"]
 
-# What to do where nothing is lost that was written before.
-RUN_AGAIN = "make room or give write permission, and run the same command again."
+# The remedy if nothing that was written before is lost.
+RUN_AGAIN = "make room or give write permission, and run the same command again"
+
+_NOT_GIVEN = object()
+_PLACEHOLDER = re.compile(r"\{([a-z][a-z_]*)\}")
 
 
 class SMVIError(Exception):
-    """A failure with one clear line for the user: what was given, what is allowed and what to do.
+    """A failure that the user can fix, in one line: what was given, what is allowed, what to do.
 
-    The command line prints the message without a traceback and exits with code 1.
+        <field> = <value> <problem>; <remedy>.        SMVIError("is not allowed", field="lam",
+                                                          value=nan, remedy="give a real number")
+        <field> <problem>; <remedy>.                  without a value
+        <problem>; <remedy>.                          without a field
+
+    The library names fields and arguments as Python does. Whoever shows the error to a user may
+    give them other names: the command line renders `lam_warmup_steps` as `--lam-warmup-steps`.
+
+    Args:
+        problem: what is wrong. With a field it is the predicate of a sentence about it.
+        field: the argument or setting at fault, as it is called in Python.
+        value: what was given for it.
+        remedy: what to do, an imperative clause. "{run_dir}" in it names another field.
     """
+
+    def __init__(
+        self,
+        problem: str,
+        *,
+        field: str | None = None,
+        value: object = _NOT_GIVEN,
+        remedy: str | None = None,
+    ) -> None:
+        """Renders the message with the names that Python uses."""
+        self.problem, self.field, self.remedy = problem, field, remedy
+        self.value = None if value is _NOT_GIVEN else value
+        self._has_value = value is not _NOT_GIVEN
+        super().__init__(self.render())
+
+    def render(self, name: Callable[[str], str] = str) -> str:
+        """Returns the message.
+
+        Args:
+            name: the name to show for a field.
+        """
+        parts = [name(self.field)] if self.field else []
+        if self._has_value:
+            parts.append(f"= {_shown(self.value)}")
+        sentence = " ".join([*parts, self.problem])
+        if self.remedy:
+            sentence = f"{sentence}; {name_fields(self.remedy, name)}"
+        return sentence if sentence.endswith(".") else f"{sentence}."
+
+
+def name_fields(text: str, name: Callable[[str], str] = str) -> str:
+    """Replaces each "{field}" in a text by the name to show for that field."""
+    return _PLACEHOLDER.sub(lambda match: name(match[1]), text)
+
+
+def _shown(value: object) -> str:
+    """A value as a user types it: a tuple looks as it does on the command line."""
+    return ",".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
 
 
 @contextlib.contextmanager
-def explain_write_errors(what: str, advice: str) -> Iterator[None]:
-    """Makes one clear line of the operating system's refusal to write.
+def explain_write_errors(what: str, remedy: str) -> Iterator[None]:
+    """Turns the operating system's refusal to write into one clear line.
 
     Args:
-        what: what is written, or "to" and where, as it goes on after "cannot write".
-        advice: what is kept and what to do, a sentence that begins small.
+        what: what is written, or "to" and where: the words after "cannot write".
+        remedy: what is kept and what to do, as in `SMVIError`.
 
     Raises:
-        SMVIError: an OSError came.
+        SMVIError: an OSError was raised.
     """
     try:
         yield
     except OSError as error:
-        raise SMVIError(f"cannot write {what} ({plain_reason(error)}); {advice}") from error
+        raise SMVIError(f"cannot write {what} ({plain_reason(error)})", remedy=remedy) from error
 
 
 def plain_reason(reason: object, width: int = 300) -> str:
-    """Returns the line that says what is wrong, without Python's and TensorFlow's words and brackets around it.
+    """Returns the line that says what is wrong, without what Python and TensorFlow put around it.
 
         [Errno 28] No space left on device: 'file'
             ->  No space left on device
@@ -46,14 +99,14 @@ def plain_reason(reason: object, width: int = 300) -> str:
 
     Args:
         reason: an exception, of TensorFlow or any other, or its message.
-        width: the most characters that are returned.
+        width: the largest number of characters to return.
     """
     silent = type(reason).__name__ if isinstance(reason, Exception) else "no reason given"
     if isinstance(reason, OSError) and reason.strerror:
         reason = reason.strerror
     text, mark, _ = str(reason).partition("[[{{node")
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [silent]
-    # The reason stands before the node that failed, with a trace before it.
+    # The reason is the line before the node that failed, after a trace.
     line = (lines[-1] if mark else lines[0]).removeprefix("assertion failed: ")
     line = re.sub(r"^\{\{function_node .*?\}\} ", "", line.partition(" [Op:")[0])
     if line.startswith("[") and line.endswith("]"):

@@ -4,10 +4,11 @@ import contextlib
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.records import Record
 
 __all__ = [
     "environment",
@@ -110,22 +111,50 @@ def mixed_precision(precision: str, xla: str) -> Iterator[None]:
         tf.config.optimizer.set_experimental_options({rewrite: False})
 
 
-def environment() -> dict[str, Any]:
-    """Describes what may change the bits of a run: versions, machine and threads, as JSON values."""
+@dataclass(frozen=True)
+class Machine(Record):
+    """The machine that a run or a result was made on.
+
+    Attributes:
+        platform: the operating system and its version.
+        processor: the processor's architecture.
+        gpus: the names of the GPUs.
+        threads: the threads of each operation.
+    """
+
+    platform: str
+    processor: str
+    gpus: tuple[str, ...]
+    threads: int
+
+
+@dataclass(frozen=True)
+class Environment(Record):
+    """What may change the bits of a run.
+
+    Attributes:
+        versions: the versions of Python and of the packages that matter, by name.
+        machine: the machine.
+    """
+
+    versions: Mapping[str, str]
+    machine: Machine
+
+
+def environment() -> Environment:
+    """Describes this process: versions, machine and threads."""
     import tensorflow as tf
 
-    gpus = [
-        tf.config.experimental.get_device_details(gpu)
-        for gpu in tf.config.list_physical_devices("GPU")
-    ]
-    return {
-        "versions": {"python": platform.python_version()}
-        | {name: importlib.metadata.version(name) for name in _PACKAGES},
-        "machine": {
-            "platform": platform.platform(),
-            "processor": platform.machine(),
-            "gpus": [str(details.get("device_name", "unknown")) for details in gpus],
-            # 0 stands for TensorFlow's choice, which is one thread per core.
-            "threads": tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count(),
-        },
-    }
+    devices = tf.config.list_physical_devices("GPU")
+    gpus = [tf.config.experimental.get_device_details(gpu) for gpu in devices]
+    versions = {name: importlib.metadata.version(name) for name in _PACKAGES}
+    return Environment(
+        versions={"python": platform.python_version(), **versions},
+        machine=Machine(
+            platform=platform.platform(),
+            processor=platform.machine(),
+            gpus=tuple(str(details.get("device_name", "unknown")) for details in gpus),
+            # 0 is TensorFlow's own choice, one thread per core.
+            threads=tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1,
+        ),
+    )

@@ -170,10 +170,12 @@ def _summarize(
             str(count): {
                 "log_likelihood": estimate(
                     arrays["log_likelihood"], arrays["log_likelihood_error"]
-                ),
-                "difference_to_last": estimate(arrays["log_likelihood"].astype(np.float64) - last),
+                ).to_json(),
+                "difference_to_last": estimate(
+                    arrays["log_likelihood"].astype(np.float64) - last
+                ).to_json(),
                 "acceptance_rate": summarize_rates(arrays["acceptance_rate"]),
-                "effective_sample_size": estimate(arrays["effective_sample_size"]),
+                "effective_sample_size": estimate(arrays["effective_sample_size"]).to_json(),
             }
             for count, arrays in results.items()
         },

@@ -111,7 +111,7 @@ def describe(session: EvaluationSession, config: EvaluateConfig) -> dict[str, An
             "weights": session.weights,
             "data_fingerprint": run.data_fingerprint,
         },
-        **environment(),
+        **environment().to_json(),
     }
 
 

@@ -5,12 +5,13 @@ References:
     5.2.
 """
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
-from tfp_smvi.core.estimates import estimate, finite
+from tfp_smvi.core.estimates import estimate
 
 __all__ = [
     "MINIMUM_EFFECTIVE_SAMPLE_SIZE",
@@ -43,13 +44,13 @@ def summarize_split(arrays: Arrays) -> JSON:
     gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
     summary: JSON = {"num_examples": len(arrays["elbo"])}
     for name in ("elbo", "iwae_bound", "log_likelihood", "divergence"):
-        summary[name] = estimate(arrays[name], arrays[f"{name}_error"])
-    summary["kl"] = estimate(arrays["kl"])
-    summary["gap"] = estimate(gaps(arrays), gap_error)
+        summary[name] = estimate(arrays[name], arrays[f"{name}_error"]).to_json()
+    summary["kl"] = estimate(arrays["kl"]).to_json()
+    summary["gap"] = estimate(gaps(arrays), gap_error).to_json()
     summary["acceptance_rate"] = summarize_rates(arrays["acceptance_rate"])
     sizes = arrays["effective_sample_size"]
     summary["effective_sample_size"] = {
-        **estimate(sizes),
+        **estimate(sizes).to_json(),
         "share_under_2": float(np.mean(~(sizes >= MINIMUM_EFFECTIVE_SAMPLE_SIZE))),
     }
     # Var_x(E_q[z|x]) > 0.01; a single example has no variance.
@@ -74,9 +75,9 @@ def summarize_bracket(arrays: Arrays) -> JSON:
     )
     return {
         "num_examples": len(lower),
-        "lower_bound": estimate(lower, arrays["lower_bound_error"]),
-        "upper_bound": estimate(upper, arrays["upper_bound_error"]),
-        "width": estimate(upper - lower),
+        "lower_bound": estimate(lower, arrays["lower_bound_error"]).to_json(),
+        "upper_bound": estimate(upper, arrays["upper_bound_error"]).to_json(),
+        "width": estimate(upper - lower).to_json(),
         "acceptance_rate": summarize_rates(arrays["acceptance_rate"]),
         "reverse_acceptance_rate": summarize_rates(arrays["reverse_acceptance_rate"]),
     }
@@ -86,6 +87,10 @@ def summarize_rates(rates: np.ndarray) -> JSON:
     """Acceptance rates [num_examples, num_segments], as means over examples."""
     rates = np.asarray(rates, np.float64)
     return {
-        "mean": finite(rates.mean()),
-        "per_segment": [finite(rate) for rate in rates.mean(axis=0)],
+        "mean": _finite(rates.mean()),
+        "per_segment": [_finite(rate) for rate in rates.mean(axis=0)],
     }
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if math.isfinite(value) else None

@@ -40,7 +40,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         "data": {"name": dataset, "fingerprint": run.data_fingerprint, "licence": licence},
         "licence": "The weights are made from the data above; respect the data's licence.",
         "precision": "float32",
-        "versions": environment()["versions"],
+        "versions": environment().to_json()["versions"],
     }
 
 

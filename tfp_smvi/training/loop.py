@@ -146,7 +146,7 @@ def fit(
             "image_shape": list(dataset.image_shape),
             "real_valued": dataset.real_valued,
         },
-        **environment(),
+        **environment().to_json(),
     }
     kept = f"the checkpoints that were there are intact: {RUN_AGAIN}"
     signals: list[int] = []  # that came; a second one acts as it does elsewhere

@@ -1,0 +1,44 @@
+"""The quantities that are logged, evaluated, tabulated and drawn: one name, label and unit each."""
+
+from typing import NamedTuple
+
+__all__ = ["QUANTITIES", "Quantity"]
+
+
+class Quantity(NamedTuple):
+    """How a quantity is shown.
+
+    Attributes:
+        name: its field in results and its key in files.
+        label: its name in tables and figures.
+        unit: its unit; "" for a number without one.
+        places: decimal places in tables.
+        short: its name where there is little room.
+    """
+
+    name: str
+    label: str
+    unit: str = "nats"
+    places: int = 3
+    short: str = ""
+
+    def format(self, value: float) -> str:
+        """Such as "-98.312"."""
+        return f"{value:.{self.places}f}"
+
+
+_ALL = (
+    Quantity("objective", "objective", places=2, short="objective"),
+    Quantity("elbo", "ELBO", short="ELBO"),
+    Quantity("reconstruction", "reconstruction", places=2),
+    Quantity("iwae_bound", "IWAE bound"),
+    Quantity("log_likelihood", "log-likelihood (AIS)", short="log-lik."),
+    Quantity("gap", "gap = log-likelihood - ELBO", short="gap"),
+    Quantity("kl", "KL(q(z|x), p(z))"),
+    Quantity("divergence", "divergence D_SM", "squared nats per squared unit of z", short="D_SM"),
+    Quantity("bracket", "bracket = upper - lower"),
+    Quantity("acceptance_rate", "acceptance rate", "", 2),
+    Quantity("effective_sample_size", "effective sample size", "chains", 2),
+    Quantity("active_units", "active units", "latents", 0),
+)
+QUANTITIES = {quantity.name: quantity for quantity in _ALL}

@@ -1,0 +1,140 @@
+"""The results of an evaluation: typed, and the same in evaluation.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from tfp_smvi.config import EvaluateConfig, RunConfig
+from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.core.records import Record
+from tfp_smvi.core.runtime import Machine
+
+__all__ = ["BracketSummary", "EvaluatedRun", "Evaluation", "Rates", "SampleSizes", "SplitSummary"]
+
+
+@dataclass(frozen=True)
+class Rates(Record):
+    """Acceptance rates, means over examples.
+
+    Attributes:
+        mean: over the whole path.
+        per_segment: in each segment of the path.
+    """
+
+    mean: float
+    per_segment: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class SampleSizes(Record):
+    """Effective sample sizes, means over examples.
+
+    Attributes:
+        mean: the mean.
+        standard_error: its standard error over examples; NaN for a single example.
+        share_under_2: the share of the examples in which one chain carries the estimate.
+    """
+
+    mean: float
+    standard_error: float
+    share_under_2: float
+
+
+@dataclass(frozen=True)
+class SplitSummary(Record):
+    """The examples of one split: means over examples, in nats.
+
+    Attributes:
+        num_examples: the number of examples.
+        elbo: the evidence lower bound.
+        iwae_bound: the importance-weighted lower bound.
+        log_likelihood: log p(x) by annealed importance sampling.
+        divergence: D_SM(q(z|x), p(z|x)), squared nats per squared unit of z.
+        kl: KL(q(z|x), p(z)).
+        gap: log p(x) - ELBO = KL(q(z|x), p(z|x)).
+        acceptance_rate: of the annealed chains.
+        effective_sample_size: of the chains' weights, between 1 and the number of chains.
+        active_units: the latents whose posterior mean varies; None for a single example.
+        latent_dim: the number of latents.
+        num_not_finite: the examples without a finite estimate.
+    """
+
+    num_examples: int
+    elbo: Estimate
+    iwae_bound: Estimate
+    log_likelihood: Estimate
+    divergence: Estimate
+    kl: Estimate
+    gap: Estimate
+    acceptance_rate: Rates
+    effective_sample_size: SampleSizes
+    active_units: int | None
+    latent_dim: int
+    num_not_finite: int
+
+    def format_active_units(self) -> str:
+        """Such as "12 of 50"."""
+        active = "?" if self.active_units is None else self.active_units
+        return f"{active} of {self.latent_dim}"
+
+
+@dataclass(frozen=True)
+class BracketSummary(Record):
+    """Bounds of log p(x) from both sides on examples simulated from the model, in nats.
+
+    Attributes:
+        num_examples: the number of simulated examples.
+        lower_bound: by annealing forwards.
+        upper_bound: by annealing backwards from exact samples.
+        width: upper minus lower bound.
+        acceptance_rate: of the forward chains.
+        reverse_acceptance_rate: of the reverse chains.
+    """
+
+    num_examples: int
+    lower_bound: Estimate
+    upper_bound: Estimate
+    width: Estimate
+    acceptance_rate: Rates
+    reverse_acceptance_rate: Rates
+
+
+@dataclass(frozen=True)
+class EvaluatedRun(Record):
+    """What was evaluated.
+
+    Attributes:
+        config: the configuration of the run.
+        step: the training steps behind its weights.
+        epochs: the finished epochs behind them.
+        weights: SHA-256 of the weights, in hex.
+        data_fingerprint: the fingerprint of its data.
+    """
+
+    config: RunConfig
+    step: int
+    epochs: int
+    weights: str
+    data_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Evaluation(Record):
+    """What `evaluate` found, as in evaluation.json.
+
+    Attributes:
+        splits: the summary of each split.
+        bracket: the accuracy of the log-likelihood, on simulated examples.
+        warnings: why the numbers should not be trusted; empty if they may be.
+        settings: what was estimated, and how.
+        run: what was evaluated.
+        versions: the versions of the packages that matter.
+        machine: the machine.
+    """
+
+    splits: Mapping[str, SplitSummary]
+    bracket: BracketSummary
+    warnings: tuple[str, ...]
+    settings: EvaluateConfig
+    run: EvaluatedRun
+    versions: Mapping[str, str]
+    machine: Machine
