@@ -10,7 +10,7 @@ import click
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import usage_error, data_dir_option, setting, threads_option
+from .options import data_dir_option, setting, threads_option, usage_error
 
 __all__ = ["classify"]
 

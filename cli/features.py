@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import usage_error, data_dir_option, setting, threads_option
+from .options import data_dir_option, setting, threads_option, usage_error
 from .progress import WorkReporter
 
 __all__ = ["FeaturesProgress", "features"]

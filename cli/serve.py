@@ -7,7 +7,7 @@ import click
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import usage_error, setting
+from .options import setting, usage_error
 
 __all__ = ["serve"]
 

@@ -11,7 +11,7 @@ import click
 from tfp_smvi.config import TrainConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .options import usage_error, build_config, config_options, data_dir_option, threads_option
+from .options import build_config, config_options, data_dir_option, threads_option, usage_error
 
 __all__ = ["train"]
 

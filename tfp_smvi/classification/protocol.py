@@ -33,7 +33,8 @@ from tfp_smvi.data.test_batches import read_inputs
 from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.storage.atomic import write_json
-from tfp_smvi.storage.baselines import BaselineStore
+from tfp_smvi.storage.locks import hold_folder
+from tfp_smvi.storage.pieces import JSONStore
 
 __all__ = ["check_labels", "classify", "format_classification", "report_name"]
 
@@ -108,7 +109,7 @@ def classify(
     work = _Work(run, dataset, config, reporter)
     baselines_dir = baselines_dir or run_dir / "baselines"
     with explain_write_errors(f"to {baselines_dir}", RUN_AGAIN):
-        results = work.do(BaselineStore(baselines_dir), threads or os.cpu_count() or 1)
+        results = work.do(baselines_dir, threads or os.cpu_count() or 1)
     report = {
         "format": FORMAT,
         **_describe(run, dataset, config),
@@ -179,8 +180,9 @@ class _Work:
             np.concatenate([subset for part in self._subsets.values() for subset in part])
         )
 
-    def do(self, store: BaselineStore, threads: int) -> list[JSON]:
+    def do(self, baselines_dir: Path, threads: int) -> list[JSON]:
         """Measures all units but those whose results are kept; returns the results in the order of the report."""
+        store = JSONStore(baselines_dir)
         units = [
             _Unit(features, kernel, size)
             for features in _NAMES
@@ -195,7 +197,8 @@ class _Work:
         # One thread for each machine: then no bit depends on their number.
         with ThreadPool(threads) as pool, threadpool_limits(1, user_api="blas"):
             results = dict(self._measure_all(pool, mine))
-            with store.locked():
+            with hold_folder(baselines_dir, remedy=RUN_AGAIN):
+                store.sweep()
                 # Another process may have measured them meanwhile.
                 found = {unit: store.load(self._key(unit)) for unit in others}
                 results |= {unit: result for unit, result in found.items() if result is not None}

@@ -18,8 +18,8 @@ from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data import Dataset, Split, eval_batches
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.store import BlockStore, shared_folder
 from tfp_smvi.runs.loading import load_data_of, load_run
-from tfp_smvi.storage.pieces import BlockStore, shared_folder
 
 __all__ = ["EvaluationSession", "Shard", "Unit"]
 

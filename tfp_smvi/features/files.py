@@ -22,7 +22,7 @@ import numpy.typing as npt
 
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.serving.encoders import Features
-from tfp_smvi.storage.atomic import write_atomically, write_json
+from tfp_smvi.storage.atomic import sweep_partials, write_atomically, write_json
 from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["PIECE_SIZE", "FeatureFile", "Piece", "require_suffix"]
@@ -86,8 +86,12 @@ class FeatureFile:
             SMVIError: the file is there, or was begun with other settings, or another process is at
                 work on it.
         """
-        busy = f"{self.path} is being written by another process; wait for it or choose another --output."
-        with hold_folder(self.folder, busy, _ADVICE, self.path.parent):
+        busy = SMVIError(
+            f"{self.path} is being written by another process",
+            remedy="wait for it or choose another {output}",
+        )
+        place = self.path.parent
+        with hold_folder(self.folder, busy=busy, remedy=_ADVICE, place=place):
             with self._writing():
                 report = self._begin(settings, fresh)
             yield report
@@ -104,9 +108,8 @@ class FeatureFile:
             raise SMVIError(
                 f"{self.path} is there already; choose another --output, or --fresh to replace it."
             )
-        beside = self.path.parent.glob(f".{self.path.name}.*.partial")
-        for partial in (*self.folder.glob(".*.partial"), *beside):
-            partial.unlink(missing_ok=True)  # what a kill left half-written
+        sweep_partials(self.folder)
+        sweep_partials(self.path.parent, f"{self.path.name}.*")
         self._check(json.loads(json.dumps(settings)))
         write_json(self.folder / _SETTINGS, settings)
         return report if self.path.exists() else None

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
-from tfp_smvi.storage.atomic import write_atomically
+from tfp_smvi.storage.atomic import sweep_partials, write_atomically
 
 __all__ = [
     "Checkpoint",
@@ -77,8 +77,7 @@ def save_checkpoint(
     for old in list_checkpoints(directory)[keep:]:
         if not old.stem.endswith(_KEPT):
             old.unlink(missing_ok=True)
-    for partial in directory.glob(f".{_PREFIX}*.partial"):
-        partial.unlink(missing_ok=True)
+    sweep_partials(directory, f"{_PREFIX}*")
     return path
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.checkpoint import list_checkpoints, list_steps
-from tfp_smvi.storage.atomic import write_json
+from tfp_smvi.storage.atomic import sweep_partials, write_json
 from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["RunDirectory", "read_run", "run_directory_name", "with_epochs"]
@@ -78,8 +78,10 @@ class RunDirectory:
                 data or a longer training, or it cannot be written.
         """
         run = cls(path)
-        busy = f"{path} is in use by another process; wait for it or choose another --run-dir."
-        with hold_folder(path, busy, "choose another --run-dir."):
+        busy = SMVIError(
+            f"{path} is in use by another process", remedy="wait for it or choose another {run_dir}"
+        )
+        with hold_folder(path, busy=busy, remedy="choose another {run_dir}"):
             if fresh:
                 run._clear()
             if (path / _CONFIG).exists():
@@ -89,8 +91,7 @@ class RunDirectory:
                 raise SMVIError(
                     f"{path} holds checkpoints but no config.json; choose another --run-dir, or --fresh."
                 )
-            for partial in path.glob(".*.partial"):  # what a kill left half-written
-                partial.unlink(missing_ok=True)
+            sweep_partials(path)
             run.checkpoints.mkdir(exist_ok=True)
             write_json(path / _CONFIG, {"config": config.to_json(), **details})
             yield run

@@ -1,4 +1,4 @@
-"""Locks on folders, which the operating system releases when a process ends in any way."""
+"""The lock of a folder, which the operating system releases when its process ends in any way."""
 
 import contextlib
 from collections.abc import Iterator
@@ -10,29 +10,39 @@ from tfp_smvi.core.errors import SMVIError, explain_write_errors
 
 __all__ = ["hold_folder"]
 
-_LOCK = ".lock"
-
 
 @contextlib.contextmanager
-def hold_folder(path: Path, busy: str, advice: str, place: Path | None = None) -> Iterator[None]:
-    """Makes a folder and holds its lock, which the operating system lets go when the process ends in any way.
+def hold_folder(
+    path: Path,
+    *,
+    busy: SMVIError | None = None,
+    remedy: str,
+    timeout: float = 0.0,
+    place: Path | None = None,
+    name: str = ".lock",
+) -> Iterator[None]:
+    """Makes a folder and holds its lock.
 
     Args:
         path: the folder.
-        busy: what to say where another process holds it.
-        advice: what to do where it cannot be written.
-        place: the place to name there; None for the folder.
+        busy: the error if another process holds the lock for longer than `timeout`; None waits
+            until the lock is free.
+        remedy: what to do if the folder cannot be written, as in `SMVIError`.
+        timeout: seconds to wait for the lock.
+        place: the folder to name in that error; None for `path`.
+        name: the lock's file in the folder.
 
     Raises:
-        SMVIError: either is the case.
+        SMVIError: the folder is in use, or it cannot be written.
     """
-    with explain_write_errors(f"to {place or path}", advice):
+    with explain_write_errors(f"to {place or path}", remedy):
         path.mkdir(parents=True, exist_ok=True)
-        lock = filelock.FileLock(path / _LOCK, timeout=0)
+        lock = filelock.FileLock(path / name, timeout=-1 if busy is None else timeout)
         try:
             lock.acquire()
-        except filelock.Timeout as error:  # an OSError, too
-            raise SMVIError(busy) from error
+        except filelock.Timeout as error:  # it is an OSError, too
+            assert busy is not None
+            raise busy from error
     try:
         yield
     finally:

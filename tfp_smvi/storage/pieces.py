@@ -1,73 +1,49 @@
-"""Results of an evaluation, block by block on disk: each file is there as a whole or not at all.
+"""Pieces of work on disk, each as a whole or not at all, found again by all that they depend on.
 
-A folder's name is a hash of all that its blocks depend on, so that blocks are found again after a
-kill, by other processes that share the work, and by a later evaluation that needs them too.
+A store is a folder whose name ends in a hash of everything that its pieces depend on. So a piece is
+found again after a kill, by other processes that share the work, and by later work that needs it.
 """
 
-import contextlib
-import fcntl
 import hashlib
 import json
-import zipfile
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
-from tfp_smvi.storage.atomic import write_atomically, write_json
+from tfp_smvi.core.records import JSONObject
+from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
+from tfp_smvi.storage.atomic import sweep_partials, write_json
 
-__all__ = ["BlockStore", "shared_folder"]
-
-
-@contextlib.contextmanager
-def shared_folder(root: Path, reports: Sequence[str]) -> Iterator[None]:
-    """Writes in the folder of all stores beside other processes that do the same.
-
-    Who comes while nobody else works there first deletes what a kill left half-written.
-
-    Args:
-        root: the folder of all stores of a run, made where there is none.
-        reports: the names of the reports that are written beside it.
-
-    Raises:
-        OSError: it cannot be written.
-    """
-    root.mkdir(parents=True, exist_ok=True)
-    # The operating system lets go of the lock when the process ends in any way.
-    with (root / ".lock").open("ab") as lock:
-        with contextlib.suppress(BlockingIOError):
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            partial_reports = (root.parent.glob(f".{name}.*.partial") for name in reports)
-            for partial in chain(root.glob("*/.*.partial"), *partial_reports):
-                partial.unlink(missing_ok=True)
-        fcntl.flock(lock, fcntl.LOCK_SH)
-        yield
+__all__ = ["ArrayStore", "JSONStore", "digest"]
 
 
-class BlockStore:
-    """The blocks of one kind of estimate at one setting.
+def digest(key: Mapping[str, object], length: int) -> str:
+    """A hash of JSON values: `length` hexadecimal digits, whatever the order of the names."""
+    return hashlib.sha256(json.dumps(key, sort_keys=True).encode()).hexdigest()[:length]
+
+
+class ArrayStore:
+    """Arrays by the name of their piece, for one kind of work at one setting.
 
     Args:
-        root: the folder of all stores of a run.
-        kind: the kind of estimate, the first part of the folder's name.
-        settings: JSON values, all that the blocks depend on; kept beside them in settings.json.
+        root: the folder of all stores.
+        kind: the kind of work, the first part of the folder's name.
+        key: JSON values, everything that the pieces depend on; kept beside them in settings.json.
     """
 
-    def __init__(self, root: Path, kind: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, root: Path, kind: str, key: Mapping[str, object]) -> None:
         """Touches no file."""
-        self._settings = dict(settings)
-        key = hashlib.sha256(json.dumps(self._settings, sort_keys=True).encode()).hexdigest()[:16]
-        self.path = root / f"{kind}-{key}"
+        self._key = dict(key)
+        self.path = root / f"{kind}-{digest(self._key, 16)}"
 
-    def __contains__(self, block: tuple[str, int]) -> bool:
-        """Whether a block (data, index) is done."""
-        return self._file(*block).exists()
+    def __contains__(self, name: str) -> bool:
+        """Whether a piece is done."""
+        return self._file(name).exists()
 
-    def save(self, data: str, index: int, arrays: Mapping[str, np.ndarray]) -> None:
-        """Saves a block.
+    def save(self, name: str, arrays: Mapping[str, np.ndarray]) -> None:
+        """Saves a piece.
 
         Raises:
             SMVIError: it cannot be written; what was there still is.
@@ -75,34 +51,56 @@ class BlockStore:
         with explain_write_errors(f"to {self.path}", f"what is done is kept: {RUN_AGAIN}"):
             self.path.mkdir(parents=True, exist_ok=True)
             if not (self.path / "settings.json").exists():
-                write_json(self.path / "settings.json", self._settings)
-            write_atomically(
-                self._file(data, index), lambda file: np.savez(file, allow_pickle=False, **arrays)
-            )
+                write_json(self.path / "settings.json", self._key)
+            write_arrays(self._file(name), arrays)
 
-    def load(self, data: str, num_examples: int, block_size: int) -> dict[str, np.ndarray]:
-        """Puts blocks together: the first `num_examples` along the first axis of each array.
+    def load(self, name: str) -> dict[str, np.ndarray]:
+        """Reads a piece.
 
         Raises:
-            SMVIError: a block is missing or damaged.
+            SMVIError: it is missing or damaged.
         """
-        count = -(-num_examples // block_size)
-        blocks = [self._read(data, index) for index in range(count)]
-        return {
-            name: np.concatenate([block[name] for block in blocks])[:num_examples]
-            for name in blocks[0]
-        }
-
-    def _read(self, data: str, index: int) -> dict[str, np.ndarray]:
-        path = self._file(data, index)
+        path = self._file(name)
         try:
-            # np.load leaves a damaged file open where it opened it itself.
-            with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
-                return {name: members[name] for name in members.files}
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise SMVIError(
-                f"{path} cannot be read ({error}); delete it and run the same command again."
-            ) from error
+            return read_arrays(path)
+        except (OSError, DamagedFileError) as error:
+            remedy = "delete it and run the same command again"
+            raise SMVIError(f"{path} cannot be read ({error})", remedy=remedy) from error
 
-    def _file(self, data: str, index: int) -> Path:
-        return self.path / f"{data}-{index:05d}.npz"
+    def _file(self, name: str) -> Path:
+        return self.path / f"{name}.npz"
+
+
+class JSONStore:
+    """JSON values by everything that they depend on.
+
+    Args:
+        path: the folder, which exists when something is saved.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Touches no file."""
+        self._path = path
+
+    def sweep(self) -> None:
+        """Deletes what killed processes have left half-written."""
+        sweep_partials(self._path)
+
+    def load(self, key: Mapping[str, object]) -> JSONObject | None:
+        """Reads the values of a key; None if there are none, or damaged ones."""
+        try:
+            values = json.loads(self._file(key).read_text(encoding="utf-8"))
+            return values["result"] if values["key"] == key else None
+        except (OSError, ValueError, KeyError, TypeError):
+            return None
+
+    def save(self, key: Mapping[str, object], values: Mapping[str, object]) -> None:
+        """Writes the values of a key.
+
+        Raises:
+            OSError: they cannot be written.
+        """
+        write_json(self._file(key), {"key": dict(key), "result": dict(values)})
+
+    def _file(self, key: Mapping[str, object]) -> Path:
+        return self._path / f"{digest(key, 32)}.json"

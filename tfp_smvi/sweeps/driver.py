@@ -94,8 +94,9 @@ def sweep(
         "evaluate": config.evaluate.to_json(),
         "classify": config.classify.to_json() if config.classify else None,
     }
-    busy = f"another sweep works in {sweep_dir}; wait for it or choose another --sweep-dir."
-    with hold_folder(sweep_dir, busy, "choose another --sweep-dir."):
+    remedy = "choose another {sweep_dir}"
+    busy = SMVIError(f"another sweep works in {sweep_dir}", remedy=f"wait for it or {remedy}")
+    with hold_folder(sweep_dir, busy=busy, remedy=remedy):
         summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
         with Jobs(jobs) as processes:
             return _Sweep(sweep_dir, config, summary, order, processes, reporter).run(jobs)

@@ -28,11 +28,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-import filelock
-
 from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
+from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["main"]
 
@@ -56,17 +55,13 @@ def main() -> None:
     threading.Thread(target=_end_with_parent, args=(training,), daemon=True).start()
     order = json.loads(sys.argv[1])
     try:
+        busy = SMVIError("another process of a sweep works on it", remedy="wait for its end")
+        run_dir = Path(order["run_dir"])
         # Held until this process ends.
-        lock = filelock.FileLock(Path(order["run_dir"]) / ".sweep.lock", timeout=LOCK_SECONDS)
-        with lock:
+        with hold_folder(
+            run_dir, busy=busy, remedy=RUN_AGAIN, timeout=LOCK_SECONDS, name=".sweep.lock"
+        ):
             _work(order, emit, training)
-    except filelock.Timeout:
-        emit(
-            {
-                "event": "failed",
-                "error": "another process of a sweep works on it; wait for its end.",
-            }
-        )
     except SMVIError as error:
         emit({"event": "failed", "error": str(error), "common": isinstance(error, _CommonError)})
     except Exception as error:  # whatever it is, the other runs of the sweep go on
