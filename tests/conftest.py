@@ -14,7 +14,8 @@ from tests.support import runs
 from tests.support.runs import ReferenceRun
 from tests.support.small_sweep import CONFIG, Recorder, WholeSweep
 from tfp_smvi.data import Dataset, load_dataset
-from tfp_smvi.engines.processes import Jobs
+from tfp_smvi.engines.base import Task
+from tfp_smvi.engines.processes import Processes
 from tfp_smvi.sweeps.driver import sweep
 
 # Before any test imports TensorFlow, whose start-up chatter would hide what a failing test has to
@@ -74,9 +75,9 @@ def sweep_orders(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
     """Lets no process start; what they would have been told comes into this list."""
     found: list[dict[str, Any]] = []
 
-    def refuse(self: Jobs, run: str, run_dir: Path, order: dict[str, Any]) -> None:
-        found.append(order | {"run": run})
+    def refuse(self: Processes, task: Task) -> None:
+        found.append({**task.arguments, "run": task.name})
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Jobs, "start", refuse)
+    monkeypatch.setattr(Processes, "start", refuse)
     return found

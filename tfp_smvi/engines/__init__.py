@@ -1,1 +1,1 @@
-"""Where work is done: in this process, or in processes of its own."""
+"""Where work is done: in this process or in others; an engine runs tasks, which are data."""

@@ -1,4 +1,4 @@
-"""The processes of a sweep: some at once, what they say in one queue, and their end in order."""
+"""The engine that runs each task in a process of its own, several at once."""
 
 import json
 import os
@@ -7,38 +7,23 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
-from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Self
 
-__all__ = ["Event", "Jobs", "describe_exit"]
+from tfp_smvi.engines.base import Event, Task
 
-LOG = "sweep.log"
+__all__ = ["Processes", "describe_exit"]
 
 
-class Event(NamedTuple):
-    """Something that happened.
-
-    Attributes:
-        run: the name of the run that it happened to; "" for a signal to this process.
-        values: what a process of `sweep_stage` said; or {"event": "exit", "code": its exit code},
-            the last of a run; or {"event": "signal", "number": the signal's}.
-    """
-
-    run: str
-    values: Mapping[str, Any]
-
-
-class Jobs:
-    """Processes of `sweep_stage`; those that still run on leaving the context save and end.
+class Processes:
+    """Runs tasks in processes of `engines.worker`; on leaving the context those at work save and end.
 
     Args:
-        jobs: how many there will be at once.
+        count: how many tasks to run at once.
     """
 
-    def __init__(self, jobs: int) -> None:
+    def __init__(self, count: int) -> None:
         """Starts none."""
-        self._jobs = jobs
+        self._count = count
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         # A signal handler may put into it while the same thread waits for it.
         self._events: queue.SimpleQueue[Event] = queue.SimpleQueue()
@@ -55,42 +40,54 @@ class Jobs:
         self._processes.clear()
 
     def __len__(self) -> int:
-        """The number of processes whose exit was not heard of yet."""
+        """The number of processes whose exit was not returned yet."""
         return len(self._processes)
 
     @property
     def full(self) -> bool:
         """Whether as many run as may."""
-        return len(self) >= self._jobs
+        return len(self) >= self._count
 
-    def start(self, run: str, run_dir: Path, order: Mapping[str, Any]) -> None:
-        """Starts a process, whose stderr goes to sweep.log in the run directory, which is made.
+    def start(self, task: Task) -> None:
+        """Starts a process, whose stderr goes to the task's log; the log's folder is made.
 
         Raises:
-            OSError: the directory or the file cannot be written, or no process can be started.
+            OSError: the log cannot be written, or no process can be started.
         """
-        run_dir.mkdir(parents=True, exist_ok=True)
-        # -P: a file in the working directory must not stand in for a module of the same name.
-        command = [sys.executable, "-P", "-m", "tfp_smvi.sweeps.stage", json.dumps(order)]
-        # Several share a GPU's memory where none takes all of it.
-        environment = os.environ | ({"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if self._jobs > 1 else {})
-        with (run_dir / LOG).open("wb") as log:
+        path = task.log_path
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        # -P: a file in the working directory must not replace a module of the same name.
+        command = [
+            sys.executable,
+            "-P",
+            "-m",
+            "tfp_smvi.engines.worker",
+            json.dumps(task.to_json()),
+        ]
+        # Several share a GPU's memory only if none takes all of it.
+        shared = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if self._count > 1 else {}
+        with open(path or os.devnull, "wb") as log:  # noqa: PTH123
             process = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, env=environment
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                env=os.environ | shared,
             )
-        self._processes[run] = process
-        threading.Thread(target=self._listen, args=(run, process), daemon=True).start()
+        self._processes[task.name] = process
+        threading.Thread(target=self._listen, args=(task.name, process), daemon=True).start()
 
     def next_event(self) -> Event:
-        """Waits for something to happen."""
+        """Waits for the next event."""
         event = self._events.get()
-        if event.values["event"] == "exit":
-            stdin = self._processes.pop(event.run).stdin
+        if event.kind == "exit":
+            stdin = self._processes.pop(event.task).stdin
             assert stdin is not None
             stdin.close()
         return event
 
-    def tell(self, event: Event) -> None:
+    def put(self, event: Event) -> None:
         """Puts an event into the queue; may be called from a signal handler."""
         self._events.put(event)
 
@@ -105,21 +102,30 @@ class Jobs:
         for process in self._processes.values():
             process.kill()
 
-    def _listen(self, run: str, process: subprocess.Popen[bytes]) -> None:
+    def _listen(self, name: str, process: subprocess.Popen[bytes]) -> None:
         assert process.stdout is not None
         with process.stdout as lines:
             for line in lines:
-                if line.endswith(b"\n"):  # not where the process was killed within a line
-                    self.tell(Event(run, json.loads(line)))
-        self.tell(Event(run, {"event": "exit", "code": process.wait()}))
+                if line.endswith(b"\n"):  # a kill may leave a torn line
+                    values = json.loads(line)
+                    self.put(Event(name, values.pop("event"), values))
+        self.put(Event(name, "exit", {"code": process.wait()}))
 
 
-def describe_exit(code: int) -> str:
-    """Says in words how a process ended that gave no reason itself."""
+def describe_exit(code: int, log: str) -> str:
+    """Says in words how a process ended that gave no reason itself.
+
+    Args:
+        code: its exit code, negative for a signal.
+        log: the name of its log.
+    """
     if code == -signal.SIGKILL:
-        return "killed by SIGKILL; if you did not do it, memory ran out: take fewer --jobs or smaller batches."
+        return (
+            "killed by SIGKILL; if you did not do it, memory ran out: "
+            "take fewer --jobs or smaller batches."
+        )
     if code < 0:
-        return f"killed by {signal.Signals(-code).name} (see {LOG})"
+        return f"killed by {signal.Signals(-code).name} (see {log})"
     if code == 128 + signal.SIGTERM:
         return "stopped by SIGTERM"
-    return f"ended with exit code {code} (see {LOG})"
+    return f"ended with exit code {code} (see {log})"

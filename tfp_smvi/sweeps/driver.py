@@ -17,13 +17,16 @@ from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.reporters import Silent, SweepReporter
 from tfp_smvi.core.signals import handle_stop_signals
-from tfp_smvi.engines.processes import Event, Jobs, describe_exit
+from tfp_smvi.engines.base import Event, Task
+from tfp_smvi.engines.processes import Processes, describe_exit
 from tfp_smvi.storage.locks import hold_folder
 from tfp_smvi.sweeps.summary import STAGES, missing_epochs, open_summary, refresh, write_summary
 
 __all__ = ["SweepInterrupted", "sweep"]
 
 JSON = dict[str, Any]
+# What the libraries of a run's process print, in the run directory.
+LOG = "sweep.log"
 
 
 class SweepInterrupted(Exception):  # noqa: N818
@@ -98,7 +101,7 @@ def sweep(
     busy = SMVIError(f"another sweep works in {sweep_dir}", remedy=f"wait for it or {remedy}")
     with hold_folder(sweep_dir, busy=busy, remedy=remedy):
         summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
-        with Jobs(jobs) as processes:
+        with Processes(jobs) as processes:
             return _Sweep(sweep_dir, config, summary, order, processes, reporter).run(jobs)
 
 
@@ -111,7 +114,7 @@ class _Sweep:
         config: SweepConfig,
         summary: JSON,
         order: JSON,
-        processes: Jobs,
+        processes: Processes,
         reporter: SweepReporter,
     ) -> None:
         self.sweep_dir, self.config, self.summary, self.order = sweep_dir, config, summary, order
@@ -152,7 +155,9 @@ class _Sweep:
             "classify_epochs": missing_epochs(entry, self.config),
         }
         try:
-            self.processes.start(name, run_dir, order)
+            log = str(run_dir / LOG)
+            function = "tfp_smvi.sweeps.stage:run_stages"
+            self.processes.start(Task(name, function, order, log))
         except OSError as error:
             entry.update(
                 status="failed", error=f"cannot write to {run_dir} ({plain_reason(error)})"
@@ -163,23 +168,23 @@ class _Sweep:
         self.reporter.update(entry)
 
     def _tell_signal(self, number: int) -> None:
-        self.processes.tell(Event("", {"event": "signal", "number": number}))
+        self.processes.put(Event("", "signal", {"number": number}))
 
     def _handle(self, event: Event) -> None:
         """Takes note of what a process said."""
-        values, entry = event.values, self.entries.get(event.run, {})
-        match values["event"]:
+        values, entry = event.values, self.entries.get(event.task, {})
+        match event.kind:
             case "begin":
-                self.stages[event.run] = values["stage"], time.monotonic()
+                self.stages[event.task] = values["stage"], time.monotonic()
                 self.reporter.stage(entry, values["stage"])
             case "progress":
                 self.reporter.progress(entry, values["fraction"], values["text"])
             case "warn":
-                self.reporter.warn(f"{event.run}: {values['message']}")
+                self.reporter.warn(f"{event.task}: {values['message']}")
             case "failed":
-                self.errors[event.run] = values["error"]
+                self.errors[event.task] = values["error"]
                 if values.get("common"):
-                    self._give_up(f"{self.stages[event.run][0]}: {values['error']}")
+                    self._give_up(f"{self.stages[event.task][0]}: {values['error']}")
             case "end":
                 self._end_stage(entry)
                 if not refresh(entry, self.sweep_dir, self.config):
@@ -210,7 +215,7 @@ class _Sweep:
             files = f"its files do not show that {left[0]} was done; delete {entry['run_dir']} to start over"
             entry.update(status="failed", error=files)
         else:
-            entry.update(status="failed", error=f"{stage}: {error or describe_exit(code)}")
+            entry.update(status="failed", error=f"{stage}: {error or describe_exit(code, LOG)}")
         if not was_done:
             self._save()
             self.reporter.update(entry)

@@ -1,138 +1,78 @@
-"""The process that does the stages of one run of a sweep: `python -m tfp_smvi.sweeps.stage ORDER`.
+"""The stages of one run of a sweep, as a task of an engine.
 
 A process of its own gives each run its own TensorFlow and threads, and lets the others live when it
-dies. ORDER is a JSON object, see `sweep_jobs`. What happens is told on stdout, a JSON object a
-line:
+dies. The task emits, beside the events of every task:
 
-    {"event": "begin", "stage": "train" | "evaluate" | "classify"} {"event": "progress", "fraction":
-    0.25, "text": "epoch 3/10"}     of that stage {"event": "warn", "message": "..."} {"event":
-    "end"}                                                  its results are on disk {"event":
-    "failed", "error": "one line", "common": false}         and no stage follows; "common": nor
-    would another
-                                                                      run of the sweep come any
-                                                                      further
+    begin     "stage": "train", "evaluate" or "classify"
+    progress  of that stage: "fraction", from 0 to 1, and "text", such as "epoch 3/10"
+    warn      "message"
+    end       the results of the stage are on disk
 
-The process ends in order, with exit code 143, at SIGTERM and when its stdin is closed, which also
-happens when the process at the other end dies in any way.
+A failure is "common" if every run of the sweep would meet it.
 """
 
-import json
 import os
-import signal
-import sys
-import threading
 import time
-import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
+from tfp_smvi.engines.base import Context
+from tfp_smvi.engines.worker import STOPPED
 from tfp_smvi.storage.locks import hold_folder
 
-__all__ = ["main"]
+__all__ = ["run_stages"]
 
-Emit = Callable[[Mapping[str, Any]], None]
-
-STOPPED = 128 + signal.SIGTERM
 # So long may the process of a killed sweep take to save and end.
 LOCK_SECONDS = 60.0
 # Between two reports of a stage's progress.
 SECONDS_PER_REPORT = 0.5
 
 
-def main() -> None:
-    """Does the stages that the order on the command line asks for."""
-    # Ctrl-C reaches all processes of the terminal; the one that leads the sweep hears it and stops
-    # the others.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    signal.signal(signal.SIGTERM, _end_at_once)
-    emit = _take_stdout()
-    training = threading.Event()
-    threading.Thread(target=_end_with_parent, args=(training,), daemon=True).start()
-    order = json.loads(sys.argv[1])
-    try:
-        busy = SMVIError("another process of a sweep works on it", remedy="wait for its end")
-        run_dir = Path(order["run_dir"])
-        # Held until this process ends.
-        with hold_folder(
-            run_dir, busy=busy, remedy=RUN_AGAIN, timeout=LOCK_SECONDS, name=".sweep.lock"
-        ):
-            _work(order, emit, training)
-    except SMVIError as error:
-        emit({"event": "failed", "error": str(error), "common": isinstance(error, _CommonError)})
-    except Exception as error:  # whatever it is, the other runs of the sweep go on
-        traceback.print_exc()
-        first = (str(error).splitlines() or [""])[0]
-        emit({"event": "failed", "error": f"{type(error).__name__}: {first} (see sweep.log)"})
+def run_stages(context: Context, **order: Any) -> None:
+    """Does the stages that an order asks for."""
+    busy = SMVIError("another process of a sweep works on it", remedy="wait for its end")
+    run_dir = Path(order["run_dir"])
+    # Held until this process ends.
+    with hold_folder(
+        run_dir, busy=busy, remedy=RUN_AGAIN, timeout=LOCK_SECONDS, name=".sweep.lock"
+    ):
+        _work(order, context)
 
 
-def _take_stdout() -> Emit:
-    """Keeps stdout for the events, and leads to stderr what libraries print."""
-    channel = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-
-    def emit(event: Mapping[str, Any]) -> None:
-        try:
-            channel.write(json.dumps(event) + "\n")
-            channel.flush()
-        except OSError:
-            pass  # nobody listens any more, and `_end_with_parent` ends this process in order
-
-    return emit
-
-
-def _end_at_once(number: int, frame: FrameType | None) -> None:
-    # All that is written is written atomically. An exception could be lost on its way through a
-    # library.
-    os._exit(STOPPED)
-
-
-def _end_with_parent(training: threading.Event) -> None:
-    """Sends SIGTERM to this process when stdin is closed."""
-    while os.read(0, 1):
-        pass
-    # The training saves at its first signal and ends at once at a second, which may not come while
-    # it saves.
-    while training.is_set() and signal.getsignal(signal.SIGTERM) is _end_at_once:
-        time.sleep(0.05)
-    os.kill(os.getpid(), signal.SIGTERM)
-
-
-def _work(order: dict[str, Any], emit: Emit, training: threading.Event) -> None:
+def _work(order: dict[str, Any], context: Context) -> None:
     quiet_tensorflow()
     set_threads(order["threads"])
     run_dir = Path(order["run_dir"])
     data_dir = Path(order["data_dir"]) if order["data_dir"] is not None else None
     stages = order["stages"]
     if "train" in stages:
-        emit({"event": "begin", "stage": "train"})
-        _train(order, run_dir, data_dir, emit, training)
-        emit({"event": "end"})
+        context.emit("begin", stage="train")
+        _train(order, run_dir, data_dir, context)
+        context.emit("end")
     if "evaluate" in stages:
         from tfp_smvi.evaluation.pipeline import evaluate
 
-        emit({"event": "begin", "stage": "evaluate"})
+        context.emit("begin", stage="evaluate")
         config = EvaluateConfig.from_json(order["evaluate"])
-        report = evaluate(run_dir, config, data_dir=data_dir, reporter=_Work(emit))
+        report = evaluate(run_dir, config, data_dir=data_dir, reporter=_Work(context))
         for warning in report["warnings"] if report else ():
-            emit({"event": "warn", "message": warning})
-        emit({"event": "end"})
+            context.emit("warn", message=warning)
+        context.emit("end")
     if "classify" in stages:
-        emit({"event": "begin", "stage": "classify"})
-        _classify(order, run_dir, data_dir, emit)
-        emit({"event": "end"})
+        context.emit("begin", stage="classify")
+        _classify(order, run_dir, data_dir, context)
+        context.emit("end")
 
 
 def _train(
     order: dict[str, Any],
     run_dir: Path,
     data_dir: Path | None,
-    emit: Emit,
-    training: threading.Event,
+    context: Context,
 ) -> None:
     from tfp_smvi.data import load_dataset
     from tfp_smvi.runs.gallery import write_gallery
@@ -149,28 +89,28 @@ def _train(
         resolve(config, dataset)
     except SMVIError as error:
         raise _CommonError(str(error)) from error
-    training.set()
     try:
-        result = fit(
-            config,
-            dataset,
-            run_dir,
-            checkpoint_minutes=order["checkpoint_minutes"],
-            keep_every=order["keep_every"],
-            reporter=_Training(emit),
-        )
+        with context.handling_signals():
+            result = fit(
+                config,
+                dataset,
+                run_dir,
+                checkpoint_minutes=order["checkpoint_minutes"],
+                keep_every=order["keep_every"],
+                reporter=_Training(context),
+            )
     except TrainingInterrupted:
         os._exit(STOPPED)
-    finally:
-        training.clear()
     step = result.history[-1]["step"]
     if note := config.train.unfinished_warmup(step):
-        emit({"event": "warn", "message": note})
+        context.emit("warn", message=note)
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_gallery(run_dir / "gallery.npz", result.model, dataset, step)
 
 
-def _classify(order: dict[str, Any], run_dir: Path, data_dir: Path | None, emit: Emit) -> None:
+def _classify(
+    order: dict[str, Any], run_dir: Path, data_dir: Path | None, context: Context
+) -> None:
     from tfp_smvi.classification.protocol import classify
 
     config, epochs = ClassifyConfig.from_json(order["classify"]), order["classify_epochs"]
@@ -184,28 +124,30 @@ def _classify(order: dict[str, Any], run_dir: Path, data_dir: Path | None, emit:
             epoch=epoch,
             baselines_dir=baselines_dir,
             threads=order["threads"],
-            reporter=_Work(emit, number, len(epochs)),
+            reporter=_Work(context, number, len(epochs)),
         )
 
 
 class _CommonError(SMVIError):
     """A failure that has nothing to do with this run, and that all runs of the sweep would meet."""
 
+    common = True
+
 
 class _Reporter:
     """Tells what the stages have in common."""
 
-    def __init__(self, emit: Emit) -> None:
-        self._emit = emit
+    def __init__(self, context: Context) -> None:
+        self._context = context
 
     def progress_to(self, fraction: float, text: str = "") -> None:
-        self._emit({"event": "progress", "fraction": fraction, "text": text})
+        self._context.emit("progress", fraction=fraction, text=text)
 
     def note(self, message: str) -> None:
         """Is not told: a sweep has enough to say."""
 
     def warn(self, message: str) -> None:
-        self._emit({"event": "warn", "message": message})
+        self._context.emit("warn", message=message)
 
 
 class _Training(_Reporter):
@@ -233,8 +175,8 @@ class _Training(_Reporter):
 class _Work(_Reporter):
     """A `tfp_smvi.core.reporters.EvaluationReporter`, of one of some equal parts of a stage."""
 
-    def __init__(self, emit: Emit, part: int = 0, parts: int = 1) -> None:
-        super().__init__(emit)
+    def __init__(self, context: Context, part: int = 0, parts: int = 1) -> None:
+        super().__init__(context)
         self._part, self._parts = part, parts
 
     def begin(self, num_units: int, cost: float, cost_done: float) -> None:
@@ -244,7 +186,3 @@ class _Work(_Reporter):
     def advance(self, cost: float) -> None:
         self._done += cost
         self.progress_to((self._part + self._done / self._cost) / self._parts)
-
-
-if __name__ == "__main__":
-    main()
