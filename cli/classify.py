@@ -28,12 +28,13 @@ def _settings(command: Any) -> Any:
 @click.option(
     "--epoch",
     type=click.IntRange(min=1),
-    help="The epoch whose checkpoint to take (see train --keep-every).  [default: the newest]",
+    help="Take the checkpoint of this epoch (see train --keep-every).  [default: the newest]",
 )
 @click.option(
     "--baselines-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where baselines are kept, which runs of the same data may share.  [default: RUN_DIR/baselines]",
+    help="Folder of the baselines' results; runs of the same data may share it.  "
+    "[default: RUN_DIR/baselines]",
 )
 @data_dir_option
 @threads_option
@@ -47,11 +48,12 @@ def classify(
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Classify the test set with few labels, on the encoder's means, the pixels and their principal components.
+    """Classify the test set from few labels.
 
-    Support vector machines are trained on subsets with equally many labelled examples of each
-    class, and chosen by cross-validation inside them. The report goes to classification.json in
-    RUN_DIR, or with --epoch 25 to classification-epoch025.json.
+    Support vector machines see the encoder's means, the pixels or their principal components. They
+    are trained on subsets with equally many labelled examples of each class, and chosen by
+    cross-validation inside them. The report is written to classification.json in RUN_DIR, or with
+    --epoch 25 to classification-epoch025.json.
     """
     try:
         config = ClassifyConfig(**settings)
@@ -61,10 +63,12 @@ def classify(
 
     reporter = make_block_reporter("classifying")
     with reporter.loading_tensorflow(threads):
-        from tfp_smvi.classification import protocol as classification
+        from tfp_smvi.classification import protocol
+        from tfp_smvi.classification.results import report_name
+        from tfp_smvi.classification.table import format_classification
 
     with reporter:
-        report = classification.classify(
+        report = protocol.classify(
             run_dir,
             config,
             data_dir=data_dir,
@@ -74,8 +78,8 @@ def classify(
             reporter=reporter,
         )
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(report.to_json()))
     else:
-        click.echo(classification.format_classification(report))
-        click.echo(f"All of it is in {run_dir / classification.report_name(epoch)}.")
+        click.echo(format_classification(report))
+        click.echo(f"All of it is in {run_dir / report_name(epoch)}.")
     return 0

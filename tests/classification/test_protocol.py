@@ -1,4 +1,4 @@
-"""Classification from few labels: the machines on features with known answers, and the report of a run.
+"""Classification from few labels: the machines on known features, and the report of a run.
 
 Seeds are arbitrary: each assertion at five standard errors fails for fewer than one seed in a
 million.
@@ -17,10 +17,13 @@ import numpy as np
 import pytest
 
 from tests.support.runs import config
-from tfp_smvi.classification import protocol as classification
+from tfp_smvi.classification import measuring
+from tfp_smvi.classification.labels import labelled_subset
 from tfp_smvi.classification.pca import PrincipalComponents
-from tfp_smvi.classification.protocol import classify, format_classification
-from tfp_smvi.classification.svm import Choice, labelled_subset, measure_accuracy
+from tfp_smvi.classification.protocol import classify
+from tfp_smvi.classification.results import Choice, Classification
+from tfp_smvi.classification.svm import measure_accuracy
+from tfp_smvi.classification.table import format_classification
 from tfp_smvi.config import ClassifyConfig, DataConfig, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, eval_batches, load_dataset
@@ -43,12 +46,12 @@ def run_dir(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def report(run_dir: Path) -> dict[str, Any]:
+def report(run_dir: Path) -> Classification:
     return classify(run_dir, SMALL)
 
 
 def blobs(count: int, num_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
-    """Classes on a circle of radius 1, each in a square with sides of 0.2: float32 features and labels."""
+    """Classes on a circle of radius 1, each in a square with sides of 0.2; float32, and labels."""
     rng = np.random.default_rng(count)
     labels = np.arange(count) % num_classes
     angles = 2.0 * np.pi * labels / num_classes
@@ -56,8 +59,8 @@ def blobs(count: int, num_classes: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return (centers + rng.uniform(-0.1, 0.1, centers.shape)).astype(np.float32), labels
 
 
-def values(report: dict[str, Any], features: str) -> list[list[float]]:
-    return [result["values"] for result in report["results"] if result["features"] == features]
+def values(report: Classification, features: str) -> list[tuple[float, ...]]:
+    return [result.values for result in report.results if result.features == features]
 
 
 # The machines.
@@ -100,7 +103,7 @@ def test_only_a_curved_boundary_separates_opposite_quadrants() -> None:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_standardization_is_chosen_where_noise_has_the_largest_scale(kernel: Any) -> None:
-    """Without it the kernel sees the noise alone, a million times as large as what tells the classes apart."""
+    """Without it the kernel sees noise alone, a million times as large as the signal."""
     rng, (train, labels), (test, test_labels) = np.random.default_rng(0), blobs(60), blobs(600)
     noisy = np.hstack([train, 1e6 * rng.normal(size=(60, 1))])
     noisy_test = np.hstack([test, 1e6 * rng.normal(size=(600, 1))])
@@ -110,7 +113,7 @@ def test_standardization_is_chosen_where_noise_has_the_largest_scale(kernel: Any
 
 
 def test_dimensions_that_are_constant_in_training_are_left_out() -> None:
-    """The variance of equal numbers is not always 0 in floating point, and nothing is to be divided by it."""
+    """In floating point, the variance of equal numbers may be a rounding above 0: no divisor."""
     (train, labels), (test, test_labels) = blobs(30), blobs(300)
     constant = np.full((30, 1), np.float32(0.1))
     far = np.random.default_rng(0).normal(size=(300, 1)).astype(np.float32)
@@ -176,30 +179,21 @@ def test_every_example_of_a_class_is_drawn_equally_often() -> None:
     assert np.abs(counts - 250).max() < 5.0 * np.sqrt(1000 * 0.25 * 0.75)
 
 
-@pytest.mark.parametrize(
-    ("num_labels", "words"),
-    [
-        (25, "labels = 25 is not a multiple of the 10 classes; give one, such as 20."),
-        (
-            1500,
-            "asks for 150 examples of each class, and class 8 has 141 to train on; give at most 1410.",
-        ),
-    ],
-)
+@pytest.mark.parametrize(("num_labels", "allowed"), [(25, "20"), (1500, "1410")])
 def test_numbers_of_labels_that_the_data_do_not_have_are_refused(
-    num_labels: int, words: str, digits: Dataset
+    num_labels: int, allowed: str, digits: Dataset
 ) -> None:
+    """The first is no multiple of the classes, the second asks for more than the smallest has."""
     assert digits.train.labels is not None
     with pytest.raises(SMVIError) as caught:
         labelled_subset(digits.train.labels, num_labels, 10, 0, 0)
-    assert words in str(caught.value)
+    assert (caught.value.field, caught.value.value) == ("labels", num_labels)
+    assert allowed in str(caught.value.remedy)
 
 
 def test_a_class_without_an_example_is_named() -> None:
     """As where classes are numbered with a gap, or one is in the test set alone."""
-    with pytest.raises(
-        SMVIError, match="class 1 of 3 has no example to train on; number the classes"
-    ):
+    with pytest.raises(SMVIError, match="class 1 of 3"):
         labelled_subset(np.array([0, 2, 2, 0]), 3, 3, 0, 0)
 
 
@@ -249,43 +243,44 @@ def test_there_are_no_more_components_than_the_data_span() -> None:
 
 
 def test_report_has_every_value_and_is_what_the_file_says(
-    report: dict[str, Any], run_dir: Path, digits: Dataset
+    report: Classification, run_dir: Path, digits: Dataset
 ) -> None:
-    assert json.loads((run_dir / "classification.json").read_text()) == report
-    rows = [(row["features"], row["kernel"], row["num_labels"]) for row in report["results"]]
+    written = json.loads((run_dir / "classification.json").read_text())
+    assert written == report.to_json()
+    assert Classification.from_json(written) == report
+    rows = [(row.features, row.kernel, row.num_labels) for row in report.results]
     assert rows == [
         (name, kernel, size) for name in FEATURES for kernel in KERNELS for size in (30, 60)
     ]
-    for row in report["results"]:
-        assert row["mean"] == pytest.approx(np.mean(row["values"]))
-        assert row["standard_error"] == pytest.approx(np.std(row["values"], ddof=1) / np.sqrt(3))
+    for row in report.results:
+        assert row.mean == pytest.approx(np.mean(row.values))
+        assert row.standard_error == pytest.approx(np.std(row.values, ddof=1) / np.sqrt(3))
         # Of ten classes a tenth is chance, here with five standard errors.
-        assert min(row["values"]) > 0.1 + 5.0 * np.sqrt(0.1 * 0.9 / digits.test.num_examples)
+        assert min(row.values) > 0.1 + 5.0 * np.sqrt(0.1 * 0.9 / digits.test.num_examples)
         # Accuracies are counts of the test set.
-        counts = np.array(row["values"]) * digits.test.num_examples
+        counts = np.array(row.values) * digits.test.num_examples
         np.testing.assert_allclose(counts, np.rint(counts), atol=1e-9)
-        assert len(row["chosen"]) == len(row["values"]) == 3
-        for choice in row["chosen"]:
-            assert {*choice} == {"C", "gamma", "standardize"}
-            assert (choice["gamma"] is None) == (row["kernel"] == "linear")
-    assert (report["format"], report["epoch"], report["warnings"]) == (1, 3, [])
-    assert report["settings"] == SMALL.to_json()
-    assert report["run"]["data_fingerprint"] == digits.fingerprint
-    assert "scikit-learn" in report["versions"]
+        assert len(row.chosen) == len(row.values) == 3
+        for choice in row.chosen:
+            assert (choice.gamma is None) == (row.kernel == "linear")
+    assert (report.format, report.epoch, report.warnings) == (1, 3, ())
+    assert report.settings == SMALL
+    assert report.run.data_fingerprint == digits.fingerprint
+    assert "scikit-learn" in report.versions
 
 
-def test_table_has_percents(report: dict[str, Any]) -> None:
+def test_table_has_percents(report: Classification) -> None:
     lines = format_classification(report).splitlines()
     assert lines[0].split() == ["labels", "30", "60"]
-    row = report["results"][0]
+    row = report.results[0]
     assert lines[1].startswith("encoder means, rbf")
-    assert f"{100 * row['mean']:.2f} +/- {100 * row['standard_error']:.2f}" in lines[1]
+    assert f"{100 * row.mean:.2f} +/- {100 * row.standard_error:.2f}" in lines[1]
     assert len(lines) == 1 + len(FEATURES) * len(KERNELS) + 2
     assert "on 360 test examples in percent, mean of 3 labelled subsets" in lines[-1]
 
 
 def test_subsets_and_so_the_baselines_are_the_same_for_another_model(
-    report: dict[str, Any], digits: Dataset, tmp_path: Path
+    report: Classification, digits: Dataset, tmp_path: Path
 ) -> None:
     """Differences between runs are paired; here neither sees what the other has kept."""
     fit(config(lam=0.0, epochs=1, seed=7), digits, tmp_path / "run")
@@ -296,22 +291,20 @@ def test_subsets_and_so_the_baselines_are_the_same_for_another_model(
 
 
 def test_result_is_the_same_on_any_number_of_threads(
-    report: dict[str, Any], run_dir: Path, tmp_path: Path
+    report: Classification, run_dir: Path, tmp_path: Path
 ) -> None:
     for threads in (1, 3):
         again = classify(run_dir, SMALL, baselines_dir=tmp_path / str(threads), threads=threads)
-        assert again["results"] == report["results"]
+        assert again.results == report.results
 
 
 def test_a_part_of_the_settings_gives_a_part_of_the_results(
-    report: dict[str, Any], run_dir: Path
+    report: Classification, run_dir: Path
 ) -> None:
     """Neither the other kernels nor the other sizes change a result."""
     part = classify(run_dir, dataclasses.replace(SMALL, labels=(60,), kernel="linear"))
-    wanted = [
-        row for row in report["results"] if (row["kernel"], row["num_labels"]) == ("linear", 60)
-    ]
-    assert part["results"] == wanted
+    wanted = [row for row in report.results if (row.kernel, row.num_labels) == ("linear", 60)]
+    assert part.results == tuple(wanted)
 
 
 def test_baselines_are_measured_once_for_all_runs_that_share_a_folder(
@@ -320,19 +313,19 @@ def test_baselines_are_measured_once_for_all_runs_that_share_a_folder(
     settings = dataclasses.replace(SMALL, labels=(30,), kernel="rbf")
     first = classify(run_dir, settings, baselines_dir=tmp_path)
     calls = []
-    original = classification.measure_accuracy
+    original = measuring.measure_accuracy
 
     def count(*arguments: Any) -> Any:
         calls.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(classification, "measure_accuracy", count)
-    assert classify(run_dir, settings, baselines_dir=tmp_path)["results"] == first["results"]
+    monkeypatch.setattr(measuring, "measure_accuracy", count)
+    assert classify(run_dir, settings, baselines_dir=tmp_path).results == first.results
     assert len(calls) == settings.repeats  # the encoder's
     # A damaged file is as good as none, and others are not touched.
     damaged = next(tmp_path.glob("*.json"))
     damaged.write_bytes(damaged.read_bytes()[:20])
-    assert classify(run_dir, settings, baselines_dir=tmp_path)["results"] == first["results"]
+    assert classify(run_dir, settings, baselines_dir=tmp_path).results == first.results
     assert len(calls) == 3 * settings.repeats
     # Other settings are other results.
     assert classify(run_dir, dataclasses.replace(settings, seed=1), baselines_dir=tmp_path)
@@ -340,7 +333,7 @@ def test_baselines_are_measured_once_for_all_runs_that_share_a_folder(
 
 
 def test_binarized_input_gives_other_features_of_all_kinds(
-    report: dict[str, Any], run_dir: Path
+    report: Classification, run_dir: Path
 ) -> None:
     binarized = classify(run_dir, dataclasses.replace(SMALL, input="binarized"))
     for name in FEATURES:
@@ -348,30 +341,30 @@ def test_binarized_input_gives_other_features_of_all_kinds(
 
 
 def test_an_epoch_has_a_report_of_its_own(
-    run_dir: Path, report: dict[str, Any], tmp_path: Path
+    run_dir: Path, report: Classification, tmp_path: Path
 ) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     first = classify(copy, SMALL, epoch=1)
-    assert json.loads((copy / "classification-epoch001.json").read_text()) == first
-    assert (first["epoch"], first["run"]["step"]) == (1, report["run"]["step"] // 3)
+    assert json.loads((copy / "classification-epoch001.json").read_text()) == first.to_json()
+    assert (first.epoch, first.run.step) == (1, report.run.step // 3)
     assert values(first, "encoder") != values(report, "encoder")
     assert values(first, "pixels") == values(report, "pixels")
     last = classify(copy, SMALL, epoch=3)
-    assert last["results"] == report["results"]
+    assert last.results == report.results
 
 
 def test_fallback_to_an_older_checkpoint_is_in_the_report(run_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     max((copy / "checkpoints").iterdir()).write_bytes(b"")
     report = classify(copy, dataclasses.replace(SMALL, labels=(30,), repeats=1))
-    assert report["epoch"] == 2
-    (warning,) = report["warnings"]
+    assert report.epoch == 2
+    (warning,) = report.warnings
     assert "damaged" in warning
-    assert report["results"][0]["standard_error"] is None
+    assert np.isnan(report.results[0].standard_error)
     assert format_classification(report).endswith("in percent, mean of one labelled subset.")
 
 
-def test_interrupt_in_the_midst_of_the_work_waits_for_no_machine_and_writes_nothing(
+def test_interrupt_during_the_work_waits_for_no_machine_and_writes_nothing(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy, end, ended = Path(shutil.copytree(run_dir, tmp_path / "run")), threading.Event(), []
@@ -382,7 +375,7 @@ def test_interrupt_in_the_midst_of_the_work_waits_for_no_machine_and_writes_noth
         end.wait()
         ended.append(True)
 
-    monkeypatch.setattr(classification, "measure_accuracy", interrupt)
+    monkeypatch.setattr(measuring, "measure_accuracy", interrupt)
     with pytest.raises(KeyboardInterrupt):
         classify(copy, SMALL, threads=1)
     assert not ended
@@ -421,17 +414,20 @@ def test_data_without_labels_are_refused(tmp_path: Path) -> None:
 
 def test_real_values_cannot_be_binarized(tmp_path: Path) -> None:
     run = small_run(tmp_path, labels=True, low=-1.0)
-    with pytest.raises(SMVIError, match=r"input = 'binarized' needs intensities in \[0, 1\]"):
+    with pytest.raises(SMVIError) as caught:
         classify(run, dataclasses.replace(SMALL, input="binarized"))
-    assert classify(run, dataclasses.replace(SMALL, labels=(20,)))["results"]
+    assert (caught.value.field, caught.value.value) == ("input", "binarized")
+    assert classify(run, dataclasses.replace(SMALL, labels=(20,))).results
 
 
 def test_fewer_labels_than_the_cross_validation_needs_are_refused(run_dir: Path) -> None:
-    with pytest.raises(SMVIError, match=r"labels = 40 is fewer .* give at least 50\."):
+    with pytest.raises(SMVIError) as caught:
         classify(run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=5))
-    assert classify(run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=4, repeats=1))[
-        "results"
-    ]
+    assert (caught.value.field, caught.value.value) == ("labels", 40)
+    assert "50" in str(caught.value.remedy)
+    assert classify(
+        run_dir, dataclasses.replace(SMALL, labels=(40,), num_folds=4, repeats=1)
+    ).results
 
 
 def test_missing_runs_and_epochs_are_refused(run_dir: Path, tmp_path: Path) -> None:
@@ -453,7 +449,7 @@ def test_missing_runs_and_epochs_are_refused(run_dir: Path, tmp_path: Path) -> N
     ],
 )
 def test_settings_out_of_their_range_are_refused(settings: dict[str, Any]) -> None:
-    (name,) = settings
-    with pytest.raises(SMVIError, match=f"^{name} = .* is not allowed"):
+    with pytest.raises(SMVIError) as caught:
         ClassifyConfig(**settings)
+    assert {caught.value.field: caught.value.value} == settings
     assert ClassifyConfig.from_json(SMALL.to_json()) == SMALL

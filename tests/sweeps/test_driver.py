@@ -18,7 +18,7 @@ from tests.support.small_sweep import (
     entries,
     read,
 )
-from tfp_smvi.classification.protocol import report_name
+from tfp_smvi.classification.results import report_name
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.sweeps.driver import sweep

@@ -110,7 +110,7 @@ def test_no_process_is_left_behind_by_a_sweep_that_fails(
 def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is_not(
     whole_sweep: WholeSweep, tmp_path: Path
 ) -> None:
-    """As Ctrl-C, kill and the end of memory or power do it; the moments within a stage are drawn anew each time."""
+    """Ctrl-C, kill and the end of memory or power, at random moments within a stage."""
     sweep_dir = tmp_path / "sweep"
     (seconds,) = [
         entry["seconds"] for entry in whole_sweep.summary["runs"] if entry["run_dir"] == DONE[0]

@@ -1,4 +1,4 @@
-"""A support vector machine on features of few labelled examples, chosen without a look at the test set.
+"""A support vector machine on few labelled examples, chosen without a look at the test set.
 
 References:
     [1] D. P. Kingma, D. J. Rezende, S. Mohamed, M. Welling. Semi-supervised Learning with Deep
@@ -7,7 +7,7 @@ References:
 
 from collections import Counter
 from collections.abc import Iterator
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -15,14 +15,12 @@ from sklearn.metrics.pairwise import linear_kernel, rbf_kernel
 from sklearn.model_selection import StratifiedKFold
 from sklearn.svm import SVC
 
-from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.classification.labels import LabelArray
+from tfp_smvi.classification.results import Choice, Kernel
 
-__all__ = ["Choice", "Outcome", "choose", "labelled_subset", "measure_accuracy", "num_candidates"]
+__all__ = ["Outcome", "choose", "measure_accuracy", "num_candidates"]
 
-Features = npt.NDArray[np.floating]
-Labels = npt.NDArray[np.int64]
-Kernel = Literal["rbf", "linear"]
+FeatureArray = npt.NDArray[np.floating]
 
 # Wide enough for MNIST (docs/classification.md): features have a total variance of 1, whatever they
 # are, so that one grid suits all of them.
@@ -33,21 +31,6 @@ COSTS: dict[Kernel, tuple[float, ...]] = {
 }
 # Test examples whose kernel matrix is in memory at once.
 BLOCK = 1000
-
-
-class Choice(NamedTuple):
-    """What the cross-validation chose.
-
-    Attributes:
-        C: the cost of a margin that is violated.
-        gamma: exp(-gamma |x - y|^2) for features of total variance 1, which is a multiple of
-            scikit-learn's gamma="scale"; None for the linear kernel.
-        standardize: whether each dimension was scaled to the same variance.
-    """
-
-    C: float
-    gamma: float | None
-    standardize: bool
 
 
 class Outcome(NamedTuple):
@@ -62,53 +45,11 @@ class Outcome(NamedTuple):
     choice: Choice
 
 
-def labelled_subset(
-    labels: Labels, num_labels: int, num_classes: int, seed: int, repeat: int
-) -> Labels:
-    """Draws labelled examples, equally many of each class.
-
-    The draw follows from the arguments alone: it is the same for every model of the same data.
-    Subsets of different sizes are drawn independently of each other.
-
-    Args:
-        labels: the classes of all examples, from 0.
-        num_labels: how many to draw, a multiple of num_classes.
-        num_classes: the number of classes.
-        seed: the user's seed.
-        repeat: the number of the draw.
-
-    Returns:
-        Indices [num_labels], class by class.
-
-    Raises:
-        SMVIError: num_labels is not such a multiple, or a class has too few examples.
-    """
-    if num_labels % num_classes:
-        raise SMVIError(
-            f"labels = {num_labels} is not a multiple of the {num_classes} classes; "
-            f"give one, such as {max(1, num_labels // num_classes) * num_classes}."
-        )
-    each, counts = num_labels // num_classes, np.bincount(labels, minlength=num_classes)
-    if counts.min() == 0:
-        raise SMVIError(
-            f"class {counts.argmin()} of {num_classes} has no example to train on; number the classes of y_train and "
-            "y_test from 0 without a gap."
-        )
-    if counts.min() < each:
-        raise SMVIError(
-            f"labels = {num_labels} asks for {each} examples of each class, and class {counts.argmin()} has "
-            f"{counts.min()} to train on; give at most {counts.min() * num_classes}."
-        )
-    words = fold_seed(seed, "labelled_subset", num_labels, repeat).numpy().view(np.uint32)
-    order = np.argsort(np.random.default_rng(words).random(len(labels)))
-    return np.concatenate([order[labels[order] == number][:each] for number in range(num_classes)])
-
-
 def measure_accuracy(
-    train: Features,
-    train_labels: Labels,
-    test: Features,
-    test_labels: Labels,
+    train: FeatureArray,
+    train_labels: LabelArray,
+    test: FeatureArray,
+    test_labels: LabelArray,
     kernel: Kernel,
     num_folds: int,
 ) -> Outcome:
@@ -136,7 +77,7 @@ def measure_accuracy(
     return Outcome(num_right / len(test), choice)
 
 
-def choose(x: Features, labels: Labels, kernel: Kernel, num_folds: int) -> Choice:
+def choose(x: FeatureArray, labels: LabelArray, kernel: Kernel, num_folds: int) -> Choice:
     """Chooses C, gamma and standardization by stratified cross-validation: the first among equals.
 
     Means and variances are those of all the given features: they use no label.
@@ -180,7 +121,7 @@ class _Scaling(NamedTuple):
     divisor: npt.NDArray[np.float64]
 
     @classmethod
-    def fit(cls, x: Features, standardize: bool) -> "_Scaling":
+    def fit(cls, x: FeatureArray, standardize: bool) -> "_Scaling":
         mean, variances = x.mean(axis=0, dtype=np.float64), x.var(axis=0, dtype=np.float64)
         # The variance of equal numbers may be a rounding above 0.
         varied = np.ptp(x, axis=0) > 0.0
@@ -191,9 +132,9 @@ class _Scaling(NamedTuple):
         # What never varies says nothing.
         return cls(mean, np.where(varied, divisor, np.inf))
 
-    def apply(self, x: Features) -> npt.NDArray[np.float64]:
+    def apply(self, x: FeatureArray) -> npt.NDArray[np.float64]:
         return (x - self.mean) / self.divisor
 
 
-def _gram(x: Features, y: Features, gamma: float | None) -> npt.NDArray[np.float64]:
+def _gram(x: FeatureArray, y: FeatureArray, gamma: float | None) -> npt.NDArray[np.float64]:
     return linear_kernel(x, y) if gamma is None else rbf_kernel(x, y, gamma=gamma)

@@ -82,7 +82,7 @@ def _train(
     try:
         dataset = load_dataset(config.data.dataset, data_dir)
         if order["classify"] is not None:
-            from tfp_smvi.classification.protocol import check_labels
+            from tfp_smvi.classification.labels import check_labels
 
             # Now, and not after hours of training.
             check_labels(dataset, ClassifyConfig.from_json(order["classify"]))

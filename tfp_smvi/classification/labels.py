@@ -1,0 +1,128 @@
+"""Labels: whether data have those that a classification needs, and the labelled subsets."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.config import ClassifyConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.data import Dataset
+
+__all__ = ["LabelArray", "Labels", "check_labels", "labelled_subset", "read_labels"]
+
+LabelArray = npt.NDArray[np.int64]
+
+
+class Labels(NamedTuple):
+    """The classes of a data set's examples, counted from 0.
+
+    Attributes:
+        train: of the training examples: [num_train].
+        test: of the test examples: [num_test].
+        num_classes: the number of classes.
+    """
+
+    train: LabelArray
+    test: LabelArray
+    num_classes: int
+
+
+def check_labels(dataset: Dataset, config: ClassifyConfig) -> None:
+    """Checks, before anything is trained, that data have the labels that `classify` needs.
+
+    Raises:
+        SMVIError: they have none, or too few of a class.
+    """
+    labels = read_labels(dataset, config)
+    for size in config.labels:
+        labelled_subset(labels.train, size, labels.num_classes, config.seed, 0)
+
+
+def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
+    """Returns the labels of both splits.
+
+    Raises:
+        SMVIError: the data cannot be classified with these settings.
+    """
+    train, test, num_classes = dataset.train.labels, dataset.test.labels, dataset.num_classes
+    if train is None or test is None or num_classes is None:
+        raise SMVIError(
+            f"{dataset.name} has no labels for both training and test data and cannot be "
+            "classified",
+            remedy="train on data with labels, such as mnist or an .npz file with y_train and "
+            "y_test, or leave the classification out (tfp-smvi sweep --no-classify)",
+        )
+    if num_classes < 2:
+        raise SMVIError(
+            f"{dataset.name} has a single class, and there is nothing to classify",
+            remedy="train on data with two or more classes",
+        )
+    for size in config.labels:
+        least = num_classes * config.num_folds
+        if size < least:
+            raise SMVIError(
+                f"is fewer than one example of each of the {num_classes} classes for each of the "
+                f"{config.num_folds} folds of the cross-validation",
+                field="labels",
+                value=size,
+                remedy=f"give at least {least}",
+            )
+    if config.input == "binarized" and dataset.real_valued:
+        raise SMVIError(
+            f"needs intensities in [0, 1], and {dataset.name} has other values",
+            field="input",
+            value=config.input,
+            remedy="give intensities, which takes values as they are",
+        )
+    return Labels(train, test, num_classes)
+
+
+def labelled_subset(
+    labels: LabelArray, num_labels: int, num_classes: int, seed: int, repeat: int
+) -> LabelArray:
+    """Draws labelled examples, equally many of each class.
+
+    The draw follows from the arguments alone: it is the same for every model of the same data.
+    Subsets of different sizes are drawn independently of each other.
+
+    Args:
+        labels: the classes of all examples, from 0.
+        num_labels: the number of examples to draw, a multiple of num_classes.
+        num_classes: the number of classes.
+        seed: the user's seed.
+        repeat: the number of the draw.
+
+    Returns:
+        Indices [num_labels], class by class.
+
+    Raises:
+        SMVIError: num_labels is not such a multiple, or a class has too few examples.
+    """
+    if num_labels % num_classes:
+        raise SMVIError(
+            f"is not a multiple of the {num_classes} classes",
+            field="labels",
+            value=num_labels,
+            remedy=f"give one, such as {max(1, num_labels // num_classes) * num_classes}",
+        )
+    per_class, counts = num_labels // num_classes, np.bincount(labels, minlength=num_classes)
+    if counts.min() == 0:
+        raise SMVIError(
+            f"class {counts.argmin()} of {num_classes} has no example to train on",
+            remedy="number the classes of y_train and y_test from 0 without a gap",
+        )
+    if counts.min() < per_class:
+        raise SMVIError(
+            f"asks for {per_class} examples of each class, and class {counts.argmin()} has "
+            f"{counts.min()} to train on",
+            field="labels",
+            value=num_labels,
+            remedy=f"give at most {counts.min() * num_classes}",
+        )
+    words = fold_seed(seed, "labelled_subset", num_labels, repeat).numpy().view(np.uint32)
+    order = np.argsort(np.random.default_rng(words).random(len(labels)))
+    return np.concatenate(
+        [order[labels[order] == number][:per_class] for number in range(num_classes)]
+    )

@@ -1,0 +1,52 @@
+"""The units of work of a classification: what each costs, and what its result depends on."""
+
+import importlib.metadata
+from typing import NamedTuple
+
+from tfp_smvi.classification.results import ENCODER, FEATURES, FORMAT, PCA, Kernel
+from tfp_smvi.classification.svm import num_candidates
+from tfp_smvi.config import ClassifyConfig
+from tfp_smvi.runs.loading import LoadedRun
+
+__all__ = ["Unit", "baseline_key", "plan_units", "unit_cost"]
+
+
+class Unit(NamedTuple):
+    """A row of the report: one kind of features and of classifier, at one number of labels."""
+
+    features: str
+    kernel: Kernel
+    num_labels: int
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether its result does not depend on the weights of the run."""
+        return self.features != ENCODER
+
+
+def plan_units(config: ClassifyConfig) -> list[Unit]:
+    """Returns all units of a classification, in the order of the report."""
+    return [
+        Unit(features, kernel, size)
+        for features in FEATURES
+        for kernel in config.kernels
+        for size in config.labels
+    ]
+
+
+def unit_cost(unit: Unit, config: ClassifyConfig) -> float:
+    """Returns a number proportional to the time of a unit; the exponent is measured on MNIST."""
+    return float(config.repeats * num_candidates(unit.kernel) * unit.num_labels**1.5)
+
+
+def baseline_key(unit: Unit, config: ClassifyConfig, run: LoadedRun) -> dict[str, object]:
+    """Returns everything that the result of a baseline depends on, as JSON values."""
+    settings, packages = config.to_json(), ("tfp-smvi", "numpy", "scikit-learn")
+    return {
+        "format": FORMAT,
+        **unit._asdict(),
+        **{name: settings[name] for name in ("input", "repeats", "num_folds", "seed")},
+        "latent_dim": run.config.model.latent_dim if unit.features == PCA else None,
+        "data_fingerprint": run.data_fingerprint,
+        "versions": {name: importlib.metadata.version(name) for name in packages},
+    }

@@ -1,0 +1,131 @@
+"""The results of a classification: typed, and the same in classification.json."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tfp_smvi.config import ClassifyConfig, RunConfig
+from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.core.records import Record
+from tfp_smvi.core.runtime import Machine
+
+__all__ = [
+    "ENCODER",
+    "FEATURES",
+    "FORMAT",
+    "PCA",
+    "PIXELS",
+    "Accuracy",
+    "Choice",
+    "Classification",
+    "ClassifiedRun",
+    "Kernel",
+    "report_name",
+]
+
+Kernel = Literal["rbf", "linear"]
+
+# Of the report, and of the baselines that are kept for other runs.
+FORMAT = 1
+ENCODER, PIXELS, PCA = "encoder", "pixels", "pca"
+# What a classifier sees, in the order of the report, and its name in the table.
+FEATURES = {ENCODER: "encoder means", PIXELS: "pixels", PCA: "PCA"}
+
+
+@dataclass(frozen=True)
+class Choice(Record):
+    """What the cross-validation chose.
+
+    Attributes:
+        C: the cost of a violated margin.
+        gamma: exp(-gamma |x - y|^2) for features of total variance 1, which is a multiple of
+            scikit-learn's gamma="scale"; None for the linear kernel.
+        standardize: whether each dimension was scaled to the same variance.
+    """
+
+    C: float
+    gamma: float | None
+    standardize: bool
+
+
+@dataclass(frozen=True)
+class Accuracy(Record):
+    """How well a classifier did on the test set with one kind of features.
+
+    Attributes:
+        features: what it saw: "encoder", "pixels" or "pca".
+        kernel: the kernel of the support vector machine.
+        num_labels: the number of labelled examples in each subset.
+        mean: the mean of `values`.
+        standard_error: its standard error over subsets; NaN for a single subset.
+        values: the accuracy, a fraction, with each subset; subset i is the same in all runs.
+        chosen: what the cross-validation chose in each subset.
+    """
+
+    features: str
+    kernel: Kernel
+    num_labels: int
+    mean: float
+    standard_error: float
+    values: tuple[float, ...]
+    chosen: tuple[Choice, ...]
+
+    @property
+    def estimate(self) -> Estimate:
+        """The mean with its standard error."""
+        return Estimate(self.mean, self.standard_error)
+
+
+@dataclass(frozen=True)
+class ClassifiedRun(Record):
+    """What was classified.
+
+    Attributes:
+        config: the configuration of the run.
+        step: the training steps behind its weights.
+        data_fingerprint: the fingerprint of its data.
+    """
+
+    config: RunConfig
+    step: int
+    data_fingerprint: str
+
+
+@dataclass(frozen=True)
+class Classification(Record):
+    """What `classify` found, as in classification.json.
+
+    Attributes:
+        format: the version of the file's layout.
+        run: what was classified.
+        epoch: the finished epochs behind the weights.
+        settings: how it was classified.
+        num_test: the number of test examples.
+        results: the accuracy for each kind of features, kernel and number of labels.
+        warnings: what went wrong without stopping the work.
+        seconds: how long it took.
+        versions: the versions of the packages that matter.
+        machine: the machine.
+    """
+
+    format: int
+    run: ClassifiedRun
+    epoch: int
+    settings: ClassifyConfig
+    num_test: int
+    results: tuple[Accuracy, ...]
+    warnings: tuple[str, ...]
+    seconds: float
+    versions: Mapping[str, str]
+    machine: Machine
+
+    def find(self, features: str, kernel: str, num_labels: int) -> Accuracy | None:
+        """The accuracy of one classifier; None if it was not measured."""
+        wanted = (features, kernel, num_labels)
+        matches = (a for a in self.results if (a.features, a.kernel, a.num_labels) == wanted)
+        return next(matches, None)
+
+
+def report_name(epoch: int | None) -> str:
+    """Returns the name of the report's file, such as "classification-epoch025.json"."""
+    return "classification.json" if epoch is None else f"classification-epoch{epoch:03d}.json"
