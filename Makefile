@@ -1,6 +1,6 @@
 # make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the encoder and
 #              writes the features of the test set                (LAM=0.5 EPOCHS=3)
-# make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'")
+# make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'" WORKERS=2)
 # make bench   the training step against PyTorch                 (BENCH_ARGS=...)
 # make format  formats the code and mends what the linter can
 # make clean   deletes the virtual environment, caches and build products; runs stay
@@ -12,6 +12,8 @@ EPOCHS ?= 3
 RUN ?= runs/mnist-lam$(LAM)-seed0
 MODEL ?= mnist
 PYTEST_ARGS ?=
+# Each runs the tests of whole files, with one thread.
+WORKERS ?= 2
 BENCH_ARGS ?=
 
 BIN = $(VENV)/bin
@@ -38,7 +40,7 @@ test: $(VENV)/installed-test
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	"$(BIN)/python" -m pytest $(PYTEST_ARGS)
+	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
 
 bench: $(VENV)/installed-bench
 	"$(BIN)/python" benchmarks/training_step.py $(BENCH_ARGS)

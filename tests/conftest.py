@@ -1,16 +1,24 @@
-"""What the tests share: a quiet TensorFlow, the digits, and runs and a sweep that nothing interrupts."""
+"""What the tests share: a quiet TensorFlow, the digits, and runs and a sweep without interruption."""
 
+import contextlib
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+# Before anything imports TensorFlow. Its start-up chatter would hide the output of a failing test.
+# Two workers on two cores are fastest with one thread each. Processes inherit these.
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"):
+    os.environ.setdefault(_name, "1")
+
 import tfp_smvi
-from tests.support import runs
+from tests.support import golden, runs, signals
 from tests.support.runs import ReferenceRun
 from tests.support.small_sweep import CONFIG, Recorder, WholeSweep
 from tfp_smvi.data import Dataset, load_dataset
@@ -18,9 +26,33 @@ from tfp_smvi.engines.base import Task
 from tfp_smvi.engines.processes import Processes
 from tfp_smvi.sweeps.driver import sweep
 
-# Before any test imports TensorFlow, whose start-up chatter would hide what a failing test has to
-# say.
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.addaudithook(signals.audit)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        golden.OPTION, action="store_true", help="write the error messages into tests/cli/golden"
+    )
+
+
+@pytest.fixture(scope="session", autouse=True)
+def default_signals() -> Iterator[None]:
+    """SIGINT and SIGTERM act as in a shell, even if the tests were started with them ignored."""
+    yield from signals.default_signals()
+
+
+@pytest.fixture
+def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[signals.SignalAt]:
+    """Sends this process a signal by signal_at(event, part, count, signal).
+
+    The signal is sent at the count-th audit event whose first argument holds `part`, and must be
+    sent before the test ends. A command that would call os._exit raises SystemExit.
+    """
+    signals.raising_exit(monkeypatch)
+    sender = signals.SignalAt()
+    with contextlib.contextmanager(signals.refuse_signals)():
+        yield sender
+    sender.close()
 
 
 @pytest.fixture(scope="session")
@@ -30,7 +62,7 @@ def digits() -> Dataset:
 
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceRun:
-    """The run of runs.OPTIONS, never interrupted, with its result as JSON. It is shared: copy it to change it."""
+    """The run of runs.OPTIONS, never interrupted, with its result as JSON. Copy it to change it."""
     run_dir = tmp_path_factory.mktemp("reference") / "run"
     process = runs.command("train", *runs.OPTIONS, "--run-dir", str(run_dir), "--json")
     assert process.returncode == 0, process.stderr
@@ -39,13 +71,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceRun:
 
 @pytest.fixture(scope="session")
 def trained(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> "tfp_smvi.FitResult":
-    """A run of runs.CONFIG in this process, never interrupted. It is shared: copy it to change it."""
+    """A run of runs.CONFIG, never interrupted. Copy it to change it."""
     return tfp_smvi.fit(runs.CONFIG, digits, tmp_path_factory.mktemp("trained") / "run")
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for one checkpoint or one export of the reference run, and not for two."""
+    """A file system with room for one checkpoint or one export of the reference run, not for two."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(folder)]

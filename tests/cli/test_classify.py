@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import runs
+from tests.support import runs, signals
 from tests.support.runs import ReferenceRun
 
 SMALL = ("--labels", "50,100", "--repeats", "2", "--kernel", "rbf", "--threads", "1")
@@ -52,7 +52,7 @@ def test_stopped_at_any_file_it_leaves_whole_ones_and_the_same_command_ends_the_
 ) -> None:
     """Stopped where the second baseline, and where the report, is about to get its name."""
     for count, part in ((2, "baselines"), (1, "classification.json")):
-        stopped = runs.signalled_command(
+        stopped = signals.signalled_command(
             "os.rename", part, count, number, "classify", str(run_dir), *SMALL
         )
         assert stopped.returncode == code

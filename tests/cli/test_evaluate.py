@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import runs
+from tests.support import runs, signals
 from tests.support.runs import ReferenceRun
 from tfp_smvi.config import AISConfig, EvaluateConfig
 
@@ -76,7 +76,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     """Stopped where the third result is about to get its name: two are kept, not made again, and no litter stays."""
     run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
     arguments = ("evaluate", str(run_dir), *SMALL)
-    stopped = runs.signalled_command("os.rename", ".test-", 3, number, *arguments)
+    stopped = signals.signalled_command("os.rename", ".test-", 3, number, *arguments)
     assert stopped.returncode == code
     assert stopped.stdout == ""
     assert "Traceback" not in stopped.stderr

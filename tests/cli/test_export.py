@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import runs
+from tests.support import runs, signals
 from tests.support.runs import ReferenceRun
 from tfp_smvi.export.check import find_damage
 
@@ -170,7 +170,7 @@ def test_a_signal_leaves_no_version_and_no_litter_that_stays(
     number: signal.Signals, event: str, part: str, reference: ReferenceRun, tmp_path: Path
 ) -> None:
     arguments = ("export", str(reference.run_dir), "--output", str(tmp_path))
-    process = runs.signalled_command(event, part, 1, number, *arguments)
+    process = signals.signalled_command(event, part, 1, number, *arguments)
     killed = number == signal.SIGKILL
     assert process.returncode == (-number if killed else 128 + number), process.stderr
     assert process.stdout == ""

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import runs
+from tests.support import runs, signals
 from tests.support.fake_servers import install_server
 from tests.support.servers import (
     NAME,
@@ -104,7 +104,7 @@ def test_stopped_features_go_on_and_end_with_the_same_bits(
     whole, output = tmp_path / "whole.npz", tmp_path / "features.npz"
     options = ("features", str(array), "--model", str(export), "--output")
     assert runs.call(*options, str(whole)) == 0
-    stopped = runs.signalled_command("os.rename", ".piece-", 2, number, *options, str(output))
+    stopped = signals.signalled_command("os.rename", ".piece-", 2, number, *options, str(output))
     assert stopped.returncode == code
     assert "Traceback" not in stopped.stderr
     assert (code < 0) or "what is done is kept" in stopped.stderr

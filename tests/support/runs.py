@@ -28,25 +28,6 @@ OPTIONS = (
     *("--dataset", "digits", "--latent-dim", "4", "--hidden-sizes", "32,32"),
     *("--lam", "0.5", "--epochs", str(EPOCHS), "--batch-size", "32", "--lam-warmup-steps", "100"),
 )
-# A process that does to itself what a user or the machine may do at any moment: argv[1:5] are the
-# audit event, a part of its first argument, how often it comes, and the signal that is then sent;
-# the rest are the command line's.
-_SIGNALLED = """
-import importlib.metadata, os, sys
-event, part, count, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
-
-def hook(name, arguments):
-    global count
-    if name == event and part in str(arguments[0]):
-        count -= 1
-        if count == 0:
-            os.kill(os.getpid(), number)
-
-(script,) = importlib.metadata.entry_points(group="console_scripts", name="tfp-smvi")
-main = script.load()
-sys.addaudithook(hook)
-main(sys.argv[5:])
-"""
 
 
 class ReferenceRun(NamedTuple):
@@ -99,14 +80,6 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
     return subprocess.run(
         [script(), *arguments], capture_output=True, text=True, check=False, **options
     )
-
-
-def signalled_command(
-    event: str, part: str, count: int, number: int, *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command line, which gets a signal at the count-th audit event whose first argument holds `part`."""
-    line = [sys.executable, "-c", _SIGNALLED, event, part, str(count), str(int(number)), *arguments]
-    return subprocess.run(line, capture_output=True, text=True, check=False)
 
 
 def call(*arguments: str) -> int:

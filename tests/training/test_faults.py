@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import runs
+from tests.support import runs, signals
 from tests.support.runs import (
     EPOCHS,
     OPTIONS,
@@ -49,14 +49,14 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
 
     # Killed before its first checkpoint has its name: nothing is saved, and what is half written is
     # no checkpoint.
-    process = runs.signalled_command("os.rename", partial, 1, signal.SIGKILL, *train)
+    process = signals.signalled_command("os.rename", partial, 1, signal.SIGKILL, *train)
     assert (process.returncode, lines(process)) == (-signal.SIGKILL, [])
     assert list_checkpoints(run_dir / "checkpoints") == []
     assert len(list((run_dir / "checkpoints").iterdir())) == 1
 
     # SIGINT while the first epoch's metrics are written: the epoch is saved. Without a checkpoint
     # the log is opened to be looked at and to be cleared before.
-    process = runs.signalled_command("open", "metrics.jsonl", 3, signal.SIGINT, *train)
+    process = signals.signalled_command("open", "metrics.jsonl", 3, signal.SIGINT, *train)
     assert process.returncode == 128 + signal.SIGINT
     assert lines(process) == [
         f"Stopped by SIGINT; step {STEPS_PER_EPOCH} is saved in {run_dir}.",
@@ -65,7 +65,7 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     assert newest(run_dir).step == STEPS_PER_EPOCH
 
     # SIGTERM while it starts up again, and no step is lost.
-    process = runs.signalled_command("open", "metrics.jsonl", 1, signal.SIGTERM, *train)
+    process = signals.signalled_command("open", "metrics.jsonl", 1, signal.SIGTERM, *train)
     assert process.returncode == 128 + signal.SIGTERM
     assert (
         lines(process)[0] == f"Going on after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
@@ -74,7 +74,7 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
 
     # Killed as it opens the file of its second save: metrics and curves are one epoch ahead of the
     # checkpoint.
-    process = runs.signalled_command("open", partial, 2, signal.SIGKILL, *train)
+    process = signals.signalled_command("open", partial, 2, signal.SIGKILL, *train)
     assert process.returncode == -signal.SIGKILL
     assert newest(run_dir).step == 2 * STEPS_PER_EPOCH
     assert len(runs.records(run_dir)) == 3
@@ -127,7 +127,7 @@ def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_
 def test_signal_while_tensorflow_loads_ends_the_program_without_a_traceback(
     tmp_path: Path, number: signal.Signals, module: str
 ) -> None:
-    process = runs.signalled_command(
+    process = signals.signalled_command(
         "import", module, 20, number, "train", *OPTIONS, "--run-dir", str(tmp_path / "run")
     )
     assert process.returncode == 128 + number

@@ -1,0 +1,120 @@
+"""Signals at exact moments, in this process or in another one, by an audit hook."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from types import FrameType
+from typing import NoReturn
+
+import pytest
+
+__all__ = ["SignalAt", "audit", "default_signals", "raising_exit", "signalled_command"]
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# A process that sends itself a signal. argv[1:5] are the audit event, a part of its first
+# argument, the number of the event that sends the signal, and the signal; the rest are the command line's.
+_SIGNALLED = """
+import importlib.metadata, os, sys
+event, part, count, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+
+def hook(name, arguments):
+    global count
+    if name == event and part in str(arguments[0]):
+        count -= 1
+        if count == 0:
+            os.kill(os.getpid(), number)
+
+(script,) = importlib.metadata.entry_points(group="console_scripts", name="tfp-smvi")
+main = script.load()
+sys.addaudithook(hook)
+main(sys.argv[5:])
+"""
+
+
+@dataclass
+class _Target:
+    """The event that sends a signal, and how many of its kind are still to come."""
+
+    event: str
+    part: str
+    count: int
+    number: int
+
+
+class _Audit:
+    """The audit hook of this process. Python cannot remove a hook, so its target changes instead."""
+
+    def __init__(self) -> None:
+        self.target: _Target | None = None
+
+    def __call__(self, event: str, arguments: tuple[object, ...]) -> None:
+        target = self.target
+        if target is None or event != target.event or target.part not in str(arguments[0]):
+            return
+        target.count -= 1
+        if target.count == 0:
+            self.target = None
+            os.kill(os.getpid(), target.number)
+
+
+# tests/conftest.py installs it.
+audit = _Audit()
+
+
+class SignalAt:
+    """Sends this process a signal at the count-th audit event whose first argument holds `part`."""
+
+    def __call__(self, event: str, part: str, count: int, number: int) -> None:
+        """Sets the event. The one before must have come."""
+        assert audit.target is None, f"{audit.target} has not come"
+        audit.target = _Target(event, part, count, number)
+
+    def close(self) -> None:
+        """Checks that the signal was sent."""
+        target, audit.target = audit.target, None
+        assert target is None, f"{target} has not come"
+
+
+def default_signals() -> Iterator[None]:
+    """Gives SIGINT and SIGTERM Python's handlers, even if they were ignored at the start.
+
+    A shell script starts `make test &` with SIGINT ignored, and so do some schedulers. The
+    processes that the tests start inherit the default.
+    """
+    defaults = (signal.default_int_handler, signal.SIG_DFL)
+    previous = [signal.signal(*pair) for pair in zip(STOP_SIGNALS, defaults, strict=True)]
+    yield
+    for number, handler in zip(STOP_SIGNALS, previous, strict=True):
+        signal.signal(number, handler)
+
+
+def refuse_signals() -> Iterator[None]:
+    """Fails a test instead of ending pytest if a signal comes when no command handles it."""
+
+    def refuse(number: int, frame: FrameType | None) -> NoReturn:
+        raise AssertionError(f"{signal.Signals(number).name} came when no command handled it")
+
+    previous = [signal.signal(number, refuse) for number in STOP_SIGNALS]
+    yield
+    for number, handler in zip(STOP_SIGNALS, previous, strict=True):
+        signal.signal(number, handler)
+
+
+def raising_exit(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes os._exit raise SystemExit, so that a command that ends its process ends only itself."""
+
+    def leave(code: int) -> NoReturn:
+        raise SystemExit(code)
+
+    monkeypatch.setattr(os, "_exit", leave)
+
+
+def signalled_command(
+    event: str, part: str, count: int, number: int, *arguments: str
+) -> subprocess.CompletedProcess[str]:
+    """Runs the command line in another process, with a signal at an audit event as in SignalAt."""
+    line = [sys.executable, "-c", _SIGNALLED, event, part, str(count), str(int(number)), *arguments]
+    return subprocess.run(line, capture_output=True, text=True, check=False)
