@@ -39,8 +39,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
-from tfp_smvi.core.estimates import estimate
-from tfp_smvi.core.text import format_estimate
+from tfp_smvi.core.estimates import Estimate, estimate
 from tfp_smvi.data import eval_batches, load_dataset
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.evaluation.summary import summarize_bracket
@@ -107,8 +106,8 @@ def measure_bracket(model: VAE, options: argparse.Namespace) -> JSON:
         estimator = BlockEstimator(model, EvaluateConfig(ais=ais))
         blocks = [estimator.bracketed(seed(1, block)) for block in range(options.blocks)]
         arrays = {key: np.concatenate([block[key] for block in blocks]) for key in blocks[0]}
-        widths[name] = {"settings": ais.to_json(), **summarize_bracket(arrays)}
-        print(f"bracket, {name}: {format_estimate(widths[name]['width'])} nat", flush=True)
+        widths[name] = {"settings": ais.to_json(), **summarize_bracket(arrays).to_json()}
+        print(f"bracket, {name}: {summarize_bracket(arrays).width} nat", flush=True)
     return widths
 
 
@@ -207,7 +206,9 @@ def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JS
         x, seed(2)
     )
     reference = reference_run["log_likelihood"].astype(np.float64)
-    result: JSON = {"reference": estimate(reference, reference_run["log_likelihood_error"])}
+    result: JSON = {
+        "reference": estimate(reference, reference_run["log_likelihood_error"]).to_json()
+    }
     print(
         f"reference: Monte Carlo error {result['reference']['monte_carlo_error']:.3f} nat",
         flush=True,
@@ -268,9 +269,10 @@ def _errors_of_ours(
             return estimator.annealed(x, seed(3))["log_likelihood"].astype(np.float64)
 
         runs[count] = run
-        rows.append({"temperatures": count, "error": estimate(run() - reference)})
+        error = estimate(run() - reference)
+        rows.append({"temperatures": count, "error": error.to_json()})
         print(
-            f"ours, {count} temperatures: error {format_estimate(rows[-1]['error'])} nat",
+            f"ours, {count} temperatures: error {error} nat",
             flush=True,
         )
     return rows, runs
@@ -287,10 +289,11 @@ def _errors_of_stock(stock: StockRecipe, lengths: list[int], reference: np.ndarr
             "step_size": STOCK_STEP_SIZES[place],
             "acceptance_rate": rate,
         }
-        rows.append(row | {"error": estimate(estimates - reference)})
+        error = estimate(estimates - reference)
+        rows.append(row | {"error": error.to_json()})
         print(
             f"stock, {length} temperatures, step size {row['step_size']:.3f}, acceptance {rate:.2f}: "
-            f"error {format_estimate(rows[-1]['error'])} nat",
+            f"error {error} nat",
             flush=True,
         )
     return rows
@@ -305,7 +308,7 @@ def _summary(result: JSON) -> str:
         f"stock with {result['stock_within']} of up to {result['stock'][-1]['temperatures']} "
         f"({result['stock'][-1]['seconds']:.0f} s)",
         f"at the {seconds['ours at the defaults']:.1f} s of the defaults: stock error "
-        f"{format_estimate(equal['error'])} nat",
+        f"{Estimate.from_json(equal['error'])} nat",
     ]
     if result["ratio_of_times"] is not None:
         bound = "at least " if result["ratio_is_a_lower_bound"] else ""

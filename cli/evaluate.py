@@ -1,16 +1,17 @@
 """tfp-smvi evaluate."""
 
+import functools
 import json
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import click
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, name_fields
+from tfp_smvi.core.records import Record
 
-from .options import data_dir_option, setting, threads_option, usage_error
+from .options import data_dir_option, option_name, setting, threads_option, usage_error
 from .stopping import stop_at_once
 
 __all__ = ["evaluate"]
@@ -139,48 +140,72 @@ def evaluate(
     from .evaluation_progress import make_block_reporter
 
     reporter = make_block_reporter()
-    message = f"Stopped; what is done is kept in {run_dir}. Run the same command again to go on."
+    message = f"Stopped; results are kept in {run_dir}. Run the same command again to continue."
     with stop_at_once(lambda: reporter.stop(message)):
         with reporter.loading_tensorflow(threads):
-            from tfp_smvi.evaluation import convergence as convergence_module
-            from tfp_smvi.evaluation import pipeline as evaluation
-            from tfp_smvi.evaluation import table as evaluation_report
             from tfp_smvi.evaluation.blocks import Shard
 
-        arguments: dict[str, Any] = {
-            "data_dir": data_dir,
-            "shard": Shard(*shard) if shard else None,
-            "merge": merge,
-            "reporter": reporter,
-        }
-        work: Callable[..., dict[str, Any] | None] = evaluation.evaluate
-        format_report, files = evaluation_report.format_table, "evaluation.json and evaluation.npz"
-        if convergence:
-            arguments["num_temperatures"] = convergence_temperatures
-            work, format_report = (
-                convergence_module.measure_convergence,
-                convergence_module.format_convergence,
-            )
-            files = "convergence.json and convergence.png"
-        with reporter:
-            report = work(run_dir, config, **arguments)
-            if convergence and report is not None:
-                from tfp_smvi.report.convergence_figure import write_convergence_figure
-
-                write_convergence_figure(report, run_dir / "convergence.png")
-    if report is None:
-        reporter.note(
-            "This part is done; when all are, the same command with --merge makes the report."
+        work = functools.partial(
+            _measure_convergence if convergence else _evaluate,
+            run_dir,
+            config,
+            data_dir=data_dir,
+            shard=Shard(*shard) if shard else None,
+            merge=merge,
+            reporter=reporter,
         )
+        with reporter:
+            outcome = work(convergence_temperatures) if convergence else work()
+    if outcome is None:
+        reporter.note("This part is done. When all are, run the same command with --merge.")
         return 0
-    for warning in report["warnings"]:
+    for warning in outcome.warnings:
         reporter.warn(warning)
     if as_json:
-        click.echo(json.dumps(report))
+        click.echo(json.dumps(outcome.result.to_json()))
     else:
-        click.echo(format_report(report))
-        click.echo(f"All of it is in {run_dir}: {files}.")
+        click.echo(outcome.table)
+        click.echo(f"Everything is in {run_dir}: {outcome.files}.")
     return 0
+
+
+class _Outcome(NamedTuple):
+    """What a kind of evaluation found, and how it is shown."""
+
+    result: Record
+    table: str
+    warnings: list[str]
+    files: str
+
+
+def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outcome | None:
+    from tfp_smvi.evaluation.pipeline import evaluate
+    from tfp_smvi.evaluation.table import format_evaluation
+    from tfp_smvi.evaluation.warnings import warnings_about
+
+    result = evaluate(run_dir, config, **arguments)
+    if result is None:
+        return None
+    # Here their settings have the names of options.
+    texts = warnings_about(result.splits, result.bracket)
+    warnings = [name_fields(text, option_name) for text in texts]
+    return _Outcome(
+        result, format_evaluation(result), warnings, "evaluation.json and evaluation.npz"
+    )
+
+
+def _measure_convergence(
+    run_dir: Path, config: EvaluateConfig, num_temperatures: tuple[int, ...], **arguments: Any
+) -> _Outcome | None:
+    from tfp_smvi.evaluation.convergence import format_convergence, measure_convergence
+    from tfp_smvi.report.convergence_figure import write_convergence_figure
+
+    result = measure_convergence(run_dir, config, num_temperatures, **arguments)
+    if result is None:
+        return None
+    write_convergence_figure(result, run_dir / "convergence.png")
+    table, files = format_convergence(result), "convergence.json and convergence.png"
+    return _Outcome(result, table, list(result.warnings), files)
 
 
 def _refuse_ignored(name: str) -> None:

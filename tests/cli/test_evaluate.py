@@ -57,7 +57,7 @@ def test_table_is_on_stdout_and_all_else_on_stderr(evaluated: tuple[Path, str, s
     for label, name in (("ELBO", "elbo"), ("log-likelihood (AIS)", "log_likelihood")):
         assert f"{report['splits']['test'][name]['mean']:.3f} +/- " in rows[label]
     assert "On 20 images simulated from the model, in nats:" in rows
-    assert f"All of it is in {run_dir}: evaluation.json and evaluation.npz." in rows
+    assert f"Everything is in {run_dir}: evaluation.json and evaluation.npz." in rows
     # Warnings of so few chains may be; TensorFlow's chatter not.
     lines = [line for line in stderr.splitlines() if not re.match(r"Warning: |\d+ %, about ", line)]
     assert lines == []
@@ -80,7 +80,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     assert stopped.returncode == code
     assert stopped.stdout == ""
     assert "Traceback" not in stopped.stderr
-    assert (code < 0) or "what is done is kept" in stopped.stderr
+    assert (code < 0) or "results are kept" in stopped.stderr
     kept = {path: path.stat().st_mtime_ns for path in run_dir.glob("evaluation/*/test-*.npz")}
     assert len(kept) == 2
     assert number != signal.SIGKILL or [*run_dir.rglob(".*.partial")]

@@ -6,6 +6,7 @@ million.
 
 import dataclasses
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support.runs import ReferenceRun, assert_same_bits
+from tests.support.runs import ReferenceRun, assert_same_bits, dead_process
 from tfp_smvi.config import (
     AISConfig,
     DataConfig,
@@ -27,13 +28,15 @@ from tfp_smvi.config import (
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.data import load_dataset
-from tfp_smvi.evaluation import blocks as evaluation_session
-from tfp_smvi.evaluation import convergence
-from tfp_smvi.evaluation.blocks import EvaluationSession, Shard
+from tfp_smvi.evaluation import convergence, session
+from tfp_smvi.evaluation.blocks import Block, Shard, plan
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.evaluation.pipeline import evaluate
+from tfp_smvi.evaluation.results import Evaluation
+from tfp_smvi.evaluation.session import EvaluationSession
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.models.vae import VAE
+from tfp_smvi.report.convergence_figure import write_convergence_figure
 from tfp_smvi.training.loop import fit
 
 tfd = tfp.distributions
@@ -147,17 +150,18 @@ def test_gap_is_the_closed_form_kl_when_encoder_is_wrong(initial: Any, schedule:
     estimator = BlockEstimator(model, config)
     bounds, annealed = estimator.bounds(x, seed(2)), estimator.annealed(x, seed(3))
     summary = summarize_split(bounds | annealed)
-    gap = summary["gap"]
-    assert gap["monte_carlo_error"] < 0.02
-    assert abs(gap["mean"] - model.kl()) < 5.0 * gap["monte_carlo_error"]
-    divergence = summary["divergence"]
-    assert divergence["monte_carlo_error"] < 0.01 * model.divergence()
-    assert abs(divergence["mean"] - model.divergence()) < 5.0 * divergence["monte_carlo_error"]
-    for name in ("log_likelihood", "iwae_bound"):
-        error = summary[name]["monte_carlo_error"]
-        assert abs(summary[name]["mean"] - log_likelihood.mean()) < 5.0 * error
+    gap, divergence = summary.gap, summary.divergence
+    assert gap.monte_carlo_error is not None
+    assert gap.monte_carlo_error < 0.02
+    assert abs(gap.mean - model.kl()) < 5.0 * gap.monte_carlo_error
+    assert divergence.monte_carlo_error is not None
+    assert divergence.monte_carlo_error < 0.01 * model.divergence()
+    assert abs(divergence.mean - model.divergence()) < 5.0 * divergence.monte_carlo_error
+    for bound in (summary.log_likelihood, summary.iwae_bound):
+        assert bound.monte_carlo_error is not None
+        assert abs(bound.mean - log_likelihood.mean()) < 5.0 * bound.monte_carlo_error
     # The gap is the same for all examples, and log p(x) is not: the errors say so.
-    assert gap["standard_error"] < 0.2 * summary["log_likelihood"]["standard_error"]
+    assert gap.standard_error < 0.2 * summary.log_likelihood.standard_error
 
 
 def test_bracket_closes_on_the_entropy_of_the_simulated_data() -> None:
@@ -182,10 +186,10 @@ def test_bracket_is_open_with_few_temperatures_and_closes_with_many() -> None:
     for num_temperatures in (2, 200):
         ais = AISConfig(num_temperatures=num_temperatures, num_chains=4)
         config = EvaluateConfig(ais=ais)
-        widths.append(summarize_bracket(BlockEstimator(model, config).bracketed(seed(5)))["width"])
-    assert widths[0]["mean"] > 5.0 * widths[0]["standard_error"]
-    assert widths[0]["mean"] > 0.1
-    assert abs(widths[1]["mean"]) < 0.1 + 5.0 * widths[1]["standard_error"]
+        widths.append(summarize_bracket(BlockEstimator(model, config).bracketed(seed(5))).width)
+    assert widths[0].mean > 5.0 * widths[0].standard_error
+    assert widths[0].mean > 0.1
+    assert abs(widths[1].mean) < 0.1 + 5.0 * widths[1].standard_error
 
 
 def test_a_graph_is_traced_once() -> None:
@@ -217,6 +221,11 @@ def fresh(reference: ReferenceRun, tmp_path: Path) -> Path:
 def values(run_dir: Path) -> dict[str, np.ndarray]:
     with np.load(run_dir / "evaluation.npz", allow_pickle=False) as members:
         return {name: members[name] for name in members.files}
+
+
+def test_result_is_what_its_file_holds(run_dir: Path) -> None:
+    text = (run_dir / "evaluation.json").read_text()
+    assert json.dumps(Evaluation.from_json(json.loads(text)).to_json(), indent=2) + "\n" == text
 
 
 def test_report_has_all_its_parts(run_dir: Path) -> None:
@@ -259,10 +268,10 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
     config = dataclasses.replace(SMALL, split="both")
     assert evaluate(fresh, config, shard=Shard(2, 2)) is None
     assert not (fresh / "evaluation.json").exists()
-    with pytest.raises(
-        SMVIError, match=r"5 of 10 results are missing, the first train block 0 in "
-    ):
+    with pytest.raises(SMVIError) as caught:
         evaluate(fresh, config, merge=True)
+    assert caught.value.field == "merge"
+    assert "5 of 10 results are missing, the first train block 0 in " in caught.value.problem
     evaluate(fresh, config, shard=Shard(1, 2))
     evaluate(fresh, config, merge=True)
     for name in ("evaluation.npz", "evaluation.json"):
@@ -304,14 +313,14 @@ def test_resuming_does_no_block_twice_and_other_numbers_of_examples_share_them(
             computed.append("bracketed")
             return super().bracketed(seed)
 
-    monkeypatch.setattr(evaluation_session, "BlockEstimator", Counting)
+    monkeypatch.setattr(session, "BlockEstimator", Counting)
     few, many = (dataclasses.replace(SMALL, num_examples=count) for count in (20, 70))
     with pytest.raises(Died):
         evaluate(fresh, few, reporter=DiesAfter(2))
     assert computed == ["bounds", "annealed"]
     report = evaluate(fresh, few)
     assert report is not None
-    assert report["splits"]["test"]["num_examples"] == 20
+    assert report.splits["test"].num_examples == 20
     assert computed == ["bounds", "annealed", "bracketed", "bracketed"]
     evaluate(fresh, many)
     assert computed[4:] == ["bounds", "annealed"]
@@ -330,16 +339,17 @@ def test_a_file_that_another_process_is_writing_stays_and_litter_goes(
     """Catches a shard that deletes what another one is writing, and litter that stays for ever."""
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     folder = next(copy.glob("evaluation/annealed-*"))
-    partials = [folder / ".test-00000.npz.1.partial", copy / ".evaluation.npz.1.partial"]
-    others = copy / ".config.json.1.partial"  # which the training may be writing
-    with EvaluationSession(copy, None).writing():
-        for path in (*partials, others):
-            path.touch()
-        evaluate(copy, SMALL)
-        assert all(path.exists() for path in partials)
+    dead, alive = dead_process(), os.getppid()
+    names = (".test-00000.npz.{}.partial", ".test-00001.npz.{}.partial")
+    written = [folder / name.format(alive) for name in names]
+    litter = [folder / name.format(dead) for name in names]
+    litter.append(copy / f".evaluation.npz.{dead}.partial")
+    others = copy / f".config.json.{dead}.partial"  # the training sweeps it
+    for path in (*written, *litter, others):
+        path.touch()
     evaluate(copy, SMALL)
-    assert not any(path.exists() for path in partials)
-    assert others.exists()
+    assert all(path.exists() for path in (*written, others))
+    assert not any(path.exists() for path in litter)
 
 
 def test_a_frozen_decoder_has_the_same_gradient() -> None:
@@ -357,20 +367,23 @@ def test_a_frozen_decoder_has_the_same_gradient() -> None:
 
 
 def test_another_seed_gives_other_draws(run_dir: Path) -> None:
-    session = EvaluationSession(run_dir, None, Silent())
-    units = session.units(dataclasses.replace(SMALL, seed=1))
-    assert not any(unit.done for unit in units)
-    assert all(unit.done for unit in session.units(SMALL))
+    opened = EvaluationSession(run_dir)
+    numbers = opened.num_examples(SMALL)
+    other = dataclasses.replace(SMALL, seed=1)
+    assert not any(opened.is_done(block) for block in plan(other, numbers))
+    assert all(opened.is_done(block) for block in plan(SMALL, numbers))
 
 
 def test_the_last_block_of_a_split_is_short(digits: Any, fresh: Path) -> None:
     """360 digits are seven blocks of 50 and ten more; 10 is what the file holds."""
-    session = EvaluationSession(fresh, None, Silent())
+    opened = EvaluationSession(fresh)
     config = dataclasses.replace(SMALL, num_examples=None)
-    assert session.num_examples(config, "test") == digits.test.num_examples == 360
-    last = [unit for unit in session.units(config) if unit.data == "test"][-1]
-    assert last.block == 7
-    arrays = last.compute()
+    assert opened.num_examples(config) == {"test": 360}
+    assert digits.test.num_examples == 360
+    blocks = [block for block in plan(config, {"test": 360}) if block.data == "test"]
+    assert blocks[-1] == Block("annealed", "test", 7, config)
+    opened.estimate(blocks[-1])
+    arrays = opened.store("annealed", config).load("test-00007")
     assert {len(array) for array in arrays.values()} == {10}
     assert np.all(np.isfinite(arrays["log_likelihood"]))
 
@@ -379,10 +392,10 @@ def test_a_damaged_block_is_named(run_dir: Path, tmp_path: Path) -> None:
     copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
     damaged = next(copy.glob("evaluation/annealed-*/test-00001.npz"))
     damaged.write_bytes(damaged.read_bytes()[:100])
-    with pytest.raises(
-        SMVIError, match=r"test-00001.npz cannot be read .*; delete it and run the same"
-    ):
+    with pytest.raises(SMVIError) as caught:
         evaluate(copy, SMALL, merge=True)
+    assert caught.value.problem.startswith(f"{damaged} cannot be read (")
+    assert caught.value.remedy is not None
     damaged.unlink()
     evaluate(copy, SMALL)
     assert_same_bits(
@@ -403,17 +416,20 @@ def test_other_data_are_refused(fresh: Path) -> None:
 
 def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
     config = dataclasses.replace(SMALL, num_examples=20, num_simulated=10)
-    report = convergence.measure_convergence(fresh, config, (2, 6))
-    assert report == json.loads((fresh / "convergence.json").read_text())
-    summary = report["splits"]["test"]
-    assert [*summary["by_num_temperatures"]] == [*report["brackets"]] == ["2", "6"]
-    assert "num_temperatures" not in report["settings"]["ais"]
+    found = convergence.measure_convergence(fresh, config, (2, 6))
+    assert found is not None
+    written = json.loads((fresh / "convergence.json").read_text())
+    assert found.to_json() == written
+    assert "num_temperatures" not in written["settings"]["ais"]
+    summary = found.splits["test"]
+    assert [*summary.by_num_temperatures] == [*found.brackets] == ["2", "6"]
     evaluated = values(run_dir)["test_log_likelihood"][:20].astype(float).mean()
-    assert summary["by_num_temperatures"]["6"]["log_likelihood"]["mean"] == evaluated
+    assert summary.by_num_temperatures["6"].log_likelihood.mean == evaluated
+    write_convergence_figure(found, fresh / "convergence.png")
     assert (fresh / "convergence.png").read_bytes().startswith(b"\x89PNG")
-    table = convergence.format_convergence(report)
+    table = convergence.format_convergence(found)
     assert "test, 20 examples:" in table
-    assert ("stops moving at 2" in table) == (summary["settled_at"] == 2)
+    assert ("stops moving at 2" in table) == (summary.settled_at == 2)
 
 
 def test_estimate_settles_where_later_ones_agree() -> None:
@@ -445,7 +461,7 @@ def test_gap_falls_with_lam(tmp_path: Path) -> None:
         fit(config, dataset, tmp_path / str(lam))
         report = evaluate(tmp_path / str(lam), EvaluateConfig(num_examples=100, num_simulated=50))
         assert report is not None
-        assert report["bracket"]["width"]["mean"] < 0.5
-        gaps.append(report["splits"]["test"]["gap"])
-    error = np.hypot(gaps[0]["standard_error"], 2.0 * gaps[1]["standard_error"])
-    assert gaps[0]["mean"] - 2.0 * gaps[1]["mean"] > 5.0 * error
+        assert report.bracket.width.mean < 0.5
+        gaps.append(report.splits["test"].gap)
+    error = np.hypot(gaps[0].standard_error, 2.0 * gaps[1].standard_error)
+    assert gaps[0].mean - 2.0 * gaps[1].mean > 5.0 * error

@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tfp_smvi.core.text import format_active_units
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 
@@ -42,7 +41,7 @@ def bracket_values(width: float = 0.05) -> dict[str, np.ndarray]:
 
 def warnings_for(bracket: dict[str, np.ndarray], **changes: Any) -> list[str]:
     summary = summarize_split(example_values(**changes))
-    json.dumps(summary, allow_nan=False)
+    json.dumps(summary.to_json(), allow_nan=False)
     return warnings_about({"test": summary}, summarize_bracket(bracket))
 
 
@@ -90,11 +89,11 @@ def test_an_estimate_below_the_elbo_by_chance_is_not_called_so() -> None:
 def test_active_units_are_those_whose_mean_varies() -> None:
     """Variances of 0.34, 0.0009 and 0.021, against 0.01."""
     summary = summarize_split(example_values())
-    assert (summary["active_units"], summary["latent_dim"]) == (2, 3)
+    assert (summary.active_units, summary.latent_dim) == (2, 3)
 
 
 def test_active_units_of_a_single_example_are_not_known() -> None:
     """It has no variance, which is not one of 0."""
     summary = summarize_split({name: values[:1] for name, values in example_values().items()})
-    assert summary["active_units"] is None
-    assert format_active_units(summary) == "? of 3"
+    assert summary.active_units is None
+    assert summary.format_active_units() == "? of 3"

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.core.errors import name_fields
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 
@@ -210,9 +211,9 @@ def _evaluation(
         }
     )
     return {
-        "splits": splits,
-        "bracket": bracket,
-        "warnings": warnings_about(splits, bracket),
+        "splits": {split: summary.to_json() for split, summary in splits.items()},
+        "bracket": bracket.to_json(),
+        "warnings": [name_fields(text) for text in warnings_about(splits, bracket)],
         "settings": EvaluateConfig().to_json(),
     }
 

@@ -85,6 +85,6 @@ class EvaluateConfig(Settings):
         require_seed(self.seed)
 
     @property
-    def splits(self) -> tuple[Literal["test", "train"], ...]:
+    def splits(self) -> tuple[str, ...]:
         """The splits to evaluate, in the order of the report."""
         return ("train", "test") if self.split == "both" else (self.split,)

@@ -82,29 +82,35 @@ def decode(name: str, value: Any, hint: Any, *, nan: bool = False) -> Any:
     Raises:
         SMVIError: the value is not of that type.
     """
-    if hint is Any:
-        return value
     if typing.get_origin(hint) in (types.UnionType, typing.Union):  # only "T | None" occurs
         if value is None:
             return None
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
-    origin = typing.get_origin(hint)
-    if origin is tuple and isinstance(value, list | tuple):
-        item = typing.get_args(hint)[0]
-        return tuple(decode(name, each, item, nan=nan) for each in value)
-    if origin in (dict, Mapping) and isinstance(value, Mapping):
-        item = typing.get_args(hint)[1]
-        return {str(key): decode(str(key), each, item, nan=nan) for key, each in value.items()}
     if hint is float and value is None and nan:
         return math.nan
-    if dataclasses.is_dataclass(hint) and isinstance(value, Mapping):
-        return typing.cast(Any, hint).from_json(value)
-    ok, value = _convert(value, hint)
+    ok, decoded = _decode_items(name, value, hint, nan)
     if not ok:
-        kind = _KINDS.get(origin or hint, "an object")
-        allowed = f"one of {', '.join(typing.get_args(hint))}" if origin is Literal else kind
+        ok, decoded = _convert(value, hint)
+    if not ok:
+        literal = typing.get_origin(hint) is Literal
+        kind = _KINDS.get(typing.get_origin(hint) or hint, "an object")
+        allowed = f"one of {', '.join(typing.get_args(hint))}" if literal else kind
         raise SMVIError("is not allowed", field=name, value=value, remedy=f"give {allowed}")
-    return value
+    return decoded
+
+
+def _decode_items(name: str, value: Any, hint: Any, nan: bool) -> tuple[bool, Any]:
+    """Whether a value is a list or an object as its type hint says, and the value as that type."""
+    origin, kinds = typing.get_origin(hint), typing.get_args(hint)
+    if origin is tuple and isinstance(value, list | tuple):
+        return True, tuple(decode(name, item, kinds[0], nan=nan) for item in value)
+    if isinstance(value, Mapping):
+        if origin in (dict, Mapping):
+            items = value.items()
+            return True, {str(key): decode(str(key), v, kinds[1], nan=nan) for key, v in items}
+        if dataclasses.is_dataclass(hint):
+            return True, typing.cast(Any, hint).from_json(value)
+    return hint is Any, value
 
 
 def _convert(value: Any, hint: Any) -> tuple[bool, Any]:

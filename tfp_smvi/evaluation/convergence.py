@@ -1,4 +1,4 @@
-"""How the annealed log-likelihood moves with the number of temperatures, and where it stops moving.
+"""How the annealed log-likelihood moves with the number of temperatures, and where it settles.
 
 References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
@@ -6,26 +6,94 @@ References:
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from tfp_smvi.config import EvaluateConfig
-from tfp_smvi.core.estimates import estimate
-from tfp_smvi.core.reporters import EvaluationReporter
-from tfp_smvi.core.text import align, format_estimate, format_number
+from tfp_smvi.core.estimates import Estimate, estimate
+from tfp_smvi.core.records import JSONObject, Record
+from tfp_smvi.core.reporters import EvaluationReporter, Silent
+from tfp_smvi.core.runtime import Machine, environment
+from tfp_smvi.core.text import align, format_number
 from tfp_smvi.data import Dataset
-from tfp_smvi.evaluation.blocks import SIMULATED, EvaluationSession, Shard
-from tfp_smvi.evaluation.pipeline import describe
+from tfp_smvi.engines.base import Engine
+from tfp_smvi.engines.local import ThisProcess
+from tfp_smvi.evaluation.blocks import SIMULATED, Shard, plan
+from tfp_smvi.evaluation.pipeline import describe_run
+from tfp_smvi.evaluation.results import BracketSummary, EvaluatedRun, Rates
+from tfp_smvi.evaluation.session import EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_rates
+from tfp_smvi.evaluation.work import complete, writing
 from tfp_smvi.storage.atomic import write_json
 
-__all__ = ["format_convergence", "measure_convergence", "settled_at"]
+__all__ = ["Convergence", "format_convergence", "measure_convergence", "settled_at"]
 
-# A difference of more than two standard errors is taken for a movement.
+# A difference of more than two standard errors counts as a movement.
 ALLOWED_ERRORS = 2.0
+
+
+@dataclass(frozen=True)
+class AnnealedSummary(Record):
+    """The estimates of a split with one number of temperatures, in nats.
+
+    Attributes:
+        log_likelihood: log p(x).
+        difference_to_last: to the estimate with the largest number of temperatures.
+        acceptance_rate: of the chains.
+        effective_sample_size: of the chains' weights.
+    """
+
+    log_likelihood: Estimate
+    difference_to_last: Estimate
+    acceptance_rate: Rates
+    effective_sample_size: Estimate
+
+
+@dataclass(frozen=True)
+class SplitConvergence(Record):
+    """The estimates of a split by number of temperatures.
+
+    Attributes:
+        num_examples: the number of examples.
+        settled_at: see `settled_at`.
+        by_num_temperatures: the estimates; a JSON key is the number.
+    """
+
+    num_examples: int
+    settled_at: int | None
+    by_num_temperatures: Mapping[str, AnnealedSummary]
+
+
+@dataclass(frozen=True)
+class Convergence(Record):
+    """What `measure_convergence` found, as in convergence.json.
+
+    Attributes:
+        splits: by split.
+        brackets: the width of the bracket by number of temperatures.
+        warnings: why the numbers should not be trusted.
+        settings: what was estimated; its own number of temperatures was not used.
+        run: what was evaluated.
+        versions: the versions of the packages that matter.
+        machine: the machine.
+    """
+
+    splits: Mapping[str, SplitConvergence]
+    brackets: Mapping[str, BracketSummary]
+    warnings: tuple[str, ...]
+    settings: EvaluateConfig
+    run: EvaluatedRun
+    versions: Mapping[str, str]
+    machine: Machine
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without the number of temperatures not used."""
+        values = super().to_json()
+        del values["settings"]["ais"]["num_temperatures"]
+        return values
 
 
 def measure_convergence(
@@ -37,11 +105,12 @@ def measure_convergence(
     dataset: Dataset | None = None,
     shard: Shard | None = None,
     merge: bool = False,
+    engine: Engine | None = None,
     reporter: EvaluationReporter | None = None,
-) -> dict[str, Any] | None:
+) -> Convergence | None:
     """Estimates log p(x) with several numbers of temperatures, on the same examples.
 
-    Works and is resumed as `evaluate`, with which it shares its blocks. Writes convergence.json
+    It works and is resumed as `evaluate`, with which it shares its blocks. Writes convergence.json
     into the run directory.
 
     Args:
@@ -52,104 +121,80 @@ def measure_convergence(
         dataset: as in `evaluate`.
         shard: as in `evaluate`.
         merge: as in `evaluate`.
+        engine: as in `evaluate`.
         reporter: as in `evaluate`.
 
     Returns:
-        The report, as in convergence.json, in nats; None for a shard.
+        The result, as in convergence.json, in nats; None for a shard.
 
     Raises:
         SMVIError: as `evaluate`.
 
     Source: [1], whose check it is.
     """
-    session = EvaluationSession(run_dir, data_dir, reporter, dataset)
+    reporter = reporter or Silent()
     configs = {count: _with_temperatures(config, count) for count in num_temperatures}
-    units = [unit for each in configs.values() for unit in session.units(each, bounds=False)]
-    with session.writing("convergence.png", "convergence.json"):
-        if not session.complete(units, shard, merge=merge):
+    with (
+        open_session(run_dir, data_dir, dataset, reporter) as session,
+        writing(session, "convergence.png", "convergence.json"),
+    ):
+        numbers = session.num_examples(config)
+        plans = (plan(changed, numbers, kinds=("annealed",)) for changed in configs.values())
+        blocks = [block for blocks in plans for block in blocks]
+        engine = engine or ThisProcess()
+        if not complete(session, blocks, engine, reporter, shard=shard, merge=merge):
             return None
-        report = _make_report(session, config, configs)
-        _write(session.run_dir, report)
-    return report
+        convergence = _summarize(session, config, configs)
+        write_json(session.run_dir / "convergence.json", convergence)
+    return convergence
 
 
-def _make_report(
-    session: EvaluationSession, config: EvaluateConfig, configs: dict[int, EvaluateConfig]
-) -> dict[str, Any]:
-    report: dict[str, Any] = {
-        "splits": {split: _summarize(session, configs, split) for split in config.splits},
-        "brackets": {
-            str(count): summarize_bracket(session.results(each, SIMULATED))
-            for count, each in configs.items()
-        },
-        "warnings": [],
-        **describe(session, config),
-    }
-    del report["settings"]["ais"]["num_temperatures"]  # there are several, by_num_temperatures
-    report["warnings"] = [
-        f"{split}: the estimate still moves at {max(configs)} temperatures: compare larger numbers."
-        for split, summary in report["splits"].items()
-        if summary["settled_at"] is None
-    ]
-    return report
-
-
-def settled_at(log_likelihoods: dict[int, np.ndarray]) -> int | None:
+def settled_at(log_likelihoods: Mapping[int, np.ndarray]) -> int | None:
     """Finds the number of temperatures from which on the mean estimate no longer moves.
 
     It is the smallest number whose mean differs from those of all larger numbers by at most two
     standard errors of the difference, over examples.
 
     Args:
-        log_likelihoods: float [num_examples] by number of temperatures, the same examples in each.
+        log_likelihoods: float [num_examples] by number of temperatures, on the same examples.
 
     Returns:
         The number, or None if the estimate moves up to the largest one.
     """
     counts = sorted(log_likelihoods)
     for position, count in enumerate(counts[:-1]):
-        differences = (
-            log_likelihoods[later] - log_likelihoods[count] for later in counts[position + 1 :]
-        )
+        later = counts[position + 1 :]
+        differences = (log_likelihoods[larger] - log_likelihoods[count] for larger in later)
         if not any(_moved(np.asarray(difference, np.float64)) for difference in differences):
             return count
     return None
 
 
-def format_convergence(report: dict[str, Any]) -> str:
-    """Lays a report out for people."""
+def format_convergence(convergence: Convergence) -> str:
+    """Lays a result out for people."""
     lines = []
-    for split, summary in report["splits"].items():
-        rows = [
-            [
-                "temperatures",
-                "log-likelihood",
-                "to the largest number",
-                "acceptance",
-                "ESS",
-                "bracket",
-            ]
-        ]
-        for count, values in summary["by_num_temperatures"].items():
+    for split, summary in convergence.splits.items():
+        header = ["temperatures", "log-likelihood", "to the largest number", "acceptance", "ESS"]
+        rows = [[*header, "bracket"]]
+        for count, values in summary.by_num_temperatures.items():
+            rates, sizes = values.acceptance_rate, values.effective_sample_size
             rows.append(
                 [
                     count,
-                    format_estimate(values["log_likelihood"]),
-                    format_estimate(values["difference_to_last"]),
-                    format_number(values["acceptance_rate"]["mean"]),
-                    format_number(values["effective_sample_size"]["mean"]),
-                    format_estimate(report["brackets"][count]["width"]),
+                    str(values.log_likelihood),
+                    str(values.difference_to_last),
+                    format_number(rates.mean),
+                    format_number(sizes.mean),
+                    str(convergence.brackets[count].width),
                 ]
             )
-        settled = summary["settled_at"]
+        settled = summary.settled_at
         answer = (
             "still moves at the largest number" if settled is None else f"stops moving at {settled}"
         )
-        lines += [f"{split}, {summary['num_examples']} examples:", *align(rows)]
-        lines += [
-            f"The estimate {answer} (differences of up to {ALLOWED_ERRORS:g} standard errors).",
-            "",
-        ]
+        allowed = f"differences of up to {ALLOWED_ERRORS:g} standard errors"
+        lines += [f"{split}, {summary.num_examples} examples:", *align(rows)]
+        lines += [f"The estimate {answer} ({allowed}).", ""]
     return "\n".join([*lines, "Values are in nats, means over examples +/- one standard error."])
 
 
@@ -158,39 +203,53 @@ def _with_temperatures(config: EvaluateConfig, count: int) -> EvaluateConfig:
 
 
 def _summarize(
-    session: EvaluationSession, configs: dict[int, EvaluateConfig], split: str
-) -> dict[str, Any]:
-    results = {count: session.results(each, split, bounds=False) for count, each in configs.items()}
+    session: EvaluationSession, config: EvaluateConfig, configs: Mapping[int, EvaluateConfig]
+) -> Convergence:
+    splits = {split: _summarize_split(session, configs, split) for split in config.splits}
+    here = environment()
+    return Convergence(
+        splits=splits,
+        brackets={
+            str(count): summarize_bracket(session.load("bracket", changed, SIMULATED))
+            for count, changed in configs.items()
+        },
+        warnings=tuple(
+            f"{split}: the estimate still moves at {max(configs)} temperatures: "
+            "compare larger numbers."
+            for split, summary in splits.items()
+            if summary.settled_at is None
+        ),
+        settings=config,
+        run=describe_run(session),
+        versions=here.versions,
+        machine=here.machine,
+    )
+
+
+def _summarize_split(
+    session: EvaluationSession, configs: Mapping[int, EvaluateConfig], split: str
+) -> SplitConvergence:
+    results = {
+        count: session.load("annealed", changed, split) for count, changed in configs.items()
+    }
     log_likelihoods = {count: arrays["log_likelihood"] for count, arrays in results.items()}
     last = log_likelihoods[max(log_likelihoods)]
-    return {
-        "num_examples": len(last),
-        "settled_at": settled_at(log_likelihoods),
-        "by_num_temperatures": {
-            str(count): {
-                "log_likelihood": estimate(
-                    arrays["log_likelihood"], arrays["log_likelihood_error"]
-                ).to_json(),
-                "difference_to_last": estimate(
-                    arrays["log_likelihood"].astype(np.float64) - last
-                ).to_json(),
-                "acceptance_rate": summarize_rates(arrays["acceptance_rate"]),
-                "effective_sample_size": estimate(arrays["effective_sample_size"]).to_json(),
-            }
-            for count, arrays in results.items()
-        },
-    }
+    summaries = {}
+    for count, arrays in results.items():
+        values = arrays["log_likelihood"]
+        summaries[str(count)] = AnnealedSummary(
+            log_likelihood=estimate(values, arrays["log_likelihood_error"]),
+            difference_to_last=estimate(values.astype(np.float64) - last),
+            acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
+            effective_sample_size=estimate(arrays["effective_sample_size"]),
+        )
+    return SplitConvergence(len(last), settled_at(log_likelihoods), summaries)
 
 
 def _moved(differences: np.ndarray) -> bool:
     """Whether a mean difference is larger than its errors allow, or not finite."""
     if not np.all(np.isfinite(differences)):
         return True
-    error = (
-        differences.std(ddof=1) / math.sqrt(len(differences)) if len(differences) > 1 else math.inf
-    )
+    count = len(differences)
+    error = differences.std(ddof=1) / math.sqrt(count) if count > 1 else math.inf
     return bool(abs(differences.mean()) > ALLOWED_ERRORS * error)
-
-
-def _write(run_dir: Path, report: dict[str, Any]) -> None:
-    write_json(run_dir / "convergence.json", report)

@@ -1,17 +1,17 @@
 """Summaries of an evaluation: means over examples, with standard errors.
 
 References:
-    [1] Y. Burda, R. Grosse, R. Salakhutdinov. Importance Weighted Autoencoders. ICLR 2016. Section
-    5.2.
+    [1] Y. Burda, R. Grosse, R. Salakhutdinov. Importance Weighted Autoencoders. ICLR 2016.
+        Section 5.2.
 """
 
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import numpy as np
 
 from tfp_smvi.core.estimates import estimate
+from tfp_smvi.evaluation.results import BracketSummary, Rates, SampleSizes, SplitSummary
 
 __all__ = [
     "MINIMUM_EFFECTIVE_SAMPLE_SIZE",
@@ -22,44 +22,40 @@ __all__ = [
 ]
 
 Arrays = Mapping[str, np.ndarray]
-JSON = dict[str, Any]
 
 # A unit is active if its posterior mean varies more than this over the data [1].
 ACTIVE_VARIANCE = 0.01
 MINIMUM_EFFECTIVE_SAMPLE_SIZE = 2.0
 
 
-def summarize_split(arrays: Arrays) -> JSON:
+def summarize_split(arrays: Arrays) -> SplitSummary:
     """Summarizes the examples of a split.
 
     Args:
-        arrays: the results of `BlockEstimator.bounds` and `BlockEstimator.annealed`, [num_examples,
-            ...].
+        arrays: the results of `BlockEstimator.bounds` and `BlockEstimator.annealed`,
+            [num_examples, ...].
 
     Returns:
-        For each quantity its mean, the standard error of the mean over examples and, where draws or
-        chains give one, the part of it that comes from them, "monte_carlo_error": JSON values, None
-        where a number is not finite.
+        For each quantity its mean, the standard error of the mean over examples and, if draws or
+        chains give one, the part of it that comes from them.
     """
-    gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
-    summary: JSON = {"num_examples": len(arrays["elbo"])}
-    for name in ("elbo", "iwae_bound", "log_likelihood", "divergence"):
-        summary[name] = estimate(arrays[name], arrays[f"{name}_error"]).to_json()
-    summary["kl"] = estimate(arrays["kl"]).to_json()
-    summary["gap"] = estimate(gaps(arrays), gap_error).to_json()
-    summary["acceptance_rate"] = summarize_rates(arrays["acceptance_rate"])
-    sizes = arrays["effective_sample_size"]
-    summary["effective_sample_size"] = {
-        **estimate(sizes).to_json(),
-        "share_under_2": float(np.mean(~(sizes >= MINIMUM_EFFECTIVE_SAMPLE_SIZE))),
+    estimates = {
+        name: estimate(arrays[name], arrays[f"{name}_error"])
+        for name in ("elbo", "iwae_bound", "log_likelihood", "divergence")
     }
-    # Var_x(E_q[z|x]) > 0.01; a single example has no variance.
+    gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
     means = arrays["posterior_mean"]
-    active = np.sum(np.var(means, axis=0) > ACTIVE_VARIANCE)
-    summary["active_units"] = int(active) if len(means) > 1 else None
-    summary["latent_dim"] = means.shape[1]
-    summary["num_not_finite"] = int(np.sum(~np.isfinite(arrays["log_likelihood"] + arrays["elbo"])))
-    return summary
+    return SplitSummary(
+        num_examples=len(arrays["elbo"]),
+        **estimates,
+        kl=estimate(arrays["kl"]),
+        gap=estimate(gaps(arrays), gap_error),
+        acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
+        effective_sample_size=_summarize_sizes(arrays["effective_sample_size"]),
+        active_units=_count_active_units(means),
+        latent_dim=means.shape[1],
+        num_not_finite=int(np.sum(~np.isfinite(arrays["log_likelihood"] + arrays["elbo"]))),
+    )
 
 
 def gaps(arrays: Arrays) -> np.ndarray:
@@ -67,30 +63,39 @@ def gaps(arrays: Arrays) -> np.ndarray:
     return arrays["log_likelihood"].astype(np.float64) - arrays["elbo"]
 
 
-def summarize_bracket(arrays: Arrays) -> JSON:
-    """Summarizes the bounds of `BlockEstimator.bracketed` on simulated examples: as `summarize_split`."""
-    lower, upper = (
-        arrays["lower_bound"].astype(np.float64),
-        arrays["upper_bound"].astype(np.float64),
+def summarize_bracket(arrays: Arrays) -> BracketSummary:
+    """Summarizes the bounds of `BlockEstimator.bracketed` on simulated examples."""
+    lower = arrays["lower_bound"].astype(np.float64)
+    upper = arrays["upper_bound"].astype(np.float64)
+    return BracketSummary(
+        num_examples=len(lower),
+        lower_bound=estimate(lower, arrays["lower_bound_error"]),
+        upper_bound=estimate(upper, arrays["upper_bound_error"]),
+        width=estimate(upper - lower),
+        acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
+        reverse_acceptance_rate=summarize_rates(arrays["reverse_acceptance_rate"]),
     )
-    return {
-        "num_examples": len(lower),
-        "lower_bound": estimate(lower, arrays["lower_bound_error"]).to_json(),
-        "upper_bound": estimate(upper, arrays["upper_bound_error"]).to_json(),
-        "width": estimate(upper - lower).to_json(),
-        "acceptance_rate": summarize_rates(arrays["acceptance_rate"]),
-        "reverse_acceptance_rate": summarize_rates(arrays["reverse_acceptance_rate"]),
-    }
 
 
-def summarize_rates(rates: np.ndarray) -> JSON:
+def summarize_rates(rates: np.ndarray) -> Rates:
     """Acceptance rates [num_examples, num_segments], as means over examples."""
     rates = np.asarray(rates, np.float64)
-    return {
-        "mean": _finite(rates.mean()),
-        "per_segment": [_finite(rate) for rate in rates.mean(axis=0)],
-    }
+    per_segment = tuple(_finite(rate) for rate in rates.mean(axis=0))
+    return Rates(_finite(rates.mean()), per_segment)
 
 
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None
+def _summarize_sizes(sizes: np.ndarray) -> SampleSizes:
+    mean = estimate(sizes)
+    few = float(np.mean(~(sizes >= MINIMUM_EFFECTIVE_SAMPLE_SIZE)))
+    return SampleSizes(mean.mean, mean.standard_error, few)
+
+
+def _count_active_units(means: np.ndarray) -> int | None:
+    """The latents with Var_x(E_q[z|x]) > 0.01; None for a single example, which has no variance."""
+    if len(means) == 1:
+        return None
+    return int(np.sum(np.var(means, axis=0) > ACTIVE_VARIANCE))
+
+
+def _finite(value: float) -> float:
+    return float(value) if math.isfinite(value) else math.nan

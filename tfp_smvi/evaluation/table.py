@@ -1,53 +1,50 @@
 """The table of an evaluation, for people."""
 
-from typing import Any
+from collections.abc import Callable
 
-from tfp_smvi.core.text import align, format_active_units, format_estimate, format_number
+from tfp_smvi.core.quantities import QUANTITIES
+from tfp_smvi.core.text import align, format_number
+from tfp_smvi.evaluation.results import Evaluation, SplitSummary
 
-__all__ = ["format_table"]
+__all__ = ["format_evaluation"]
 
-JSON = dict[str, Any]
+ESTIMATES = ("elbo", "iwae_bound", "log_likelihood", "gap", "kl", "divergence")
 
 
-def format_table(report: JSON) -> str:
-    """Lays a report out for people, a column per split."""
-    splits = report["splits"]
-    rows = [["", *splits], ["examples", *(str(s["num_examples"]) for s in splits.values())]]
-    for name, label in (
-        ("elbo", "ELBO"),
-        ("iwae_bound", f"IWAE bound, {report['settings']['num_importance_samples']} draws"),
-        ("log_likelihood", "log-likelihood (AIS)"),
-        ("gap", "gap = log-likelihood - ELBO"),
-        ("kl", "KL(q(z|x), p(z))"),
-        ("divergence", "divergence D_SM"),
-    ):
-        rows.append([label, *(format_estimate(s[name]) for s in splits.values())])
-    rows += [
-        ["active units", *(format_active_units(s) for s in splits.values())],
-        [
-            "acceptance rate",
-            *(format_number(s["acceptance_rate"]["mean"]) for s in splits.values()),
-        ],
-        ["effective sample size", *(_sizes(s, report) for s in splits.values())],
-    ]
-    bracket = report["bracket"]
-    return "\n".join(
-        [
-            *align(rows),
-            "",
-            f"On {bracket['num_examples']} images simulated from the model, in nats:",
-            *align(
-                [
-                    ["lower bound of the log-likelihood", format_estimate(bracket["lower_bound"])],
-                    ["upper bound of the log-likelihood", format_estimate(bracket["upper_bound"])],
-                    ["bracket = upper - lower", format_estimate(bracket["width"])],
-                ]
-            ),
-            "",
-            "Values are in nats, means over examples +/- one standard error.",
-        ]
+def format_evaluation(evaluation: Evaluation) -> str:
+    """Lays an evaluation out for people, a column per split."""
+    splits = evaluation.splits.values()
+    num_chains = evaluation.settings.ais.num_chains
+
+    def row(label: str, cell: Callable[[SplitSummary], str]) -> list[str]:
+        return [label, *map(cell, splits)]
+
+    def sizes(summary: SplitSummary) -> str:
+        return f"{format_number(summary.effective_sample_size.mean)} of {num_chains}"
+
+    labels = {name: QUANTITIES[name].label for name in QUANTITIES}
+    draws = evaluation.settings.num_importance_samples
+    labels["iwae_bound"] = f"{labels['iwae_bound']}, {draws} draws"
+    rows = [["", *evaluation.splits], row("examples", lambda split: str(split.num_examples))]
+    for name in ESTIMATES:
+        rows.append([labels[name], *(str(getattr(summary, name)) for summary in splits)])
+    rows.append(row(labels["active_units"], SplitSummary.format_active_units))
+    rows.append(
+        row(labels["acceptance_rate"], lambda split: format_number(split.acceptance_rate.mean))
     )
-
-
-def _sizes(summary: JSON, report: JSON) -> str:
-    return f"{format_number(summary['effective_sample_size']['mean'])} of {report['settings']['ais']['num_chains']}"
+    rows.append(row(labels["effective_sample_size"], sizes))
+    bracket = evaluation.bracket
+    bounds = [
+        ["lower bound of the log-likelihood", str(bracket.lower_bound)],
+        ["upper bound of the log-likelihood", str(bracket.upper_bound)],
+        [labels["bracket"], str(bracket.width)],
+    ]
+    lines = [
+        *align(rows),
+        "",
+        f"On {bracket.num_examples} images simulated from the model, in nats:",
+        *align(bounds),
+        "",
+        "Values are in nats, means over examples +/- one standard error.",
+    ]
+    return "\n".join(lines)

@@ -1,23 +1,26 @@
-"""The figure of a convergence report."""
+"""The figure of a convergence check."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
+from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.evaluation.convergence import Convergence
 from tfp_smvi.report.style import write_figure
 from tfp_smvi.storage.atomic import write_atomically
 
 __all__ = ["write_convergence_figure"]
 
 
-def write_convergence_figure(report: Mapping[str, Any], path: Path) -> None:
-    """Draws the estimate of log p(x) and the width of the bracket against the number of temperatures.
+def write_convergence_figure(convergence: Convergence, path: Path) -> None:
+    """Draws the estimate of log p(x) and the width of the bracket by number of temperatures.
 
     Args:
-        report: the report of `measure_convergence`.
+        convergence: the result of `measure_convergence`.
         path: the PNG file to write.
 
     Raises:
@@ -25,14 +28,12 @@ def write_convergence_figure(report: Mapping[str, Any], path: Path) -> None:
     """
     figure = Figure(figsize=(6.4, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for split, summary in report["splits"].items():
-        differences = {
-            n: v["difference_to_last"] for n, v in summary["by_num_temperatures"].items()
-        }
+    for split, summary in convergence.splits.items():
+        by_number = summary.by_num_temperatures
+        differences = {count: values.difference_to_last for count, values in by_number.items()}
         _plot_means(upper, differences, split)
-    _plot_means(
-        lower, {n: bracket["width"] for n, bracket in report["brackets"].items()}, "simulated"
-    )
+    widths = {count: bracket.width for count, bracket in convergence.brackets.items()}
+    _plot_means(lower, widths, "simulated")
     figure.suptitle(
         "Estimates by number of temperatures; bars are two standard errors over examples",
         fontsize="medium",
@@ -43,16 +44,17 @@ def write_convergence_figure(report: Mapping[str, Any], path: Path) -> None:
     for axes in (upper, lower):
         axes.axhline(0.0, color="black", linewidth=0.5)
         axes.set_xscale("log")
-        axes.set_xticks([int(n) for n in report["brackets"]], list(report["brackets"]))
+        axes.set_xticks([int(count) for count in widths], list(widths))
         axes.minorticks_off()
         axes.legend()
     with explain_write_errors(f"to {path.parent}", f"the blocks are kept: {RUN_AGAIN}"):
         write_atomically(path, lambda file: write_figure(figure, "png", file))
 
 
-def _plot_means(axes: Any, estimates: Mapping[str, Any], label: str) -> None:
-    known = {int(n): e for n, e in estimates.items() if e["mean"] is not None}
-    errors = [2.0 * (e["standard_error"] or 0.0) for e in known.values()]
-    axes.errorbar(
-        list(known), [e["mean"] for e in known.values()], errors, marker="o", capsize=3, label=label
-    )
+def _plot_means(axes: Axes, estimates: Mapping[str, Estimate], label: str) -> None:
+    finite = {int(n): e for n, e in estimates.items() if not math.isnan(e.mean)}
+    errors = [
+        0.0 if math.isnan(e.standard_error) else 2.0 * e.standard_error for e in finite.values()
+    ]
+    means = [e.mean for e in finite.values()]
+    axes.errorbar(list(finite), means, errors, marker="o", capsize=3, label=label)

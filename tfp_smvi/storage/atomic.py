@@ -20,6 +20,8 @@ from tfp_smvi.core.records import Record
 __all__ = ["append_line", "sweep_partials", "sync_folder", "write_atomically", "write_json"]
 
 _SUFFIX = ".partial"
+# What threads of this process are writing.
+_BEING_WRITTEN: set[Path] = set()
 # The host, the process and the random part of a name; version 0.1 wrote the process alone.
 _WRITER = re.compile(r"\.(?:(?P<host>[\w-]+)\.)?(?P<pid>\d+)(?:\.[0-9a-f]{8})?\.partial$")
 
@@ -35,6 +37,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         OSError: the file cannot be written; `path` is as it was and nothing is left beside it.
     """
     aside = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}{_SUFFIX}")
+    _BEING_WRITTEN.add(aside)
     try:
         with aside.open("wb") as file:
             write(file)
@@ -43,6 +46,7 @@ def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
         aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
+        _BEING_WRITTEN.discard(aside)
     sync_folder(path.parent)
 
 
@@ -93,7 +97,8 @@ def sweep_partials(folder: Path, name: str = "*") -> None:
     """
     for partial in folder.glob(f".{name}{_SUFFIX}"):
         writer = _WRITER.search(partial.name)
-        if writer and writer["host"] in (None, _host()) and not _runs(int(writer["pid"])):
+        here = writer and writer["host"] in (None, _host())
+        if writer and here and not _is_written(partial, int(writer["pid"])):
             with contextlib.suppress(OSError):
                 partial.unlink()
 
@@ -103,10 +108,10 @@ def _host() -> str:
     return re.sub(r"[^\w-]", "-", socket.gethostname())[:40] or "host"
 
 
-def _runs(pid: int) -> bool:
-    """Whether another process of this number runs; this one sweeps before it writes."""
+def _is_written(partial: Path, pid: int) -> bool:
+    """Whether the process of this number, on this host, may still write a file."""
     if pid == os.getpid():
-        return False
+        return partial in _BEING_WRITTEN
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.core.text import format_active_units
 
 __all__ = [
     "Accuracy",
@@ -243,7 +242,7 @@ def _read_evaluation(report: Mapping[str, Any]) -> Evaluation:
             split: {name: _estimate(s[name]) for name in QUANTITIES} for split, s in splits.items()
         },
         num_examples={split: int(s["num_examples"]) for split, s in splits.items()},
-        active_units={split: format_active_units(s) for split, s in splits.items()},
+        active_units={split: _active_units(s) for split, s in splits.items()},
         bracket=_estimate(report["bracket"]["width"]),
         warnings=tuple(map(str, report["warnings"])),
     )
@@ -273,3 +272,9 @@ def _not_nan(value: float) -> float:
     if math.isnan(value):
         raise ValueError("a lam is not a number")
     return value
+
+
+def _active_units(summary: Mapping[str, Any]) -> str:
+    """Such as "12 of 50"."""
+    active = summary["active_units"]
+    return f"{'?' if active is None else active} of {summary['latent_dim']}"

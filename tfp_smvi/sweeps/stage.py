@@ -59,7 +59,7 @@ def _work(order: dict[str, Any], context: Context) -> None:
         context.emit("begin", stage="evaluate")
         config = EvaluateConfig.from_json(order["evaluate"])
         report = evaluate(run_dir, config, data_dir=data_dir, reporter=_Work(context))
-        for warning in report["warnings"] if report else ():
+        for warning in report.warnings if report else ():
             context.emit("warn", message=warning)
         context.emit("end")
     if "classify" in stages:

@@ -1,0 +1,219 @@
+"""A trained run that is open for its evaluation: the model, the data, and the results so far."""
+
+import contextlib
+import functools
+import hashlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+
+from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.core.reporters import EvaluationReporter, Silent
+from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.data import Dataset, Split, eval_batches
+from tfp_smvi.data.test_batches import TEST_SEED
+from tfp_smvi.engines.base import Context, Task
+from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, Block, num_blocks
+from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.runs.loading import load_data_of, load_run
+from tfp_smvi.storage.pieces import ArrayStore
+
+__all__ = ["EvaluationSession", "estimate_block", "open_session"]
+
+Arrays = dict[str, np.ndarray]
+
+
+class EvaluationSession:
+    """A trained model, the data it was trained on, and the blocks that were evaluated with it.
+
+    Args:
+        run_dir: the run directory.
+        data_dir: the folder of prepared data sets; None for the default.
+        dataset: the data themselves, if they are known by no name.
+        reporter: receives progress updates.
+
+    Attributes:
+        run_dir: the run directory.
+        run: the run as its newest checkpoint has it.
+        dataset: its data.
+        weights: SHA-256 of the model's weights, in hex.
+        folder: the folder of the results of blocks.
+
+    Raises:
+        SMVIError: there is no trained run, or the data are not those that it was trained on.
+    """
+
+    def __init__(
+        self,
+        run_dir: Path | str,
+        data_dir: Path | None = None,
+        dataset: Dataset | None = None,
+        reporter: EvaluationReporter | None = None,
+    ) -> None:
+        """Loads the model and the data."""
+        reporter = reporter or Silent()
+        self.run_dir, self._data_dir = Path(run_dir), data_dir
+        self.run = load_run(self.run_dir, warn=reporter.warn)
+        self.dataset = load_data_of(self.run, data_dir, dataset=dataset, progress=reporter.note)
+        self.weights = _digest(self.run.model.named_variables)
+        self.run.model.freeze_decoder()
+        self.folder = self.run_dir / "evaluation"
+        # Each estimator keeps its traced graphs.
+        self._estimator = functools.cache(lambda config: BlockEstimator(self.run.model, config))
+
+    def num_examples(self, config: EvaluateConfig) -> dict[str, int]:
+        """How many examples of each split are evaluated: all that exist, or `num_examples`."""
+        numbers: dict[str, int] = {
+            split: self._split(split).num_examples for split in config.splits
+        }
+        if config.num_examples is None:
+            return numbers
+        return {split: min(config.num_examples, number) for split, number in numbers.items()}
+
+    def store(self, kind: str, config: EvaluateConfig) -> ArrayStore:
+        """The results of a kind at the settings that they depend on."""
+        key = {
+            "weights": self.weights,
+            "data": self.dataset.fingerprint,
+            "step": self.run.step,
+            "seed": config.seed,
+            "block_size": BLOCK_SIZE,
+            **KINDS[kind].key(config),
+        }
+        return ArrayStore(self.folder, KINDS[kind].store, key)
+
+    def is_done(self, block: Block) -> bool:
+        """Whether the result of a block is saved."""
+        return block.name in self.store(block.kind, block.config)
+
+    def task(self, block: Block) -> Task:
+        """The task that estimates a block."""
+        return Task(
+            name=f"{block.kind} {block.name} {block.config.ais.num_temperatures}",
+            function="tfp_smvi.evaluation.session:estimate_block",
+            arguments={
+                "run_dir": str(self.run_dir),
+                "data_dir": None if self._data_dir is None else str(self._data_dir),
+                "block": block.to_json(),
+            },
+        )
+
+    def estimate(self, block: Block) -> None:
+        """Estimates a block and saves the result.
+
+        Raises:
+            SMVIError: it cannot be written.
+        """
+        kind = KINDS[block.kind]
+        seed = fold_seed(block.config.seed, kind.purpose.format(data=block.data), block.index)
+        estimator = self._estimator(block.config)
+        if block.data == SIMULATED:
+            results = kind.estimate(estimator, None, seed)
+        else:
+            x, count = self._read_block(block.data, block.index)
+            results = {
+                name: array[:count] for name, array in kind.estimate(estimator, x, seed).items()
+            }
+        self.store(block.kind, block.config).save(block.name, results)
+
+    def load(self, kind: str, config: EvaluateConfig, data: str) -> Arrays:
+        """Puts the blocks of a kind on a split, or on simulated data, together.
+
+        Raises:
+            SMVIError: a block is missing or damaged.
+        """
+        simulated = data == SIMULATED
+        count = config.num_simulated if simulated else self.num_examples(config)[data]
+        store = self.store(kind, config)
+        names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]
+        blocks = [store.load(name) for name in names]
+        return {
+            name: np.concatenate([block[name] for block in blocks])[:count] for name in blocks[0]
+        }
+
+    def _split(self, name: str) -> Split:
+        return self.dataset.train if name == "train" else self.dataset.test
+
+    def _read_block(self, split: str, index: int) -> tuple[tf.Tensor, int]:
+        """Reads x, float32 [BLOCK_SIZE, *image_shape], and how many of its rows are examples.
+
+        After the end of the split, rows are zeros.
+        """
+        images, start = self._split(split), index * BLOCK_SIZE
+        # A block is whole whatever part of it is asked for, so that its bits are always the same.
+        count = min(BLOCK_SIZE, images.num_examples - start)
+        binarize = self.run.config.model.likelihood == "bernoulli"
+        batches = eval_batches(
+            images,
+            batch_size=BLOCK_SIZE,
+            seed=TEST_SEED,
+            binarize=binarize,
+            num_examples=count,
+            start=start,
+        )
+        x = tf.concat([x for _, x in batches], axis=0)
+        padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(images.image_shape)
+        return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *images.image_shape]), count
+
+
+# The sessions that are open in this process, by run directory.
+_OPEN: dict[str, EvaluationSession] = {}
+
+
+@contextlib.contextmanager
+def open_session(
+    run_dir: Path | str,
+    data_dir: Path | None = None,
+    dataset: Dataset | None = None,
+    reporter: EvaluationReporter | None = None,
+) -> Iterator[EvaluationSession]:
+    """Opens a run; tasks that run in this process meanwhile use the same model and data.
+
+    Args:
+        run_dir: the run directory.
+        data_dir: the folder of prepared data sets.
+        dataset: the data themselves, if they are known by no name.
+        reporter: receives progress updates.
+    """
+    session = EvaluationSession(run_dir, data_dir, dataset, reporter)
+    name = str(session.run_dir)
+    before = _OPEN.get(name)
+    _OPEN[name] = session
+    try:
+        yield session
+    finally:
+        if before is None:
+            _OPEN.pop(name, None)
+        else:
+            _OPEN[name] = before
+
+
+def estimate_block(
+    context: Context, run_dir: str, data_dir: str | None, block: dict[str, object]
+) -> None:
+    """Estimates a block of a run and saves the result: the function of a task.
+
+    Args:
+        context: the process that it runs in.
+        run_dir: the run directory.
+        data_dir: the folder of prepared data sets; None for the default.
+        block: the JSON of a `Block`.
+    """
+    session = _OPEN.get(run_dir) or _session_of_a_worker(run_dir, data_dir)
+    session.estimate(Block.from_json(block))
+
+
+@functools.lru_cache(maxsize=1)
+def _session_of_a_worker(run_dir: str, data_dir: str | None) -> EvaluationSession:
+    """The session of a process that runs tasks alone, opened at the first one."""
+    return EvaluationSession(run_dir, Path(data_dir) if data_dir is not None else None)
+
+
+def _digest(variables: dict[str, tf.Variable]) -> str:
+    digest = hashlib.sha256()
+    for name, variable in sorted(variables.items()):
+        digest.update(name.encode())
+        digest.update(np.ascontiguousarray(variable.numpy()).data)
+    return digest.hexdigest()
