@@ -73,7 +73,10 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     reference: ReferenceRun,
     tmp_path: Path,
 ) -> None:
-    """Stopped where the third result is about to get its name: two are kept, not made again, and no litter stays."""
+    """Stopped when the third result is about to get its name; no litter stays.
+
+    Two results are kept and not made again. A thread may finish the third before the process ends.
+    """
     run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
     arguments = ("evaluate", str(run_dir), *SMALL)
     stopped = signals.signalled_command("os.rename", ".test-", 3, number, *arguments)
@@ -82,7 +85,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     assert "Traceback" not in stopped.stderr
     assert (code < 0) or "results are kept" in stopped.stderr
     kept = {path: path.stat().st_mtime_ns for path in run_dir.glob("evaluation/*/test-*.npz")}
-    assert len(kept) == 2
+    assert len(kept) == 2 or (len(kept) == 3 and number != signal.SIGKILL)
     assert number != signal.SIGKILL or [*run_dir.rglob(".*.partial")]
     process = runs.command(*arguments, "--json")
     assert process.returncode == 0, process.stderr

@@ -113,6 +113,13 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return line
 
 
+def dead_process() -> int:
+    """The number of a process that has ended, for the litter that it might have left."""
+    with subprocess.Popen([sys.executable, "-c", ""]) as process:
+        process.wait()
+    return process.pid
+
+
 def newest(run_dir: Path) -> Checkpoint:
     """Reads the newest checkpoint, which must be whole."""
 

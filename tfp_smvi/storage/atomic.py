@@ -23,7 +23,9 @@ _SUFFIX = ".partial"
 # What threads of this process are writing.
 _BEING_WRITTEN: set[Path] = set()
 # The host, the process and the random part of a name; version 0.1 wrote the process alone.
-_WRITER = re.compile(r"\.(?:(?P<host>[\w-]+)\.)?(?P<pid>\d+)(?:\.[0-9a-f]{8})?\.partial$")
+_WRITER = re.compile(
+    r"\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.partial$|\.(?P<old_pid>\d+)\.partial$"
+)
 
 
 def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
@@ -97,8 +99,9 @@ def sweep_partials(folder: Path, name: str = "*") -> None:
     """
     for partial in folder.glob(f".{name}{_SUFFIX}"):
         writer = _WRITER.search(partial.name)
-        here = writer and writer["host"] in (None, _host())
-        if writer and here and not _is_written(partial, int(writer["pid"])):
+        if writer is None or writer["host"] not in (None, _host()):
+            continue
+        if not _is_written(partial, int(writer["pid"] or writer["old_pid"])):
             with contextlib.suppress(OSError):
                 partial.unlink()
 
