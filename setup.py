@@ -34,7 +34,11 @@ setup(
     python_requires=">=3.11",
     # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with
     # others'.
-    packages=[*find_packages(include=["tfp_smvi", "tfp_smvi.*"]), "tfp_smvi_cli"],
+    packages=[
+        *find_packages(include=["tfp_smvi", "tfp_smvi.*"]),
+        "tfp_smvi_cli",
+        "tfp_smvi_cli.progress",
+    ],
     package_dir={"tfp_smvi_cli": "cli"},
     package_data={
         "tfp_smvi": ["py.typed"],

@@ -80,7 +80,7 @@ def export(run_dir: Path | None, check: Path | None, as_json: bool, **options: A
     if check is not None:
         _check(check, as_json)
         return 0
-    from .progress import make_reporter
+    from .progress.training import make_reporter
 
     reporter = make_reporter()
     with reporter.loading_tensorflow():
@@ -100,7 +100,7 @@ def export(run_dir: Path | None, check: Path | None, as_json: bool, **options: A
 
 
 def _check(folder: Path, as_json: bool) -> None:
-    from .progress import make_reporter
+    from .progress.training import make_reporter
 
     with make_reporter().starting("Checking"):
         from tfp_smvi.export.check import check_export

@@ -14,7 +14,7 @@ from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 
 from .options import data_dir_option, setting, threads_option, usage_error
-from .progress import WorkReporter
+from .progress.base import WorkReporter
 
 __all__ = ["FeaturesProgress", "features"]
 

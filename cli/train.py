@@ -66,7 +66,7 @@ def train(
     larger --epochs.
     """
     config = build_config(settings)
-    from .progress import make_reporter
+    from .progress.training import make_reporter
 
     reporter = make_reporter()
     with reporter.loading_tensorflow(threads):

@@ -1,0 +1,103 @@
+"""What the reporters of all commands share: a bar on a terminal, and single lines; on stderr."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import Progress, ProgressColumn
+
+__all__ = ["BarReporter", "WorkReporter", "stderr_console"]
+
+# The time between two lines about the progress of work if stderr is no terminal.
+SECONDS_PER_LINE = 10.0
+
+
+def stderr_console() -> Console:
+    """Makes the console of this process's stderr."""
+    return Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class BarReporter:
+    """A bar on a terminal, and single lines."""
+
+    def __init__(self, console: Console, *columns: ProgressColumn, **options: Any) -> None:
+        """Makes the bar from its columns; the options are rich's."""
+        self._console = console
+        self._bar = Progress(
+            *columns,
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
+            refresh_per_second=2,
+            **options,
+        )
+
+    def __enter__(self) -> Self:
+        """Shows the bar."""
+        self._bar.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        """Removes the bar."""
+        self._bar.stop()
+
+    def stop(self, message: str) -> None:
+        """Leaves the terminal as it was, and prints one line, before the process ends."""
+        self._bar.stop()
+        self._console.show_cursor(True)
+        self.note(message)
+
+    @contextlib.contextmanager
+    def starting(self, message: str) -> Iterator[None]:
+        """Shows a message on a terminal while something slow starts."""
+        if not self._console.is_terminal:
+            yield
+            return
+        with self._console.status(message):
+            yield
+
+    @contextlib.contextmanager
+    def loading_tensorflow(self, threads: int | None = None) -> Iterator[None]:
+        """Shows that TensorFlow loads, quietly, while the block imports what needs it.
+
+        Args:
+            threads: the CPU threads of TensorFlow; None for one per core.
+        """
+        with self.starting("Loading TensorFlow"):
+            from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
+
+            quiet_tensorflow()
+            set_threads(threads)
+            yield
+
+    def note(self, message: str) -> None:
+        """Prints one line."""
+        self._console.print(message, markup=False)
+
+    def warn(self, message: str) -> None:
+        """Prints one line that needs attention."""
+        self.note(f"Warning: {message}")
+
+
+class WorkReporter(BarReporter):
+    """A reporter of work whose amount is known: a bar on a terminal, else a line now and then."""
+
+    def _begin(self, total: float, done: float) -> None:
+        """Starts the clock; part of the total is done already."""
+        self._total, self._done, self._done_before = total, done, done
+        self._began = time.monotonic()
+        self._next_line = self._began + SECONDS_PER_LINE
+
+    def _speed(self) -> float:
+        """The work done per second, since it began."""
+        return (self._done - self._done_before) / (time.monotonic() - self._began)
+
+    def _line_is_due(self) -> bool:
+        """Whether to print a line now: there is no terminal, and the last line is old enough."""
+        now = time.monotonic()
+        if self._console.is_terminal or now < self._next_line:
+            return False
+        self._next_line = now + SECONDS_PER_LINE
+        return True
