@@ -1,4 +1,4 @@
-"""What the tests share: a quiet TensorFlow, the digits, and runs and a sweep without interruption."""
+"""What the tests share: the environment, the digits, and a run and a sweep without interruption."""
 
 import contextlib
 import os
@@ -18,8 +18,10 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREA
     os.environ.setdefault(_name, "1")
 
 import tfp_smvi
-from tests.support import golden, runs, signals
+from tests.support import golden, kills, runs, signals
+from tests.support.kills import RandomKills
 from tests.support.runs import ReferenceRun
+from tests.support.shared import make_once
 from tests.support.small_sweep import CONFIG, Recorder, WholeSweep
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.engines.base import Task
@@ -33,6 +35,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         golden.OPTION, action="store_true", help="write the error messages into tests/cli/golden"
     )
+    parser.addoption(kills.OPTION, type=int, default=2, help="kills at random moments in a test")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    kills.add_timeouts(items, config.getoption(kills.OPTION))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    reports = [report for kind in terminalreporter.stats.values() for report in kind]
+    line = kills.summary([report for report in reports if isinstance(report, pytest.TestReport)])
+    if line is not None:
+        terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -43,7 +57,7 @@ def default_signals() -> Iterator[None]:
 
 @pytest.fixture
 def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[signals.SignalAt]:
-    """Sends this process a signal by signal_at(event, part, count, signal).
+    """Signals this process: call it with (event, part, count, signal).
 
     The signal is sent at the count-th audit event whose first argument holds `part`, and must be
     sent before the test ends. A command that would call os._exit raises SystemExit.
@@ -55,6 +69,12 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[signals.SignalAt]:
     sender.close()
 
 
+@pytest.fixture
+def random_kills(request: pytest.FixtureRequest) -> Iterator[RandomKills]:
+    """Counts the kills of a test."""
+    yield from kills.random_kills(request)
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
     return load_dataset("digits")
@@ -63,21 +83,27 @@ def digits() -> Dataset:
 @pytest.fixture(scope="session")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> ReferenceRun:
     """The run of runs.OPTIONS, never interrupted, with its result as JSON. Copy it to change it."""
-    run_dir = tmp_path_factory.mktemp("reference") / "run"
-    process = runs.command("train", *runs.OPTIONS, "--run-dir", str(run_dir), "--json")
-    assert process.returncode == 0, process.stderr
+
+    def make(run_dir: Path) -> ReferenceRun:
+        process = runs.command("train", *runs.OPTIONS, "--run-dir", str(run_dir), "--json")
+        assert process.returncode == 0, process.stderr
+        return ReferenceRun(process, run_dir)
+
+    run_dir, made = make_once(tmp_path_factory, "reference", make)
+    process = made.process
+    process.stdout = process.stdout.replace(str(made.run_dir), str(run_dir))
     return ReferenceRun(process, run_dir)
 
 
 @pytest.fixture(scope="session")
-def trained(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> "tfp_smvi.FitResult":
-    """A run of runs.CONFIG, never interrupted. Copy it to change it."""
-    return tfp_smvi.fit(runs.CONFIG, digits, tmp_path_factory.mktemp("trained") / "run")
+def trained(digits: Dataset, reference: ReferenceRun) -> "tfp_smvi.FitResult":
+    """The reference run as `fit` returns it. Copy it to change it."""
+    return tfp_smvi.fit(runs.CONFIG, digits, reference.run_dir)
 
 
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system with room for one checkpoint or one export of the reference run, not for two."""
+    """A file system with room for one checkpoint or export of the reference run, not for two."""
     folder = tmp_path / "disk"
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=240k", "tmpfs", str(folder)]
@@ -89,11 +115,15 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def whole_sweep(tmp_path_factory: pytest.TempPathFactory) -> WholeSweep:
-    """The sweep of CONFIG, two runs at once. It is shared: copy it to change it."""
-    path, reporter = tmp_path_factory.mktemp("whole") / "sweep", Recorder()
-    return WholeSweep(
-        path, sweep(path, CONFIG, jobs=2, command=["some", "words"], reporter=reporter), reporter
-    )
+    """The sweep of CONFIG, two runs at once. Copy it to change it."""
+
+    def make(path: Path) -> WholeSweep:
+        reporter = Recorder()
+        summary = sweep(path, CONFIG, jobs=2, command=["some", "words"], reporter=reporter)
+        return WholeSweep(path, summary, reporter)
+
+    path, made = make_once(tmp_path_factory, "whole-sweep", make)
+    return made._replace(path=path)
 
 
 @pytest.fixture

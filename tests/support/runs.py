@@ -1,4 +1,4 @@
-"""Small training runs for the tests, in this process and by the command line, and what two runs must share."""
+"""Small training runs, in this process and by the command line, and what two runs must share."""
 
 import dataclasses
 import importlib.metadata
@@ -94,7 +94,7 @@ def call(*arguments: str) -> int:
 
 
 def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Runs the command line, which must refuse its arguments in the last line it prints, and returns that line."""
+    """Runs the command line, which must refuse its arguments, and returns its last line."""
     assert call(*arguments) == 2
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -104,7 +104,7 @@ def usage_error(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 
 def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
-    """Runs the command line, which must fail with one line and no other output, and returns that line."""
+    """Runs the command line, which must fail with one line of output, and returns that line."""
     assert call(*arguments) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -164,7 +164,7 @@ def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarr
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Asserts that two runs ended with the same bits, and logged each epoch once, with the same metrics."""
+    """Asserts that two runs have the same bits, and logged each epoch once with the same metrics."""
     assert newest(one).step == newest(other).step
     assert_same_bits(newest(one).arrays, newest(other).arrays)
     assert records(one) == records(other)

@@ -1,4 +1,4 @@
-"""What a process and a machine can do to a run of `tfp-smvi train`: signals, kills, full and read-only disks.
+"""What can happen to a run of `tfp-smvi train`: signals, kills, full and read-only disks.
 
 Each fault ends with one clear line or none, never a traceback, and the run goes on from it to the
 same bits.
@@ -6,20 +6,19 @@ same bits.
 
 import contextlib
 import os
-import random
-import resource
 import shutil
 import signal
 import stat
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from tests.support import runs, signals
+from tests.support.kills import RandomKills
+from tests.support.limits import file_size_limit
 from tests.support.runs import (
     EPOCHS,
     OPTIONS,
@@ -29,19 +28,23 @@ from tests.support.runs import (
     assert_same_run,
     newest,
 )
+from tests.support.signals import SignalAt
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.runs.checkpoint import list_checkpoints
 from tfp_smvi.training.loop import fit
 
 
-def lines(process: subprocess.CompletedProcess[str]) -> list[str]:
-    """What a process printed on stderr, by line, without its epochs."""
-    return [line for line in process.stderr.splitlines() if not line.startswith("epoch ")]
+def lines(text: str) -> list[str]:
+    """What a command printed on stderr, by line, without its epochs."""
+    return [line for line in text.splitlines() if not line.startswith("epoch ")]
 
 
 def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_that_is_not(
-    reference: ReferenceRun, tmp_path: Path
+    reference: ReferenceRun,
+    tmp_path: Path,
+    signal_at: SignalAt,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     run_dir = tmp_path / "run"
     train = ("train", *OPTIONS, "--run-dir", str(run_dir))
@@ -50,25 +53,26 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     # Killed before its first checkpoint has its name: nothing is saved, and what is half written is
     # no checkpoint.
     process = signals.signalled_command("os.rename", partial, 1, signal.SIGKILL, *train)
-    assert (process.returncode, lines(process)) == (-signal.SIGKILL, [])
+    assert (process.returncode, lines(process.stderr)) == (-signal.SIGKILL, [])
     assert list_checkpoints(run_dir / "checkpoints") == []
     assert len(list((run_dir / "checkpoints").iterdir())) == 1
 
     # SIGINT while the first epoch's metrics are written: the epoch is saved. Without a checkpoint
     # the log is opened to be looked at and to be cleared before.
-    process = signals.signalled_command("open", "metrics.jsonl", 3, signal.SIGINT, *train)
-    assert process.returncode == 128 + signal.SIGINT
-    assert lines(process) == [
+    signal_at("open", "metrics.jsonl", 3, signal.SIGINT)
+    assert runs.call(*train) == 128 + signal.SIGINT
+    assert lines(capsys.readouterr().err) == [
         f"Stopped by SIGINT; step {STEPS_PER_EPOCH} is saved in {run_dir}.",
         "Run the same command again to go on.",
     ]
     assert newest(run_dir).step == STEPS_PER_EPOCH
 
     # SIGTERM while it starts up again, and no step is lost.
-    process = signals.signalled_command("open", "metrics.jsonl", 1, signal.SIGTERM, *train)
-    assert process.returncode == 128 + signal.SIGTERM
+    signal_at("open", "metrics.jsonl", 1, signal.SIGTERM)
+    assert runs.call(*train) == 128 + signal.SIGTERM
     assert (
-        lines(process)[0] == f"Going on after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
+        lines(capsys.readouterr().err)[0]
+        == f"Going on after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
     )
     assert newest(run_dir).step == STEPS_PER_EPOCH
 
@@ -79,46 +83,55 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     assert newest(run_dir).step == 2 * STEPS_PER_EPOCH
     assert len(runs.records(run_dir)) == 3
 
-    process = runs.command(*train)
-    assert process.returncode == 0
-    assert lines(process) == [
+    assert runs.call(*train) == 0
+    assert lines(capsys.readouterr().err) == [
         f"Going on after step {2 * STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
     ]
     assert_same_run(run_dir, reference.run_dir)
     assert list(run_dir.rglob("*.partial")) == []
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_not(
-    tmp_path: Path,
+    tmp_path: Path, random_kills: RandomKills
 ) -> None:
-    """Saves after each call, so that many kills hit a save; the moments are drawn anew at each run of this test."""
-    options = [*OPTIONS, "--checkpoint-minutes", "1e-9"]
-    options[options.index("--epochs") + 1] = "40"
-    whole = runs.command("train", *options, "--run-dir", str(tmp_path / "whole"))
-    assert whole.returncode == 0, whole.stderr
-    run_dir, kills = tmp_path / "run", 0
-    while kills < 12:
+    """Saves after each call, so that many kills hit a save. The moments are random."""
+    options = ("train", *OPTIONS, "--epochs", "20", "--checkpoint-minutes", "1e-9", "--run-dir")
+    whole, run_dir = tmp_path / "whole", tmp_path / "run"
+    assert runs.call(*options, str(whole)) == 0
+    while not random_kills.done:
+        saved = newest_step(run_dir)
         with subprocess.Popen(
-            [runs.script(), "train", *options, "--run-dir", str(run_dir)],
-            stderr=subprocess.PIPE,
-            text=True,
+            [runs.script(), *options, str(run_dir)], stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stderr is not None
-            if kills % 4:  # in training; otherwise at any moment of the start, too
+            start_up = random_kills.kills % 4 == 1
+            if not start_up:
                 process.stderr.readline()
-            time.sleep(random.uniform(0.0, 1.0 if kills % 4 else 8.0))
-            process.send_signal(signal.SIGKILL)
-            errors = process.stderr.read()
-        assert "Traceback" not in errors
+            random_kills.kill(process, 8.0 if start_up else 1.0)
+        random_kills.losses += newest_step(run_dir) < saved
         if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, errors
-        kills += 1
-    assert kills >= 3
-    process = runs.command("train", *options, "--run-dir", str(run_dir))
-    assert process.returncode == 0, process.stderr
-    assert_same_run(run_dir, tmp_path / "whole")
+            random_kills.differences += not same_run(run_dir, whole)
+            shutil.rmtree(run_dir)
+    assert runs.call(*options, str(run_dir)) == 0
+    random_kills.differences += not same_run(run_dir, whole)
+    random_kills.check()
+
+
+def newest_step(run_dir: Path) -> int:
+    """The step of the newest checkpoint, which must be whole; 0 without a checkpoint."""
+    return newest(run_dir).step if list_checkpoints(run_dir / "checkpoints") else 0
+
+
+def same_run(one: Path, other: Path) -> bool:
+    """Whether two runs are the same; the difference is printed."""
+    try:
+        assert_same_run(one, other)
+    except AssertionError as difference:
+        print(difference)
+        return False
+    return True
 
 
 @pytest.mark.parametrize(
@@ -137,21 +150,22 @@ def test_signal_while_tensorflow_loads_ends_the_program_without_a_traceback(
 
 
 def test_full_disk_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
-    digits: Dataset, reference: ReferenceRun, tmp_path: Path
+    digits: Dataset,
+    reference: ReferenceRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A limit on the size of a file stands for the full disk: every checkpoint is larger than the one before it."""
+    """A limit on the size of a file in place of a full disk: each checkpoint is larger than the last."""
     last, before = (
         path.stat().st_size for path in list_checkpoints(reference.run_dir / "checkpoints")
     )
     limit = (before + last) // 2
     run_dir = tmp_path / "run"
-    process = runs.command(
-        *("train", *OPTIONS, "--run-dir", str(run_dir)),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert process.returncode == 1
-    assert process.stdout == ""
-    (line,) = lines(process)
+    with file_size_limit(limit):
+        assert runs.call("train", *OPTIONS, "--run-dir", str(run_dir)) == 1
+    output = capsys.readouterr()
+    assert output.out == ""
+    (line,) = lines(output.err)
     assert line.startswith(f"Error: cannot write to {run_dir} (File too large)")
     assert newest(run_dir).step == (EPOCHS - 1) * STEPS_PER_EPOCH
     assert len(list((run_dir / "checkpoints").iterdir())) == 2
@@ -161,15 +175,14 @@ def test_full_disk_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
 
 
 @pytest.mark.parametrize("limit", [100, 3000])
-def test_disk_that_is_full_from_the_start_is_one_clear_line(tmp_path: Path, limit: int) -> None:
+def test_disk_that_is_full_from_the_start_is_one_clear_line(
+    tmp_path: Path, limit: int, capsys: pytest.CaptureFixture[str]
+) -> None:
     """100 bytes do not hold config.json; 3000 do, but not the curves of an epoch."""
     run_dir = tmp_path / "run"
-    process = runs.command(
-        *("train", *OPTIONS, "--run-dir", str(run_dir)),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    assert process.returncode == 1
-    (line,) = lines(process)
+    with file_size_limit(limit):
+        assert runs.call("train", *OPTIONS, "--run-dir", str(run_dir)) == 1
+    (line,) = lines(capsys.readouterr().err)
     assert line.startswith(f"Error: cannot write to {run_dir} (")
     assert "File too large" in line
     assert "function_node" not in line
