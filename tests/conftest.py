@@ -70,6 +70,14 @@ def signal_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[signals.SignalAt]:
 
 
 @pytest.fixture
+def run_signalled(
+    signal_at: signals.SignalAt, capsys: pytest.CaptureFixture[str]
+) -> signals.RunSignalled:
+    """Runs the command line with a signal at an audit event."""
+    return signals.RunSignalled(signal_at, capsys)
+
+
+@pytest.fixture
 def random_kills(request: pytest.FixtureRequest) -> Iterator[RandomKills]:
     """Counts the kills of a test."""
     yield from kills.random_kills(request)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import runs, signals
+from tests.support import runs
 from tests.support.runs import ReferenceRun
+from tests.support.signals import RunSignalled
 
-SMALL = ("--labels", "50,100", "--repeats", "2", "--kernel", "rbf", "--threads", "1")
+SMALL = ("--labels", "50,100", "--repeats", "2", "--kernel", "rbf")
 
 
 @pytest.fixture
@@ -37,9 +38,7 @@ def test_table_is_on_stdout_and_all_else_on_stderr(run_dir: Path) -> None:
 
 
 def test_json_is_the_report(run_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert (
-        runs.call("classify", str(run_dir), *SMALL[:-2], "--epoch", str(runs.EPOCHS), "--json") == 0
-    )
+    assert runs.call("classify", str(run_dir), *SMALL, "--epoch", str(runs.EPOCHS), "--json") == 0
     path = run_dir / f"classification-epoch{runs.EPOCHS:03d}.json"
     assert json.loads(capsys.readouterr().out) == json.loads(path.read_text())
 
@@ -48,25 +47,26 @@ def test_json_is_the_report(run_dir: Path, capsys: pytest.CaptureFixture[str]) -
     ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 def test_stopped_at_any_file_it_leaves_whole_ones_and_the_same_command_ends_the_work(
-    number: signal.Signals, code: int, run_dir: Path
+    number: signal.Signals,
+    code: int,
+    run_dir: Path,
+    run_signalled: RunSignalled,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Stopped where the second baseline, and where the report, is about to get its name."""
     for count, part in ((2, "baselines"), (1, "classification.json")):
-        stopped = signals.signalled_command(
-            "os.rename", part, count, number, "classify", str(run_dir), *SMALL
-        )
-        assert stopped.returncode == code
-        assert stopped.stdout == ""
-        assert "Traceback" not in stopped.stderr
+        stopped = run_signalled("os.rename", part, count, number, "classify", str(run_dir), *SMALL)
+        assert (stopped.code, stopped.out) == (code, "")
+        assert "Traceback" not in stopped.err
         assert not (run_dir / "classification.json").exists()
         kept = {path: path.stat().st_mtime_ns for path in (run_dir / "baselines").glob("*.json")}
         assert kept
         for path in kept:
             json.loads(path.read_text())
-    process = runs.command("classify", str(run_dir), *SMALL, "--json")
-    assert process.returncode == 0, process.stderr
+    assert runs.call("classify", str(run_dir), *SMALL, "--json") == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
-    assert json.loads(process.stdout) == json.loads((run_dir / "classification.json").read_text())
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((run_dir / "classification.json").read_text())
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,6 @@ def test_a_directory_without_a_run_is_one_line(
 
 def test_training_keeps_checkpoints_when_asked(tmp_path: Path) -> None:
     arguments = ("train", *runs.OPTIONS, "--epochs", "3", "--run-dir", str(tmp_path / "run"))
-    process = runs.command(*arguments, "--keep-every", "1")
-    assert process.returncode == 0, process.stderr
+    assert runs.call(*arguments, "--keep-every", "1") == 0
     assert len(list((tmp_path / "run" / "checkpoints").glob("step-*.npz"))) == 3
     assert runs.call(*arguments, "--keep-every", "0") == 2

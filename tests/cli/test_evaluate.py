@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import runs, signals
+from tests.support import runs
 from tests.support.runs import ReferenceRun
+from tests.support.signals import RunSignalled
 from tfp_smvi.config import AISConfig, EvaluateConfig
 
 SMALL = (
@@ -32,8 +33,6 @@ SMALL = (
         "50",
         "--num-simulated",
         "20",
-        "--threads",
-        "1",
     ),
 )
 
@@ -64,14 +63,18 @@ def test_table_is_on_stdout_and_all_else_on_stderr(evaluated: tuple[Path, str, s
 
 
 @pytest.mark.parametrize(
-    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
+    ("number", "own_process", "code"),
+    [(signal.SIGKILL, True, -9), (signal.SIGTERM, True, 143), (signal.SIGINT, False, 130)],
 )
 def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     number: signal.Signals,
+    own_process: bool,
     code: int,
     evaluated: tuple[Path, str, str],
     reference: ReferenceRun,
     tmp_path: Path,
+    run_signalled: RunSignalled,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Stopped when the third result is about to get its name; no litter stays.
 
@@ -79,21 +82,20 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     """
     run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
     arguments = ("evaluate", str(run_dir), *SMALL)
-    stopped = signals.signalled_command("os.rename", ".test-", 3, number, *arguments)
-    assert stopped.returncode == code
-    assert stopped.stdout == ""
-    assert "Traceback" not in stopped.stderr
-    assert (code < 0) or "results are kept" in stopped.stderr
+    stopped = run_signalled("os.rename", ".test-", 3, number, *arguments, own_process=own_process)
+    assert (stopped.code, stopped.out) == (code, "")
+    assert "Traceback" not in stopped.err
+    assert (code < 0) or "results are kept" in stopped.err
     kept = {path: path.stat().st_mtime_ns for path in run_dir.glob("evaluation/*/test-*.npz")}
     assert len(kept) == 2 or (len(kept) == 3 and number != signal.SIGKILL)
     assert number != signal.SIGKILL or [*run_dir.rglob(".*.partial")]
-    process = runs.command(*arguments, "--json")
-    assert process.returncode == 0, process.stderr
+    assert runs.call(*arguments, "--json") == 0
     assert {path: path.stat().st_mtime_ns for path in kept} == kept
     assert [*run_dir.rglob(".*.partial")] == []
     for name in ("evaluation.npz", "evaluation.json"):
         assert (run_dir / name).read_bytes() == (evaluated[0] / name).read_bytes()
-    assert json.loads(process.stdout) == json.loads((run_dir / "evaluation.json").read_text())
+    report = json.loads(capsys.readouterr().out)
+    assert report == json.loads((run_dir / "evaluation.json").read_text())
 
 
 @pytest.mark.slow
@@ -102,7 +104,7 @@ def test_convergence_prints_table_and_answer(
 ) -> None:
     run_dir = Path(shutil.copytree(evaluated[0], tmp_path / "run"))
     without = SMALL.index("--num-temperatures")
-    small = (*SMALL[:without], *SMALL[without + 2 : -2])
+    small = (*SMALL[:without], *SMALL[without + 2 :])
     arguments = (*small, "--convergence", "--convergence-temperatures", "2,6")
     assert runs.call("evaluate", str(run_dir), *arguments) == 0
     output = capsys.readouterr().out

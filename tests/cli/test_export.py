@@ -2,18 +2,18 @@
 
 import json
 import os
-import random
-import resource
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from tests.support import runs, signals
+from tests.support import runs
+from tests.support.kills import RandomKills
+from tests.support.limits import file_size_limit
 from tests.support.runs import ReferenceRun
+from tests.support.signals import RunSignalled
 from tfp_smvi.export.check import find_damage
 
 NAME = "digits-lam0.5-seed0"
@@ -27,13 +27,6 @@ while True:
 """
 
 
-def errors(process: subprocess.CompletedProcess[str]) -> list[str]:
-    """What a process that must have failed in order printed on stderr, by line."""
-    assert process.returncode == 1, process.stderr
-    assert process.stdout == ""
-    return process.stderr.splitlines()
-
-
 def assert_only_whole_versions(output: Path) -> None:
     for folder in output.glob("*/*"):
         if folder.name.isdecimal():
@@ -43,7 +36,7 @@ def assert_only_whole_versions(output: Path) -> None:
 
 
 def test_export_prints_where_it_is_and_the_next_one_is_version_2(
-    reference: ReferenceRun, tmp_path: Path
+    reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     output = tmp_path / "models"
     process = runs.command("export", str(reference.run_dir), "--output", str(output))
@@ -52,24 +45,16 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
         f"Exported the encoder to {output / NAME / '1'}, with the signatures serving_default, uint8, encoded_image.",
         "Loaded in a fresh process, every signature answers as the model does.",
     ]
-    process = runs.command(
-        "export",
-        str(reference.run_dir),
-        "--output",
-        str(output),
-        "--no-verify",
-        "--json",
-        cwd=tmp_path,
-    )
-    assert (process.returncode, process.stderr) == (0, "")
-    (result,) = json.loads(process.stdout)
+    again = ("export", str(reference.run_dir), "--output", str(output), "--no-verify", "--json")
+    assert runs.call(*again) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    (result,) = json.loads(out)
     assert (result["path"], result["part"]) == (str(output / NAME / "2"), "encoder")
-    process = runs.command("export", "--check", str(output / NAME / "2"))
-    assert (process.returncode, process.stderr) == (0, "")
-    assert (
-        process.stdout
-        == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
-    )
+    assert runs.call("export", "--check", str(output / NAME / "2")) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    assert out == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
 
 
 def test_both_parts_go_to_saved_models_unless_told_otherwise(
@@ -167,14 +152,19 @@ def test_a_damaged_version_is_one_line_that_names_the_file(
 )
 @pytest.mark.slow
 def test_a_signal_leaves_no_version_and_no_litter_that_stays(
-    number: signal.Signals, event: str, part: str, reference: ReferenceRun, tmp_path: Path
+    number: signal.Signals,
+    event: str,
+    part: str,
+    reference: ReferenceRun,
+    tmp_path: Path,
+    run_signalled: RunSignalled,
 ) -> None:
     arguments = ("export", str(reference.run_dir), "--output", str(tmp_path))
-    process = signals.signalled_command(event, part, 1, number, *arguments)
     killed = number == signal.SIGKILL
-    assert process.returncode == (-number if killed else 128 + number), process.stderr
-    assert process.stdout == ""
-    assert process.stderr == ("" if killed else "Stopped.\n")
+    ended = run_signalled(event, part, 1, number, *arguments)
+    assert ended.code == (-number if killed else 128 + number), ended.err
+    assert ended.out == ""
+    assert ended.err == ("" if killed else "Stopped.\n")
     if number != signal.SIGINT:  # which comes as the name is given: before or after
         assert [path for path in tmp_path.glob("*/*") if path.name.isdecimal()] == []
     assert_only_whole_versions(tmp_path)
@@ -185,26 +175,29 @@ def test_a_signal_leaves_no_version_and_no_litter_that_stays(
     assert_only_whole_versions(tmp_path)
 
 
+@pytest.mark.kills
 @pytest.mark.slow
 def test_kills_at_random_moments_leave_only_whole_versions(
-    reference: ReferenceRun, tmp_path: Path
+    reference: ReferenceRun, tmp_path: Path, random_kills: RandomKills
 ) -> None:
-    """The moments are drawn anew at each run of this test; tests/test_publishing.py has many more."""
-    for _ in range(8):
-        line = [sys.executable, "-c", EXPORTER, str(reference.run_dir), str(tmp_path)]
+    """The moments are random; tests/export/test_publish.py has many more."""
+    line = [sys.executable, "-c", EXPORTER, str(reference.run_dir), str(tmp_path)]
+    while not random_kills.done:
+        published = sorted(tmp_path.glob("*/[0-9]*"))
         with subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
         ) as process:
             assert process.stdout is not None
             assert process.stdout.readline() == "ready\n"
-            time.sleep(random.uniform(0.0, 5.0))
-            process.send_signal(signal.SIGKILL)
+            random_kills.kill(process, 5.0)
         assert process.returncode == -signal.SIGKILL
+        random_kills.losses += not all(path.exists() for path in published)
         assert_only_whole_versions(tmp_path)
     assert (
         runs.call("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify") == 0
     )
     assert list(tmp_path.glob("*/.*.partial")) == []
+    random_kills.check()
 
 
 @pytest.mark.slow
@@ -226,14 +219,13 @@ def test_two_exports_at_once_get_two_versions(reference: ReferenceRun, tmp_path:
 
 @pytest.mark.parametrize("limit", [10_000, 60_000])
 def test_full_disk_is_one_clear_line_and_publishes_nothing(
-    limit: int, reference: ReferenceRun, tmp_path: Path
+    limit: int, reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A limit on the size of a file stands for the full disk; the weights have 15 kB, the graph some 100."""
-    process = runs.command(
-        *("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify"),
-        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit)),
-    )
-    (line,) = errors(process)
+    """A limit on the size of a file in place of a full disk: the weights have 15 kB, the graph 100."""
+    with file_size_limit(limit):
+        line = runs.failure(
+            capsys, "export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify"
+        )
     assert line.startswith(
         f"Error: cannot write to {tmp_path} (File too large); nothing was published"
     )

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import runs, signals
+from tests.support import runs
 from tests.support.fake_servers import install_server
 from tests.support.servers import (
     NAME,
@@ -21,6 +21,7 @@ from tests.support.servers import (
     make_export,
     make_images,
 )
+from tests.support.signals import RunSignalled
 from tfp_smvi.serving.encoders import LocalEncoder
 
 # More than two pieces of a file of features.
@@ -39,19 +40,21 @@ def array(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def test_features_of_a_folder_with_a_bad_file(export: Path, tmp_path: Path) -> None:
+def test_features_of_a_folder_with_a_bad_file(
+    export: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder, output = tmp_path / "images", tmp_path / "out" / "features.npz"
     folder.mkdir()
     for number, image in enumerate(make_images(12)):
         (folder / f"{number:02d}.png").write_bytes(encode_png(image) if number != 7 else b"GIF89a")
     arguments = ("features", str(folder), "--model", str(export), "--output", str(output))
-    refused = runs.command(*arguments)
-    assert refused.returncode == 1
-    assert refused.stdout == ""
-    assert refused.stderr.startswith(
+    assert runs.call(*arguments) == 1
+    refused = capsys.readouterr()
+    assert refused.out == ""
+    assert refused.err.startswith(
         "Error: image 07.png cannot be read: image_bytes must hold a PNG or a JPEG"
     )
-    assert refused.stderr.count("\n") == 1
+    assert refused.err.count("\n") == 1
     process = runs.command(*arguments, "--on-error", "skip")
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith(f"The features of 11 images are in {output}, ")
@@ -98,22 +101,28 @@ def test_features_from_a_server(export: Path, array: Path, tmp_path: Path) -> No
     ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 def test_stopped_features_go_on_and_end_with_the_same_bits(
-    number: signal.Signals, code: int, export: Path, array: Path, tmp_path: Path
+    number: signal.Signals,
+    code: int,
+    export: Path,
+    array: Path,
+    tmp_path: Path,
+    run_signalled: RunSignalled,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Stopped where the second piece is about to get its name: one is kept, and not made again."""
     whole, output = tmp_path / "whole.npz", tmp_path / "features.npz"
     options = ("features", str(array), "--model", str(export), "--output")
     assert runs.call(*options, str(whole)) == 0
-    stopped = signals.signalled_command("os.rename", ".piece-", 2, number, *options, str(output))
-    assert stopped.returncode == code
-    assert "Traceback" not in stopped.stderr
-    assert (code < 0) or "what is done is kept" in stopped.stderr
+    stopped = run_signalled("os.rename", ".piece-", 2, number, *options, str(output))
+    assert stopped.code == code
+    assert "Traceback" not in stopped.err
+    assert (code < 0) or "what is done is kept" in stopped.err
     folder = tmp_path / "features.npz.partial"
     assert [piece.name for piece in folder.glob("piece-*")] == ["piece-0000000.npz"]
     assert not output.exists()
-    process = runs.command(*options, str(output))
-    assert process.returncode == 0, process.stderr
-    assert process.stderr.startswith(f"Going on after 8192 of {COUNT} images.")
+    capsys.readouterr()
+    assert runs.call(*options, str(output)) == 0
+    assert capsys.readouterr().err.startswith(f"Going on after 8192 of {COUNT} images.")
     assert output.read_bytes() == whole.read_bytes()
     assert not folder.exists()
 

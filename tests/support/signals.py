@@ -7,15 +7,26 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from types import FrameType
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import pytest
 
-__all__ = ["SignalAt", "audit", "default_signals", "raising_exit", "signalled_command"]
+from tests.support import runs
+
+__all__ = [
+    "Ended",
+    "RunSignalled",
+    "SignalAt",
+    "audit",
+    "default_signals",
+    "raising_exit",
+    "signalled_command",
+]
 
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A process that sends itself a signal. argv[1:5] are the audit event, a part of its first
-# argument, the number of the event that sends the signal, and the signal; the rest are the command line's.
+# argument, the number of the event that sends the signal, and the signal. The rest are the
+# command line's.
 _SIGNALLED = """
 import importlib.metadata, os, sys
 event, part, count, number = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
@@ -45,7 +56,7 @@ class _Target:
 
 
 class _Audit:
-    """The audit hook of this process. Python cannot remove a hook, so its target changes instead."""
+    """The audit hook of this process. Python cannot remove a hook, so its target changes."""
 
     def __init__(self) -> None:
         self.target: _Target | None = None
@@ -76,6 +87,39 @@ class SignalAt:
         """Checks that the signal was sent."""
         target, audit.target = audit.target, None
         assert target is None, f"{target} has not come"
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+class RunSignalled:
+    """Runs the command line with a signal at an audit event: in this process, unless it is SIGKILL."""
+
+    def __init__(self, signal_at: SignalAt, capsys: pytest.CaptureFixture[str]) -> None:
+        self._signal_at, self._capsys = signal_at, capsys
+
+    def __call__(
+        self,
+        event: str,
+        part: str,
+        count: int,
+        number: int,
+        *arguments: str,
+        own_process: bool = False,
+    ) -> Ended:
+        """Runs it with the signal at the count-th event whose first argument holds `part`."""
+        if own_process or number == signal.SIGKILL:
+            process = signalled_command(event, part, count, number, *arguments)
+            return Ended(process.returncode, process.stdout, process.stderr)
+        self._capsys.readouterr()
+        self._signal_at(event, part, count, number)
+        code = runs.call(*arguments)
+        return Ended(code, *self._capsys.readouterr())
 
 
 def default_signals() -> Iterator[None]:
