@@ -54,7 +54,9 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
     assert runs.call("export", "--check", str(output / NAME / "2")) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert out == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
+    assert (
+        out == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
+    )
 
 
 def test_both_parts_go_to_saved_models_unless_told_otherwise(
