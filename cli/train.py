@@ -8,16 +8,23 @@ from typing import Any
 
 import click
 
-from tfp_smvi.config import TrainConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, name_fields
+from tfp_smvi.runs.records import EpochRecord
 
-from .options import build_config, config_options, data_dir_option, threads_option, usage_error
+from .options import (
+    build_config,
+    config_options,
+    data_dir_option,
+    option_name,
+    threads_option,
+    usage_error,
+)
 
 __all__ = ["train"]
 
 
 def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -> float:
-    """Raises UsageError for what click's ranges let pass; belongs to the option, which sweep has, too."""
+    """Raises UsageError for NaN, which click's ranges let pass; `sweep` shares the option."""
     if math.isnan(value):
         raise click.UsageError(
             f"{option.opts[0]} = nan is not allowed; give a number greater than 0.", context
@@ -30,23 +37,23 @@ def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -
 @click.option(
     "--run-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the run lives; runs/<dataset>-lam<lam>-seed<seed> unless given.",
+    help="The run's directory.  [default: runs/<dataset>-lam<lam>-seed<seed>]",
 )
 @data_dir_option
-@click.option("--fresh", is_flag=True, help="Delete the run that is there and start over.")
+@click.option("--fresh", is_flag=True, help="Delete the run in the directory and start over.")
 @click.option(
     "--checkpoint-minutes",
     type=click.FloatRange(min=0.0, min_open=True),
     callback=_refuse_nan,
     default=10.0,
     show_default=True,
-    help="Save this often within an epoch; each epoch's end is saved anyway.",
+    help="Minutes between checkpoints within an epoch; the end of each epoch is always saved.",
 )
 @click.option(
     "--keep-every",
     type=click.IntRange(min=1),
     metavar="N",
-    help="Keep the checkpoint of every N-th epoch for good.  [default: the last two alone]",
+    help="Keep the checkpoint of every N-th epoch permanently.  [default: only the last two]",
 )
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
@@ -60,10 +67,10 @@ def train(
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Train a model on ELBO - lam * D_SM, or go on with a run that was stopped.
+    """Train a model on ELBO - lam * D_SM, or continue a run that was stopped.
 
-    The same command again resumes where the last checkpoint stands, and a finished run takes a
-    larger --epochs.
+    The same command resumes from the last checkpoint. To train a finished run further, raise
+    --epochs.
     """
     config = build_config(settings)
     from .progress.training import make_reporter
@@ -72,7 +79,9 @@ def train(
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.data import load_dataset
         from tfp_smvi.runs.directory import run_directory_name
-        from tfp_smvi.training.loop import TrainingInterrupted, fit, resolve
+        from tfp_smvi.training.checks import resolve
+        from tfp_smvi.training.loop import TrainingInterrupted, fit
+        from tfp_smvi.training.trainer import weight_of
 
     dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
     try:
@@ -95,31 +104,29 @@ def train(
         reporter.note(
             f"Stopped by {signal.Signals(stop.signum).name}; step {stop.step} is saved in {run_dir}."
         )
-        reporter.note("Run the same command again to go on.")
+        reporter.note("Run the same command again to continue.")
         return 128 + stop.signum
-    _print_result(result.history[-1], config.train, run_dir, as_json)
+    record = result.history[-1]
+    if as_json:
+        click.echo(json.dumps({"run_dir": str(run_dir), **record.to_json()}))
+    else:
+        _print_result(record, weight_of(config.train).unfinished(record.step), run_dir)
     return 0
 
 
-def _print_result(
-    record: dict[str, Any], config: TrainConfig, run_dir: Path, as_json: bool
-) -> None:
-    if as_json:
-        click.echo(json.dumps({"run_dir": str(run_dir), **record}))
-        return
-    test = record["test"]
-    epochs, steps = (
-        f"{record[unit]} {unit}{'s' * (record[unit] != 1)}" for unit in ("epoch", "step")
-    )
+def _print_result(record: EpochRecord, note: str | None, run_dir: Path) -> None:
+    """Prints the last epoch on stdout, and what the user should know about it."""
+    epochs = f"{record.epoch} epoch{'s' * (record.epoch != 1)}"
+    steps = f"{record.step} step{'s' * (record.step != 1)}"
     click.echo(f"Trained {epochs}, {steps}. On the test data, in nats per example:")
-    for name, label in (
-        ("objective", "objective"),
-        ("elbo", "ELBO"),
-        ("reconstruction", "reconstruction"),
-        ("kl", "KL(q(z|x), p(z))"),
-        ("divergence", "divergence D_SM"),
+    for value, label in (
+        (record.test.objective, "objective"),
+        (record.test.elbo, "ELBO"),
+        (record.test.reconstruction, "reconstruction"),
+        (record.test.kl, "KL(q(z|x), p(z))"),
+        (record.test.divergence, "divergence D_SM"),
     ):
-        click.echo(f"  {label:<18}{test[name]:>10.2f}")
-    if note := config.unfinished_warmup(record["step"]):
-        click.echo(note)
+        click.echo(f"  {label:<18}{value:>10.2f}")
+    if note:
+        click.echo(name_fields(note, option_name))
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
     from tfp_smvi.inference.importance import importance_weighted_bound
     from tfp_smvi.inference.tuning import tune_step_sizes
     from tfp_smvi.models.vae import VAE
-    from tfp_smvi.objectives.smvi import elbo, score_matching_divergence, smvi_objective
+    from tfp_smvi.objectives.divergences import score_matching_divergence
+    from tfp_smvi.objectives.smvi import elbo, smvi_objective
     from tfp_smvi.runs.loading import LoadedRun, load_run
     from tfp_smvi.training.loop import FitResult, fit
 
@@ -93,7 +94,7 @@ _MODULES = {
     "load_dataset": "data",
     "load_run": "runs.loading",
     "reverse_annealed_importance_sampling": "inference.ais",
-    "score_matching_divergence": "objectives.smvi",
+    "score_matching_divergence": "objectives.divergences",
     "smvi_objective": "objectives.smvi",
     "tune_step_sizes": "inference.tuning",
 }

@@ -8,6 +8,10 @@ from typing import Any, Self
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 
+from tfp_smvi.core.errors import name_fields
+
+from ..options import option_name
+
 __all__ = ["BarReporter", "WorkReporter", "stderr_console"]
 
 # The time between two lines about the progress of work if stderr is no terminal.
@@ -77,8 +81,8 @@ class BarReporter:
         self._console.print(message, markup=False)
 
     def warn(self, message: str) -> None:
-        """Prints one line that needs attention."""
-        self.note(f"Warning: {message}")
+        """Prints one line that needs attention; settings in braces are shown as options."""
+        self.note(f"Warning: {name_fields(message, option_name)}")
 
 
 class WorkReporter(BarReporter):

@@ -1,11 +1,14 @@
 """What a user sees of a training: a bar on a terminal, and a line per epoch; on stderr."""
 
-from collections.abc import Mapping
-from typing import Any
+import math
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
+from tfp_smvi.runs.records import EpochRecord, Metrics
+from tfp_smvi.training.reporter import TrainingProgress
+
+from ..options import option_name
 from .base import BarReporter, stderr_console
 
 __all__ = ["TrainingReporter", "make_reporter"]
@@ -17,10 +20,10 @@ def make_reporter() -> "TrainingReporter":
 
 
 class TrainingReporter(BarReporter):
-    """A `tfp_smvi.core.reporters.TrainingReporter`: a bar on a terminal, and a line per epoch elsewhere."""
+    """A `tfp_smvi.training.reporter.TrainingReporter`: a bar, and a line per epoch elsewhere."""
 
     def __init__(self, console: Console) -> None:
-        """Shows it on a console."""
+        """Shows the progress on a console."""
         super().__init__(
             console,
             TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
@@ -34,20 +37,28 @@ class TrainingReporter(BarReporter):
         self._epochs = 0
 
     def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
-        """Says what is trained, and from where."""
+        """Prints where the training starts, unless it is new."""
         self._epochs = num_epochs
         total = self._epochs * steps_per_epoch
         if step >= total:
             self.note(
-                f"This run has its {self._epochs} epochs already; a larger --epochs goes on with it."
+                f"This run already has its {self._epochs} epochs; to train it further, raise "
+                f"{option_name('epochs')}."
             )
         elif step:
-            self.note(f"Going on after step {step} of {total}.")
+            self.note(f"Continuing after step {step} of {total}.")
         epoch = min(step // steps_per_epoch + 1, self._epochs)
-        fields: dict[str, Any] = {"epoch": epoch, "epochs": self._epochs, "rate": "", "metrics": ""}
-        self._task = self._bar.add_task("train", total=total, completed=step, **fields)
+        self._task = self._bar.add_task(
+            "train",
+            total=total,
+            completed=step,
+            epoch=epoch,
+            epochs=self._epochs,
+            rate="",
+            metrics="",
+        )
 
-    def progress(self, progress: Any) -> None:
+    def progress(self, progress: TrainingProgress) -> None:
         """Moves the bar."""
         self._bar.update(
             self._task,
@@ -57,19 +68,19 @@ class TrainingReporter(BarReporter):
             metrics=_values(progress.metrics),
         )
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
+    def epoch(self, record: EpochRecord) -> None:
         """Prints a line with the epoch's metrics."""
         self.note(
-            f"epoch {record['epoch']}/{self._epochs}  train: {_values(record['train'])}  "
-            f"test: {_values(record['test'])}  {record['seconds']:.1f} s"
+            f"epoch {record.epoch}/{self._epochs}  train: {_values(record.train)}  "
+            f"test: {_values(record.test)}  {record.seconds:.1f} s"
         )
 
 
-def _values(metrics: Mapping[str, float | None]) -> str:
+def _values(metrics: Metrics) -> str:
     """Such as "ELBO -119.38, D_SM 18.02, objective -128.39"."""
-    labels = {"elbo": "ELBO", "divergence": "D_SM", "objective": "objective"}
-    return ", ".join(
-        f"{label} {metrics[name]:.2f}"
-        for name, label in labels.items()
-        if metrics[name] is not None
+    labelled = (
+        ("ELBO", metrics.elbo),
+        ("D_SM", metrics.divergence),
+        ("objective", metrics.objective),
     )
+    return ", ".join(f"{label} {value:.2f}" for label, value in labelled if not math.isnan(value))

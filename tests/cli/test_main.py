@@ -201,7 +201,7 @@ def test_option_that_does_not_fit_is_a_usage_error_that_names_it(
 def test_non_finite_objective_is_one_line_with_exit_code_1(capsys: Capture, tmp_path: Path) -> None:
     options = ("--learning-rate", "1e30", "--run-dir", str(tmp_path / "run"))
     line = runs.failure(capsys, "train", *OPTIONS, *options)
-    assert "not finite at step 2; no checkpoint was written yet" in line
+    assert "not finite at step 2 (no checkpoint was written yet)" in line
     assert "--learning-rate" in line
 
 
@@ -239,21 +239,21 @@ def test_stderr_has_a_plain_line_per_epoch_and_no_chatter(reference: ReferenceRu
 
 
 def test_run_directory_holds_all_that_repeats_the_run(reference: ReferenceRun) -> None:
-    config, details = read_run(reference.run_dir)
-    assert config == dataclasses.replace(
+    record = read_run(reference.run_dir)
+    assert record.config == dataclasses.replace(
         runs.CONFIG, model=dataclasses.replace(runs.CONFIG.model, likelihood="bernoulli")
     )
-    assert {"python", "tensorflow", "tensorflow-probability", "tfp-smvi"} <= details[
-        "versions"
-    ].keys()
-    assert details["machine"]["threads"] >= 1
+    packages = {"python", "tensorflow", "tensorflow-probability", "tfp-smvi"}
+    assert packages <= record.versions.keys()
+    assert record.machine is not None
+    assert record.machine.threads >= 1
 
 
 def test_finished_run_says_so_and_gives_its_result_again(
     reference: ReferenceRun, capsys: Capture
 ) -> None:
     train = ("train", *OPTIONS, "--run-dir", str(reference.run_dir))
-    done = f"This run has its {EPOCHS} epochs already; a larger --epochs goes on with it.\n"
+    done = f"This run already has its {EPOCHS} epochs; to train it further, raise --epochs.\n"
     assert runs.call(*train, "--json") == 0
     assert capsys.readouterr() == (reference.process.stdout, done)
     assert runs.call(*train) == 0
@@ -316,12 +316,12 @@ def test_options_beside_a_config_file_win(reference: ReferenceRun, capsys: Captu
 
 
 def test_run_directory_in_use_is_refused(reference: ReferenceRun, capsys: Capture) -> None:
-    config, details = read_run(reference.run_dir)
+    record = read_run(reference.run_dir)
 
     def refuse(message: str) -> None:
         raise AssertionError(message)
 
-    with RunDirectory.open(reference.run_dir, config, details, fresh=False, warn=refuse):
+    with RunDirectory.open(reference.run_dir, record, fresh=False, warn=refuse):
         for more in ((), ("--fresh",)):
             line = runs.failure(
                 capsys, "train", *OPTIONS, "--run-dir", str(reference.run_dir), *more
@@ -339,9 +339,9 @@ def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
     assert_same_run(run_dir, reference.run_dir)
     assert runs.call(*other, "--fresh") == 0
     assert json.loads(capsys.readouterr().out)["step"] == STEPS_PER_EPOCH
-    assert read_run(run_dir)[0].train.lam == 2.0
+    assert read_run(run_dir).config.train.lam == 2.0
     assert len(runs.records(run_dir)) == 1
-    # Within the warm-up of 100 steps the user hears what lam really was.
+    # Within the warm-up of 100 steps the user is told what lam really was.
     assert runs.call(*other[:-1]) == 0
     assert (
         f"lam has grown to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2" in capsys.readouterr().out
@@ -361,7 +361,7 @@ def test_more_epochs_go_on_with_a_finished_run(
     output = capsys.readouterr()
     going_on, epoch = output.err.splitlines()
     done, total = EPOCHS * STEPS_PER_EPOCH, (EPOCHS + 1) * STEPS_PER_EPOCH
-    assert going_on == f"Going on after step {done} of {total}."
+    assert going_on == f"Continuing after step {done} of {total}."
     assert epoch.startswith(f"epoch {EPOCHS + 1}/{EPOCHS + 1}  ")
     assert json.loads(output.out)["epoch"] == EPOCHS + 1
     assert runs.records(run_dir)[:EPOCHS] == runs.records(reference.run_dir)
@@ -381,9 +381,10 @@ def test_threads_are_set_and_recorded_and_the_run_has_its_default_place(tmp_path
     process = runs.command("train", *OPTIONS, *options, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     run_dir = tmp_path / "runs" / "digits-laminf-seed0"
-    config, details = read_run(run_dir)
-    assert details["machine"]["threads"] == 1
-    assert (config.train.lam, config.model.likelihood) == (float("inf"), "gaussian")
+    record = read_run(run_dir)
+    assert record.machine is not None
+    assert record.machine.threads == 1
+    assert (record.config.train.lam, record.config.model.likelihood) == (float("inf"), "gaussian")
     assert (
         f"The run is in {run_dir.relative_to(tmp_path)}; its curves: tensorboard --logdir runs"
         in process.stdout

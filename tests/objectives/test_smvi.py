@@ -15,7 +15,8 @@ import tensorflow_probability as tfp
 
 from tests.support.exact import LinearGaussianModel
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.objectives.smvi import elbo, score_matching_divergence, smvi_objective
+from tfp_smvi.objectives.divergences import score_matching_divergence
+from tfp_smvi.objectives.smvi import elbo, smvi_objective
 
 tfd = tfp.distributions
 

@@ -15,20 +15,22 @@ import pytest
 from tests.support import runs
 from tfp_smvi.config import DataConfig, RunConfig, TrainConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.runtime import Machine
 from tfp_smvi.runs.checkpoint import list_checkpoints, save_checkpoint
 from tfp_smvi.runs.directory import RunDirectory, read_run, run_directory_name
+from tfp_smvi.runs.records import DataRecord, RunRecord, TrainingState
 
-DETAILS: dict[str, Any] = {
-    "data": {"fingerprint": "abc", "image_shape": [8, 8, 1]},
-    "versions": {"python": "3"},
-    "machine": {"threads": 2},
-}
+RECORD = RunRecord(
+    runs.CONFIG, DataRecord("abc", (8, 8, 1)), {"python": "3"}, Machine("Linux", "x86_64", (), 2)
+)
 # Opens the run directory argv[1] as another process, says so and waits.
 HOLDER = """
 import pathlib, sys, time
 from tfp_smvi.config import RunConfig
 from tfp_smvi.runs.directory import RunDirectory
-with RunDirectory.open(pathlib.Path(sys.argv[1]), RunConfig(), {}, fresh=False, warn=print):
+from tfp_smvi.runs.records import DataRecord, RunRecord
+record = RunRecord(RunConfig(), DataRecord("abc", (8, 8, 1)))
+with RunDirectory.open(pathlib.Path(sys.argv[1]), record, fresh=False, warn=print):
     print("open", flush=True)
     time.sleep(600)
 """
@@ -41,17 +43,18 @@ def refuse_warnings(message: str) -> None:
 def open_run(
     path: Path,
     config: RunConfig = runs.CONFIG,
-    details: dict[str, Any] = DETAILS,
+    record: RunRecord = RECORD,
     fresh: bool = False,
     warn: Any = refuse_warnings,
 ) -> AbstractContextManager[RunDirectory]:
-    return RunDirectory.open(path, config, details, fresh=fresh, warn=warn)
+    record = dataclasses.replace(record, config=config)
+    return RunDirectory.open(path, record, fresh=fresh, warn=warn)
 
 
 def make_run(path: Path) -> Path:
     """A run with a checkpoint, a log and an event file."""
     with open_run(path) as run:
-        save_checkpoint(run.checkpoints, 7, {}, {})
+        save_checkpoint(run.checkpoints, 7, {}, TrainingState((), (), 0.0))
         run.metrics.write_text("{}\n")
         run.tensorboard.mkdir()
         (run.tensorboard / "events.out.tfevents.1.host.1.0.v2").write_bytes(b"")
@@ -73,9 +76,22 @@ def test_configuration_and_details_are_recorded_and_read_back(tmp_path: Path) ->
     with open_run(path, runs.config(lam=float("inf"))) as run:
         assert run.path == path
         assert run.checkpoints.is_dir()
-    config, recorded = read_run(path)
-    assert config == runs.config(lam=float("inf"))
-    assert {key: recorded[key] for key in DETAILS} == DETAILS
+    assert read_run(path) == dataclasses.replace(RECORD, config=runs.config(lam=float("inf")))
+
+
+def test_config_file_has_the_parts_that_it_has_always_had(tmp_path: Path) -> None:
+    with open_run(tmp_path):
+        recorded = json.loads((tmp_path / "config.json").read_text())
+    assert list(recorded) == ["config", "data", "versions", "machine"]
+    assert recorded["data"] == {
+        "fingerprint": "abc",
+        "image_shape": [8, 8, 1],
+        "real_valued": None,
+    }
+    # Versions before 0.1 did not record all of it.
+    del recorded["machine"], recorded["data"]["real_valued"]
+    (tmp_path / "config.json").write_text(json.dumps(recorded))
+    assert read_run(tmp_path) == dataclasses.replace(RECORD, machine=None)
 
 
 def test_same_configuration_opens_again_without_a_warning(tmp_path: Path) -> None:
@@ -94,7 +110,7 @@ def test_other_configuration_is_refused_with_the_differences(tmp_path: Path) -> 
         "digits here, mnist given",
     ):
         assert part in message
-    assert "--fresh" in message
+    assert "fresh" in message
     assert "epochs" not in message
 
 
@@ -104,23 +120,22 @@ def test_run_can_be_given_any_number_of_epochs(tmp_path: Path) -> None:
     for epochs in (9, 2):
         with open_run(path, runs.config(epochs=epochs)):
             pass
-        assert read_run(path)[0].train.epochs == epochs
+        assert read_run(path).config.train.epochs == epochs
 
 
 def test_other_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
     path = make_run(tmp_path / "run")
-    message = refusal(
-        path, details=DETAILS | {"data": {"fingerprint": "xyz", "image_shape": [8, 8, 1]}}
-    )
-    assert "abc" in message
-    assert "xyz" in message
+    message = refusal(path, record=dataclasses.replace(RECORD, data=DataRecord("xyz", (8, 8, 1))))
+    assert "data.fingerprint: abc here, xyz given" in message
 
 
-@pytest.mark.parametrize("key", ["versions", "machine"])
-def test_other_versions_or_machine_are_warned_of_once(tmp_path: Path, key: str) -> None:
+@pytest.mark.parametrize("change", [{"versions": {}}, {"machine": None}])
+def test_other_versions_or_machine_are_warned_of_once(
+    tmp_path: Path, change: dict[str, Any]
+) -> None:
     path, warnings = make_run(tmp_path / "run"), []
     for _ in range(2):
-        with open_run(path, details=DETAILS | {key: {}}, warn=warnings.append):
+        with open_run(path, record=dataclasses.replace(RECORD, **change), warn=warnings.append):
             pass
     assert len(warnings) == 1
     assert "not bit for bit" in warnings[0]
@@ -136,7 +151,7 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
         assert not run.metrics.exists()
         assert [file.name for file in run.tensorboard.iterdir()] == ["notes.txt"]
     assert all(file.read_text() == "mine" for file in mine)
-    assert read_run(path)[0].train.lam == 1.0
+    assert read_run(path).config.train.lam == 1.0
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -156,10 +171,10 @@ def test_killed_process_leaves_no_lock_behind(tmp_path: Path) -> None:
         try:
             assert holder.stdout is not None
             assert holder.stdout.readline() == "open\n"
-            assert "in use by another process" in refusal(path, config=RunConfig(), details={})
+            assert "in use by another process" in refusal(path, config=RunConfig())
         finally:
             holder.send_signal(signal.SIGKILL)
-    with open_run(path, RunConfig(), {}):
+    with open_run(path, RunConfig(), RunRecord(RunConfig(), DataRecord("abc", (8, 8, 1)))):
         pass
 
 
@@ -211,7 +226,7 @@ def test_place_that_cannot_be_written_to_is_refused(tmp_path: Path) -> None:
     for path in (tmp_path / "file" / "run", tmp_path / "file", Path("/proc/self/run")):
         message = refusal(path)
         assert f"cannot write to {path}" in message
-        assert "--run-dir" in message
+        assert "choose another run_dir" in message
 
 
 @pytest.mark.parametrize(

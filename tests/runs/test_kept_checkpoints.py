@@ -1,4 +1,4 @@
-"""Checkpoints that are kept for good, beside the last two."""
+"""Checkpoints that are kept permanently, beside the last two."""
 
 import shutil
 from pathlib import Path
@@ -59,10 +59,9 @@ def test_epoch_without_a_checkpoint_is_refused_with_a_list_of_those_that_have_on
     trained: FitResult,
 ) -> None:
     for epoch in (0, 1, EPOCHS + 1):
-        with pytest.raises(
-            SMVIError, match=f"no checkpoint of epoch {epoch}, only of 3, 4; .*--keep-every"
-        ):
+        with pytest.raises(SMVIError, match="those of: 3, 4;") as caught:
             load_run(trained.run_dir, epoch)
+        assert (caught.value.field, caught.value.value) == ("epoch", epoch)
 
 
 def test_damaged_checkpoint_of_an_epoch_is_an_error_and_not_another_epoch(
@@ -83,6 +82,7 @@ def test_fresh_deletes_kept_checkpoints(kept: FitResult, digits: Dataset, tmp_pa
 
 
 def test_keeping_every_zeroth_epoch_is_refused(digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(SMVIError, match="keep_every = 0 is not allowed"):
+    with pytest.raises(SMVIError) as caught:
         fit(CONFIG, digits, tmp_path / "run", keep_every=0)
+    assert (caught.value.field, caught.value.value) == ("keep_every", 0)
     assert not (tmp_path / "run").exists()

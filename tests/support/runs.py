@@ -14,6 +14,7 @@ import pytest
 
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from tfp_smvi.runs.checkpoint import Checkpoint, restore_checkpoint
+from tfp_smvi.runs.records import EpochRecord
 
 EPOCHS = 4
 STEPS_PER_EPOCH = 44  # 1437 digits in batches of 32
@@ -38,7 +39,7 @@ class ReferenceRun(NamedTuple):
 
 
 class Recorder:
-    """A reporter that notes what it hears and can do something in the middle of an epoch."""
+    """A reporter that notes what it receives and can do something in the middle of an epoch."""
 
     def __init__(self, at_step: int | None = None, action: Any = None) -> None:
         self.begins: list[int] = []
@@ -56,8 +57,8 @@ class Recorder:
             self._at_step = None
             self._action()
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        self.epochs.append(record["epoch"])
+    def epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(record.epoch)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)

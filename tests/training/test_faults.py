@@ -63,7 +63,7 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     assert runs.call(*train) == 128 + signal.SIGINT
     assert lines(capsys.readouterr().err) == [
         f"Stopped by SIGINT; step {STEPS_PER_EPOCH} is saved in {run_dir}.",
-        "Run the same command again to go on.",
+        "Run the same command again to continue.",
     ]
     assert newest(run_dir).step == STEPS_PER_EPOCH
 
@@ -72,7 +72,7 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
     assert runs.call(*train) == 128 + signal.SIGTERM
     assert (
         lines(capsys.readouterr().err)[0]
-        == f"Going on after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
+        == f"Continuing after step {STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
     )
     assert newest(run_dir).step == STEPS_PER_EPOCH
 
@@ -85,7 +85,7 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
 
     assert runs.call(*train) == 0
     assert lines(capsys.readouterr().err) == [
-        f"Going on after step {2 * STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
+        f"Continuing after step {2 * STEPS_PER_EPOCH} of {EPOCHS * STEPS_PER_EPOCH}."
     ]
     assert_same_run(run_dir, reference.run_dir)
     assert list(run_dir.rglob("*.partial")) == []

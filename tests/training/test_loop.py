@@ -1,7 +1,6 @@
 """Training: what is optimized, what is recorded and what is refused.
 
-Interruptions are in test_training_resume.py, faults of the process and of the machine in
-test_training_faults.py.
+Interruptions are in test_resume.py, faults of the process and of the machine in test_faults.py.
 """
 
 import dataclasses
@@ -32,9 +31,10 @@ from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset, train
 from tfp_smvi.data.batches import batch_indices
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
-from tfp_smvi.training import loop as training
+from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, read_history
+from tfp_smvi.training.checks import resolve
 from tfp_smvi.training.loop import FitResult, fit
-from tfp_smvi.training.trainer import TEST_METRICS, TRAIN_METRICS, Trainer
+from tfp_smvi.training.trainer import Trainer
 
 tfd = tfp.distributions
 
@@ -42,14 +42,14 @@ tfd = tfp.distributions
 def metrics(result: FitResult) -> list[dict[str, Any]]:
     """The history without the times."""
     return [
-        {key: value for key, value in record.items() if key != "seconds"}
+        {key: value for key, value in record.to_json().items() if key != "seconds"}
         for record in result.history
     ]
 
 
 def make_trainer(digits: Dataset, **settings: Any) -> Trainer:
     chosen = config(**settings)
-    model = VAE(training.resolve(chosen, digits).model, digits.image_shape)
+    model = VAE(resolve(chosen, digits).model, digits.image_shape)
     return Trainer(model, chosen.train)
 
 
@@ -59,36 +59,34 @@ def make_trainer(digits: Dataset, **settings: Any) -> Trainer:
 def test_training_improves_the_objective_on_training_and_test_data(trained: FitResult) -> None:
     first, last = trained.history[0], trained.history[-1]
     for split in ("train", "test"):
-        assert last[split]["elbo"] > first[split]["elbo"] + 1.0  # of 40 nats
+        # Of 40 nats.
+        assert getattr(last, split).elbo > getattr(first, split).elbo + 1.0
     # lam = 0.5 through the trained test, while the warm-up changes the training's objective.
-    assert last["test"]["objective"] > first["test"]["objective"]
+    assert last.test.objective > first.test.objective
 
 
 def test_every_epoch_is_recorded_in_the_history_and_in_the_log(trained: FitResult) -> None:
     lines = (trained.run_dir / "metrics.jsonl").read_text().splitlines()
-    assert [json.loads(line) for line in lines] == trained.history
-    assert [record["epoch"] for record in trained.history] == list(range(1, EPOCHS + 1))
-    assert [record["step"] for record in trained.history] == [
+    assert [json.loads(line) for line in lines] == [record.to_json() for record in trained.history]
+    assert [record.epoch for record in trained.history] == list(range(1, EPOCHS + 1))
+    assert [record.step for record in trained.history] == [
         STEPS_PER_EPOCH * n for n in range(1, EPOCHS + 1)
     ]
     for record in trained.history:
-        assert tuple(record["train"]) == TRAIN_METRICS
-        assert tuple(record["test"]) == TEST_METRICS
-        assert record["seconds"] > 0
+        assert tuple(record.train.to_json()) == TRAIN_METRICS
+        assert tuple(record.test.to_json()) == TEST_METRICS
+        assert record.seconds > 0
 
 
 def test_metrics_are_consistent_with_each_other(trained: FitResult) -> None:
     for record in trained.history:
-        for split in ("train", "test"):
-            values = record[split]
+        for values in (record.train, record.test):
             # Sums of float32 numbers of about 40.
-            assert values["elbo"] == pytest.approx(
-                values["reconstruction"] - values["kl"], abs=1e-4
-            )
-            assert values["divergence"] > 0
-            assert values["kl"] > 0
-        test = record["test"]
-        assert test["objective"] == pytest.approx(test["elbo"] - 0.5 * test["divergence"], abs=1e-4)
+            assert values.elbo == pytest.approx(values.reconstruction - values.kl, abs=1e-4)
+            assert values.divergence > 0
+            assert values.kl > 0
+        test = record.test
+        assert test.objective == pytest.approx(test.elbo - 0.5 * test.divergence, abs=1e-4)
 
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
@@ -99,8 +97,6 @@ def test_lam_grows_as_told_over_its_warm_up(power: float, digits: Dataset) -> No
     rows = trainer.train(batches, 15)
     objective, elbo, *_, divergence, _ = rows.T
     scale = np.minimum(np.arange(15) / 10, 1.0) ** power
-    told = config(lam=2.0, lam_warmup_steps=10, lam_warmup_power=power).train
-    np.testing.assert_allclose([told.lam_at(step) for step in range(15)], 2.0 * scale, rtol=1e-12)
     # Float32 sums of numbers of about 40.
     np.testing.assert_allclose(objective, elbo - 2.0 * scale * divergence, rtol=0, atol=1e-4)
     assert divergence.min() > 1e-3
@@ -173,44 +169,44 @@ def test_test_metrics_are_means_over_images_whatever_the_batch_size(
     kl = []
     for size in (360, 77):
         tested = trainer.test(eval_batches(digits.test, batch_size=size, seed=0, binarize=True))
-        kl.append(tested["kl"])
+        kl.append(tested.kl)
     assert kl[0] == pytest.approx(kl[1], rel=1e-5)
-    assert kl[0] == pytest.approx(trained.history[-1]["test"]["kl"], rel=1e-6)
+    assert kl[0] == pytest.approx(trained.history[-1].test.kl, rel=1e-6)
 
 
 def test_lam_zero_computes_the_divergence_for_the_test_only(
     digits: Dataset, tmp_path: Path
 ) -> None:
     result = fit(config(lam=0.0, epochs=2), digits, tmp_path / "run")
-    for record in [*result.history, *runs.records(tmp_path / "run")]:
-        assert record["train"]["divergence"] is None
-        assert record["test"]["divergence"] > 0
-        assert record["test"]["objective"] == record["test"]["elbo"]
-        assert record["train"]["objective"] == record["train"]["elbo"]
+    assert runs.records(tmp_path / "run")[0]["train"]["divergence"] is None
+    for record in (*result.history, *read_history(tmp_path / "run" / "metrics.jsonl")):
+        assert math.isnan(record.train.divergence)
+        assert record.test.divergence > 0
+        assert record.test.objective == record.test.elbo
+        assert record.train.objective == record.train.elbo
 
 
 def test_negative_lam_rewards_the_divergence(digits: Dataset, tmp_path: Path) -> None:
     result = fit(config(lam=-0.1, epochs=1), digits, tmp_path / "run")
-    test = result.history[-1]["test"]
-    assert test["objective"] == pytest.approx(test["elbo"] + 0.1 * test["divergence"], abs=1e-4)
-    assert test["objective"] > test["elbo"]
+    test = result.history[-1].test
+    assert test.objective == pytest.approx(test.elbo + 0.1 * test.divergence, abs=1e-4)
+    assert test.objective > test.elbo
 
 
 def test_infinite_lam_minimizes_the_divergence_alone(digits: Dataset, tmp_path: Path) -> None:
     result = fit(config(lam=math.inf, epochs=3), digits, tmp_path / "run")
     for record in result.history:
-        for split in ("train", "test"):
-            assert record[split]["objective"] == -record[split]["divergence"]
-    assert result.history[-1]["train"]["divergence"] < result.history[0]["train"]["divergence"]
+        assert record.train.objective == -record.train.divergence
+        assert record.test.objective == -record.test.divergence
+    assert result.history[-1].train.divergence < result.history[0].train.divergence
 
 
 def test_data_of_another_name_are_refused(digits: Dataset, tmp_path: Path) -> None:
     """The run would say that it was trained on what it was not."""
     other = dataclasses.replace(CONFIG, data=DataConfig("mnist"))
-    with pytest.raises(
-        SMVIError, match="dataset = 'mnist' is not the name of the data given, which is 'digits'"
-    ):
+    with pytest.raises(SMVIError) as caught:
         fit(other, digits, tmp_path / "run")
+    assert (caught.value.field, caught.value.value) == ("dataset", "mnist")
     assert not (tmp_path / "run").exists()
 
 
@@ -230,10 +226,11 @@ def test_gaussian_likelihood_follows_from_real_valued_data_and_trains(tmp_path: 
     result = fit(settings, dataset, tmp_path / "run")
     assert load_run(tmp_path / "run").config.model.likelihood == "gaussian"
     # A Gaussian that ignores the latent variables reaches about -17 nats.
-    assert result.history[-1]["test"]["elbo"] > result.history[0]["test"]["elbo"] + 1.0
+    assert result.history[-1].test.elbo > result.history[0].test.elbo + 1.0
     wrong = RunConfig(settings.data, ModelConfig(likelihood="bernoulli"), settings.train)
-    with pytest.raises(SMVIError, match="likelihood = 'bernoulli' needs intensities"):
+    with pytest.raises(SMVIError) as caught:
         fit(wrong, dataset, tmp_path / "other")
+    assert (caught.value.field, caught.value.value) == ("likelihood", "bernoulli")
     assert not (tmp_path / "other").exists()
 
 
@@ -241,16 +238,15 @@ def test_values_too_large_to_train_on_are_to_be_scaled(tmp_path: Path) -> None:
     x = np.linspace(-1e30, 1e30, 400, dtype=np.float32).reshape(40, 10)
     np.savez(tmp_path / "large.npz", x_train=x, x_test=x)
     settings = RunConfig(DataConfig(str(tmp_path / "large.npz")), CONFIG.model, config().train)
-    with pytest.raises(
-        SMVIError, match=r"not finite at step 1; .*Scale the data to values of about 1"
-    ):
+    with pytest.raises(SMVIError, match=r"not finite at step 1 .*; scale the data"):
         fit(settings, load_dataset(settings.data.dataset), tmp_path / "run")
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan])
 def test_saving_at_no_time_is_refused(minutes: float, digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(SMVIError, match=f"checkpoint_minutes = {minutes} is not allowed"):
+    with pytest.raises(SMVIError) as caught:
         fit(CONFIG, digits, tmp_path / "run", checkpoint_minutes=minutes)
+    assert caught.value.field == "checkpoint_minutes"
     assert not (tmp_path / "run").exists()
 
 
@@ -269,10 +265,9 @@ def test_start_from_the_beginning_is_not_silent_where_the_log_has_epochs(
 
 
 def test_batch_larger_than_the_data_is_refused(digits: Dataset, tmp_path: Path) -> None:
-    with pytest.raises(
-        SMVIError, match=r"batch_size = 1438 is more than the 1437 training examples"
-    ):
+    with pytest.raises(SMVIError) as caught:
         fit(config(batch_size=1438), digits, tmp_path / "run")
+    assert (caught.value.field, caught.value.value) == ("batch_size", 1438)
 
 
 # What is refused, and what is not finite.
@@ -286,7 +281,7 @@ def test_changed_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
         np.savez(path, x_train=images[0], x_test=images[1])
         if attempt == 0:
             fit(settings, load_dataset(str(path)), tmp_path / "run")
-    with pytest.raises(SMVIError, match=r"data: .* here, .* given"):
+    with pytest.raises(SMVIError, match=r"data\.fingerprint: \w+ here, \w+ given"):
         fit(settings, load_dataset(str(path)), tmp_path / "run")
 
 
@@ -310,9 +305,8 @@ def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_pa
     with pytest.raises(SMVIError) as stop:
         fit(config(), dataset, run_dir)
     kept = 2 * (first // 2)
-    assert f"not finite at step {first + 1}; the checkpoint at step {kept} is kept" in str(
-        stop.value
-    )
+    message = f"not finite at step {first + 1} (the checkpoint at step {kept} is intact)"
+    assert message in str(stop.value)
     assert "\n" not in str(stop.value)
     checkpoint = newest(run_dir)
     assert checkpoint.step == kept
@@ -327,9 +321,7 @@ def test_last_step_that_breaks_the_model_is_found_by_the_test(
 ) -> None:
     """One step an epoch: its own objective is that of the good weights before it."""
     count = digits.train.num_examples
-    with pytest.raises(
-        SMVIError, match="on the test data is not finite at step 1; no checkpoint was written yet"
-    ):
+    with pytest.raises(SMVIError, match=r"on the test data is not finite at step 1 \(no check"):
         fit(config(learning_rate=1e30, batch_size=count, epochs=1), digits, tmp_path / "run")
     assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
@@ -343,7 +335,7 @@ def test_bfloat16_trains_on_a_cpu_near_float32(
     """bfloat16 keeps 8 bits: 0.4 % of each product, which averages out; 2 % of the ELBO would be a defect."""
     result = fit(config(precision="bfloat16"), digits, tmp_path / "run")
     for reduced, full in zip(result.history, trained.history, strict=True):
-        assert reduced["test"]["elbo"] == pytest.approx(full["test"]["elbo"], rel=0.02)
+        assert reduced.test.elbo == pytest.approx(full.test.elbo, rel=0.02)
     assert all(variable.dtype == "float32" for variable in result.model.trainable_variables)
     loaded = load_run(tmp_path / "run").model
     assert loaded.encode(digits.test.images([0, 1])).mean().dtype == "float32"

@@ -116,21 +116,6 @@ class TrainConfig(Settings):
         )
         require_seed(self.seed)
 
-    def lam_at(self, step: int) -> float:
-        """The weight of the divergence after so many steps: lam, or less of it during its warm-up."""
-        if math.isinf(self.lam) or step >= self.lam_warmup_steps:
-            return self.lam
-        return self.lam * (step / self.lam_warmup_steps) ** self.lam_warmup_power
-
-    def unfinished_warmup(self, step: int) -> str | None:
-        """What to tell the user of a training that ends after so many steps, before lam is all there; None after."""
-        if (lam := self.lam_at(step)) == self.lam:
-            return None
-        return (
-            f"lam has grown to {lam:.2g} of {self.lam:g}: it does so over {self.lam_warmup_steps} steps. "
-            "For all of it, go on with more --epochs; a small --lam-warmup-steps costs likelihood."
-        )
-
 
 @dataclass(frozen=True)
 class RunConfig(Settings):

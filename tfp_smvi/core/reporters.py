@@ -1,34 +1,9 @@
 """What hears of the progress of long work: protocols for who wants to know, and one that wants to know nothing."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
-__all__ = ["EvaluationReporter", "Silent", "SweepReporter", "TrainingProgress", "TrainingReporter"]
-
-
-class TrainingProgress(NamedTuple):
-    """Where the training is: means over the current epoch so far, in nats."""
-
-    step: int
-    epoch: int
-    steps_per_second: float
-    metrics: Mapping[str, float | None]
-
-
-class TrainingReporter(Protocol):
-    """What hears of a training's progress."""
-
-    def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
-        """The training begins, or goes on, after `step` steps."""
-
-    def progress(self, progress: TrainingProgress) -> None:
-        """Some steps are done."""
-
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        """An epoch is done, logged and saved."""
-
-    def warn(self, message: str) -> None:
-        """Something needs the user's attention."""
+__all__ = ["EvaluationReporter", "Silent", "SweepReporter"]
 
 
 class EvaluationReporter(Protocol):

@@ -25,7 +25,7 @@ from tfp_smvi.inference.ais import (
 )
 from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.tuning import tune_step_sizes
-from tfp_smvi.objectives.smvi import score_matching_divergence
+from tfp_smvi.objectives.divergences import score_matching_divergence
 
 __all__ = ["BLOCK_SIZE", "BlockEstimator", "LatentVariableModel"]
 

@@ -34,7 +34,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         "lam": config["train"]["lam"],
         "epochs": len(run.history),
         "step": run.step,
-        "metrics": run.history[-1] if run.history else None,
+        "metrics": run.history[-1].to_json() if run.history else None,
         "evaluation": _read_evaluation(run, run_dir / "evaluation.json", note),
         "config": config,
         "data": {"name": dataset, "fingerprint": run.data_fingerprint, "licence": licence},

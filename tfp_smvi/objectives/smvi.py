@@ -17,8 +17,9 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.core.densities import LogDensity, one_for_each
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.objectives.divergences import require_gradient, squared_norm, uncached
 
-__all__ = ["ELBO", "Objective", "elbo", "score_matching_divergence", "smvi_objective"]
+__all__ = ["ELBO", "Objective", "elbo", "smvi_objective", "trade_off"]
 
 
 class ELBO(NamedTuple):
@@ -32,14 +33,30 @@ class ELBO(NamedTuple):
 class Objective(NamedTuple):
     """A one-sample estimate of the objective and its parts; each float [..., batch].
 
-    `divergence` is None where lam = 0, for then nothing of it is computed.
+    Attributes:
+        objective: ELBO - lam * divergence, or less of the divergence during a warm-up.
+        bound: the evidence lower bound, with its parts.
+        divergence: D_SM(q(z|x), p(z|x)); None if lam = 0, because it is not computed then.
     """
 
     objective: tf.Tensor
-    elbo: tf.Tensor
-    reconstruction: tf.Tensor
-    kl: tf.Tensor
+    bound: ELBO
     divergence: tf.Tensor | None
+
+    @property
+    def elbo(self) -> tf.Tensor:
+        """The evidence lower bound: float [..., batch]."""
+        return self.bound.elbo
+
+    @property
+    def reconstruction(self) -> tf.Tensor:
+        """E_q[log p(x|z)]: float [..., batch]."""
+        return self.bound.reconstruction
+
+    @property
+    def kl(self) -> tf.Tensor:
+        """KL(q(z|x), p(z)): float [..., batch]."""
+        return self.bound.kl
 
 
 def elbo(
@@ -48,7 +65,7 @@ def elbo(
     log_likelihood_fn: LogDensity,
     z: tf.Tensor,
 ) -> ELBO:
-    """Estimates the evidence lower bound, with an analytic KL divergence where TFP has one.
+    """Estimates the evidence lower bound, with an analytic KL divergence if TFP has one.
 
         ELBO = E_q[log p(x|z)] - KL(q(z|x), p(z)),      else KL = E_q[log q(z|x) - log p(z)] at z
 
@@ -77,41 +94,6 @@ def elbo(
     return ELBO(reconstruction - kl, reconstruction, kl)
 
 
-def score_matching_divergence(
-    posterior: tfd.Distribution, log_joint_fn: LogDensity, z: tf.Tensor
-) -> tf.Tensor:
-    """Estimates the score-matching (Fisher) divergence from q(z|x) to p(z|x) at samples of q.
-
-        D_SM(q, p) = E_q || grad_z log q(z|x) - grad_z log p(x, z) ||^2
-
-    p(z|x) is needed up to a constant in z only, which log p(x, z) is. The estimate is
-    differentiable in z and in all parameters of `posterior` and `log_joint_fn`, so that an outer
-    tape yields the gradient of the divergence.
-
-    Args:
-        posterior: q(z|x), any distribution with a differentiable log_prob.
-        log_joint_fn: z: [..., batch, latent_dim] -> log p(x, z) up to a constant in z: [...,
-            batch], in nats.
-        z: sample of `posterior`, reparameterized where gradients are wanted: float [..., batch,
-            latent_dim].
-
-    Returns:
-        One estimate a sample: float [..., batch].
-
-    Raises:
-        SMVIError: log_joint_fn does not return one number for each z, or has no gradient by z.
-
-    Source: [Levy & Ermon, eq. 3], with p(z|x) as in eq. 5.
-    """
-    z = _uncached(z)
-    with tf.GradientTape(persistent=True) as tape:
-        tape.watch(z)
-        log_joint = one_for_each("log_joint_fn", log_joint_fn(z), z, posterior.event_shape.rank)
-        log_ratio = posterior.log_prob(z) - log_joint
-    _require_gradient(tape, "log_joint_fn", log_joint, z)
-    return _squared_norm(tape.gradient(log_ratio, z), posterior)
-
-
 def smvi_objective(
     posterior: tfd.Distribution,
     prior: tfd.Distribution,
@@ -122,13 +104,13 @@ def smvi_objective(
 ) -> Objective:
     """Estimates the score-matching variational objective with one evaluation of the likelihood.
 
-        objective = ELBO - lam * lam_scale * D_SM(q(z|x), p(z|x));    lam = inf: -D_SM alone
+        objective = ELBO - lam * lam_scale * D_SM(q(z|x), p(z|x));    lam = inf: only -D_SM
 
     Args:
         posterior: as in `elbo`.
         prior: as in `elbo`.
         log_likelihood_fn: as in `elbo`.
-        lam: any real number, or inf, and no tensor; with 0 the divergence is not computed.
+        lam: any real number, or inf, and not a tensor; at 0 the divergence is not computed.
         z: as in `elbo`.
         lam_scale: a factor on a finite lam, such as its warm-up: float scalar.
 
@@ -137,54 +119,40 @@ def smvi_objective(
 
     Raises:
         SMVIError: lam is none of these, or log_likelihood_fn does not return one number for each z
-            or has no gradient by z.
+            or has no gradient with respect to z.
 
     Source: [Levy & Ermon, eq. 6].
     """
     if not isinstance(lam, numbers.Real) or math.isnan(lam) or lam == -math.inf:
         raise SMVIError(
-            f"lam is {lam!r}: give a real number or inf; a tensor that changes belongs into lam_scale, its factor"
+            "is not allowed",
+            field="lam",
+            value=lam,
+            remedy="give a real number or inf, and a tensor that changes as its factor {lam_scale}",
         )
     if lam == 0.0:
         bound = elbo(posterior, prior, log_likelihood_fn, z)
-        return Objective(bound.elbo, *bound, divergence=None)
-    z = _uncached(z)
+        return Objective(bound.elbo, bound, divergence=None)
+    z = uncached(z)
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
         bound = elbo(posterior, prior, log_likelihood_fn, z)
         log_joint = bound.reconstruction + prior.log_prob(z)
         log_ratio = posterior.log_prob(z) - log_joint
-    _require_gradient(tape, "log_likelihood_fn", bound.reconstruction, z)
-    divergence = _squared_norm(tape.gradient(log_ratio, z), posterior)
-    if math.isinf(lam):
-        return Objective(-divergence, *bound, divergence)
-    return Objective(bound.elbo - lam * lam_scale * divergence, *bound, divergence)
+    require_gradient(tape, "log_likelihood_fn", bound.reconstruction, z)
+    divergence = squared_norm(tape.gradient(log_ratio, z), posterior)
+    return Objective(trade_off(bound.elbo, divergence, lam, lam_scale), bound, divergence)
 
 
-def _uncached(z: tf.Tensor) -> tf.Tensor:
-    """z as a tensor that TFP's bijectors have not seen.
+def trade_off(
+    bound: tf.Tensor, divergence: tf.Tensor, lam: float, lam_scale: float | tf.Tensor = 1.0
+) -> tf.Tensor:
+    """Returns bound - lam * lam_scale * divergence, or -divergence if lam = inf.
 
-    A transformed distribution remembers the noise that a sample was made from, and its log_prob at
-    that very tensor takes the noise from its cache: the gradient by z would then be silently wrong.
+    Args:
+        bound: the ELBO, in nats.
+        divergence: D_SM, of the same shape.
+        lam: as in `smvi_objective`.
+        lam_scale: as in `smvi_objective`.
     """
-    return tf.identity(z)
-
-
-def _require_gradient(
-    tape: tf.GradientTape, name: str, log_density: tf.Tensor, z: tf.Tensor
-) -> None:
-    """Raises an SMVIError where the gradient by z is lost, which would pass for a score of 0.
-
-    A graph does not compute this gradient, since nothing uses it.
-    """
-    if tape.gradient(log_density, z) is None:
-        raise SMVIError(
-            f"{name} has no gradient by z: compute it from z by TensorFlow alone, without NumPy and without "
-            "tf.stop_gradient"
-        )
-
-
-def _squared_norm(score_difference: tf.Tensor, posterior: tfd.Distribution) -> tf.Tensor:
-    """|| . ||^2 over the event of the posterior."""
-    axes = tf.range(-posterior.event_shape.rank, 0)
-    return tf.reduce_sum(tf.square(score_difference), axis=axes)
+    return -divergence if math.isinf(lam) else bound - lam * lam_scale * divergence

@@ -1,19 +1,21 @@
-"""Checkpoints that survive anything: written aside, synced, renamed, and found by looking at the files.
+"""Checkpoints that survive anything: written aside, synced, renamed, and found by their names.
 
-A checkpoint is one .npz file, `step-<step>.npz`, or `step-<step>-kept.npz` for one that is to stay,
-so that it exists as a whole or not at all. Nothing points to the newest one: it is the readable
-file with the highest step.
+A checkpoint is one .npz file, `step-<step>.npz`, or `step-<step>-kept.npz` for one that is kept
+permanently. It exists as a whole or not at all. Nothing points to the newest one: it is the
+readable file with the highest step.
 """
 
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from tfp_smvi.core.errors import SMVIError, plain_reason
-from tfp_smvi.storage.atomic import sweep_partials, write_atomically
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.runs.records import TrainingState
+from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
+from tfp_smvi.storage.atomic import sweep_partials
 
 __all__ = [
     "Checkpoint",
@@ -33,24 +35,24 @@ class Checkpoint(NamedTuple):
     Attributes:
         step: the number of training steps taken.
         arrays: every array by its name, with its own shape and dtype.
-        info: JSON values: all else that a restart needs.
+        state: everything else that a restart needs.
     """
 
     step: int
     arrays: dict[str, np.ndarray]
-    info: dict[str, Any]
+    state: TrainingState
 
 
 def save_checkpoint(
     directory: Path,
     step: int,
     arrays: Mapping[str, np.ndarray],
-    info: Mapping[str, Any],
+    state: TrainingState,
     keep: int = 2,
     *,
     forever: bool = False,
 ) -> Path:
-    """Writes a checkpoint and then deletes all but the newest `keep`, and what a kill left half-written.
+    """Writes a checkpoint, then deletes all but the newest `keep` and any partial files.
 
     Those that were written with `forever` are never deleted.
 
@@ -58,22 +60,20 @@ def save_checkpoint(
         directory: the folder of one run's checkpoints, which exists.
         step: the number of training steps taken.
         arrays: the arrays by name.
-        info: JSON values.
+        state: everything else that a restart needs.
         keep: how many checkpoints to leave, at least 1.
-        forever: lets this one stay whatever is written later.
+        forever: keeps this one permanently.
 
     Returns:
         The path of the new file.
 
     Raises:
-        OSError: it cannot be written; the checkpoints that were there still are.
+        OSError: it cannot be written; the earlier checkpoints are intact.
     """
     path = directory / f"{_PREFIX}{step:010d}{_KEPT if forever else ''}{_SUFFIX}"
     # The names are there too, because damage in the archive's directory can hide a member.
-    text = np.frombuffer(json.dumps({"names": list(arrays), "info": info}).encode(), np.uint8)
-    write_atomically(
-        path, lambda file: np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays)
-    )
+    header = json.dumps({"names": list(arrays), "info": state.to_json()})
+    write_arrays(path, {_INFO: np.frombuffer(header.encode(), np.uint8), **arrays})
     for old in list_checkpoints(directory)[keep:]:
         if not old.stem.endswith(_KEPT):
             old.unlink(missing_ok=True)
@@ -83,8 +83,8 @@ def save_checkpoint(
 
 def list_checkpoints(directory: Path) -> list[Path]:
     """Returns the checkpoint files in a folder, the newest first, readable or not."""
-    found = [path for path in directory.glob(f"{_PREFIX}*{_SUFFIX}") if _step(path) is not None]
-    return sorted(found, key=lambda path: _step(path) or 0, reverse=True)
+    paths = [path for path in directory.glob(f"{_PREFIX}*{_SUFFIX}") if _step(path) is not None]
+    return sorted(paths, key=lambda path: _step(path) or 0, reverse=True)
 
 
 def list_steps(directory: Path) -> list[int]:
@@ -98,14 +98,14 @@ def read_checkpoint(directory: Path, step: int) -> Checkpoint:
     Raises:
         SMVIError: there is none, or it cannot be read.
     """
-    reason = "there is none"
+    reason = "it does not exist"
     for path in list_checkpoints(directory):
         if _step(path) == step:
             try:
                 return _read(path)
-            except Exception as error:  # as in restore_checkpoint
-                reason = f"{path.name} is damaged: {plain_reason(error)}"
-    raise SMVIError(f"the checkpoint of step {step} in {directory} cannot be read ({reason}).")
+            except (OSError, DamagedFileError) as error:
+                reason = f"{path.name} is damaged: {error}"
+    raise SMVIError(f"the checkpoint of step {step} in {directory} cannot be read ({reason})")
 
 
 def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoint | None:
@@ -116,7 +116,7 @@ def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoi
         warn: is called with one line for each newer file that cannot be read.
 
     Returns:
-        The checkpoint, or None where there is no file at all.
+        The checkpoint, or None if there is no file at all.
 
     Raises:
         SMVIError: there are files and none can be read; starting over would be a silent loss.
@@ -125,12 +125,12 @@ def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoi
     for path in paths:
         try:
             return _read(path)
-        except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
-            warn(f"{path} is damaged ({plain_reason(error)}); trying the checkpoint before it.")
+        except (OSError, DamagedFileError) as error:
+            warn(f"{path} is damaged ({error}); trying the checkpoint before it.")
     if paths:
         raise SMVIError(
-            f"none of the {len(paths)} checkpoints in {directory} can be read; "
-            "restore that folder from a backup, or start over with --fresh."
+            f"none of the {len(paths)} checkpoints in {directory} can be read",
+            remedy="restore that folder from a backup, or start over with {fresh}",
         )
     return None
 
@@ -141,12 +141,20 @@ def _step(path: Path) -> int | None:
 
 
 def _read(path: Path) -> Checkpoint:
-    """Reads one file; every member carries a CRC-32, which is checked."""
-    with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
-        arrays = {name: members[name] for name in members.files}
-    header = json.loads(arrays.pop(_INFO).tobytes())
-    if list(arrays) != header["names"]:
-        raise ValueError("arrays are missing")
+    """Reads one file.
+
+    Raises:
+        OSError, DamagedFileError: it cannot be read, or it is not a whole checkpoint.
+    """
     step = _step(path)
     assert step is not None
-    return Checkpoint(step, arrays, header["info"])
+    arrays = read_arrays(path)
+    try:
+        header = json.loads(arrays.pop(_INFO).tobytes())
+        state = TrainingState.from_json(header["info"])
+        names = header["names"]
+    except (KeyError, TypeError, ValueError, SMVIError) as error:
+        raise DamagedFileError(f"its header is not readable: {error}") from error
+    if list(arrays) != names:
+        raise DamagedFileError("arrays are missing")
+    return Checkpoint(step, arrays, state)

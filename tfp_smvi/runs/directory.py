@@ -10,14 +10,14 @@ import contextlib
 import dataclasses
 import json
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.checkpoint import list_checkpoints, list_steps
+from tfp_smvi.runs.records import RunRecord
 from tfp_smvi.storage.atomic import sweep_partials, write_json
 from tfp_smvi.storage.locks import hold_folder
 
@@ -52,26 +52,24 @@ class RunDirectory:
     def open(
         cls,
         path: Path,
-        config: RunConfig,
-        details: Mapping[str, Any],
+        record: RunRecord,
         *,
         fresh: bool,
         warn: Callable[[str], None],
         steps_per_epoch: int | None = None,
     ) -> Iterator["RunDirectory"]:
-        """Opens a run directory for this process alone, and makes it where there is none.
+        """Opens a run directory for this process alone, and makes it if it does not exist.
 
         Args:
             path: the directory.
-            config: the configuration of the run, complete.
-            details: JSON values to record beside it: "data" and the environment's.
+            record: the run, its configuration complete.
             fresh: deletes the run that is there.
-            warn: is called with one line where the run goes on in another environment.
-            steps_per_epoch: of the training, which tells whether the run has had more epochs than
-                are asked for.
+            warn: is called with one line if the run continues in another environment.
+            steps_per_epoch: of the training; it shows whether the run has had more epochs than the
+                configuration asks for.
 
         Yields:
-            The open directory; its lock dies with the process.
+            The open directory; its lock ends with the process.
 
         Raises:
             SMVIError: another process runs there, the directory holds another configuration, other
@@ -85,19 +83,20 @@ class RunDirectory:
             if fresh:
                 run._clear()
             if (path / _CONFIG).exists():
-                run._check(config, details, warn)
-                run._check_length(config.train.epochs, steps_per_epoch)
+                run._check(record, warn)
+                run._check_length(record.config.train.epochs, steps_per_epoch)
             elif list_checkpoints(run.checkpoints):
                 raise SMVIError(
-                    f"{path} holds checkpoints but no config.json; choose another --run-dir, or --fresh."
+                    f"{path} holds checkpoints but no config.json",
+                    remedy="choose another {run_dir}, or delete them with {fresh}",
                 )
             sweep_partials(path)
             run.checkpoints.mkdir(exist_ok=True)
-            write_json(path / _CONFIG, {"config": config.to_json(), **details})
+            write_json(path / _CONFIG, record)
             yield run
 
     def _clear(self) -> None:
-        """Deletes a run, and only a run: other files stay. config.json goes last, so that a kill leaves a run."""
+        """Deletes a run and no other files; config.json goes last, so that a kill leaves a run."""
         events = self.tensorboard.glob("events.out.tfevents.*")
         for path in (
             *list_checkpoints(self.checkpoints),
@@ -107,67 +106,67 @@ class RunDirectory:
         ):
             path.unlink(missing_ok=True)
 
-    def _check(
-        self, config: RunConfig, details: Mapping[str, Any], warn: Callable[[str], None]
-    ) -> None:
-        """Compares a run that is there with the one that is asked for."""
-        stored, recorded = read_run(self.path)
-        stored = with_epochs(stored, config.train.epochs)
-        if (
-            stored.data.is_file and config.data.is_file
-        ):  # it may have moved: the fingerprint says whether it is the same
-            stored = dataclasses.replace(stored, data=config.data)
-        differences = stored.differences(config)
-        data, given = recorded.get("data", {}), details.get("data", {})
-        if data != {name: given.get(name) for name in data}:
-            differences.append(f"data: {data} here, {given} given")
+    def _check(self, given: RunRecord, warn: Callable[[str], None]) -> None:
+        """Compares the run that is there with the one that is asked for."""
+        stored = read_run(self.path)
+        config = with_epochs(stored.config, given.config.train.epochs)
+        if config.data.is_file and given.config.data.is_file:
+            # The file may have moved: its fingerprint shows whether it is the same.
+            config = dataclasses.replace(config, data=given.config.data)
+        differences = config.differences(given.config) + stored.data.differences(given.data)
         if differences:
             raise SMVIError(
-                f"{self.path} holds a run with another configuration ({'; '.join(differences)}); "
-                "choose another --run-dir, or delete that run with --fresh."
+                f"{self.path} holds a run with another configuration ({'; '.join(differences)})",
+                remedy="choose another {run_dir}, or delete that run with {fresh}",
             )
-        if {key: recorded.get(key) for key in ("versions", "machine")} != {
-            key: details.get(key) for key in ("versions", "machine")
-        }:
+        if (stored.versions, stored.machine) != (given.versions, given.machine):
             warn(
-                f"{self.path} was begun with other versions, threads or another machine "
-                "(see config.json): the run goes on, but not bit for bit as it would have there."
+                f"{self.path} was started with other versions, threads or another machine "
+                "(see config.json): the run continues, but not bit for bit as it would have there."
             )
 
     def _check_length(self, epochs: int, steps_per_epoch: int | None) -> None:
-        """Refuses to end a training where it has been already."""
+        """Refuses to end a training at an epoch that it has passed already."""
         step = next(iter(list_steps(self.checkpoints)), 0)
         if steps_per_epoch is not None and step > epochs * steps_per_epoch:
             least = math.ceil(step / steps_per_epoch)
             raise SMVIError(
-                f"epochs = {epochs} is fewer than {self.path} has been trained for; give at least {least}, or start "
-                "over with --fresh."
+                f"is fewer than {self.path} has been trained for",
+                field="epochs",
+                value=epochs,
+                remedy=f"give at least {least}, or start over with {{fresh}}",
             )
 
 
 def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
-    """The same with another number of epochs, which makes no other run: no step depends on how many are to come."""
+    """The same run with another number of epochs: no step depends on how many follow it."""
     return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
 
 
-def read_run(path: Path) -> tuple[RunConfig, dict[str, Any]]:
-    """Reads the configuration of the run in a directory, and all that its config.json records beside it.
+def read_run(path: Path) -> RunRecord:
+    """Reads the config.json of the run in a directory.
 
     Raises:
         SMVIError: there is no run, or its config.json is damaged.
     """
     file = path / _CONFIG
     try:
-        recorded = json.loads(file.read_text(encoding="utf-8"))
-        return RunConfig.from_json(recorded["config"]), recorded
-    except FileNotFoundError as error:
+        return RunRecord.from_json(json.loads(file.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise SMVIError(
-            f"{path} is not a run directory: it has no config.json; make one with tfp-smvi train."
+            f"{path} is not a run directory: it has no config.json",
+            remedy="make one with tfp-smvi train",
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, SMVIError) as error:
+    except (OSError, ValueError, SMVIError) as error:
         raise SMVIError(
-            f"{file} cannot be read ({error}); restore it, or start over with tfp-smvi train --fresh."
+            f"{file} cannot be read ({_reason(error)})",
+            remedy="restore it, or start over with tfp-smvi train --fresh",
         ) from error
+
+
+def _reason(error: Exception) -> str:
+    """An error as words in parentheses."""
+    return str(error).removesuffix(".")
 
 
 def run_directory_name(config: RunConfig) -> str:

@@ -1,4 +1,4 @@
-"""Pictures of a trained model: test images beside their reconstructions, samples, and a 2-d latent's means."""
+"""Pictures of a trained model: reconstructions, samples, and the means of a 2-d latent."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from tfp_smvi.data import Dataset, eval_batches
 from tfp_smvi.data.test_batches import TEST_SEED, read_inputs
 from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.models.vae import VAE
-from tfp_smvi.storage.atomic import write_atomically
+from tfp_smvi.storage.arrays import write_arrays
 
 __all__ = ["NUM_IMAGES", "write_gallery"]
 
@@ -21,20 +21,22 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     """Writes gallery.npz, the same for the same weights.
 
         originals        the first test images, as the encoder sees them: [n, *image_shape]
-        reconstructions  E[x|z] at z = E_q[z|x]: [n, *image_shape] samples          E[x|z] at z ~
-        N(0, I), the same z for every model of this latent_dim: [n, *image_shape] means
-        E_q[z|x] of the intensities of all test images: float32 [num_test, 2]; 2-d latents alone
-        labels           their classes, where there are labels: int64 [num_test]; 2-d latents alone
+        reconstructions  E[x|z] at z = E_q[z|x]: [n, *image_shape]
+        samples          E[x|z] at z ~ N(0, I), the same z for every model of this latent_dim:
+                         [n, *image_shape]
+        means            E_q[z|x] of the intensities of all test images: float32 [num_test, 2];
+                         only for latent_dim = 2
+        labels           their classes, if there are labels: int64 [num_test]; only for
+                         latent_dim = 2
         step             the training step of the weights: int64 []
 
-    Images are uint8, 255 standing for 1, under a Bernoulli likelihood, and float32 as they are
-    otherwise.
+    Images are uint8 with 255 for 1 under a Bernoulli likelihood, and unchanged float32 otherwise.
 
     Args:
         path: the file.
         model: the model.
         dataset: the data that it was trained on.
-        step: the training steps behind the weights.
+        step: the training steps that the weights have had.
 
     Raises:
         OSError: it cannot be written.
@@ -59,7 +61,7 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
         if dataset.test.labels is not None:
             arrays["labels"] = dataset.test.labels
     arrays["step"] = np.array(step)
-    write_atomically(path, lambda file: np.savez_compressed(file, allow_pickle=False, **arrays))
+    write_arrays(path, arrays, compress=True)
 
 
 def _stored(images: np.ndarray, bernoulli: bool) -> np.ndarray:

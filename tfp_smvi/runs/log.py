@@ -1,10 +1,10 @@
-"""The log of a run: metrics.jsonl and TensorBoard, which hold each epoch once however often the run was stopped."""
+"""The log of a run: metrics.jsonl and TensorBoard, each epoch once despite all stops."""
 
 import contextlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -13,7 +13,8 @@ from tfp_smvi.core.errors import plain_reason
 from tfp_smvi.data.pictures import image_grid, shades
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.directory import RunDirectory
-from tfp_smvi.storage.atomic import write_atomically
+from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, EpochRecord
+from tfp_smvi.storage.atomic import append_line, write_atomically
 
 __all__ = ["MetricsLog"]
 
@@ -21,12 +22,11 @@ NUM_IMAGES = 64
 
 
 class MetricsLog:
-    """Writes the metrics of a run, beginning where its last checkpoint stands.
+    """Writes the metrics of a run, from its last checkpoint on.
 
     Args:
         run: the open run directory.
-        history: the records of the epochs that the checkpoint has behind it; others are dropped
-            from the files.
+        history: the epochs that the checkpoint holds; others are dropped from the files.
         model: the model, whose reconstructions and samples are drawn.
         images: test images to reconstruct: float32 [n, *image_shape].
 
@@ -37,28 +37,28 @@ class MetricsLog:
     def __init__(
         self,
         run: RunDirectory,
-        history: Sequence[Mapping[str, Any]],
+        history: Sequence[EpochRecord],
         model: VAE,
         images: np.ndarray,
     ) -> None:
         """Brings the files to the state of the checkpoint."""
         self._path, self._model, self._images = run.metrics, model, images
-        text = "".join(_line(record) for record in history)
+        text = "".join(_line(record) + "\n" for record in history)
         write_atomically(self._path, lambda file: file.write(text.encode()))
         with _as_os_error():
-            _forget_events_after(run.tensorboard, history[-1]["step"] if history else -1)
+            _forget_events_after(run.tensorboard, history[-1].step if history else -1)
             self._writer = tf.summary.create_file_writer(str(run.tensorboard))
 
-    def write(self, record: Mapping[str, Any]) -> None:
-        """Appends one epoch, whose record holds "epoch", "step", "train" and "test" metrics."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(_line(record))
+    def write(self, record: EpochRecord) -> None:
+        """Appends one epoch."""
+        append_line(self._path, _line(record))
+        scalars = [(f"{name}/train", getattr(record.train, name)) for name in TRAIN_METRICS]
+        scalars += [(f"{name}/test", getattr(record.test, name)) for name in TEST_METRICS]
         pictures = self._pictures()
-        with _as_os_error(), self._writer.as_default(step=record["step"]):
-            for split in ("train", "test"):
-                for name, value in record[split].items():
-                    if value is not None:
-                        tf.summary.scalar(f"{name}/{split}", value)
+        with _as_os_error(), self._writer.as_default(step=record.step):
+            for name, value in scalars:
+                if not math.isnan(value):
+                    tf.summary.scalar(name, value)
             for name, picture in pictures:
                 tf.summary.image(name, picture)
             self._writer.flush()
@@ -69,7 +69,7 @@ class MetricsLog:
             self._writer.close()
 
     def _pictures(self) -> list[tuple[str, np.ndarray]]:
-        """Draws reconstructions beside their originals, and samples from the prior with the same noise each time."""
+        """Draws reconstructions beside their originals, and samples from the same noise each time."""
         model, images = self._model, self._images
         if len(model.image_shape) not in (2, 3) or model.image_shape[2:] not in ((), (1,), (3,)):
             return []
@@ -83,13 +83,13 @@ class MetricsLog:
         ]
 
 
-def _line(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, allow_nan=False) + "\n"
+def _line(record: EpochRecord) -> str:
+    return json.dumps(record.to_json(), allow_nan=False)
 
 
 @contextlib.contextmanager
 def _as_os_error() -> Iterator[None]:
-    """Turns TensorFlow's many errors of file operations into the one that Python's files raise."""
+    """Turns TensorFlow's errors of file operations into OSError, which Python's files raise."""
     try:
         yield
     except tf.errors.OpError as error:
@@ -97,9 +97,9 @@ def _as_os_error() -> Iterator[None]:
 
 
 def _forget_events_after(directory: Path, step: int) -> None:
-    """Rewrites the event files without the summaries of later steps, which the resumed run will write again."""
+    """Rewrites the event files without later steps, which the resumed run writes again."""
     for path in sorted(directory.glob("events.out.tfevents.*")):
-        kept, complete = [], True
+        remaining, complete = [], True
         records = iter(tf.data.TFRecordDataset(str(path)))
         while True:
             try:
@@ -113,11 +113,11 @@ def _forget_events_after(directory: Path, step: int) -> None:
             if event.HasField("summary") and event.step > step:
                 complete = False
             else:
-                kept.append(record)
+                remaining.append(record)
         if not complete:
-            # The name must not hold "tfevents": TensorBoard would read what a kill leaves behind.
+            # The name must not contain "tfevents": TensorBoard would read the file after a kill.
             aside = directory / "rewritten.partial"
             with tf.io.TFRecordWriter(str(aside)) as writer:
-                for record in kept:
+                for record in remaining:
                     writer.write(record)
             aside.replace(path)

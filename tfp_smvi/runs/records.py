@@ -1,14 +1,27 @@
 """What a run logs and records: an epoch, and the run as config.json describes it."""
 
+import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from tfp_smvi.config import RunConfig
-from tfp_smvi.core.records import Record
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Machine
 
-__all__ = ["DataRecord", "EpochRecord", "Metrics", "RunRecord"]
+__all__ = [
+    "TEST_METRICS",
+    "TRAIN_METRICS",
+    "DataRecord",
+    "EpochRecord",
+    "Metrics",
+    "RunRecord",
+    "TrainMetrics",
+    "TrainingState",
+    "read_history",
+]
 
 
 @dataclass(frozen=True)
@@ -42,6 +55,10 @@ class TrainMetrics(Metrics):
     gradient_norm: float = math.nan
 
 
+TEST_METRICS = tuple(metric.name for metric in fields(Metrics))
+TRAIN_METRICS = tuple(metric.name for metric in fields(TrainMetrics))
+
+
 @dataclass(frozen=True)
 class EpochRecord(Record):
     """One finished epoch, a line of metrics.jsonl.
@@ -51,13 +68,28 @@ class EpochRecord(Record):
         step: the training steps taken by its end.
         train: means over its steps, while the weights changed.
         test: means over the test data, with the weights at its end.
-        seconds: how long it took, its test included.
+        seconds: how long it took, including its test.
     """
 
     epoch: int
     step: int
     train: TrainMetrics
     test: Metrics
+    seconds: float
+
+
+@dataclass(frozen=True)
+class TrainingState(Record):
+    """What a restart of a training needs beside the arrays; it is part of a checkpoint.
+
+    Attributes:
+        history: the finished epochs.
+        sums: TRAIN_METRICS summed over the steps of the current epoch.
+        seconds: spent on the current epoch.
+    """
+
+    history: tuple[EpochRecord, ...]
+    sums: tuple[float, ...]
     seconds: float
 
 
@@ -69,12 +101,20 @@ class DataRecord(Record):
         fingerprint: a hash of their content.
         image_shape: the shape of one x.
         real_valued: whether they are any real numbers and not intensities in [0, 1]; None in files
-            of version 0.1 and before, which did not say.
+            of versions before 0.1, which do not record it.
     """
 
     fingerprint: str
     image_shape: tuple[int, ...]
     real_valued: bool | None = None
+
+    def differences(self, other: "DataRecord") -> list[str]:
+        """Returns one line per field that differs; one that is not recorded does not differ."""
+        return [
+            f"data.{name}: {encode(here)} here, {encode(given)} given"
+            for name in ("fingerprint", "image_shape", "real_valued")
+            if (here := getattr(self, name)) != (given := getattr(other, name)) and here is not None
+        ]
 
 
 @dataclass(frozen=True)
@@ -84,11 +124,35 @@ class RunRecord(Record):
     Attributes:
         config: the configuration, complete.
         data: the data.
-        versions: the versions of the packages that matter, by name.
-        machine: the machine and its threads; None in files that do not say.
+        versions: the versions of Python and of the packages that matter, by name.
+        machine: the machine and its threads; None in files that do not record it.
     """
 
     config: RunConfig
     data: DataRecord
-    versions: Mapping[str, str]
+    versions: Mapping[str, str] = field(default_factory=dict)
     machine: Machine | None = None
+
+
+def read_history(path: Path) -> tuple[EpochRecord, ...]:
+    """Reads the finished epochs from a metrics.jsonl.
+
+    Args:
+        path: the file; without it there are no epochs. A torn last line, which a kill leaves, is
+            ignored: the resumed training writes that epoch again.
+
+    Raises:
+        SMVIError: it cannot be read.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        return tuple(
+            EpochRecord.from_json(json.loads(line)) for line in lines if line.endswith("\n")
+        )
+    except FileNotFoundError:
+        return ()
+    except (OSError, ValueError, SMVIError) as error:
+        raise SMVIError(
+            f"{path} cannot be read ({error})",
+            remedy="run the training again, which restores it from the checkpoints",
+        ) from error

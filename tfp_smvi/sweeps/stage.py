@@ -13,7 +13,6 @@ A failure is "common" if every run of the sweep would meet it.
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +21,7 @@ from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
 from tfp_smvi.engines.base import Context
 from tfp_smvi.engines.worker import STOPPED
+from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["run_stages"]
@@ -76,7 +76,9 @@ def _train(
 ) -> None:
     from tfp_smvi.data import load_dataset
     from tfp_smvi.runs.gallery import write_gallery
-    from tfp_smvi.training.loop import TrainingInterrupted, fit, resolve
+    from tfp_smvi.training.checks import resolve
+    from tfp_smvi.training.loop import TrainingInterrupted, fit
+    from tfp_smvi.training.trainer import weight_of
 
     config = RunConfig.from_json(order["train"])
     try:
@@ -101,8 +103,8 @@ def _train(
             )
     except TrainingInterrupted:
         os._exit(STOPPED)
-    step = result.history[-1]["step"]
-    if note := config.train.unfinished_warmup(step):
+    step = result.history[-1].step
+    if note := weight_of(config.train).unfinished(step):
         context.emit("warn", message=note)
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_gallery(run_dir / "gallery.npz", result.model, dataset, step)
@@ -151,7 +153,7 @@ class _Reporter:
 
 
 class _Training(_Reporter):
-    """A `tfp_smvi.core.reporters.TrainingReporter`."""
+    """A `tfp_smvi.training.reporter.TrainingReporter`."""
 
     def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
         self._epochs = num_epochs
@@ -167,9 +169,9 @@ class _Training(_Reporter):
                 progress.step / self._steps, f"epoch {progress.epoch + 1}/{self._epochs}"
             )
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        text = f"epoch {record['epoch']}/{self._epochs}, ELBO {record['test']['elbo']:.2f}"
-        self.progress_to(record["step"] / self._steps, text)
+    def epoch(self, record: EpochRecord) -> None:
+        text = f"epoch {record.epoch}/{self._epochs}, ELBO {record.test.elbo:.2f}"
+        self.progress_to(record.step / self._steps, text)
 
 
 class _Work(_Reporter):

@@ -17,6 +17,7 @@ from tfp_smvi.config import RunConfig, SweepConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.runs.checkpoint import list_steps
 from tfp_smvi.runs.directory import RunDirectory, read_run, with_epochs
+from tfp_smvi.runs.records import read_history
 from tfp_smvi.storage.atomic import write_atomically, write_json
 from tfp_smvi.sweeps.table import format_csv
 
@@ -263,19 +264,17 @@ def _environment(sweep_dir: Path, entries: Sequence[Mapping[str, Any]]) -> JSON:
     """The versions and the machine of the first run that has begun."""
     for entry in entries:
         with contextlib.suppress(SMVIError):
-            _, recorded = read_run(sweep_dir / entry["run_dir"])
-            return {name: recorded.get(name) for name in ("versions", "machine")}
+            recorded = read_run(sweep_dir / entry["run_dir"]).to_json()
+            return {name: recorded[name] for name in ("versions", "machine")}
     return {}
 
 
 def _read_history(run_dir: Path, wanted: RunConfig) -> list[JSON]:
     """The epochs of the run that is there; none if it is another one."""
     try:
-        stored, _ = read_run(run_dir)
-        # The end of a killed process may be torn; the training mends it.
-        lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        history = [json.loads(line) for line in lines if line.endswith("\n")]
-    except (SMVIError, OSError, ValueError):
+        stored = read_run(run_dir).config
+        history = [record.to_json() for record in read_history(RunDirectory(run_dir).metrics)]
+    except SMVIError:
         return []
     # Neither a likelihood that followed from the data nor another number of epochs makes another
     # run.

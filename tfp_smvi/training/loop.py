@@ -1,19 +1,17 @@
 """Training a model into a run directory: resumable at any moment, bit for bit."""
 
-import dataclasses
-import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_smvi.config import DataConfig, RunConfig
+from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
-from tfp_smvi.core.reporters import Silent, TrainingProgress, TrainingReporter
+from tfp_smvi.core.reporters import Silent
 from tfp_smvi.core.runtime import environment, mixed_precision
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.data import Dataset, eval_batches, train_batches
@@ -22,14 +20,24 @@ from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.checkpoint import restore_checkpoint, save_checkpoint
 from tfp_smvi.runs.directory import RunDirectory
 from tfp_smvi.runs.log import MetricsLog
-from tfp_smvi.training.trainer import TRAIN_METRICS, Trainer
+from tfp_smvi.runs.records import (
+    TRAIN_METRICS,
+    DataRecord,
+    EpochRecord,
+    RunRecord,
+    TrainingState,
+    TrainMetrics,
+)
+from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve
+from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
+from tfp_smvi.training.trainer import Trainer
 
-__all__ = ["FitResult", "TrainingInterrupted", "fit", "resolve"]
+__all__ = ["FitResult", "TrainingInterrupted", "fit"]
 
 TEST_BATCH = 1000
 NUM_RECONSTRUCTIONS = 32
-# One call of the compiled function lasts about so long: short enough to answer a signal, long
-# enough to cost nothing.
+# The duration of one call of the compiled function: short enough to answer a signal, long enough
+# to cost nothing.
 CALL_SECONDS = 0.5
 
 
@@ -38,11 +46,11 @@ class TrainingInterrupted(Exception):  # noqa: N818
 
     Attributes:
         signum: the signal's number.
-        step: the steps that are saved.
+        step: the training steps that are saved.
     """
 
     def __init__(self, signum: int, step: int) -> None:
-        """Stores both."""
+        """Stores the signal and the step."""
         super().__init__(
             f"stopped by {signal.Signals(signum).name} after step {step}, which is saved."
         )
@@ -54,40 +62,13 @@ class FitResult(NamedTuple):
 
     Attributes:
         model: the model.
-        history: the record of each epoch, as in metrics.jsonl.
+        history: the epochs, as in metrics.jsonl.
         run_dir: the run directory.
     """
 
     model: VAE
-    history: list[dict[str, Any]]
+    history: tuple[EpochRecord, ...]
     run_dir: Path
-
-
-def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
-    """Completes a configuration by what follows from the data.
-
-    Raises:
-        SMVIError: the data and the configuration do not go together.
-    """
-    if DataConfig(dataset.name) != config.data:
-        raise SMVIError(
-            f"dataset = {config.data.dataset!r} is not the name of the data given, which is {dataset.name!r}; give "
-            "both the same, so that the run says what it was trained on."
-        )
-    likelihood = config.model.likelihood or dataset.default_likelihood
-    if likelihood == "bernoulli" and dataset.real_valued:
-        raise SMVIError(
-            f"likelihood = 'bernoulli' needs intensities in [0, 1] and {dataset.name} has other values; "
-            "give gaussian, or rescale the data."
-        )
-    if config.train.batch_size > dataset.train.num_examples:
-        raise SMVIError(
-            f"batch_size = {config.train.batch_size} is more than the {dataset.train.num_examples} training "
-            f"examples of {dataset.name}; give a smaller one."
-        )
-    return dataclasses.replace(
-        config, model=dataclasses.replace(config.model, likelihood=likelihood)
-    )
 
 
 def fit(
@@ -100,7 +81,7 @@ def fit(
     keep_every: int | None = None,
     reporter: TrainingReporter | None = None,
 ) -> FitResult:
-    """Trains a model, or goes on with one, until it has seen `config.train.epochs` epochs.
+    """Trains a model, or continues with one, until it has seen `config.train.epochs` epochs.
 
         maximize 1/m sum_i ELBO(x_i) - lam * D_SM(q(z|x_i), p(z|x_i))
 
@@ -113,10 +94,10 @@ def fit(
         run_dir: the run directory; see `run_directory`.
         fresh: deletes the run that is there.
         checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one
-            is older.
-        keep_every: the checkpoint at the end of every so many epochs is kept for good; None keeps
-            the last two alone.
-        reporter: hears of the progress.
+            is older than this.
+        keep_every: the checkpoint of every N-th epoch is kept permanently; None keeps only the last
+            two.
+        reporter: receives progress updates.
 
     Returns:
         The trained model and its history.
@@ -129,35 +110,19 @@ def fit(
 
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
-    reporter = reporter or Silent()
-    if keep_every is not None and keep_every < 1:
-        raise SMVIError(
-            f"keep_every = {keep_every} is not allowed; give a number of epochs of at least 1."
-        )
-    if not checkpoint_minutes > 0.0:  # NaN is neither
-        raise SMVIError(
-            f"checkpoint_minutes = {checkpoint_minutes} is not allowed; give a number greater than 0."
-        )
-    run_dir = Path(run_dir)
+    check_fit_arguments(checkpoint_minutes, keep_every)
+    reporter, run_dir = reporter or Silent(), Path(run_dir)
     config = resolve(config, dataset)
-    details = {
-        "data": {
-            "fingerprint": dataset.fingerprint,
-            "image_shape": list(dataset.image_shape),
-            "real_valued": dataset.real_valued,
-        },
-        **environment().to_json(),
-    }
-    kept = f"the checkpoints that were there are intact: {RUN_AGAIN}"
-    signals: list[int] = []  # that came; a second one acts as it does elsewhere
+    data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.real_valued)
+    host = environment()
+    signals: list[int] = []  # those that came; a second one acts as it does outside of `fit`
     with (
         handle_stop_signals(signals.append, once=True),
         mixed_precision(config.train.precision, config.train.xla),
-        explain_write_errors(f"to {run_dir}", kept),
+        explain_write_errors(f"to {run_dir}", f"earlier checkpoints are intact: {RUN_AGAIN}"),
         RunDirectory.open(
             run_dir,
-            config,
-            details,
+            RunRecord(config, data, host.versions, host.machine),
             fresh=fresh,
             warn=reporter.warn,
             steps_per_epoch=dataset.train.num_examples // config.train.batch_size,
@@ -186,14 +151,15 @@ class _Run:
         self.trainer = Trainer(
             VAE(config.model, dataset.image_shape, config.train.seed), config.train
         )
-        self.history: list[dict[str, Any]] = []
+        self.check = FiniteCheck(dataset.real_valued)
+        self.history: list[EpochRecord] = []
         self.sums = np.zeros(len(TRAIN_METRICS))  # over the steps of the current epoch
         self.seconds = 0.0  # spent on the current epoch
         self.saved_step, self.saved_at = -1, time.monotonic()
         self.steps_per_call = 1
 
     def train(self) -> FitResult:
-        """Restores what is there and trains what is missing."""
+        """Restores the last checkpoint and trains what is missing."""
         self._restore()
         config, split = self.config.train, self.dataset.train
         steps_per_epoch = split.num_examples // config.batch_size
@@ -216,7 +182,7 @@ class _Run:
             self._stop_if_asked()
         finally:
             log.close()
-        return FitResult(self.trainer.model, self.history, self.run.path)
+        return FitResult(self.trainer.model, tuple(self.history), self.run.path)
 
     def _train_epoch(self, batches: Iterator[tf.Tensor], epoch: int, steps_per_epoch: int) -> None:
         """Trains until the end of the epoch, in calls of about CALL_SECONDS."""
@@ -228,39 +194,36 @@ class _Run:
             count = min(self.steps_per_call, end - step)
             call_started = time.monotonic()
             rows = self.trainer.train(batches, count)
-            _check_finite(rows, step, self.saved_step, self.dataset)
+            self.check.steps(rows, step, self.saved_step)
             step += count
             now = time.monotonic()
             self.seconds = before + now - started
             # One row after the other, so that no bit depends on how the steps were grouped.
             self.sums = np.cumsum(np.vstack([self.sums, rows]), axis=0)[-1]
-            means = _record_metrics(self.sums / (step - epoch_begin))
+            means = TrainMetrics(*(self.sums / (step - epoch_begin)).tolist())
             self.reporter.progress(
                 TrainingProgress(step, epoch, (step - begin) / (now - started), means)
             )
             self.steps_per_call = _next_call(count, now - call_started)
-            # At the end of the epoch its record belongs to the checkpoint, too: _finish_epoch saves
-            # both.
+            # At the end of the epoch, _finish_epoch saves the state with the epoch's record.
             if step < end and now - self.saved_at > self.checkpoint_seconds:
                 self._save()
 
     def _finish_epoch(self, log: MetricsLog, epoch: int, steps_per_epoch: int) -> None:
-        """Tests, logs and saves, in this order: what a kill in between leaves in the log is dropped on resuming."""
+        """Tests, logs and saves, in this order: resuming drops what a kill leaves in the log."""
         started = time.monotonic()
         test = eval_batches(
             self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize
         )
-        tested = self.trainer.test(test)
-        if not all(map(math.isfinite, tested.values())):
-            what = "the objective on the test data"
-            raise _not_finite(what, self.trainer.step, self.saved_step, self.dataset)
-        record = {
-            "epoch": epoch + 1,
-            "step": self.trainer.step,
-            "train": _record_metrics(self.sums / steps_per_epoch),
-            "test": tested,
-            "seconds": round(self.seconds + time.monotonic() - started, 3),
-        }
+        metrics = self.trainer.test(test)
+        self.check.test(metrics, self.trainer.step, self.saved_step)
+        record = EpochRecord(
+            epoch=epoch + 1,
+            step=self.trainer.step,
+            train=TrainMetrics(*(self.sums / steps_per_epoch).tolist()),
+            test=metrics,
+            seconds=round(self.seconds + time.monotonic() - started, 3),
+        )
         log.write(record)
         self.history.append(record)
         self.sums, self.seconds = np.zeros_like(self.sums), 0.0
@@ -274,11 +237,9 @@ class _Run:
             raise TrainingInterrupted(self.signals[-1], self.trainer.step)
 
     def _save(self, *, forever: bool = False) -> None:
-        # NaN (no divergence at lam = 0) is not JSON.
-        sums = [None if math.isnan(value) else value for value in self.sums.tolist()]
-        info = {"history": self.history, "sums": sums, "seconds": self.seconds}
+        state = TrainingState(tuple(self.history), tuple(self.sums.tolist()), self.seconds)
         step = self.trainer.step
-        save_checkpoint(self.run.checkpoints, step, self.trainer.arrays(), info, forever=forever)
+        save_checkpoint(self.run.checkpoints, step, self.trainer.arrays(), state, forever=forever)
         self.saved_step, self.saved_at = step, time.monotonic()
 
     def _restore(self) -> None:
@@ -290,17 +251,17 @@ class _Run:
             self.trainer.assign(checkpoint.arrays)
         except (KeyError, ValueError) as error:
             raise SMVIError(
-                f"the checkpoint at step {checkpoint.step} of {self.run.path} was written by another version of "
-                "this program; install the one in config.json, or start over with --fresh."
+                f"the checkpoint at step {checkpoint.step} of {self.run.path} was written by "
+                "another version of this program",
+                remedy="install the version in config.json, or start over with {fresh}",
             ) from error
-        self.history, self.seconds = checkpoint.info["history"], checkpoint.info["seconds"]
-        self.sums = np.array(
-            [math.nan if value is None else value for value in checkpoint.info["sums"]]
-        )
+        state = checkpoint.state
+        self.history, self.seconds = [*state.history], state.seconds
+        self.sums = np.array(state.sums)
         self.saved_step = checkpoint.step
 
     def _warn_of_lost_epochs(self) -> None:
-        """Warns where the checkpoints of a run were deleted: a kill leaves one epoch without any at most."""
+        """Warns if the checkpoints of a run were deleted: a kill loses that of one epoch at most."""
         log = self.run.metrics
         if log.exists() and len(log.read_bytes().splitlines()) > 1:
             self.reporter.warn(
@@ -320,40 +281,6 @@ class _Run:
         return next(iter(batches))[1].numpy()
 
 
-def _check_finite(rows: np.ndarray, step: int, saved_step: int, dataset: Dataset) -> None:
-    """Raises SMVIError if the objective or the gradient of a step is not finite."""
-    bad = np.flatnonzero(~np.isfinite(rows[:, [TRAIN_METRICS.index("objective"), -1]]).all(axis=1))
-    if bad.size:
-        raise _not_finite(
-            "the objective or its gradient", step + int(bad[0]) + 1, saved_step, dataset
-        )
-
-
-def _not_finite(what: str, step: int, saved_step: int, dataset: Dataset) -> SMVIError:
-    kept = (
-        f"the checkpoint at step {saved_step} is kept"
-        if saved_step >= 0
-        else "no checkpoint was written yet"
-    )
-    advice = (
-        "Scale the data to values of about 1 if theirs are far larger. "
-        if dataset.real_valued
-        else ""
-    )
-    return SMVIError(
-        f"{what} is not finite at step {step}; {kept}. {advice}"
-        "Try a smaller --learning-rate or --clip-norm, or a longer --lam-warmup-steps, in a new directory."
-    )
-
-
-def _record_metrics(means: np.ndarray) -> dict[str, float | None]:
-    """By name; None for what was not computed."""
-    return {
-        name: None if math.isnan(value) else value
-        for name, value in zip(TRAIN_METRICS, means.tolist(), strict=True)
-    }
-
-
 def _next_call(count: int, seconds: float) -> int:
-    """The number of steps that last about CALL_SECONDS, growing by at most ten times a call."""
+    """The number of steps that take about CALL_SECONDS; at most ten times that of the last call."""
     return max(1, min(10 * count, int(count * CALL_SECONDS / max(seconds, 1e-6))))

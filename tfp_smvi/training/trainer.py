@@ -1,4 +1,4 @@
-"""One step of training, many of them in one call, and the same quantities on test data.
+"""The objective of a model, the step that maximizes it, and its measurement on test data.
 
 References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
@@ -7,8 +7,7 @@ References:
 """
 
 import math
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import tensorflow as tf
@@ -17,20 +16,40 @@ from tf_keras.optimizers.legacy import Adam
 from tfp_smvi.config import TrainConfig
 from tfp_smvi.core.runtime import uses_xla
 from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.vae import VAE
-from tfp_smvi.objectives.smvi import Objective, smvi_objective
+from tfp_smvi.objectives.smvi import Objective, smvi_objective, trade_off
+from tfp_smvi.objectives.weights import FixedWeight, Weight
+from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, Metrics
 
-__all__ = ["TEST_METRICS", "TRAIN_METRICS", "Trainer"]
+__all__ = ["Trainer", "weight_of"]
 
-TEST_METRICS = ("objective", "elbo", "reconstruction", "kl", "divergence")
-TRAIN_METRICS = (*TEST_METRICS, "gradient_norm")
-
-# The average takes the weights in once in so many steps: often enough for it, and rarely enough to
-# cost nothing.
+# Steps between updates of the average: frequent enough to be accurate, rare enough to be free.
 AVERAGING_INTERVAL = 10
-# Early on the weights move fast; the average never reaches over more than the last tenth of the
-# steps.
+# Early on the weights move fast: the average covers at most the last tenth of the steps.
 AVERAGING_SHARE = 0.1
+
+
+def _objective(
+    model: VAE, x: tf.Tensor, seed: tf.Tensor, lam: float, lam_scale: float | tf.Tensor = 1.0
+) -> Objective:
+    """The objective of each x at one sample of its posterior [1, section 4]."""
+    # q(z|x) = N(mean(x), covariance(x))
+    posterior = model.encode(x)
+    # z ~ q(z|x)
+    z = posterior.sample(seed=seed)
+
+    # log p(x|z)
+    def log_likelihood(z: tf.Tensor) -> tf.Tensor:
+        return model.decode(z).log_prob(x)
+
+    # ELBO - lam * D_SM(q(z|x), p(z|x))
+    return smvi_objective(posterior, model.prior, log_likelihood, lam, z, lam_scale)
+
+
+def weight_of(config: TrainConfig) -> Weight:
+    """The weight of the divergence in a training."""
+    return FixedWeight(config.lam, config.lam_warmup_steps, config.lam_warmup_power)
 
 
 class Trainer:
@@ -55,12 +74,12 @@ class Trainer:
 
     def __init__(self, model: VAE, config: TrainConfig) -> None:
         """Creates the optimizer's variables; the functions are traced at their first call."""
-        self.model, self._config = model, config
+        self.model, self._config, self._weight = model, config, weight_of(config)
         self._learner = model if config.averaging_steps == 0 else model.copy()
         self._variables = self._learner.trainable_variables
         self.optimizer = Adam(config.learning_rate)
         self.optimizer._create_all_weights(self._variables)
-        # AutoGraph is not needed, and it writes temporary files, for which a full disk has no room.
+        # AutoGraph is not needed, and its temporary files would fail on a full disk.
         self._step = tf.function(
             self._train_step, jit_compile=uses_xla(config.xla), autograph=False
         )
@@ -77,38 +96,39 @@ class Trainer:
 
         Args:
             batches: iterator of a tf.data pipeline of x: float32 [batch_size, *image_shape].
-            num_steps: how many; the result does not depend on how the steps are grouped into calls.
+            num_steps: the number of steps; the result does not depend on how they are grouped into
+                calls.
 
         Returns:
-            TRAIN_METRICS of each step, batch means in nats: float32 [num_steps, 6]; with lam = 0
-            the divergence, which is not computed then, is NaN.
+            TRAIN_METRICS of each step, batch means in nats: float32 [num_steps, 6]. At lam = 0
+            the divergence is not computed, and is NaN.
         """
         return self._steps(batches, tf.constant(num_steps)).numpy()
 
-    def test(self, batches: tf.data.Dataset) -> dict[str, float]:
-        """Measures the objective with one posterior sample per image, from the same noise at every call.
+    def test(self, batches: tf.data.Dataset) -> Metrics:
+        """Measures the objective at one posterior sample per image, the same at every call.
 
         Args:
             batches: pipeline of (indices, x: float32 [n, *image_shape]).
 
         Returns:
-            The mean over all images of each of TEST_METRICS, in nats.
+            The means over all images, in nats, at the full lam.
         """
         total, count = np.zeros(len(TEST_METRICS)), 0
         for number, (_, x) in enumerate(batches):
             total += self._test(x, tf.constant(number)).numpy()
             count += len(x)
-        return dict(zip(TEST_METRICS, (total / count).tolist(), strict=True))
+        return Metrics(*(total / count).tolist())
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Returns copies of the weights and the optimizer's state, by name."""
         return {name: variable.numpy() for name, variable in self._state().items()}
 
-    def assign(self, arrays: dict[str, np.ndarray]) -> None:
+    def assign(self, arrays: Mapping[str, np.ndarray]) -> None:
         """Sets the weights and the optimizer's state to what `arrays` returned.
 
         Raises:
-            KeyError, ValueError: a name is missing or a shape is another one.
+            KeyError, ValueError: a name is missing or a shape is different.
         """
         for name, variable in self._state().items():
             variable.assign(arrays[name])
@@ -121,6 +141,7 @@ class Trainer:
         return (
             self.model.named_variables
             | {f"learner/{name}": v for name, v in learner.items()}
+            | {f"weight/{name}": v for name, v in self._weight.variables.items()}
             | slots
         )
 
@@ -128,7 +149,8 @@ class Trainer:
         config, step = self._config, tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as tape:
             seed = fold_seed(config.seed, "posterior", step)
-            terms = _objective(self._learner, x, seed, config.lam, self._lam_scale(step))
+            weight = self._weight
+            terms = _objective(self._learner, x, seed, weight.lam, weight.scale(step))
             loss = -tf.reduce_mean(terms.objective)
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -139,17 +161,9 @@ class Trainer:
         self.optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
         if self._learner is not self.model:
             self._average_weights(tf.cast(step, tf.float32))
+        means = [tf.reduce_mean(term) for term in (terms.objective, *terms.bound)]
         divergence = math.nan if terms.divergence is None else tf.reduce_mean(terms.divergence)
-        means = [tf.reduce_mean(term) for term in terms[:-1]]
         return tf.stack([*means, divergence, norm])
-
-    def _lam_scale(self, step: tf.Tensor) -> tf.Tensor | float:
-        """The warm-up of lam, from 0 to 1: the model learns before its inference is held tight."""
-        config = self._config
-        if config.lam_warmup_steps == 0:
-            return 1.0
-        share = tf.minimum(1.0, tf.cast(step, tf.float32) / config.lam_warmup_steps)
-        return share**config.lam_warmup_power
 
     def _average_weights(self, step: tf.Tensor) -> None:
         def update() -> tf.Tensor:
@@ -166,7 +180,7 @@ class Trainer:
         few = step < AVERAGING_INTERVAL  # a training that ends here has its last weights
         tf.cond(few | tf.equal(step % AVERAGING_INTERVAL, 0.0), update, lambda: 0.0)
 
-    def _train_steps(self, batches: Any, num_steps: tf.Tensor) -> tf.Tensor:
+    def _train_steps(self, batches: Iterator[tf.Tensor], num_steps: tf.Tensor) -> tf.Tensor:
         rows = tf.TensorArray(tf.float32, num_steps, element_shape=[len(TRAIN_METRICS)])
 
         def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
@@ -175,28 +189,16 @@ class Trainer:
         return tf.while_loop(lambda i, _: i < num_steps, body, (0, rows))[1].stack()
 
     def _test_batch(self, x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
-        lam = self._config.lam
-        # lam = 0 would skip the divergence, which is wanted here.
-        terms = _objective(self.model, x, fold_seed(0, "test", number), 1.0, 1.0)
-        sums = [tf.reduce_sum(term) for term in terms[1:]]
-        bound, divergence = sums[0], sums[-1]
-        objective = -divergence if math.isinf(lam) else bound - lam * divergence
-        return tf.stack([objective, *sums])
-
-
-def _objective(
-    model: VAE, x: tf.Tensor, seed: tf.Tensor, lam: float, lam_scale: tf.Tensor | float
-) -> Objective:
-    # q(z|x), z ~ q(z|x), p(x|z)
-    posterior = model.encode(x)
-    z = posterior.sample(seed=seed)
-    return smvi_objective(
-        posterior, model.prior, lambda z: model.decode(z).log_prob(x), lam, z, lam_scale
-    )
+        # Not at lam = 0, which would skip the divergence.
+        terms = _objective(self.model, x, fold_seed(TEST_SEED, "test", number), lam=1.0)
+        bound = [tf.reduce_sum(term) for term in terms.bound]
+        divergence = tf.reduce_sum(terms.divergence)
+        objective = trade_off(bound[0], divergence, self._weight.lam)
+        return tf.stack([objective, *bound, divergence])
 
 
 def _clip(gradients: list[tf.Tensor], norm: tf.Tensor, clip_norm: float) -> list[tf.Tensor]:
-    """Scales gradients down to a global norm; most often that is not needed, and then costs nothing."""
+    """Scales gradients down to a global norm; if none is needed, which is usual, it costs nothing."""
     return tf.cond(
         norm > clip_norm,
         lambda: [gradient * (clip_norm / norm) for gradient in gradients],

@@ -1,0 +1,108 @@
+"""What a training needs of its configuration and data, and of the numbers that come out."""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from tfp_smvi.config import DataConfig, RunConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data import Dataset
+from tfp_smvi.runs.records import TRAIN_METRICS, Metrics
+
+__all__ = ["FiniteCheck", "check_fit_arguments", "resolve"]
+
+
+def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
+    """Completes a configuration with what follows from the data.
+
+    Raises:
+        SMVIError: the data and the configuration do not fit together.
+    """
+    if DataConfig(dataset.name) != config.data:
+        raise SMVIError(
+            f"is not the name of the data given, which is {dataset.name!r}",
+            field="dataset",
+            value=config.data.dataset,
+            remedy="give the same name for both, so that the run records what it was trained on",
+        )
+    likelihood = config.model.likelihood or dataset.default_likelihood
+    if likelihood == "bernoulli" and dataset.real_valued:
+        raise SMVIError(
+            f"needs intensities in [0, 1], and {dataset.name} has other values",
+            field="likelihood",
+            value=likelihood,
+            remedy="give gaussian, or rescale the data",
+        )
+    if config.train.batch_size > dataset.train.num_examples:
+        raise SMVIError(
+            f"is more than the {dataset.train.num_examples} training examples of {dataset.name}",
+            field="batch_size",
+            value=config.train.batch_size,
+            remedy="give a smaller number",
+        )
+    return dataclasses.replace(
+        config, model=dataclasses.replace(config.model, likelihood=likelihood)
+    )
+
+
+def check_fit_arguments(checkpoint_minutes: float, keep_every: int | None) -> None:
+    """Raises SMVIError if an argument of `fit` is out of its range."""
+    if keep_every is not None and keep_every < 1:
+        raise SMVIError(
+            "is not allowed",
+            field="keep_every",
+            value=keep_every,
+            remedy="give a number of epochs of at least 1",
+        )
+    if not checkpoint_minutes > 0.0:  # NaN is neither
+        raise SMVIError(
+            "is not allowed",
+            field="checkpoint_minutes",
+            value=checkpoint_minutes,
+            remedy="give a number greater than 0",
+        )
+
+
+@dataclass(frozen=True)
+class FiniteCheck:
+    """Refuses an objective that is no longer finite, before anything is saved.
+
+    Attributes:
+        real_valued: whether the data are any real numbers, whose scale may be the cause.
+    """
+
+    real_valued: bool
+
+    def steps(self, rows: np.ndarray, step: int, saved_step: int) -> None:
+        """Raises SMVIError if the objective or the gradient of a step is not finite.
+
+        Args:
+            rows: TRAIN_METRICS of some steps: float32 [num_steps, 6].
+            step: the steps taken before them.
+            saved_step: the step of the last checkpoint; -1 for none.
+        """
+        columns = [TRAIN_METRICS.index(name) for name in ("objective", "gradient_norm")]
+        bad = np.flatnonzero(~np.isfinite(rows[:, columns]).all(axis=1))
+        if bad.size:
+            raise self._error("the objective or its gradient", step + int(bad[0]) + 1, saved_step)
+
+    def test(self, metrics: Metrics, step: int, saved_step: int) -> None:
+        """Raises SMVIError if a metric of the test data is not finite."""
+        if not all(map(math.isfinite, dataclasses.astuple(metrics))):
+            raise self._error("the objective on the test data", step, saved_step)
+
+    def _error(self, what: str, step: int, saved_step: int) -> SMVIError:
+        saved = (
+            f"the checkpoint at step {saved_step} is intact"
+            if saved_step >= 0
+            else "no checkpoint was written yet"
+        )
+        scale = "scale the data to values of about 1 if they are far larger, or "
+        return SMVIError(
+            f"{what} is not finite at step {step} ({saved})",
+            remedy=(scale if self.real_valued else "")
+            + "try a smaller {learning_rate} or {clip_norm}, or a longer {lam_warmup_steps}, "
+            "in a new directory",
+        )
