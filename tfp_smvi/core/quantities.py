@@ -22,6 +22,11 @@ class Quantity(NamedTuple):
     places: int = 3
     short: str = ""
 
+    @property
+    def heading(self) -> str:
+        """The label without its formula, such as "gap"."""
+        return self.label.partition(" = ")[0]
+
     def format(self, value: float) -> str:
         """Such as "-98.312"."""
         return f"{value:.{self.places}f}"

@@ -6,13 +6,13 @@ import math
 import numbers
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Literal, Self
 
 from tfp_smvi.core.errors import SMVIError
 
-__all__ = ["JSONObject", "Record", "decode", "encode", "type_hints"]
+__all__ = ["JSONObject", "Record", "decode", "encode", "flatten", "type_hints"]
 
 JSONObject = dict[str, Any]
 
@@ -48,6 +48,15 @@ class Record:
 def type_hints(kind: type) -> Mapping[str, Any]:
     """The types of a dataclass's fields by name."""
     return typing.get_type_hints(kind)
+
+
+def flatten(values: object, name: str = "") -> Iterator[tuple[str, object]]:
+    """Yields the leaves of nested JSON objects by names such as "train.model.latent_dim"."""
+    if isinstance(values, Mapping):
+        for key, value in values.items():
+            yield from flatten(value, f"{name}.{key}" if name else key)
+    else:
+        yield name, values
 
 
 def encode(value: Any) -> Any:
@@ -110,7 +119,7 @@ def _decode_items(name: str, value: Any, hint: Any, nan: bool) -> tuple[bool, An
             return True, {str(key): decode(str(key), v, kinds[1], nan=nan) for key, v in items}
         if dataclasses.is_dataclass(hint):
             return True, typing.cast(Any, hint).from_json(value)
-    return hint is Any, value
+    return hint in (Any, object), value
 
 
 def _convert(value: Any, hint: Any) -> tuple[bool, Any]:

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.points import Point, lam_label
@@ -51,9 +52,9 @@ def draw_likelihood(sweep: Sweep) -> Figure | None:
     left, right = (half.subplots() for half in halves)
     axis = LamAxis(run.lam for run in sweep.finished)
     gap_line, likelihood_line, elbo_line = plain_lines(3)
-    gaps = _draw_splits(left, axis, sweep, "gap", "gap", gap_line)
-    _draw_splits(right, axis, sweep, "log_likelihood", "log-likelihood (AIS)", likelihood_line)
-    _draw_splits(right, axis, sweep, "elbo", "ELBO", elbo_line)
+    gaps = _draw_splits(left, axis, sweep, "gap", gap_line)
+    _draw_splits(right, axis, sweep, "log_likelihood", likelihood_line)
+    _draw_splits(right, axis, sweep, "elbo", elbo_line)
     brackets = figure_data.brackets(sweep)
     _draw_over_lam(left, axis, brackets, Line(GREY, "x", (0, (1, 1))), "bracket (accuracy of AIS)")
     value_axis(left, gaps or brackets)  # a bracket within its errors of 0 says nothing of the gaps
@@ -180,11 +181,10 @@ def _panels(
     return figure, figure.subplots(rows, columns, squeeze=False, sharey=share).tolist()
 
 
-def _draw_splits(
-    axes: Axes, axis: LamAxis, sweep: Sweep, quantity: str, label: str, line: Line
-) -> list[Point]:
+def _draw_splits(axes: Axes, axis: LamAxis, sweep: Sweep, quantity: str, line: Line) -> list[Point]:
     """Draws a quantity of the evaluation on each split, side by side, and returns the points."""
-    splits, shown = figure_data.splits(sweep), []
+    splits, label = figure_data.splits(sweep), QUANTITIES[quantity].heading
+    shown = []
     for split in splits:
         points = figure_data.estimates(sweep, split, quantity)
         hollow = split == "train"

@@ -1,29 +1,32 @@
-"""By how much runs classify better than those with lam = 0, subset by subset of labels and seed by seed."""
+"""By how much runs classify better than at lam = 0, subset by subset and seed by seed."""
 
 import math
 from collections.abc import Sequence
 
 import numpy as np
 
+from tfp_smvi.classification.results import ENCODER
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.report import points as figure_data
-from tfp_smvi.sweeps.results import Estimate, Run, Sweep
+from tfp_smvi.sweeps.entries import Entry
+from tfp_smvi.sweeps.results import Sweep
 
 __all__ = ["crossed_mean", "difference_to_lam_0", "differences_to_lam_0"]
 
 
 def differences_to_lam_0(sweep: Sweep, kernel: str, num_labels: int) -> list[figure_data.Point]:
-    """The paired differences of each run to lam = 0, over lam; empty without a finished run at lam = 0."""
+    """The paired differences of runs to lam = 0, over lam; empty without a finished run there."""
 
-    def estimate(run: Run) -> Estimate | None:
-        found = _paired_values(sweep, run, kernel, num_labels, None)
-        return None if found is None else crossed_mean(found[None])
+    def estimate(run: Entry) -> Estimate | None:
+        differences = _paired_values(sweep, run, kernel, num_labels, None)
+        return None if differences is None else crossed_mean(differences[None])
 
     return figure_data.over_lams(sweep, estimate)
 
 
 def difference_to_lam_0(
-    sweep: Sweep, runs: Sequence[Run], kernel: str, num_labels: int, epoch: int | None = None
+    sweep: Sweep, runs: Sequence[Entry], kernel: str, num_labels: int, epoch: int | None = None
 ) -> Estimate | None:
     """By how much runs of one lam classify better than those with lam = 0 and the same seeds.
 
@@ -31,37 +34,37 @@ def difference_to_lam_0(
 
     Args:
         sweep: the sweep.
-        runs: runs of one lam; those without a counterpart do not count.
+        runs: runs of one lam; those without a counterpart are left out.
         kernel: the classifier's.
         num_labels: the labelled examples it saw.
         epoch: the epoch of the training; None for the end.
 
     Returns:
-        The mean difference, a fraction, and its standard error, both 0 at lam = 0; None where there
-        is none.
+        The mean difference, a fraction, and its standard error, both 0 at lam = 0; None if there is
+        no pair.
 
     Raises:
         SMVIError: two runs were not classified with the same number of subsets.
     """
-    found = [_paired_values(sweep, run, kernel, num_labels, epoch) for run in runs]
-    rows = [values for values in found if values is not None]
+    differences = [_paired_values(sweep, run, kernel, num_labels, epoch) for run in runs]
+    rows = [values for values in differences if values is not None]
     return crossed_mean(np.stack(rows)) if rows else None
 
 
 def crossed_mean(values: np.ndarray) -> Estimate:
-    """The mean of values that share the chance of their row and that of their column, and its standard error.
+    """The mean, with its standard error, of values with random effects of row and column.
 
         x_sr = mean + seed_s + subset_r + rest_sr
         Var(mean(x)) = var_s(mean_r(x)) / S + var_r(mean_s(x)) / R - var(rest) / (S R)
 
-    The two first terms both hold the third; where it is estimated larger than either, the larger of
-    the two is taken. With one row, the error is that of the columns alone.
+    Both of the first two terms contain the third; if it is estimated larger than either, the larger
+    of the two is taken. With one row, the error is that of the columns alone.
 
     Args:
         values: float [num_seeds, num_subsets]; subset r is the same for all seeds.
 
     Returns:
-        The mean and its standard error, which is NaN where there is one column.
+        The mean and its standard error, which is NaN if there is one column.
 
     Source: the two-way crossed model with random effects and one observation a cell, as in [S. R.
     Searle, G. Casella, C. E. McCulloch. Variance Components. 1992].
@@ -69,7 +72,7 @@ def crossed_mean(values: np.ndarray) -> Estimate:
     num_rows, num_columns = values.shape
     mean = float(values.mean())
     if num_columns == 1:
-        return Estimate(mean, math.nan)
+        return Estimate(mean)
     by_column = values.mean(axis=0).var(ddof=1) / num_columns
     if num_rows == 1:
         return Estimate(mean, math.sqrt(by_column))
@@ -80,21 +83,22 @@ def crossed_mean(values: np.ndarray) -> Estimate:
 
 
 def _paired_values(
-    sweep: Sweep, run: Run, kernel: str, num_labels: int, epoch: int | None
+    sweep: Sweep, run: Entry, kernel: str, num_labels: int, epoch: int | None
 ) -> np.ndarray | None:
     """A run's accuracies minus those at lam = 0 with the same seed: [num_subsets]."""
     zeros = (other for other in sweep.finished if other.lam == 0.0 and other.seed == run.seed)
     zero = next(zeros, None)
     if zero is None:
         return None
-    mine, theirs = (
-        figure_data.accuracy(each, "encoder", kernel, num_labels, epoch) for each in (run, zero)
+    result, reference = (
+        figure_data.accuracy(entry, ENCODER, kernel, num_labels, epoch) for entry in (run, zero)
     )
-    if mine is None or theirs is None:
+    if result is None or reference is None:
         return None
-    if len(mine.values) != len(theirs.values):
+    if len(result.values) != len(reference.values):
         raise SMVIError(
-            f"{run.path} was classified with {len(mine.values)} subsets of labels and {zero.path} with "
-            f"{len(theirs.values)}: classify both with the same --repeats."
+            f"{sweep.run_path(run)} was classified with {len(result.values)} subsets of labels and "
+            f"{sweep.run_path(zero)} with {len(reference.values)}",
+            remedy="classify both with the same {repeats}",
         )
-    return np.subtract(mine.values, theirs.values)
+    return np.subtract(result.values, reference.values)

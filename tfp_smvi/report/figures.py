@@ -138,7 +138,7 @@ def plot_sweep(sweep: Sweep, directory: Path, formats: Sequence[str] = ("png",))
         SMVIError: a gallery cannot be read, or a file cannot be written.
     """
     files, drawn = [], draw_all(sweep)
-    with styled(), explain_write_errors(f"to {directory}", "make room or choose another --output."):
+    with styled(), explain_write_errors(f"to {directory}", "make room or choose another {output}"):
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn.items():
             if figure is None:

@@ -1,17 +1,18 @@
-"""A sweep as one HTML page that needs nothing else: figures, tables, warnings, settings and where they come from."""
+"""A sweep as one HTML page that needs nothing else: figures, tables, warnings and settings."""
 
 import base64
 import io
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jinja2
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
+from tfp_smvi.core.records import flatten
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.figures import FIGURES, describe_bars, draw_all
@@ -45,7 +46,7 @@ def write_report(sweep: Sweep, path: Path) -> None:
         SMVIError: a gallery cannot be read, or the page cannot be written.
     """
     page = render_report(sweep)
-    with explain_write_errors(str(path), "make room or choose another --output."):
+    with explain_write_errors(str(path), "make room or choose another {output}"):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, lambda file: file.write(page.encode()))
 
@@ -56,15 +57,15 @@ def render_report(sweep: Sweep) -> str:
     Raises:
         SMVIError: a gallery cannot be read.
     """
-    environment = jinja2.Environment(
+    templates = jinja2.Environment(
         loader=jinja2.PackageLoader("tfp_smvi.report"),
         autoescape=True,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn = draw_all(sweep)
-    return environment.get_template("report.html.j2").render(
+    drawn, environment = draw_all(sweep), sweep.summary.environment
+    return templates.get_template("report.html.j2").render(
         name=sweep.path.resolve().name,
         version=__version__,
         num_runs=len(sweep.runs),
@@ -85,8 +86,8 @@ def render_report(sweep: Sweep) -> str:
         + report_tables.difference_by_epoch_tables(sweep),
         runs=report_tables.runs_table(sweep),
         commands=[shlex.join(command) for command in sweep.commands],
-        settings=list(_flatten(sweep.config)),
-        environment=list(_flatten(sweep.environment)),
+        settings=_settings(sweep.summary.config.settings()),
+        environment=_settings(environment.to_json() if environment else {}),
     )
 
 
@@ -110,19 +111,19 @@ def _picture(sweep: Sweep, name: str, figure: Figure) -> _Picture:
 
 
 def _warnings(sweep: Sweep) -> list[tuple[str, list[str]]]:
-    """By run, what `evaluate` and `classify` warn of."""
-    found = []
+    """The warnings of `evaluate` and `classify`, by run."""
+    warnings = []
     for run in sweep.finished:
-        lines = [*(run.evaluation.warnings if run.evaluation else ()), *run.warnings]
+        reports = (run.evaluation, run.classification)
+        lines = [warning for report in reports if report for warning in report.warnings]
         if lines:
-            found.append((f"λ = {figure_data.lam_label(run.lam)}, seed {run.seed}", lines))
-    return found
+            warnings.append((f"λ = {figure_data.lam_label(run.lam)}, seed {run.seed}", lines))
+    return warnings
 
 
-def _flatten(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Yields (dotted name, value in print) of nested JSON objects."""
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            yield from _flatten(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value)
+def _settings(values: Mapping[str, object]) -> list[tuple[str, str]]:
+    """Pairs of a dotted name and a printed value, of nested JSON objects."""
+    return [
+        (name, value if isinstance(value, str) else json.dumps(value))
+        for name, value in flatten(values)
+    ]

@@ -8,13 +8,18 @@ its bar reaches from the lowest to the highest. The seeds are those that every l
 
 import math
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.classification.results import ENCODER, Accuracy
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.data.pictures import shades
-from tfp_smvi.sweeps.results import Accuracy, Estimate, Run, Sweep
+from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
+from tfp_smvi.sweeps.entries import Entry
+from tfp_smvi.sweeps.results import Sweep
 
 __all__ = [
     "BAR_ERRORS",
@@ -81,18 +86,18 @@ class Gallery(NamedTuple):
 
 def splits(sweep: Sweep) -> list[str]:
     """The splits that a run was evaluated on, test first."""
-    found = {split for run in sweep.finished if run.evaluation for split in run.evaluation.splits}
-    return sorted(found)
+    runs = [run for run in sweep.finished if run.evaluation]
+    return sorted({split for run in runs if run.evaluation for split in run.evaluation.splits})
 
 
 def kernels(sweep: Sweep) -> list[str]:
     """The kernels of the classifiers, rbf first."""
-    return sorted({found.kernel for found in _all_accuracies(sweep)}, reverse=True)
+    return sorted({result.kernel for result in _all_accuracies(sweep)}, reverse=True)
 
 
 def label_numbers(sweep: Sweep) -> list[int]:
     """The numbers of labels, in ascending order."""
-    return sorted({found.num_labels for found in _all_accuracies(sweep)})
+    return sorted({result.num_labels for result in _all_accuracies(sweep)})
 
 
 def lam_label(lam: float) -> str:
@@ -100,7 +105,7 @@ def lam_label(lam: float) -> str:
     return "∞" if math.isinf(lam) else f"{lam:g}".replace("-", "\N{MINUS SIGN}")
 
 
-def over_lams(sweep: Sweep, estimate: Callable[[Run], Estimate | None]) -> list[Point]:
+def over_lams(sweep: Sweep, estimate: Callable[[Entry], Estimate | None]) -> list[Point]:
     """Makes a curve over lam, one point for each lam that has an estimate.
 
     Args:
@@ -113,33 +118,31 @@ def over_lams(sweep: Sweep, estimate: Callable[[Run], Estimate | None]) -> list[
 def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
     """A quantity of the evaluation, such as "gap", on a split, over lam."""
 
-    def estimate(run: Run) -> Estimate | None:
-        return run.evaluation.splits.get(split, {}).get(quantity) if run.evaluation else None
+    def estimate(run: Entry) -> Estimate | None:
+        summary = run.evaluation.splits.get(split) if run.evaluation else None
+        return getattr(summary, quantity) if summary else None
 
     return over_lams(sweep, estimate)
 
 
 def brackets(sweep: Sweep) -> list[Point]:
     """The accuracy of the log-likelihoods over lam: upper minus lower bound on simulated images, in nats."""
-    return over_lams(sweep, lambda run: run.evaluation.bracket if run.evaluation else None)
+    return over_lams(sweep, lambda run: run.evaluation.bracket.width if run.evaluation else None)
 
 
 def accuracy(
-    run: Run, features: str, kernel: str, num_labels: int, epoch: int | None = None
+    run: Entry, features: str, kernel: str, num_labels: int, epoch: int | None = None
 ) -> Accuracy | None:
     """A run's accuracy with the given features and classifier, at the end or at an epoch; None without one."""
-    epoch = run.last_epoch if epoch is None else epoch
-    at_epoch = (found for found in run.accuracies if found.epoch == epoch)
-    return next(
-        (found for found in at_epoch if _matches(found, features, kernel, num_labels)), None
-    )
+    report = run.classification if epoch is None else run.classifications.get(epoch)
+    return report.find(features, kernel, num_labels) if report else None
 
 
 def accuracies(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
     """The final accuracy on the encoder's means, a fraction, over lam."""
 
-    def estimate(run: Run) -> Estimate | None:
-        found = accuracy(run, "encoder", kernel, num_labels)
+    def estimate(run: Entry) -> Estimate | None:
+        found = accuracy(run, ENCODER, kernel, num_labels)
         return found and found.estimate
 
     return over_lams(sweep, estimate)
@@ -147,21 +150,21 @@ def accuracies(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
 
 def baseline(sweep: Sweep, features: str, kernel: str, num_labels: int) -> Estimate | None:
     """The accuracy on "pixels" or "pca", which no run has a part in: the first one's will do."""
-    found = (accuracy(run, features, kernel, num_labels) for run in sweep.finished)
-    return next((one.estimate for one in found if one), None)
+    results = (accuracy(run, features, kernel, num_labels) for run in sweep.finished)
+    return next((result.estimate for result in results if result), None)
 
 
 def accuracies_by_epoch(sweep: Sweep, kernel: str, num_labels: int) -> dict[float, list[Point]]:
     """The accuracy on the encoder's means over the training's epochs, by lam."""
     curves = {}
     for lam in sorted({run.lam for run in sweep.finished}):
-        points = [
-            (found.epoch, found.estimate)
+        results = [
+            (epoch, report.find(ENCODER, kernel, num_labels))
             for run in sweep.compared
-            for found in run.accuracies
-            if run.lam == lam and _matches(found, "encoder", kernel, num_labels)
+            if run.lam == lam
+            for epoch, report in run.classifications.items()
         ]
-        curves[lam] = _points(sweep, points)
+        curves[lam] = _points(sweep, [(x, result and result.estimate) for x, result in results])
     return {lam: points for lam, points in curves.items() if points}
 
 
@@ -172,7 +175,7 @@ def training_curves(sweep: Sweep, quantity: str) -> dict[float, list[Point]]:
         records = [record for run in sweep.compared if run.lam == lam for record in run.history]
         curves[lam] = _points(
             sweep,
-            ((record.epoch, Estimate(getattr(record, quantity), math.nan)) for record in records),
+            ((record.epoch, Estimate(getattr(record.test, quantity))) for record in records),
         )
     return {lam: points for lam, points in curves.items() if points}
 
@@ -183,29 +186,31 @@ def read_galleries(sweep: Sweep) -> list[Gallery]:
     Raises:
         SMVIError: one is there and cannot be read.
     """
-    first: dict[float, Run] = {}
+    first: dict[float, Entry] = {}
     for run in sweep.finished:
         first.setdefault(run.lam, run)
     galleries = [
-        _read_gallery(run) for run in first.values() if (run.path / "gallery.npz").exists()
+        _read_gallery(run.lam, path)
+        for run in first.values()
+        if (path := sweep.run_path(run) / "gallery.npz").exists()
     ]
     return [gallery for gallery in galleries if gallery.originals.ndim == 4]
 
 
-def _read_gallery(run: Run) -> Gallery:
-    file = run.path / "gallery.npz"
+def _read_gallery(lam: float, path: Path) -> Gallery:
     try:
-        with file.open("rb") as opened, np.load(opened, allow_pickle=False) as arrays:
-            values = {name: arrays[name] for name in arrays.files}
+        values = read_arrays(path)
         originals, reconstructions, samples = (
             _shades(values[name], values["originals"])
             for name in ("originals", "reconstructions", "samples")
         )
         means, labels = values.get("means"), values.get("labels")
-        return Gallery(run.lam, originals, reconstructions, samples, means, labels)
-    except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
+        return Gallery(lam, originals, reconstructions, samples, means, labels)
+    except (OSError, DamagedFileError, KeyError) as error:
+        reason = f"{error} is missing" if isinstance(error, KeyError) else error
         raise SMVIError(
-            f"{file} cannot be read ({plain_reason(error)}); delete it, and run the same tfp-smvi sweep again."
+            f"{path} cannot be read ({reason})",
+            remedy="delete it, and run the same tfp-smvi sweep again",
         ) from error
 
 
@@ -234,8 +239,5 @@ def _point(x: float, found: Sequence[Estimate], over_seeds: bool) -> Point:
 
 
 def _all_accuracies(sweep: Sweep) -> list[Accuracy]:
-    return [found for run in sweep.finished for found in run.accuracies]
-
-
-def _matches(found: Accuracy, features: str, kernel: str, num_labels: int) -> bool:
-    return (found.features, found.kernel, found.num_labels) == (features, kernel, num_labels)
+    reports = (report for run in sweep.finished for report in run.classifications.values())
+    return [result for report in reports for result in report.results]

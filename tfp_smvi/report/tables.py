@@ -1,14 +1,19 @@
-"""The tables of a sweep's report: numbers with their standard errors, as text in print."""
+"""The tables of a sweep's report: numbers with their standard errors, as printed text."""
 
 import itertools
 import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from tfp_smvi.classification.results import ENCODER
+from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.differences import difference_to_lam_0
 from tfp_smvi.report.points import Point
-from tfp_smvi.sweeps.results import Estimate, Run, Sweep
+from tfp_smvi.sweeps.entries import Entry
+from tfp_smvi.sweeps.results import Sweep
+from tfp_smvi.sweeps.stages import STAGES
 
 __all__ = [
     "Table",
@@ -20,14 +25,9 @@ __all__ = [
     "runs_table",
 ]
 
-QUANTITIES = {
-    "elbo": "ELBO",
-    "log_likelihood": "log-likelihood (AIS)",
-    "gap": "gap",
-    "iwae_bound": "IWAE bound",
-    "kl": "KL(q(z|x), p(z))",
-    "divergence": "divergence",
-}
+# The columns of the evaluation.
+COLUMNS = ("elbo", "log_likelihood", "gap", "iwae_bound", "kl", "divergence")
+DASH = "\N{EN DASH}"
 
 
 class Table(NamedTuple):
@@ -47,32 +47,21 @@ class Table(NamedTuple):
 
 
 def evaluation_table(sweep: Sweep) -> Table | None:
-    """What `evaluate` found, a row per lam, seed and split; None where nothing was evaluated."""
+    """What `evaluate` found, a row per lam, seed and split; None if nothing was evaluated."""
     rows = []
     for lam, runs in _by_lam(sweep):
-        evaluated = [(run, run.evaluation) for run in runs if run.evaluation]
-        rows += [
-            [
-                *_name(run),
-                split,
-                f"{evaluation.num_examples[split]:,}",
-                *(format_estimate(quantities[name], _places(name)) for name in QUANTITIES),
-                format_estimate(evaluation.bracket, 3),
-                evaluation.active_units[split],
-            ]
-            for run, evaluation in evaluated
-            for split, quantities in evaluation.splits.items()
-        ]
+        rows += [row for run in runs for row in _evaluation_rows(run)]
         if len(sweep.seeds) > 1:
             rows += _mean_evaluations(sweep, lam)
-    header = ["λ", "seed", "split", "examples", *QUANTITIES.values(), "bracket", "active units"]
+    headings = [QUANTITIES[name].heading for name in COLUMNS]
+    header = ["λ", "seed", "split", "examples", *headings, "bracket", "active units"]
+    unit = QUANTITIES["divergence"].unit
     caption = (
-        "Means over examples ± one standard error, in nats (the divergence in squared nats per squared unit of z). "
-        "The bracket is the upper minus the lower bound of log p(x) on images simulated from the model: the "
-        "log-likelihoods, and with them the gaps, may be too low by about that much."
-        + _about_means(sweep)
+        f"Means over examples ± one standard error, in nats (the divergence in {unit}). The "
+        "bracket is the upper minus the lower bound of log p(x) on images simulated from the "
+        "model: the log-likelihoods, and with them the gaps, may be too low by about that much."
     )
-    return Table(caption, header, rows, 3) if rows else None
+    return Table(caption + _about_means(sweep), header, rows, 3) if rows else None
 
 
 def accuracy_tables(sweep: Sweep) -> list[Table]:
@@ -80,31 +69,19 @@ def accuracy_tables(sweep: Sweep) -> list[Table]:
     numbers = figure_data.label_numbers(sweep)
     tables = []
     for kernel in figure_data.kernels(sweep):
-        rows, curves = [], [figure_data.accuracies(sweep, kernel, number) for number in numbers]
-        for lam, runs in _by_lam(sweep):
-            for run in runs:
-                found = [figure_data.accuracy(run, "encoder", kernel, number) for number in numbers]
-                if any(found):
-                    rows.append([*_name(run), *(_percent(one and one.estimate) for one in found)])
-            if len(sweep.seeds) > 1:
-                points = [_point_at(curve, lam) for curve in curves]
-                if any(points):
-                    rows.append(_mean_row(lam, [_range(point, 2, 100.0) for point in points]))
-        for features, name in figure_data.BASELINES.items():
-            levels = [figure_data.baseline(sweep, features, kernel, number) for number in numbers]
-            if any(levels):
-                rows.append([name, "", *map(_percent, levels)])
         caption = (
-            f"Accuracy on the test set in percent, {kernel} kernel: means over the subsets of labels ± one standard "
-            "error. A row per λ and seed, then the same classifier on other features."
-            + _about_means(sweep)
+            f"Accuracy on the test set in percent, {kernel} kernel: means over the subsets of "
+            "labels ± one standard error. A row per λ and seed, then the same classifier on other "
+            "features."
         )
-        tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
+        header = ["λ", "seed", *_labels(numbers)]
+        rows = _accuracy_rows(sweep, kernel, numbers)
+        tables.append(Table(caption + _about_means(sweep), header, rows, 2))
     return tables
 
 
 def difference_tables(sweep: Sweep) -> list[Table]:
-    """The paired differences to lam = 0, a table per kernel; with several seeds also their mean over seeds."""
+    """The paired differences to lam = 0, a table per kernel; over all seeds if there are several."""
     numbers = figure_data.label_numbers(sweep)
     tables = []
     for kernel in figure_data.kernels(sweep):
@@ -114,13 +91,14 @@ def difference_tables(sweep: Sweep) -> list[Table]:
             if len(runs) > 1:
                 groups.append((_mean_row(lam, []), runs))
             for name, group in groups if lam != 0.0 else ():
-                found = [difference_to_lam_0(sweep, group, kernel, number) for number in numbers]
-                if any(found):
-                    rows.append([*name, *(_percent(one, sign="+") for one in found)])
+                cells = [difference_to_lam_0(sweep, group, kernel, number) for number in numbers]
+                if any(cells):
+                    rows.append([*name, *(_percent(cell, sign="+") for cell in cells)])
         caption = (
-            f"Accuracy minus that at λ = 0 with the same seed, in percentage points, {kernel} kernel: mean of the "
-            "differences subset by subset of labels ± one standard error. With one seed that error holds the chance "
-            "of the labels and not that of the training; rows “mean” are over all seeds of a λ, and theirs holds both."
+            "Accuracy minus that at λ = 0 with the same seed, in percentage points, "
+            f"{kernel} kernel: mean of the differences subset by subset of labels ± one standard "
+            "error. With one seed that error includes the chance of the labels but not that of the "
+            "training; rows “mean” are over all seeds of a λ, and their error includes both."
         )
         if rows:
             tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
@@ -128,19 +106,19 @@ def difference_tables(sweep: Sweep) -> list[Table]:
 
 
 def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
-    """The paired differences to lam = 0 in the course of training, a table per kernel; none with a single epoch."""
-    epochs = sorted({found.epoch for run in sweep.finished for found in run.accuracies})
+    """The paired differences during training, a table per kernel; none with a single epoch."""
+    epochs = sorted({epoch for run in sweep.finished for epoch in run.classifications})
     tables = []
     for kernel in figure_data.kernels(sweep) if len(epochs) > 1 else ():
         rows = []
         for lam, runs in _by_lam(sweep):
             for number in figure_data.label_numbers(sweep) if lam != 0.0 else ():
-                found = [
+                cells = [
                     difference_to_lam_0(sweep, runs, kernel, number, epoch) for epoch in epochs
                 ]
-                if any(found):
+                if any(cells):
                     name = [figure_data.lam_label(lam), f"{number:,}"]
-                    rows.append([*name, *(_percent(one, sign="+") for one in found)])
+                    rows.append([*name, *(_percent(cell, sign="+") for cell in cells)])
         caption = (
             f"The same by epoch of the training, {kernel} kernel, means over all seeds of a λ."
         )
@@ -151,18 +129,18 @@ def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
 
 
 def runs_table(sweep: Sweep) -> Table:
-    """What became of each run, and how long its parts took."""
-    parts = ("train", "evaluate", "classify")
+    """The state of each run, and how long its stages took."""
+    stages = tuple(STAGES)
     rows = [
         [
             *_name(run),
             run.status,
-            *(_seconds(run.seconds.get(part)) for part in parts),
+            *(_seconds(run.seconds.get(stage)) for stage in stages),
             run.error or "",
         ]
         for run in sweep.runs
     ]
-    return Table("All runs of the sweep.", ["λ", "seed", "status", *parts, "error"], rows, 2)
+    return Table("All runs of the sweep.", ["λ", "seed", "status", *stages, "error"], rows, 2)
 
 
 def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
@@ -173,7 +151,7 @@ def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
         places: the digits after the point.
         sign: "+" to give positive numbers a sign, too.
     """
-    mean, error = estimate
+    mean, error = estimate.mean, estimate.standard_error
     if not math.isfinite(mean):
         return "not finite"
     # z: what rounds to zero has no sign of its own.
@@ -183,16 +161,53 @@ def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
 
 def _percent(estimate: Estimate | None, sign: str = "-") -> str:
     if estimate is None:
-        return "\N{EN DASH}"
-    return format_estimate(
-        Estimate(100.0 * estimate.mean, 100.0 * estimate.standard_error), 2, sign
-    )
+        return DASH
+    percent = Estimate(100.0 * estimate.mean, 100.0 * estimate.standard_error)
+    return format_estimate(percent, 2, sign)
 
 
-def _by_lam(sweep: Sweep) -> list[tuple[float, list[Run]]]:
+def _by_lam(sweep: Sweep) -> list[tuple[float, list[Entry]]]:
     return [
         (lam, list(runs)) for lam, runs in itertools.groupby(sweep.finished, lambda run: run.lam)
     ]
+
+
+def _evaluation_rows(run: Entry) -> list[list[str]]:
+    """A row for each split that a run was evaluated on."""
+    if run.evaluation is None:
+        return []
+    bracket = format_estimate(run.evaluation.bracket.width, 3)
+    return [
+        [
+            *_name(run),
+            split,
+            f"{summary.num_examples:,}",
+            *(format_estimate(getattr(summary, name), _places(name)) for name in COLUMNS),
+            bracket,
+            summary.format_active_units(),
+        ]
+        for split, summary in run.evaluation.splits.items()
+    ]
+
+
+def _accuracy_rows(sweep: Sweep, kernel: str, numbers: Sequence[int]) -> list[list[str]]:
+    """A row for each run, for the mean over seeds of each lam, and for each baseline."""
+    rows, curves = [], [figure_data.accuracies(sweep, kernel, number) for number in numbers]
+    for lam, runs in _by_lam(sweep):
+        for run in runs:
+            results = [figure_data.accuracy(run, ENCODER, kernel, number) for number in numbers]
+            if any(results):
+                cells = [_percent(result.estimate if result else None) for result in results]
+                rows.append([*_name(run), *cells])
+        if len(sweep.seeds) > 1:
+            points = [_point_at(curve, lam) for curve in curves]
+            if any(points):
+                rows.append(_mean_row(lam, [_range(point, 2, 100.0) for point in points]))
+    for features, name in figure_data.BASELINES.items():
+        levels = [figure_data.baseline(sweep, features, kernel, number) for number in numbers]
+        if any(levels):
+            rows.append([name, "", *map(_percent, levels)])
+    return rows
 
 
 def _mean_evaluations(sweep: Sweep, lam: float) -> list[list[str]]:
@@ -200,7 +215,7 @@ def _mean_evaluations(sweep: Sweep, lam: float) -> list[list[str]]:
     bracket = _range(_point_at(figure_data.brackets(sweep), lam), 3)
     rows = []
     for split in figure_data.splits(sweep):
-        curves = {name: figure_data.estimates(sweep, split, name) for name in QUANTITIES}
+        curves = {name: figure_data.estimates(sweep, split, name) for name in COLUMNS}
         cells = [_range(_point_at(curve, lam), _places(name)) for name, curve in curves.items()]
         rows.append(_mean_row(lam, [split, "", *cells, bracket, ""]))
     return rows
@@ -225,9 +240,9 @@ def _point_at(points: Sequence[Point], x: float) -> Point | None:
 def _range(point: Point | None, places: int, factor: float = 1.0) -> str:
     """A mean over seeds with its range, such as "-98.31 (-98.50 to -98.10)"."""
     if point is None:
-        return "\N{EN DASH}"
+        return DASH
     mean, low, high = (
-        format_estimate(Estimate(factor * value, math.nan), places)
+        format_estimate(Estimate(factor * value), places)
         for value in (point.mean, point.low, point.high)
     )
     return f"{mean} ({low} to {high})"
@@ -237,7 +252,7 @@ def _places(quantity: str) -> int:
     return 3 if quantity == "gap" else 2
 
 
-def _name(run: Run) -> list[str]:
+def _name(run: Entry) -> list[str]:
     return [figure_data.lam_label(run.lam), str(run.seed)]
 
 

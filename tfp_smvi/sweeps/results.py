@@ -1,145 +1,126 @@
-"""What a sweep found: its sweep.json, read and checked once, for figures and tables."""
+"""What a sweep found: sweep.json, its one reader and its one writer."""
 
 import json
-import math
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, Self
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.config import SweepConfig
+from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.records import Record, encode
+from tfp_smvi.core.runtime import Environment
+from tfp_smvi.storage.atomic import write_atomically, write_json
+from tfp_smvi.sweeps.entries import Entry, format_lam
+from tfp_smvi.sweeps.table import format_csv
 
-__all__ = [
-    "Accuracy",
-    "Epoch",
-    "Estimate",
-    "Evaluation",
-    "Run",
-    "Sweep",
-    "format_lam",
-    "read_sweep",
-]
+__all__ = ["DamagedSummaryError", "Summary", "Sweep", "read_summary", "read_sweep", "write_summary"]
 
 FORMAT = 1
-# Of the summary of each split in evaluation.json.
-QUANTITIES = ("elbo", "iwae_bound", "log_likelihood", "gap", "kl", "divergence")
 
 
-class Estimate(NamedTuple):
-    """A mean and its standard error; NaN stands for what is not known."""
-
-    mean: float
-    standard_error: float
+class DamagedSummaryError(Exception):
+    """A sweep.json that exists and cannot be read; the message is one line."""
 
 
-class Epoch(NamedTuple):
-    """The test ELBO (nats) and divergence at the end of a training epoch."""
-
-    epoch: int
-    elbo: float
-    divergence: float
-
-
-class Accuracy(NamedTuple):
-    """How well a classifier did on the test set.
+@dataclass(frozen=True)
+class Summary:
+    """The content of sweep.json.
 
     Attributes:
-        epoch: the training epoch of the encoder.
-        features: "encoder", "pixels" or "pca".
-        kernel: "rbf" or "linear".
-        num_labels: the labelled examples it saw.
-        values: the accuracy, a fraction, with each subset of labels; subset i is the same in all
-            runs.
-        estimate: their mean, with its standard error over the subsets.
+        command: the last command line that worked in the directory; empty if not recorded.
+        earlier_commands: the other command lines, oldest first.
+        config: the settings of all runs; its grid is that of the runs.
+        runs: all runs, in any state, ordered by lam and seed.
+        environment: of the first run that has begun; None if there is none.
     """
 
-    epoch: int
-    features: str
-    kernel: str
-    num_labels: int
-    values: tuple[float, ...]
-    estimate: Estimate
+    command: tuple[str, ...]
+    earlier_commands: tuple[tuple[str, ...], ...]
+    config: SweepConfig
+    runs: tuple[Entry, ...]
+    environment: Environment | None = None
+
+    def to_json(self) -> dict[str, object]:
+        """Returns the JSON object of sweep.json."""
+        return {
+            "format": FORMAT,
+            "command": list(self.command),
+            "earlier_commands": [list(command) for command in self.earlier_commands],
+            "config": self.config.settings(),
+            "lams": encode([*dict.fromkeys(entry.lam for entry in self.runs)]),
+            "seeds": sorted({entry.seed for entry in self.runs}),
+            "environment": self.environment.to_json() if self.environment else {},
+            "runs": [entry.to_json() for entry in self.runs],
+        }
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> Self:
+        """Builds a summary from the JSON object of sweep.json.
+
+        Raises:
+            SMVIError, ValueError: it is damaged or has another format.
+        """
+        content = _Content.from_json(values)
+        if content.format != FORMAT:
+            raise ValueError(f"its format is {content.format!r}, and this version reads {FORMAT}")
+        runs = tuple(sorted(content.runs, key=lambda entry: (entry.lam, entry.seed)))
+        if len({(entry.lam, entry.seed) for entry in runs}) < len(runs):
+            raise ValueError("a lam and seed are there twice")
+        config = dict(content.config)
+        if runs:
+            config["lams"] = [*dict.fromkeys(entry.lam for entry in runs)]
+            config["seeds"] = sorted({entry.seed for entry in runs})
+        here = content.environment
+        environment = Environment.from_json(here) if here.get("machine") else None
+        settings = SweepConfig.from_json(config)
+        return cls(content.command, content.earlier_commands, settings, runs, environment)
 
 
-class Evaluation(NamedTuple):
-    """What `evaluate` says of a run, in nats.
+@dataclass(frozen=True)
+class _Content(Record):
+    """The parts of sweep.json that say something of their own."""
 
-    Attributes:
-        splits: by split and quantity (those of QUANTITIES), means over examples.
-        num_examples: by split.
-        active_units: by split, such as "12 of 50".
-        bracket: upper minus lower bound of log p(x) on images simulated from the model.
-        warnings: why the numbers should not be trusted.
-    """
-
-    splits: Mapping[str, Mapping[str, Estimate]]
-    num_examples: Mapping[str, int]
-    active_units: Mapping[str, str]
-    bracket: Estimate
-    warnings: tuple[str, ...]
-
-
-class Run(NamedTuple):
-    """One run of the sweep.
-
-    Attributes:
-        lam: the weight of the divergence, which may be infinite.
-        seed: the seed of the training.
-        path: its run directory.
-        status: "done", "failed", "running" or "pending".
-        error: why it failed, in one line.
-        seconds: by part of the work.
-        history: the training, epoch by epoch.
-        evaluation: None where it was not evaluated.
-        accuracies: at every epoch that was classified; empty where none was.
-        last_epoch: the epoch of the final classification, None without one.
-        warnings: those of the classification.
-    """
-
-    lam: float
-    seed: int
-    path: Path
-    status: str
-    error: str | None
-    seconds: Mapping[str, float]
-    history: tuple[Epoch, ...]
-    evaluation: Evaluation | None
-    accuracies: tuple[Accuracy, ...]
-    last_epoch: int | None
-    warnings: tuple[str, ...]
-
-    @property
-    def done(self) -> bool:
-        """Whether all of its parts are done."""
-        return self.status == "done"
+    format: int
+    command: tuple[str, ...]
+    config: Mapping[str, object]
+    runs: tuple[Entry, ...]
+    earlier_commands: tuple[tuple[str, ...], ...] = ()
+    environment: Mapping[str, object] = field(default_factory=dict)
 
 
 class Sweep(NamedTuple):
-    """A grid of runs, ordered by lam and seed.
+    """A sweep directory and its summary.
 
     Attributes:
-        path: the sweep directory.
-        commands: the command lines that made it, the last one last.
-        config: the settings of its three commands, as JSON values.
-        environment: versions and machine, as JSON values.
-        runs: all runs, in any state.
+        path: the directory.
+        summary: the content of its sweep.json.
     """
 
     path: Path
-    commands: tuple[tuple[str, ...], ...]
-    config: Mapping[str, Any]
-    environment: Mapping[str, Any]
-    runs: tuple[Run, ...]
+    summary: Summary
 
     @property
-    def finished(self) -> tuple[Run, ...]:
-        """The runs that are done, the only ones that count."""
+    def runs(self) -> tuple[Entry, ...]:
+        """All runs, in any state, ordered by lam and seed."""
+        return self.summary.runs
+
+    @property
+    def commands(self) -> tuple[tuple[str, ...], ...]:
+        """The command lines that made it, oldest first."""
+        lines = (*self.summary.earlier_commands, self.summary.command)
+        return tuple(line for line in lines if line)
+
+    @property
+    def finished(self) -> tuple[Entry, ...]:
+        """The runs that are done, the only ones that are shown."""
         return tuple(run for run in self.runs if run.done)
 
     @property
-    def compared(self) -> tuple[Run, ...]:
-        """The finished runs with a seed that every finished lam has; all finished ones where there is no such seed.
+    def compared(self) -> tuple[Entry, ...]:
+        """The finished runs with a seed that every finished lam has; all if there is no such seed.
 
-        A mean over other seeds at one lam than at the next would compare seeds and not lams.
+        A mean over different seeds at different lams would compare seeds and not lams.
         """
         by_lam: dict[float, set[int]] = {}
         for run in self.finished:
@@ -154,7 +135,7 @@ class Sweep(NamedTuple):
 
     @property
     def left_out(self) -> list[str]:
-        """A line for each run that is not done, such as "lam 0.5, seed 0: failed (no space left)"."""
+        """A line for each run that is not done: "lam 0.5, seed 0: failed (no space left)"."""
         return [
             f"lam {format_lam(run.lam)}, seed {run.seed}: {run.status}"
             + (f" ({run.error})" if run.error else "")
@@ -162,119 +143,62 @@ class Sweep(NamedTuple):
             if not run.done
         ]
 
+    def run_path(self, run: Entry) -> Path:
+        """The run directory of a run."""
+        return self.path / run.run_dir
+
 
 def read_sweep(path: Path | str) -> Sweep:
-    """Reads the summary of a sweep directory.
+    """Reads the summary of a sweep directory, for figures and tables.
 
     Raises:
         SMVIError: there is no sweep, its sweep.json is damaged, or no run is done yet.
     """
     path = Path(path)
-    file = path / "sweep.json"
     try:
-        values = json.loads(file.read_text(encoding="utf-8"))
-        if values["format"] != FORMAT:
-            raise ValueError(f"its format is {values['format']!r}, and this version reads {FORMAT}")
-        runs = sorted(
-            (_read_run(path, run) for run in values["runs"]), key=lambda run: (run.lam, run.seed)
-        )
-        if len({(run.lam, run.seed) for run in runs}) < len(runs):
-            raise ValueError("a lam and seed are there twice")
-        lines = (*values.get("earlier_commands", ()), values["command"])
-        commands = tuple(tuple(map(str, line)) for line in lines if line)
-        sweep = Sweep(path, commands, {**values["config"]}, {**values["environment"]}, tuple(runs))
+        sweep = Sweep(path, read_summary(path))
     except FileNotFoundError as error:
         raise SMVIError(
-            f"{path} is not a sweep directory: it has no sweep.json; make one with tfp-smvi sweep."
+            f"{path} is not a sweep directory: it has no sweep.json",
+            remedy="make one with tfp-smvi sweep",
         ) from error
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
+    except DamagedSummaryError as error:
         raise SMVIError(
-            f"{file} cannot be read ({reason}); run the same tfp-smvi sweep again, which writes it anew."
+            f"{path / 'sweep.json'} cannot be read ({error})",
+            remedy="run the same tfp-smvi sweep again, which writes a new one",
         ) from error
     if not sweep.finished:
+        states = "; ".join(sweep.left_out) or "it lists none"
         raise SMVIError(
-            f"no run of {path} is done yet ({'; '.join(sweep.left_out) or 'it lists none'}); "
-            "let tfp-smvi sweep finish one."
+            f"no run of {path} is done yet ({states})", remedy="let tfp-smvi sweep finish one"
         )
     return sweep
 
 
-def format_lam(lam: float) -> str:
-    """Such as "0.001", "-1" or "inf"."""
-    return f"{lam:g}"
+def read_summary(sweep_dir: Path) -> Summary:
+    """Reads sweep.json.
+
+    Raises:
+        FileNotFoundError: there is none.
+        DamagedSummaryError: it cannot be read.
+    """
+    try:
+        return Summary.from_json(json.loads((sweep_dir / "sweep.json").read_text(encoding="utf-8")))
+    except FileNotFoundError:
+        raise
+    except SMVIError as error:
+        raise DamagedSummaryError(str(error).removesuffix(".")) from error
+    except (OSError, ValueError) as error:
+        raise DamagedSummaryError(str(error)) from error
 
 
-def _read_run(path: Path, run: Mapping[str, Any]) -> Run:
-    final, evaluation = run["classification"], run["evaluation"]
-    # The last one also where it is among the others.
-    reports = [*(run.get("classification_by_epoch") or {}).values(), *([final] if final else [])]
-    by_epoch = {int(report["epoch"]): report for report in reports}
-    return Run(
-        lam=_not_nan(float(run["lam"])),
-        seed=int(run["seed"]),
-        path=path / run["run_dir"],
-        status=str(run["status"]),
-        error=None if run["error"] is None else str(run["error"]),
-        seconds={name: float(value) for name, value in run["seconds"].items() if value is not None},
-        history=tuple(_read_epoch(record) for record in run["history"] or ()),
-        evaluation=_read_evaluation(evaluation) if evaluation else None,
-        accuracies=tuple(
-            _read_accuracy(epoch, result)
-            for epoch in sorted(by_epoch)
-            for result in by_epoch[epoch]["results"]
-        ),
-        last_epoch=int(final["epoch"]) if final else None,
-        warnings=tuple(map(str, final.get("warnings", ()))) if final else (),
-    )
+def write_summary(sweep_dir: Path, summary: Summary) -> None:
+    """Writes sweep.json and sweep.csv.
 
-
-def _read_epoch(record: Mapping[str, Any]) -> Epoch:
-    return Epoch(
-        int(record["epoch"]), *(_number(record["test"][name]) for name in ("elbo", "divergence"))
-    )
-
-
-def _read_evaluation(report: Mapping[str, Any]) -> Evaluation:
-    splits = report["splits"]
-    return Evaluation(
-        splits={
-            split: {name: _estimate(s[name]) for name in QUANTITIES} for split, s in splits.items()
-        },
-        num_examples={split: int(s["num_examples"]) for split, s in splits.items()},
-        active_units={split: _active_units(s) for split, s in splits.items()},
-        bracket=_estimate(report["bracket"]["width"]),
-        warnings=tuple(map(str, report["warnings"])),
-    )
-
-
-def _read_accuracy(epoch: int, result: Mapping[str, Any]) -> Accuracy:
-    return Accuracy(
-        epoch,
-        str(result["features"]),
-        str(result["kernel"]),
-        int(result["num_labels"]),
-        tuple(map(float, result["values"])),
-        _estimate(result),
-    )
-
-
-def _estimate(values: Mapping[str, Any]) -> Estimate:
-    return Estimate(_number(values["mean"]), _number(values["standard_error"]))
-
-
-def _number(value: Any) -> float:
-    """A number of the JSON, where null stands for one that is not finite or not known."""
-    return math.nan if value is None else float(value)
-
-
-def _not_nan(value: float) -> float:
-    if math.isnan(value):
-        raise ValueError("a lam is not a number")
-    return value
-
-
-def _active_units(summary: Mapping[str, Any]) -> str:
-    """Such as "12 of 50"."""
-    active = summary["active_units"]
-    return f"{'?' if active is None else active} of {summary['latent_dim']}"
+    Raises:
+        SMVIError: they cannot be written.
+    """
+    table = format_csv(summary.runs).encode()
+    with explain_write_errors(f"to {sweep_dir}", f"what the runs did is kept: {RUN_AGAIN}"):
+        write_json(sweep_dir / "sweep.json", summary.to_json())
+        write_atomically(sweep_dir / "sweep.csv", lambda file: file.write(table))

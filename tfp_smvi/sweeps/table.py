@@ -1,80 +1,80 @@
-"""sweep.csv: the numbers of sweep.json as a table, a row per lam, seed, split and number of labels."""
+"""sweep.csv: the numbers of sweep.json, a row per lam, seed, split and number of labels."""
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
-from typing import Any
+import math
+from collections.abc import Iterator, Sequence
+
+from tfp_smvi.classification.results import Accuracy
+from tfp_smvi.evaluation.results import Evaluation
+from tfp_smvi.sweeps.entries import Entry
 
 __all__ = ["COLUMNS", "format_csv"]
 
-Row = dict[str, Any]
+Cell = str | int | float | None
+Row = dict[str, Cell]
 
-# Columns of sweep.csv of which there are a value and its standard error, after their names in
-# evaluation.json.
+# The quantities of an evaluation that have a column, and one for their standard error.
 ESTIMATES = ("elbo", "log_likelihood", "gap", "divergence")
 COLUMNS = (
     *("lam", "seed", "status", "split", "num_examples"),
     *(column for name in ESTIMATES for column in (name, f"{name}_standard_error")),
-    *(
-        "bracket",
-        "bracket_standard_error",
-        "acceptance_rate",
-        "effective_sample_size",
-        "active_units",
-    ),
+    *("bracket", "bracket_standard_error"),
+    *("acceptance_rate", "effective_sample_size", "active_units"),
     *("features", "kernel", "num_labels", "accuracy", "accuracy_standard_error"),
 )
 
 
-def format_csv(summary: Mapping[str, Any]) -> str:
-    """Lays a summary out as CSV; what is not known is empty.
-
-    Args:
-        summary: as in sweep.json.
-    """
+def format_csv(runs: Sequence[Entry]) -> str:
+    """Lays runs out as CSV; what is not known is empty."""
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
-    for entry in summary["runs"]:
+    for entry in runs:
         writer.writerows(_rows(entry))
     return text.getvalue()
 
 
-def _rows(entry: Mapping[str, Any]) -> Iterator[Row]:
+def _rows(entry: Entry) -> Iterator[Row]:
     """A row for each split and each result of classifying; at least one row."""
-    run = {name: entry[name] for name in ("lam", "seed", "status")}
-    evaluation, classification = entry["evaluation"], entry["classification"]
-    splits = (
-        [{}]
-        if evaluation is None
-        else [_split_columns(evaluation, s) for s in evaluation["splits"]]
-    )
-    results = [{}] if classification is None else [*map(_result_columns, classification["results"])]
+    run: Row = {"lam": entry.lam, "seed": entry.seed, "status": entry.status}
+    evaluation, classification = entry.evaluation, entry.classification
+    splits: list[Row] = [{}]
+    if evaluation is not None:
+        splits = [_split_columns(evaluation, split) for split in evaluation.splits]
+    results: list[Row] = [{}]
+    if classification is not None:
+        results = [*map(_result_columns, classification.results)]
     for split in splits:
         for result in results:
             yield run | split | result
 
 
-def _split_columns(evaluation: Mapping[str, Any], split: str) -> Row:
-    summary, width = evaluation["splits"][split], evaluation["bracket"]["width"]
-    columns = {"split": split, "num_examples": summary["num_examples"]}
+def _split_columns(evaluation: Evaluation, split: str) -> Row:
+    summary, width = evaluation.splits[split], evaluation.bracket.width
+    columns: Row = {"split": split, "num_examples": summary.num_examples}
     for name in ESTIMATES:
-        columns |= {
-            name: summary[name]["mean"],
-            f"{name}_standard_error": summary[name]["standard_error"],
-        }
+        estimate = getattr(summary, name)
+        columns[name] = _known(estimate.mean)
+        columns[f"{name}_standard_error"] = _known(estimate.standard_error)
     return columns | {
-        "bracket": width["mean"],
-        "bracket_standard_error": width["standard_error"],
-        "acceptance_rate": summary["acceptance_rate"]["mean"],
-        "effective_sample_size": summary["effective_sample_size"]["mean"],
-        "active_units": summary["active_units"],
+        "bracket": _known(width.mean),
+        "bracket_standard_error": _known(width.standard_error),
+        "acceptance_rate": _known(summary.acceptance_rate.mean),
+        "effective_sample_size": _known(summary.effective_sample_size.mean),
+        "active_units": summary.active_units,
     }
 
 
-def _result_columns(result: Mapping[str, Any]) -> Row:
-    columns = {name: result[name] for name in ("features", "kernel", "num_labels")}
-    return columns | {
-        "accuracy": result["mean"],
-        "accuracy_standard_error": result["standard_error"],
+def _result_columns(result: Accuracy) -> Row:
+    return {
+        "features": result.features,
+        "kernel": result.kernel,
+        "num_labels": result.num_labels,
+        "accuracy": _known(result.mean),
+        "accuracy_standard_error": _known(result.standard_error),
     }
+
+
+def _known(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,123 @@
+"""What a sweep orders from the task of a run, and what that task reports."""
+
+from dataclasses import dataclass
+
+from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig
+from tfp_smvi.core.records import Record
+from tfp_smvi.engines.base import Context, Event
+
+__all__ = [
+    "Exited",
+    "Failed",
+    "Order",
+    "Progress",
+    "Signalled",
+    "StageBegun",
+    "StageEnded",
+    "SweepEvent",
+    "Warned",
+    "emit",
+    "read_event",
+]
+
+
+@dataclass(frozen=True)
+class Order(Record):
+    """What to do with one run.
+
+    Attributes:
+        run_dir: the run directory.
+        stages: the stages to do, in their order.
+        train: the configuration of the run.
+        evaluate: how it is evaluated.
+        classify: how it is classified; None for no classification.
+        classify_epochs: the epochs to classify; None for the last.
+        data_dir: the folder of prepared data sets; None for the default.
+        threads: CPU threads; None for one per core.
+        checkpoint_minutes: as for `fit`.
+        keep_every: as for `fit`.
+    """
+
+    run_dir: str
+    stages: tuple[str, ...]
+    train: RunConfig
+    evaluate: EvaluateConfig
+    classify: ClassifyConfig | None
+    classify_epochs: tuple[int | None, ...]
+    data_dir: str | None
+    threads: int | None
+    checkpoint_minutes: float
+    keep_every: int | None
+
+
+@dataclass(frozen=True)
+class StageBegun(Record):
+    """A stage begins."""
+
+    stage: str
+
+
+@dataclass(frozen=True)
+class Progress(Record):
+    """A fraction of the stage is done, from 0 to 1; the text is such as "epoch 3/10"."""
+
+    fraction: float
+    text: str
+
+
+@dataclass(frozen=True)
+class Warned(Record):
+    """Something needs the user's attention."""
+
+    message: str
+
+
+@dataclass(frozen=True)
+class StageEnded(Record):
+    """The results of the stage are on disk."""
+
+
+@dataclass(frozen=True)
+class Failed(Record):
+    """No stage follows. A common failure is one that all runs of the sweep would meet."""
+
+    error: str
+    common: bool = False
+
+
+@dataclass(frozen=True)
+class Exited(Record):
+    """The task has ended; the code is negative if a signal ended its process."""
+
+    code: int
+
+
+@dataclass(frozen=True)
+class Signalled(Record):
+    """A signal came to the process of the sweep."""
+
+    number: int
+
+
+SweepEvent = StageBegun | Progress | Warned | StageEnded | Failed | Exited | Signalled
+
+_KINDS: dict[str, type[SweepEvent]] = {
+    "begin": StageBegun,
+    "progress": Progress,
+    "warn": Warned,
+    "end": StageEnded,
+    "failed": Failed,
+    "exit": Exited,
+    "signal": Signalled,
+}
+_NAMES = {kind: name for name, kind in _KINDS.items()}
+
+
+def emit(context: Context, event: SweepEvent) -> None:
+    """Reports an event from the task of a run."""
+    context.emit(_NAMES[type(event)], **event.to_json())
+
+
+def read_event(event: Event) -> SweepEvent:
+    """Returns the event of an engine as one of a sweep."""
+    return _KINDS[event.kind].from_json(event.values)

@@ -1,0 +1,148 @@
+"""What the stages of a run do: the work of each, with its progress as a fraction."""
+
+import os
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.reporters import TrainingProgress
+from tfp_smvi.engines.base import Context
+from tfp_smvi.engines.worker import STOPPED
+from tfp_smvi.sweeps.orders import Order, Progress, Warned, emit
+
+__all__ = ["classify_run", "evaluate_run", "train_run"]
+
+# Between two reports of a stage's progress.
+SECONDS_PER_REPORT = 0.5
+
+
+def train_run(order: Order, context: Context) -> None:
+    """Trains a run and writes its gallery."""
+    from tfp_smvi.data import load_dataset
+    from tfp_smvi.runs.gallery import write_gallery
+    from tfp_smvi.training.loop import TrainingInterrupted, fit, resolve
+
+    run_dir, config = Path(order.run_dir), order.train
+    try:
+        dataset = load_dataset(config.data.dataset, _data_dir(order))
+        if order.classify is not None:
+            from tfp_smvi.classification.labels import check_labels
+
+            # Now, and not after hours of training.
+            check_labels(dataset, order.classify)
+        resolve(config, dataset)
+    except SMVIError as error:
+        raise _CommonError(str(error).removesuffix(".")) from error
+    try:
+        with context.handling_signals():
+            result = fit(
+                config,
+                dataset,
+                run_dir,
+                checkpoint_minutes=order.checkpoint_minutes,
+                keep_every=order.keep_every,
+                reporter=_TrainingReporter(context),
+            )
+    except TrainingInterrupted:
+        os._exit(STOPPED)
+    step = result.history[-1]["step"]
+    if note := config.train.unfinished_warmup(step):
+        emit(context, Warned(note))
+    with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
+        write_gallery(run_dir / "gallery.npz", result.model, dataset, step)
+
+
+def evaluate_run(order: Order, context: Context) -> None:
+    """Evaluates a run."""
+    from tfp_smvi.evaluation.pipeline import evaluate
+
+    reporter = _PartReporter(context)
+    report = evaluate(
+        Path(order.run_dir), order.evaluate, data_dir=_data_dir(order), reporter=reporter
+    )
+    for warning in report.warnings if report else ():
+        emit(context, Warned(warning))
+
+
+def classify_run(order: Order, context: Context) -> None:
+    """Classifies a run at each epoch that is asked for."""
+    from tfp_smvi.classification.protocol import classify
+
+    run_dir, config = Path(order.run_dir), order.classify
+    assert config is not None
+    for number, epoch in enumerate(order.classify_epochs):
+        classify(
+            run_dir,
+            config,
+            data_dir=_data_dir(order),
+            epoch=epoch,
+            # The baselines are the same for all runs: the first to need one measures it.
+            baselines_dir=run_dir.parent / "baselines",
+            threads=order.threads,
+            reporter=_PartReporter(context, number, len(order.classify_epochs)),
+        )
+
+
+def _data_dir(order: Order) -> Path | None:
+    return Path(order.data_dir) if order.data_dir is not None else None
+
+
+class _CommonError(SMVIError):
+    """A failure that all runs of the sweep would meet."""
+
+    common = True
+
+
+class _Reporter:
+    """What the reporters of all stages share."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+
+    def progress_to(self, fraction: float, text: str = "") -> None:
+        emit(self._context, Progress(fraction, text))
+
+    def note(self, message: str) -> None:
+        """Is not reported: the output of a sweep is long enough."""
+
+    def warn(self, message: str) -> None:
+        emit(self._context, Warned(message))
+
+
+class _TrainingReporter(_Reporter):
+    """A `tfp_smvi.core.reporters.TrainingReporter`."""
+
+    def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
+        self._epochs = num_epochs
+        self._steps = self._epochs * steps_per_epoch
+        self._last_report = 0.0
+        self.progress_to(step / self._steps)
+
+    def progress(self, progress: TrainingProgress) -> None:
+        now = time.monotonic()
+        if now >= self._last_report + SECONDS_PER_REPORT:
+            self._last_report = now
+            text = f"epoch {progress.epoch + 1}/{self._epochs}"
+            self.progress_to(progress.step / self._steps, text)
+
+    def epoch(self, record: Mapping[str, Any]) -> None:
+        text = f"epoch {record['epoch']}/{self._epochs}, ELBO {record['test']['elbo']:.2f}"
+        self.progress_to(record["step"] / self._steps, text)
+
+
+class _PartReporter(_Reporter):
+    """A `tfp_smvi.core.reporters.EvaluationReporter`, of one of some equal parts of a stage."""
+
+    def __init__(self, context: Context, part: int = 0, parts: int = 1) -> None:
+        super().__init__(context)
+        self._part, self._parts = part, parts
+
+    def begin(self, num_units: int, cost: float, cost_done: float) -> None:
+        self._cost, self._done = cost, cost_done
+        self.advance(0.0)
+
+    def advance(self, cost: float) -> None:
+        self._done += cost
+        self.progress_to((self._part + self._done / self._cost) / self._parts)

@@ -1,0 +1,165 @@
+"""The stages of a run, each in one place: how it is done, and how its results are read.
+
+A stage is done when its file says that it was made with the settings asked for, at the end of the
+training asked for.
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from tfp_smvi.classification.results import Classification, report_name
+from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig, SweepConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.engines.base import Context
+from tfp_smvi.evaluation.results import Evaluation
+from tfp_smvi.runs.checkpoint import list_steps
+from tfp_smvi.runs.directory import RunDirectory, read_run, with_epochs
+from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
+from tfp_smvi.sweeps.entries import Entry
+from tfp_smvi.sweeps.orders import Order
+from tfp_smvi.sweeps.running import classify_run, evaluate_run, train_run
+
+__all__ = ["STAGES", "Stage", "missing_epochs", "refresh"]
+
+Report = TypeVar("Report", Evaluation, Classification)
+
+
+class Stage(NamedTuple):
+    """A part of the work on a run.
+
+    Attributes:
+        run: does it, in the task of the run.
+        read: returns an entry with the stage's results, as the run directory has them.
+        is_done: whether an entry's results are those that are asked for.
+        result: the entry's field with the result of a stage that can be done again; None for a
+            stage that all later ones depend on.
+    """
+
+    run: Callable[[Order, Context], None]
+    read: Callable[[Entry, Path, SweepConfig], Entry]
+    is_done: Callable[[Entry, Path, SweepConfig], bool]
+    result: str | None
+
+
+def refresh(entry: Entry, sweep_dir: Path, config: SweepConfig) -> tuple[Entry, list[str]]:
+    """Reads an entry's results again from its run directory.
+
+    Args:
+        entry: the entry.
+        sweep_dir: the sweep directory.
+        config: what is asked for.
+
+    Returns:
+        The entry with its results, and the stages that are left to do. If the training is left to
+        do, results of an earlier training are not in the entry.
+    """
+    run_dir, left = sweep_dir / entry.run_dir, []
+    entry = entry.changed(evaluation=None, classification=None, classification_by_epoch={})
+    for name in config.stages:
+        stage = STAGES[name]
+        entry = stage.read(entry, run_dir, config)
+        if not stage.is_done(entry, run_dir, config):
+            if stage.result is None:
+                return entry, list(config.stages)
+            left.append(name)
+    return entry, left
+
+
+def missing_epochs(entry: Entry, config: SweepConfig) -> list[int | None]:
+    """The epochs that are still to be classified; None stands for the last."""
+    done = entry.classification_by_epoch
+    missing: list[int | None] = [e for e in config.epochs_to_classify if e not in done]
+    return missing if entry.classification is not None else [*missing, None]
+
+
+def _read_training(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
+    history = _read_history(run_dir, config.run(entry.lam, entry.seed))
+    seconds = round(sum(record.seconds for record in history), 3)
+    return entry.changed(history=history, seconds={**entry.seconds, "train": seconds})
+
+
+def _is_trained(entry: Entry, run_dir: Path, config: SweepConfig) -> bool:
+    if not entry.history or entry.history[-1].epoch != config.train.train.epochs:
+        return False
+    step = entry.history[-1].step
+    # After a kill the log may be an epoch ahead of the checkpoints.
+    if list_steps(RunDirectory(run_dir).checkpoints)[:1] != [step]:
+        return False
+    try:
+        return int(read_arrays(run_dir / "gallery.npz")["step"]) == step
+    except (OSError, DamagedFileError, KeyError):
+        return False
+
+
+def _read_evaluation(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
+    step = _steps(entry.history)[config.train.train.epochs]
+    path = run_dir / "evaluation.json"
+    return entry.changed(evaluation=_read_report(Evaluation, path, config.evaluate, step))
+
+
+def _read_classifications(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
+    assert config.classify is not None
+    steps, reports = _steps(entry.history), {}
+    for epoch in (*config.epochs_to_classify, None):
+        step = steps[config.train.train.epochs if epoch is None else epoch]
+        path = run_dir / report_name(epoch)
+        report = _read_report(Classification, path, config.classify, step)
+        if report is not None:
+            reports[epoch] = report
+    final = reports.pop(None, None)
+    return entry.changed(classification=final, classification_by_epoch=reports)
+
+
+STAGES: dict[str, Stage] = {
+    "train": Stage(train_run, _read_training, _is_trained, None),
+    "evaluate": Stage(
+        evaluate_run,
+        _read_evaluation,
+        lambda entry, run_dir, config: entry.evaluation is not None,
+        "evaluation",
+    ),
+    "classify": Stage(
+        classify_run,
+        _read_classifications,
+        lambda entry, run_dir, config: not missing_epochs(entry, config),
+        "classification",
+    ),
+}
+
+
+def _steps(history: Sequence[EpochRecord]) -> dict[int, int]:
+    """The training steps at the end of each epoch."""
+    return {record.epoch: record.step for record in history}
+
+
+def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
+    """The epochs of the run in a directory; none if it is another run."""
+    try:
+        stored, _ = read_run(run_dir)
+        # The end of a killed process may be torn; the training mends it.
+        lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
+        records = (json.loads(line) for line in lines if line.endswith("\n"))
+        history = tuple(map(EpochRecord.from_json, records))
+    except (SMVIError, OSError, ValueError):
+        return ()
+    # Neither a likelihood that followed from the data nor another number of epochs makes another
+    # run.
+    likelihood = wanted.model.likelihood or stored.model.likelihood
+    model = dataclasses.replace(wanted.model, likelihood=likelihood)
+    same = with_epochs(stored, wanted.train.epochs) == dataclasses.replace(wanted, model=model)
+    return history if same else ()
+
+
+def _read_report(
+    kind: type[Report], path: Path, settings: EvaluateConfig | ClassifyConfig, step: int
+) -> Report | None:
+    """Reads a report; None if there is none with these settings after that step of training."""
+    try:
+        report = kind.from_json(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, SMVIError):
+        return None
+    return report if report.settings == settings and report.run.step == step else None
