@@ -1,8 +1,8 @@
 """The numbers that figures and tables show, taken from a sweep; nothing is drawn here.
 
-A point stands for one lam or epoch. Where there is one seed to compare, it is that run's estimate
-and its bar two standard errors to each side; where there are several, it is the mean over seeds and
-its bar reaches from the lowest to the highest. The seeds are those that every lam has
+A point is for one lam or epoch. If there is one seed to compare, it is the estimate of that run, and
+its bar is two standard errors to each side. If there are several, it is the mean over seeds, and its
+bar reaches from the lowest to the highest. The seeds are those that every lam has
 (`Sweep.compared`).
 """
 
@@ -52,9 +52,9 @@ class Point(NamedTuple):
     Attributes:
         x: lam or epoch.
         mean: its value.
-        low: the lower end of the bar; `mean` where there is none.
+        low: the lower end of the bar; `mean` if there is no bar.
         high: the upper end.
-        num_seeds: how many runs it stands for.
+        num_seeds: the number of runs behind it.
     """
 
     x: float
@@ -109,8 +109,8 @@ def over_lams(sweep: Sweep, estimate: Callable[[Entry], Estimate | None]) -> lis
     """Makes a curve over lam, one point for each lam that has an estimate.
 
     Args:
-        sweep: the sweep; its runs that can be compared count.
-        estimate: gives a run's value, None where it has none.
+        sweep: the sweep, of which the runs that can be compared are used.
+        estimate: returns the value of a run, or None.
     """
     return _points(sweep, ((run.lam, estimate(run)) for run in sweep.compared))
 
@@ -126,14 +126,14 @@ def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
 
 
 def brackets(sweep: Sweep) -> list[Point]:
-    """The accuracy of the log-likelihoods over lam: upper minus lower bound on simulated images, in nats."""
+    """Upper minus lower bound of log p(x) on simulated images over lam, in nats."""
     return over_lams(sweep, lambda run: run.evaluation.bracket.width if run.evaluation else None)
 
 
 def accuracy(
     run: Entry, features: str, kernel: str, num_labels: int, epoch: int | None = None
 ) -> Accuracy | None:
-    """A run's accuracy with the given features and classifier, at the end or at an epoch; None without one."""
+    """A run's accuracy with one classifier, at the end or at an epoch; None if not measured."""
     report = run.classification if epoch is None else run.classifications.get(epoch)
     return report.find(features, kernel, num_labels) if report else None
 
@@ -142,14 +142,14 @@ def accuracies(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
     """The final accuracy on the encoder's means, a fraction, over lam."""
 
     def estimate(run: Entry) -> Estimate | None:
-        found = accuracy(run, ENCODER, kernel, num_labels)
-        return found and found.estimate
+        result = accuracy(run, ENCODER, kernel, num_labels)
+        return result.estimate if result else None
 
     return over_lams(sweep, estimate)
 
 
 def baseline(sweep: Sweep, features: str, kernel: str, num_labels: int) -> Estimate | None:
-    """The accuracy on "pixels" or "pca", which no run has a part in: the first one's will do."""
+    """The accuracy on "pixels" or "pca", which is the same for all runs."""
     results = (accuracy(run, features, kernel, num_labels) for run in sweep.finished)
     return next((result.estimate for result in results if result), None)
 
@@ -158,13 +158,14 @@ def accuracies_by_epoch(sweep: Sweep, kernel: str, num_labels: int) -> dict[floa
     """The accuracy on the encoder's means over the training's epochs, by lam."""
     curves = {}
     for lam in sorted({run.lam for run in sweep.finished}):
-        results = [
-            (epoch, report.find(ENCODER, kernel, num_labels))
+        points = [
+            (epoch, result.estimate)
             for run in sweep.compared
             if run.lam == lam
             for epoch, report in run.classifications.items()
+            if (result := report.find(ENCODER, kernel, num_labels))
         ]
-        curves[lam] = _points(sweep, [(x, result and result.estimate) for x, result in results])
+        curves[lam] = _points(sweep, points)
     return {lam: points for lam, points in curves.items() if points}
 
 
@@ -181,10 +182,10 @@ def training_curves(sweep: Sweep, quantity: str) -> dict[float, list[Point]]:
 
 
 def read_galleries(sweep: Sweep) -> list[Gallery]:
-    """Reads the gallery.npz of the first finished run of each lam, where there is one and it holds pictures.
+    """Reads the gallery.npz of the first finished run of each lam, if it exists and has pictures.
 
     Raises:
-        SMVIError: one is there and cannot be read.
+        SMVIError: one exists and cannot be read.
     """
     first: dict[float, Entry] = {}
     for run in sweep.finished:

@@ -1,46 +1,53 @@
-"""What a user sees of a sweep: a table that grows on a terminal, a line now and then elsewhere; on stderr."""
+"""The progress of a sweep: a table on a terminal, a line now and then elsewhere; on stderr."""
 
 import datetime
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.table import Table
 
+from tfp_smvi.classification.results import ENCODER
+from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.core.text import align, format_number
+from tfp_smvi.sweeps.entries import Entry, format_lam
+
+from .base import stderr_console
 
 __all__ = ["SweepReporter", "format_runs", "make_sweep_reporter"]
 
-Entry = Mapping[str, Any]
-# Between two lines on the progress of a run where stderr is no terminal.
+# The time between two lines about the progress of a run if stderr is no terminal.
 SECONDS_PER_LINE = 60.0
+# The quantities with a column, and all columns before those of the accuracies.
+COLUMNS = ("elbo", "log_likelihood", "gap")
+TITLES = ("lam", "seed", "status", *(QUANTITIES[name].short for name in COLUMNS))
 
 
 def make_sweep_reporter() -> "SweepReporter":
     """Makes the reporter for this process's stderr."""
-    return SweepReporter(Console(stderr=True, highlight=False, soft_wrap=True))
+    return SweepReporter(stderr_console())
 
 
 def format_runs(entries: Sequence[Entry]) -> str:
     """Lays the results out in columns that read the same on a terminal and in a pipe."""
     columns = _accuracies(entries)
-    return "\n".join(
-        align([_titles(entries), *([*_cells(entry, columns), _time(entry)] for entry in entries)])
-    )
+    rows = [[*_cells(entry, columns), _time(entry)] for entry in entries]
+    return "\n".join(align([_titles(columns), *rows]))
 
 
 class SweepReporter:
-    """Shows the progress of a sweep; a `tfp_smvi.core.reporters.SweepReporter`."""
+    """Shows the progress of a sweep; a `tfp_smvi.sweeps.reporters.SweepReporter`."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""
         self._console = console
-        self._entries: Sequence[Entry] = ()
+        self._entries: dict[str, Entry] = {}
         self._pace = _Pace((), 1)
-        self._texts: dict[str, str] = {}  # of a run: what goes on
+        self._texts: dict[str, str] = {}  # what goes on, by run
         self._next_line: dict[str, float] = {}
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
 
@@ -55,25 +62,25 @@ class SweepReporter:
         self._live.stop()
 
     def begin(self, entries: Sequence[Entry], stages: Sequence[str], jobs: int) -> None:
-        """Says what there is to do."""
-        self._entries, self._pace = entries, _Pace(stages, jobs)
+        """Reports what is done already."""
+        self._entries, self._pace = {e.run_dir: e for e in entries}, _Pace(stages, jobs)
         for entry in entries:
             self._pace.update(entry)
-        done = sum(entry["status"] == "done" for entry in entries)
+        done = sum(entry.done for entry in entries)
         if done:
             self.note(f"{done} of {len(entries)} runs are done already.")
 
     def stage(self, entry: Entry, stage: str) -> None:
         """Shows that a stage begins."""
-        run = entry["run_dir"]
+        run = entry.run_dir
         self._pace.begin(run, stage)
         self._texts[run] = stage
         self._next_line[run] = time.monotonic() + SECONDS_PER_LINE
         self._note_in_pipe(f"{run}: {stage}")
 
     def progress(self, entry: Entry, fraction: float, text: str) -> None:
-        """Shows how far it is."""
-        run = entry["run_dir"]
+        """Shows the fraction of the stage that is done."""
+        run = entry.run_dir
         stage = self._pace.progress(run, fraction)
         self._texts[run] = f"{stage} {100 * fraction:.0f} %" + (f", {text}" if text else "")
         now = time.monotonic()
@@ -83,15 +90,15 @@ class SweepReporter:
 
     def update(self, entry: Entry) -> None:
         """Shows new results."""
+        self._entries[entry.run_dir] = entry
         self._pace.update(entry)
-        if entry["status"] == "done":
-            pairs = zip(
-                _titles([entry])[3:-1], _cells(entry, _accuracies([entry]))[3:], strict=True
-            )
+        if entry.done:
+            columns = _accuracies([entry])
+            pairs = zip(_titles(columns)[3:-1], _cells(entry, columns)[3:], strict=True)
             results = ", ".join(f"{title} {cell}" for title, cell in pairs)
-            self._note_in_pipe(f"{entry['run_dir']}: done; {results}; {self._describe_rest()}")
-        elif entry["status"] == "failed":
-            self.note(f"{entry['run_dir']}: failed: {entry['error']}")
+            self._note_in_pipe(f"{entry.run_dir}: done; {results}; {self._describe_rest()}")
+        elif entry.status == "failed":
+            self.note(f"{entry.run_dir}: failed: {entry.error}")
 
     def note(self, message: str) -> None:
         """Prints one line."""
@@ -107,22 +114,24 @@ class SweepReporter:
 
     def _describe_rest(self) -> str:
         """Such as "3 of 8 runs done, about 1:10:00 left"."""
-        done = sum(entry["status"] == "done" for entry in self._entries)
-        seconds, whole = self._pace.left(self._entries)
-        about = "about" if whole else "more than"
+        entries = [*self._entries.values()]
+        done = sum(entry.done for entry in entries)
+        seconds, complete = self._pace.left(entries)
+        about = "about" if complete else "more than"
         left = f", {about} {_duration(seconds)} left" if seconds else ""
-        return f"{done} of {len(self._entries)} runs done{left}"
+        return f"{done} of {len(entries)} runs done{left}"
 
     def _render(self) -> RenderableType:
-        running = [entry["run_dir"] for entry in self._entries if entry["status"] == "running"]
+        entries = [*self._entries.values()]
+        running = [entry.run_dir for entry in entries if entry.status == "running"]
         lines = [f"{run}: {self._texts.get(run, 'starting')}" for run in running]
         caption = "\n".join([*lines, self._describe_rest()])
         table = Table(caption=caption, caption_justify="left", box=None, pad_edge=False)
-        columns = _accuracies(self._entries)
-        for title in _titles(self._entries):
+        columns = _accuracies(entries)
+        for title in _titles(columns):
             table.add_column(title, justify="right", overflow="fold")
-        for entry in self._entries:
-            elapsed = self._pace.elapsed(entry["run_dir"])
+        for entry in entries:
+            elapsed = self._pace.elapsed(entry.run_dir)
             table.add_row(*_cells(entry, columns), _time(entry, elapsed))
         return table
 
@@ -132,8 +141,8 @@ class _Pace:
 
     def __init__(self, stages: Sequence[str], jobs: int) -> None:
         self._stages, self._jobs = stages, jobs
-        self._current: dict[str, _Current] = {}  # of a run
-        self._seconds: dict[tuple[str, str], float] = {}  # that the whole stage of a run takes
+        self._current: dict[str, _Current] = {}  # by run
+        self._seconds: dict[tuple[str, str], float] = {}  # of a whole stage, by run and stage
 
     def begin(self, run: str, stage: str) -> None:
         self._current[run] = _Current(stage, time.monotonic())
@@ -148,18 +157,18 @@ class _Pace:
         return current.stage
 
     def update(self, entry: Entry) -> None:
-        if entry["status"] != "running":
-            self._current.pop(entry["run_dir"], None)
-        if entry["status"] == "done":
+        if entry.status != "running":
+            self._current.pop(entry.run_dir, None)
+        if entry.done:
             for stage in self._stages:
-                self._seconds[entry["run_dir"], stage] = entry["seconds"][stage]
+                self._seconds[entry.run_dir, stage] = entry.seconds[stage]
 
     def elapsed(self, run: str) -> float:
         current = self._current.get(run)
         return time.monotonic() - current.began if current else 0.0
 
     def left(self, entries: Sequence[Entry]) -> tuple[float, bool]:
-        """The seconds for all runs, and whether each stage has been seen, so that none is left out."""
+        """The seconds for all runs, and whether the time of every stage is known."""
         stages = [stage for entry in entries for stage in self._rest(entry)]
         means = {stage: self._mean(stage) for stage, _ in stages}
         seconds = sum(share * (means[stage] or 0.0) for stage, share in stages) / self._jobs
@@ -167,9 +176,9 @@ class _Pace:
 
     def _rest(self, entry: Entry) -> list[tuple[str, float]]:
         """The stages of a run that are not done, each with the fraction that is left."""
-        if entry["status"] in ("done", "failed"):
+        if entry.status in ("done", "failed"):
             return []
-        current = self._current.get(entry["run_dir"])
+        current = self._current.get(entry.run_dir)
         if current is None:
             return [(stage, 1.0) for stage in self._stages]
         later = self._stages[self._stages.index(current.stage) + 1 :]
@@ -192,60 +201,54 @@ class _Current:
     since: float = 0.0
 
 
-def _titles(entries: Sequence[Entry]) -> list[str]:
-    kernels = [
-        f"{kernel} {'/'.join(map(str, sizes))}" for kernel, sizes in _accuracies(entries).items()
-    ]
-    return ["lam", "seed", "status", "ELBO", "log-lik.", "gap", *kernels, "time"]
+def _titles(columns: Mapping[str, Sequence[int]]) -> list[str]:
+    kernels = [f"{kernel} {'/'.join(map(str, sizes))}" for kernel, sizes in columns.items()]
+    return [*TITLES, *kernels, "time"]
 
 
 def _cells(entry: Entry, columns: Mapping[str, Sequence[int]]) -> list[str]:
-    """The cells of a run but the last: values of the test data, or of the training data where there is no other."""
-    splits = (entry["evaluation"] or {"splits": {}})["splits"]
-    summary = splits.get("test") or splits.get("train")
-    names = ("elbo", "log_likelihood", "gap")
-    elbo, likelihood, gap = (
-        format_number(summary[name]["mean"]) if summary else "" for name in names
-    )
-    if summary and summary["gap"]["standard_error"] is not None:
-        gap += f" +/- {summary['gap']['standard_error']:.2f}"
-    found = _encoder_results(entry)
+    """The cells of a run except the time; of the training data if there are no test data."""
+    percents = _encoder_percents(entry)
     accuracies = [
-        "/".join(found.get((kernel, size), "") for size in sizes)
+        "/".join(percents.get((kernel, size), "") for size in sizes) if percents else ""
         for kernel, sizes in columns.items()
     ]
-    accuracies = accuracies if found else [""] * len(columns)
-    return [
-        f"{float(entry['lam']):g}",
-        str(entry["seed"]),
-        entry["status"],
-        elbo,
-        likelihood,
-        gap,
-        *accuracies,
-    ]
+    name = [format_lam(entry.lam), str(entry.seed), entry.status]
+    return [*name, *_likelihoods(entry), *accuracies]
+
+
+def _likelihoods(entry: Entry) -> list[str]:
+    """The cells of COLUMNS; the gap has its standard error."""
+    splits = entry.evaluation.splits if entry.evaluation else {}
+    summary = splits.get("test") or splits.get("train")
+    if summary is None:
+        return [""] * len(COLUMNS)
+    *means, gap = (format_number(getattr(summary, name).mean) for name in COLUMNS)
+    error = summary.gap.standard_error
+    return [*means, gap if math.isnan(error) else f"{gap} +/- {error:.2f}"]
 
 
 def _accuracies(entries: Sequence[Entry]) -> dict[str, list[int]]:
-    """The numbers of labels, by kernel: a column each."""
+    """The numbers of labels, by kernel: a column for each kernel."""
     columns: dict[str, list[int]] = {}
-    for kernel, size in dict.fromkeys(key for entry in entries for key in _encoder_results(entry)):
+    keys = dict.fromkeys(key for entry in entries for key in _encoder_percents(entry))
+    for kernel, size in keys:
         columns.setdefault(kernel, []).append(size)
     return columns
 
 
-def _encoder_results(entry: Entry) -> dict[tuple[str, int], str]:
-    """Percentages by kernel and number of labels."""
-    results = (entry["classification"] or {"results": []})["results"]
+def _encoder_percents(entry: Entry) -> dict[tuple[str, int], str]:
+    """The accuracies on the encoder's means, by kernel and number of labels."""
+    results = entry.classification.results if entry.classification else ()
     return {
-        (r["kernel"], r["num_labels"]): f"{100 * r['mean']:.1f}"
-        for r in results
-        if r["features"] == "encoder"
+        (result.kernel, result.num_labels): f"{100 * result.mean:.1f}"
+        for result in results
+        if result.features == ENCODER
     }
 
 
 def _time(entry: Entry, elapsed: float = 0.0) -> str:
-    return _duration(sum(entry["seconds"].values()) + elapsed)
+    return _duration(sum(entry.seconds.values()) + elapsed)
 
 
 def _duration(seconds: float) -> str:

@@ -1,0 +1,164 @@
+"""The options of tfp-smvi sweep and the configuration that they stand for."""
+
+import copy
+import dataclasses
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from tfp_smvi.config import ClassifyConfig, EvaluateConfig, SweepConfig
+from tfp_smvi.config.base import Settings
+from tfp_smvi.core.errors import SMVIError
+
+from .classify import classify
+from .evaluate import evaluate
+from .options import usage_error
+from .train import train
+
+__all__ = [
+    "build_sweep_config",
+    "config_file_option",
+    "field_help",
+    "grid_option",
+    "shared_options",
+]
+
+# In a click context: the configuration that the options change.
+BASE = "tfp_smvi.sweep.base"
+
+Section = TypeVar("Section", bound=Settings)
+
+
+class _Numbers(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
+    """Numbers with commas between."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[float] | type[int], example: str) -> None:
+        """Takes numbers of one kind."""
+        self._kind, self._example = kind, example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Splits the text."""
+        if isinstance(value, list | tuple):
+            return tuple(value)
+        try:
+            return tuple(self._kind(part) for part in str(value).split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list such as {self._example}.", param, ctx)
+
+
+def grid_option(name: str, kind: type[float] | type[int], example: str) -> Callable[[Any], Any]:
+    """Makes the option of a field of numbers: "lams" or "seeds"."""
+    default = ",".join(f"{value:g}" for value in getattr(SweepConfig(), name))
+    return click.option(
+        f"--{name}",
+        type=_Numbers(kind, example),
+        default=default,
+        show_default=True,
+        help=field_help(name),
+    )
+
+
+def field_help(name: str) -> str:
+    """The help text of a field of SweepConfig."""
+    text: str = SweepConfig.__dataclass_fields__[name].metadata["help"]
+    return text
+
+
+def config_file_option() -> Callable[[Any], Any]:
+    """Makes --config, whose settings become the defaults of the other options."""
+    return click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        is_eager=True,
+        expose_value=False,
+        callback=_load_config_file,
+        help="JSON file of settings, such as the sweep.json of another sweep; other options "
+        "override it.",
+    )
+
+
+def shared_options(own: set[str | None]) -> Iterator[click.Parameter]:
+    """Yields the options of train, evaluate and classify that are settings of a sweep's runs.
+
+    Args:
+        own: the names of the sweep's own options, which take precedence.
+    """
+    # The grid gives lam and the seed of training; evaluation and labels keep their seeds, so that
+    # runs can be compared.
+    settings = _defaults(SweepConfig()).keys() - {"seed", "lam"}
+    names = {*settings, "likelihood", "data_dir", "checkpoint_minutes"} - own
+    for command in (train, evaluate, classify):
+        for option in command.params:
+            if option.name in names:
+                names.discard(option.name)  # data_dir is there more than once
+                shared = copy.copy(option)
+                if isinstance(shared, click.Option) and option.name in ("split", "num_examples"):
+                    field = EvaluateConfig.__dataclass_fields__[option.name]
+                    shared.default = getattr(SweepConfig().evaluate, option.name)
+                    shared.help, shared.show_default = field.metadata["help"], True
+                yield shared
+
+
+def build_sweep_config(context: click.Context, values: Mapping[str, object]) -> SweepConfig:
+    """Makes the configuration from that of the file, or the default one, and the options' values.
+
+    Raises:
+        click.UsageError: a value is out of its range.
+    """
+    base: SweepConfig = context.meta[BASE]
+    if values["num_examples"] == -1:  # the option's value for all
+        values = {**values, "num_examples": None}
+    try:
+        sections = {
+            f.name: _overlay(getattr(base.train, f.name), values) for f in fields(base.train)
+        }
+        ais = _overlay(base.evaluate.ais, values)
+        evaluation = dataclasses.replace(_overlay(base.evaluate, values), ais=ais)
+        classification = None
+        if values["with_classification"]:
+            classification = _overlay(base.classify or ClassifyConfig(), values)
+        own = {name: values[name] for name in ("classify_every", "lams", "seeds")}
+        run = dataclasses.replace(base.train, **sections)
+        return SweepConfig(run, evaluation, classification, **own)  # type: ignore[arg-type]
+    except SMVIError as error:
+        # Those of a single run are not options here.
+        raise usage_error(error, lam="--lams", seed="--seeds") from error
+
+
+def _overlay(section: Section, values: Mapping[str, object]) -> Section:
+    """The settings with the values of those that are options."""
+    names = [f.name for f in fields(section) if f.name in values]  # type: ignore[arg-type]
+    return dataclasses.replace(section, **{name: values[name] for name in names})  # type: ignore[type-var]
+
+
+def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | None) -> None:
+    """Makes the file's settings the defaults of the options."""
+    config = SweepConfig()
+    if path is not None:
+        try:
+            config = SweepConfig.from_summary(json.loads(path.read_text(encoding="utf-8")))
+        except (OSError, ValueError, AttributeError, TypeError) as error:
+            raise click.UsageError(f"{path} is not a JSON object of settings: {error}") from error
+        except SMVIError as error:
+            raise click.UsageError(f"{path}: {error}") from error
+    ctx.meta[BASE] = config
+    ctx.default_map = _defaults(config)
+
+
+def _defaults(config: SweepConfig) -> dict[str, object]:
+    """The options' values that stand for a configuration."""
+    values = config.to_json()
+    classification, evaluation = values.pop("classify"), values.pop("evaluate")
+    defaults = {name: v for section in values.pop("train").values() for name, v in section.items()}
+    defaults |= evaluation.pop("ais") | evaluation | (classification or {}) | values
+    defaults |= {
+        "with_classification": classification is not None,
+        "num_examples": evaluation["num_examples"] or "all",
+    }
+    return {name: value for name, value in defaults.items() if value is not None}
