@@ -7,7 +7,6 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -27,6 +26,7 @@ from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.engines.base import Task
 from tfp_smvi.engines.processes import Processes
 from tfp_smvi.sweeps.driver import sweep
+from tfp_smvi.sweeps.orders import Order
 
 sys.addaudithook(signals.audit)
 
@@ -141,13 +141,13 @@ def copied_sweep(whole_sweep: WholeSweep, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def sweep_orders(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
-    """Lets no process start; what they would have been told comes into this list."""
-    found: list[dict[str, Any]] = []
+def sweep_orders(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
+    """Starts no process; the orders go into this list."""
+    orders: list[Order] = []
 
     def refuse(self: Processes, task: Task) -> None:
-        found.append({**task.arguments, "run": task.name})
+        orders.append(Order.from_json(task.arguments))
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(Processes, "start", refuse)
-    return found
+    return orders

@@ -22,6 +22,7 @@ from tfp_smvi.config import (
     SweepConfig,
     TrainConfig,
 )
+from tfp_smvi.sweeps.results import Summary
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[2]
@@ -33,12 +34,12 @@ class Call(dict[str, Any]):
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> Call:
-    """Stands in for the library: notes what it is asked for, and nothing is left to do."""
+    """Replaces the library by a function that keeps its arguments; nothing is left to do."""
     call = Call()
 
-    def note(sweep_dir: Path, config: SweepConfig, **others: Any) -> dict[str, Any]:
+    def note(sweep_dir: Path, config: SweepConfig, **others: Any) -> Summary:
         call.update(others, sweep_dir=sweep_dir, config=config)
-        return {"runs": []}
+        return Summary((), (), config, ())
 
     monkeypatch.setattr(tfp_smvi.sweeps.driver, "sweep", note)
     return call

@@ -2,7 +2,6 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Any
 
 import filelock
 import numpy as np
@@ -13,6 +12,7 @@ from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.sweeps import driver as sweep_module
 from tfp_smvi.sweeps.driver import sweep
+from tfp_smvi.sweeps.orders import Order
 
 
 @pytest.mark.parametrize(
@@ -34,11 +34,11 @@ def test_a_process_that_dies_fails_its_run_with_a_reason(
 ) -> None:
     fake_stage(monkeypatch, tmp_path, script)
     summary = sweep(tmp_path / "sweep", dataclasses.replace(CONFIG, lams=(0.0, 1.0)))
-    for entry in summary["runs"]:
-        assert entry["status"] == "failed"
-        assert entry["error"].startswith(error)
-        assert "\n" not in entry["error"]
-    assert read(tmp_path / "sweep") == summary
+    for entry in summary.runs:
+        assert entry.status == "failed"
+        assert str(entry.error).startswith(error)
+        assert "\n" not in str(entry.error)
+    assert read(tmp_path / "sweep") == summary.to_json()
 
 
 @pytest.mark.parametrize(
@@ -57,11 +57,11 @@ def test_labels_that_classify_will_miss_are_missed_before_the_training(
     config = changed(grid={"train": train, "lams": (0.0, 0.5, 1.0)}, classify={"labels": (12,)})
     reporter = Recorder()
     summary = sweep(tmp_path / "sweep", config, reporter=reporter)
-    for entry in summary["runs"]:
-        assert entry["status"] == "failed"
-        assert entry["error"].startswith("train: ")
-        assert reason in entry["error"]
-    assert read(tmp_path / "sweep") == summary
+    for entry in summary.runs:
+        assert entry.status == "failed"
+        assert str(entry.error).startswith("train: ")
+        assert reason in str(entry.error)
+    assert read(tmp_path / "sweep") == summary.to_json()
     assert not list((tmp_path / "sweep").glob("*/checkpoints/*"))
     # The others would meet the same, and are not tried.
     assert reporter.stages == [("lam0-seed0", "train")]
@@ -71,9 +71,9 @@ def test_a_run_without_a_place_fails_alone(tmp_path: Path, monkeypatch: pytest.M
     fake_stage(monkeypatch, tmp_path, "kill -9 $$")
     (tmp_path / "sweep").mkdir()
     (tmp_path / "sweep" / "lam0-seed0").write_text("a file where a directory should be")
-    first, second = sweep(tmp_path / "sweep", dataclasses.replace(CONFIG, lams=(0.0, 1.0)))["runs"]
-    assert first["error"] == f"cannot write to {tmp_path / 'sweep' / 'lam0-seed0'} (File exists)"
-    assert "SIGKILL" in second["error"]
+    first, second = sweep(tmp_path / "sweep", dataclasses.replace(CONFIG, lams=(0.0, 1.0))).runs
+    assert first.error == f"cannot write to {tmp_path / 'sweep' / 'lam0-seed0'} (File exists)"
+    assert "SIGKILL" in str(second.error)
 
 
 def test_as_many_runs_as_asked_for_go_on_at_once(
@@ -84,7 +84,7 @@ def test_as_many_runs_as_asked_for_go_on_at_once(
     fake_stage(monkeypatch, tmp_path, f'mkdir -p "$0".d; touch "$0".d/$$; {seen}')
     reporter = Recorder()
     summary = sweep(tmp_path / "sweep", CONFIG, jobs=2, reporter=reporter)
-    assert {entry["error"] for entry in summary["runs"]} == {
+    assert {entry.error for entry in summary.runs} == {
         "start: ended with exit code 7 (see sweep.log)"
     }
     running: set[str] = set()
@@ -98,19 +98,20 @@ def test_cores_are_divided_between_the_runs(
     jobs: int,
     threads: int | None,
     tmp_path: Path,
-    sweep_orders: list[dict[str, Any]],
+    sweep_orders: list[Order],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(sweep_module, "_num_cores", lambda: 7)
     sweep(tmp_path, CONFIG, jobs=jobs)
-    assert {order["threads"] for order in sweep_orders} == {threads}
+    assert {order.threads for order in sweep_orders} == {threads}
     sweep(tmp_path, CONFIG, jobs=jobs, threads=5)
-    assert sweep_orders[-1]["threads"] == 5
+    assert sweep_orders[-1].threads == 5
 
 
 def test_no_job_at_all_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(SMVIError, match="jobs = 0 is not allowed"):
+    with pytest.raises(SMVIError) as caught:
         sweep(tmp_path, CONFIG, jobs=0)
+    assert (caught.value.field, caught.value.value) == ("jobs", 0)
 
 
 def test_another_sweep_in_the_directory_is_refused(tmp_path: Path) -> None:

@@ -293,7 +293,7 @@ def damage_unfinished(path: Path) -> None:
         (damage_cut, "sweep.json cannot be read ("),
         (damage_format, "cannot be read (its format is 2, and this version reads 1)"),
         (damage_list, "sweep.json cannot be read ("),
-        (damage_field, "cannot be read ('seed' is missing); run the same tfp-smvi sweep again"),
+        (damage_field, "cannot be read (seed is missing); run the same tfp-smvi sweep again"),
         (damage_twice, "cannot be read (a lam and seed are there twice)"),
         (damage_bytes, "sweep.json cannot be read ("),
         (

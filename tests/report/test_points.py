@@ -10,6 +10,7 @@ import pytest
 
 from tests.support import sweeps
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.figures import plot_sweep
 from tfp_smvi.report.points import Point
@@ -63,7 +64,7 @@ def test_accuracies_and_baselines_equal_the_json(
     for features in ("pixels", "pca"):
         result = sweeps.find_result(written["runs"][0], features, kernel, num_labels)
         found = figure_data.baseline(sweep, features, kernel, num_labels)
-        assert found == (result["mean"], result["standard_error"])
+        assert found == Estimate(result["mean"], result["standard_error"])
 
 
 def test_accuracies_by_epoch_equal_the_json_and_end_with_the_final_one(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The small sweep that the tests of sweeps share, what hears of it, and what stands in for its processes."""
+"""The small sweep that the tests share, its reporter, and a stand-in for its processes."""
 
 import dataclasses
 import json
@@ -19,6 +19,8 @@ from tfp_smvi.config import (
     SweepConfig,
     TrainConfig,
 )
+from tfp_smvi.sweeps.entries import Entry
+from tfp_smvi.sweeps.results import Summary
 
 EPOCHS = 3
 # At the last one the objective is infinite within a few steps.
@@ -54,7 +56,7 @@ BEGIN = """echo '{"event": "begin", "stage": "evaluate"}'"""
 
 
 class Recorder:
-    """A reporter that notes what it hears."""
+    """A reporter that keeps what it is called with."""
 
     def __init__(self) -> None:
         self.stages: list[tuple[str, str]] = []
@@ -62,17 +64,17 @@ class Recorder:
         self.updates: list[tuple[str, str]] = []
         self.messages: list[str] = []
 
-    def begin(self, entries: Sequence[Mapping[str, Any]], stages: Sequence[str], jobs: int) -> None:
-        self.asked = [entry["run_dir"] for entry in entries]
+    def begin(self, entries: Sequence[Entry], stages: Sequence[str], jobs: int) -> None:
+        self.asked = [entry.run_dir for entry in entries]
 
-    def stage(self, entry: Mapping[str, Any], stage: str) -> None:
-        self.stages.append((entry["run_dir"], stage))
+    def stage(self, entry: Entry, stage: str) -> None:
+        self.stages.append((entry.run_dir, stage))
 
-    def progress(self, entry: Mapping[str, Any], fraction: float, text: str) -> None:
+    def progress(self, entry: Entry, fraction: float, text: str) -> None:
         self.fractions.append(fraction)
 
-    def update(self, entry: Mapping[str, Any]) -> None:
-        self.updates.append((entry["run_dir"], entry["status"]))
+    def update(self, entry: Entry) -> None:
+        self.updates.append((entry.run_dir, entry.status))
 
     def note(self, message: str) -> None:
         self.messages.append(message)
@@ -84,20 +86,24 @@ class WholeSweep(NamedTuple):
     """A sweep that nothing interrupts."""
 
     path: Path
-    summary: dict[str, Any]
+    summary: Summary
     reporter: Recorder
 
 
-def entries(summary: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
-    return {entry["run_dir"]: entry for entry in summary["runs"]}
+def entries(summary: Summary) -> dict[str, Entry]:
+    """The runs by their directories."""
+    return {entry.run_dir: entry for entry in summary.runs}
 
 
 def read(sweep_dir: Path) -> dict[str, Any]:
+    """The JSON object of sweep.json."""
     return json.loads((sweep_dir / "sweep.json").read_text())
 
 
 def without_seconds(values: Any) -> Any:
-    """JSON values but the times that it took."""
+    """The JSON values of a result, except the times that it took."""
+    if isinstance(values, Entry | Summary):
+        values = values.to_json()
     if isinstance(values, dict):
         return {key: without_seconds(value) for key, value in values.items() if key != "seconds"}
     return [*map(without_seconds, values)] if isinstance(values, list) else values
@@ -113,7 +119,7 @@ def result_times(sweep_dir: Path) -> dict[Path, int]:
 
 
 def changed(**sections: Mapping[str, Any]) -> SweepConfig:
-    """CONFIG with other settings: by section of the sweep ("model" and "train" are those of its runs)."""
+    """CONFIG with other settings, by section; "model" and "train" are those of its runs."""
     config = CONFIG
     for name, values in sections.items():
         if name in ("model", "train"):
@@ -131,7 +137,7 @@ def changed(**sections: Mapping[str, Any]) -> SweepConfig:
 
 
 def fake_stage(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
-    """Lets a shell script stand in for the process of a run."""
+    """Replaces the process of a run by a shell script."""
     path = folder / "python"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)

@@ -1,4 +1,4 @@
-"""Synthetic sweep directories, as `tfp-smvi sweep` would leave them: the evaluation is summarized by the real code."""
+"""Synthetic sweep directories, as `tfp-smvi sweep` would leave them."""
 
 import json
 import math
@@ -8,14 +8,35 @@ from typing import Any
 
 import numpy as np
 
-from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.classification.results import (
+    Accuracy,
+    Choice,
+    Classification,
+    ClassifiedRun,
+    Kernel,
+)
+from tfp_smvi.config import (
+    ClassifyConfig,
+    DataConfig,
+    EvaluateConfig,
+    ModelConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+)
 from tfp_smvi.core.errors import name_fields
+from tfp_smvi.core.runtime import Environment, Machine
+from tfp_smvi.evaluation.results import EvaluatedRun, Evaluation
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 
 LAMS = (0.0, 0.003, 0.01, 0.03, 0.1, 0.5, 2.0, 10.0)
 NUM_LABELS = (600, 1000, 3000)
 EPOCHS = 100
+HERE = Environment(
+    {"python": "3.11.7", "numpy": "2.4.6"}, Machine("Linux", "x86_64", gpus=(), threads=2)
+)
+CLASSIFY = ClassifyConfig(labels=NUM_LABELS)
 
 
 def write_sweep(
@@ -67,25 +88,12 @@ def write_sweep(
             "--sweep-dir",
             "a sweep",
         ],
-        "config": {
-            "train": {
-                "data": {"dataset": "mnist"},
-                "model": {
-                    "latent_dim": latent_dim,
-                    "hidden_sizes": [1024, 1024],
-                    "likelihood": "bernoulli",
-                },
-                "train": {"epochs": EPOCHS, "clip_norm": 100.0},
-            },
-            "evaluate": EvaluateConfig(split="both").to_json(),
-            "classify": {"labels": list(NUM_LABELS), "kernels": ["rbf", "linear"], "repeats": 10},
-        },
+        "config": SweepConfig(
+            _run_config(latent_dim), EvaluateConfig(split="both"), CLASSIFY
+        ).settings(),
         "lams": [_json_lam(lam) for lam in lams],
         "seeds": list(seeds),
-        "environment": {
-            "versions": {"python": "3.11.7", "numpy": "2.4.6"},
-            "machine": {"threads": 2, "gpus": []},
-        },
+        "environment": HERE.to_json(),
         "runs": runs,
         **changes,
     }
@@ -108,6 +116,14 @@ def find_result(run: dict[str, Any], features: str, kernel: str, num_labels: int
         == (features, kernel, num_labels)
     ]
     return result
+
+
+def _run_config(latent_dim: int) -> RunConfig:
+    return RunConfig(
+        DataConfig("mnist"),
+        ModelConfig("bernoulli", latent_dim, (1024, 1024)),
+        TrainConfig(epochs=EPOCHS, clip_norm=100.0),
+    )
 
 
 def _json_lam(lam: float) -> float | str:
@@ -210,17 +226,18 @@ def _evaluation(
             "reverse_acceptance_rate": np.full((100, 4), 0.65),
         }
     )
-    return {
-        "splits": {split: summary.to_json() for split, summary in splits.items()},
-        "bracket": bracket.to_json(),
-        "warnings": [name_fields(text) for text in warnings_about(splits, bracket)],
-        "settings": EvaluateConfig().to_json(),
-    }
+    warnings = tuple(name_fields(text) for text in warnings_about(splits, bracket))
+    run = EvaluatedRun(_run_config(latent_dim), 468 * EPOCHS, EPOCHS, "0" * 64, "0" * 64)
+    settings = EvaluateConfig(split="both")
+    return Evaluation(
+        splits, bracket, warnings, settings, run, HERE.versions, HERE.machine
+    ).to_json()
 
 
 def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:
     results = []
-    for kernel in ("rbf", "linear"):
+    kernels: tuple[Kernel, ...] = ("rbf", "linear")
+    for kernel in kernels:
         for num_labels in NUM_LABELS:
             # The subsets of labels are the same for all, and so is their part of the result.
             luck = np.random.default_rng(num_labels).normal(0.0, 0.004, 10)
@@ -238,25 +255,24 @@ def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:
                 ("pixels", base + luck - 0.012),
                 ("pca", base + luck - 0.006),
             ):
+                error = float(values.std(ddof=1) / math.sqrt(10))
+                choices = (Choice(10.0, None, False),) * 10
+                mean, accuracies = float(values.mean()), tuple(values.tolist())
                 results.append(
-                    {
-                        "features": features,
-                        "kernel": kernel,
-                        "num_labels": num_labels,
-                        "mean": float(values.mean()),
-                        "standard_error": float(values.std(ddof=1) / math.sqrt(10)),
-                        "values": values.tolist(),
-                        "chosen": [{"C": 10.0}] * 10,
-                    }
+                    Accuracy(features, kernel, num_labels, mean, error, accuracies, choices)
                 )
-    return {
-        "format": 1,
-        "run": {},
-        "epoch": epoch,
-        "settings": {},
-        "results": results,
-        "warnings": [],
-    }
+    return Classification(
+        format=1,
+        run=ClassifiedRun(_run_config(50), 468 * epoch, "0" * 64),
+        epoch=epoch,
+        settings=CLASSIFY,
+        num_test=10000,
+        results=tuple(results),
+        warnings=(),
+        seconds=12.5,
+        versions=HERE.versions,
+        machine=HERE.machine,
+    ).to_json()
 
 
 def _write_gallery(run_dir: Path, lam: float, latent_dim: int) -> None:

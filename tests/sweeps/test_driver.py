@@ -1,9 +1,11 @@
 """A sweep that is left alone does what its three commands do, once for each lam and seed."""
 
+import contextlib
 import csv
 import json
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -12,68 +14,83 @@ from tests.support.small_sweep import (
     DONE,
     EPOCHS,
     FAILED,
-    Recorder,
     WholeSweep,
     changed,
     entries,
     read,
 )
-from tfp_smvi.classification.results import report_name
+from tfp_smvi.classification.results import ENCODER, report_name
 from tfp_smvi.config import SweepConfig
+from tfp_smvi.engines.base import Event
 from tfp_smvi.runs.loading import load_run
-from tfp_smvi.sweeps.driver import sweep
-from tfp_smvi.sweeps.summary import run_name
+from tfp_smvi.sweeps.entries import run_name
+from tfp_smvi.sweeps.orders import Order, SweepEvent, Warned, read_event
+from tfp_smvi.sweeps.results import Summary
+from tfp_smvi.sweeps.running import train_run
+
+
+class Context:
+    """A context of a task that keeps its events."""
+
+    def __init__(self) -> None:
+        self.events: list[SweepEvent] = []
+
+    def emit(self, kind: str, **values: object) -> None:
+        self.events.append(read_event(Event("run", kind, values)))
+
+    def handling_signals(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text())
 
 
 def test_every_run_is_trained_evaluated_and_classified(whole_sweep: WholeSweep) -> None:
     for name, lam in zip(DONE, (0.0, 0.5), strict=True):
         entry = entries(whole_sweep.summary)[name]
-        assert (entry["lam"], entry["seed"], entry["status"], entry["error"]) == (
-            lam,
-            0,
-            "done",
-            None,
-        )
+        assert (entry.lam, entry.seed, entry.status, entry.error) == (lam, 0, "done", None)
         run = load_run(whole_sweep.path / name)
         assert (run.config.train.lam, run.config.train.seed) == (lam, 0)
-        assert entry["history"] == run.history
+        assert entry.to_json()["history"] == run.history
         assert len(run.history) == EPOCHS
-        assert entry["evaluation"] == json.loads(
-            (whole_sweep.path / name / "evaluation.json").read_text()
-        )
-        assert [*entry["evaluation"]["splits"]] == ["train", "test"]
-        assert entry["classification"] == json.loads(
-            (whole_sweep.path / name / report_name(None)).read_text()
-        )
-        assert entry["classification"]["epoch"] == EPOCHS
-        assert [*entry["classification_by_epoch"]] == ["2"]
-        assert entry["classification_by_epoch"]["2"]["epoch"] == 2
-        assert all(seconds > 0.0 for seconds in entry["seconds"].values())
+        assert entry.evaluation is not None
+        assert entry.evaluation.to_json() == read_json(whole_sweep.path / name / "evaluation.json")
+        assert [*entry.evaluation.splits] == ["train", "test"]
+        assert entry.classification is not None
+        report = read_json(whole_sweep.path / name / report_name(None))
+        assert entry.classification.to_json() == report
+        assert entry.classification.epoch == EPOCHS
+        assert [*entry.classification_by_epoch] == [2]
+        assert entry.classification_by_epoch[2].epoch == 2
+        assert all(seconds > 0.0 for seconds in entry.seconds.values())
 
 
 def test_a_run_that_diverges_fails_alone_and_with_its_reason(whole_sweep: WholeSweep) -> None:
     entry = entries(whole_sweep.summary)[FAILED]
-    assert entry["status"] == "failed"
-    assert entry["error"].startswith("train: the objective or its gradient is not finite at step ")
-    assert (entry["evaluation"], entry["classification"], entry["history"]) == (None, None, [])
+    assert entry.status == "failed"
+    assert str(entry.error).startswith(
+        "train: the objective or its gradient is not finite at step "
+    )
+    assert (entry.evaluation, entry.classification, entry.history) == (None, None, ())
 
 
 def test_the_summary_on_disk_is_the_one_returned_and_says_what_was_asked_for(
     whole_sweep: WholeSweep,
 ) -> None:
-    assert read(whole_sweep.path) == whole_sweep.summary
-    assert whole_sweep.summary["format"] == 1
-    assert whole_sweep.summary["command"] == ["some", "words"]
-    assert whole_sweep.summary["config"] == CONFIG.settings()
-    assert (whole_sweep.summary["lams"], whole_sweep.summary["seeds"]) == ([0.0, 0.5, 1e38], [0])
-    assert SweepConfig.from_summary(whole_sweep.summary) == CONFIG
-    recorded = json.loads((whole_sweep.path / DONE[0] / "config.json").read_text())
-    assert whole_sweep.summary["environment"] == {
-        name: recorded[name] for name in ("versions", "machine")
-    }
+    written = read(whole_sweep.path)
+    assert written == whole_sweep.summary.to_json()
+    assert Summary.from_json(written).to_json() == written
+    assert written["format"] == 1
+    assert written["command"] == ["some", "words"]
+    assert written["config"] == CONFIG.settings()
+    assert (written["lams"], written["seeds"]) == ([0.0, 0.5, 1e38], [0])
+    assert SweepConfig.from_summary(written) == whole_sweep.summary.config == CONFIG
+    recorded = read_json(whole_sweep.path / DONE[0] / "config.json")
+    assert written["environment"] == {name: recorded[name] for name in ("versions", "machine")}
 
 
-def test_the_reporter_hears_of_every_stage_in_its_order(whole_sweep: WholeSweep) -> None:
+def test_the_reporter_receives_every_stage_in_its_order(whole_sweep: WholeSweep) -> None:
     for name in DONE:
         assert [s for run, s in whole_sweep.reporter.stages if run == name] == [
             "train",
@@ -82,9 +99,10 @@ def test_the_reporter_hears_of_every_stage_in_its_order(whole_sweep: WholeSweep)
         ]
         statuses = [status for run, status in whole_sweep.reporter.updates if run == name]
         assert statuses == ["running"] * 3 + ["done"]
-        evaluation = entries(whole_sweep.summary)[name]["evaluation"]
-        assert evaluation["warnings"]  # of a few chains and temperatures
-        for warning in evaluation["warnings"]:
+        evaluation = entries(whole_sweep.summary)[name].evaluation
+        assert evaluation is not None
+        assert evaluation.warnings  # of a few chains and temperatures
+        for warning in evaluation.warnings:
             assert f"{name}: {warning}" in whole_sweep.reporter.messages
     assert whole_sweep.reporter.asked == [*DONE, FAILED]
     assert 0.0 <= min(whole_sweep.reporter.fractions) <= max(whole_sweep.reporter.fractions) <= 1.0
@@ -93,13 +111,11 @@ def test_the_reporter_hears_of_every_stage_in_its_order(whole_sweep: WholeSweep)
 def test_the_table_has_the_numbers_of_the_summary(whole_sweep: WholeSweep) -> None:
     with (whole_sweep.path / "sweep.csv").open(newline="") as file:
         rows = [*csv.DictReader(file)]
-    # Of the failed run there is but one row.
-    assert (
-        len(rows)
-        == 2 * 2 * len(entries(whole_sweep.summary)[DONE[0]]["classification"]["results"]) + 1
-    )
+    written = {entry["run_dir"]: entry for entry in read(whole_sweep.path)["runs"]}
+    # Each result of the two runs with both splits, and one row of the failed run.
+    assert len(rows) == 2 * 2 * len(written[DONE[0]]["classification"]["results"]) + 1
     for row in rows:
-        entry = entries(whole_sweep.summary)[run_name(float(row["lam"]), int(row["seed"]))]
+        entry = written[run_name(float(row["lam"]), int(row["seed"]))]
         assert row["status"] == entry["status"]
         if entry["status"] == "failed":
             assert not any(
@@ -128,13 +144,11 @@ def test_the_table_has_the_numbers_of_the_summary(whole_sweep: WholeSweep) -> No
 
 
 def test_the_baselines_are_measured_once_for_all_runs(whole_sweep: WholeSweep) -> None:
+    reports = [entries(whole_sweep.summary)[name].classification for name in DONE]
     by_run = [
-        [
-            r
-            for r in entries(whole_sweep.summary)[name]["classification"]["results"]
-            if r["features"] != "encoder"
-        ]
-        for name in DONE
+        [result for result in report.results if result.features != ENCODER]
+        for report in reports
+        if report
     ]
     assert by_run[0] == by_run[1]
     assert len([*(whole_sweep.path / "baselines").glob("*.json")]) == len(by_run[0])
@@ -156,14 +170,25 @@ def test_the_gallery_has_pictures_of_the_trained_model(whole_sweep: WholeSweep) 
     assert (arrays["labels"].shape, arrays["step"]) == ((360,), run.step)
 
 
-def test_a_lam_that_has_not_grown_is_told(tmp_path: Path) -> None:
+def test_a_lam_that_has_not_grown_is_a_warning(tmp_path: Path) -> None:
     """Runs that end within the warm-up differ by little, whatever their lams."""
-    config = changed(
-        train={"epochs": 1, "lam_warmup_steps": 5000}, grid={"lams": (0.5,), "classify": None}
+    train = changed(train={"epochs": 1, "lam_warmup_steps": 5000}).run(0.5, 0)
+    order = Order(
+        run_dir=str(tmp_path / "lam0.5-seed0"),
+        stages=("train",),
+        train=train,
+        evaluate=CONFIG.evaluate,
+        classify=None,
+        classify_epochs=(),
+        data_dir=None,
+        threads=None,
+        checkpoint_minutes=10.0,
+        keep_every=None,
     )
-    reporter = Recorder()
-    sweep(tmp_path, config, reporter=reporter)
-    assert any(line.startswith("lam0.5-seed0: lam has grown to 3.") for line in reporter.messages)
+    context = Context()
+    train_run(order, context)
+    (message,) = [event.message for event in context.events if isinstance(event, Warned)]
+    assert message.startswith("lam has grown to 3.")
 
 
 def test_no_two_lams_share_a_directory() -> None:

@@ -6,9 +6,8 @@ import random
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import filelock
 import pytest
@@ -20,12 +19,14 @@ from tests.support.small_sweep import (
     DONE,
     Recorder,
     WholeSweep,
+    entries,
     fake_stage,
     read,
     result_times,
     without_seconds,
 )
 from tfp_smvi.sweeps.driver import SweepInterrupted, sweep
+from tfp_smvi.sweeps.entries import Entry
 
 
 def start(sweep_dir: Path) -> subprocess.Popen[str]:
@@ -66,7 +67,7 @@ class Acting(Recorder):
         super().__init__()
         self._action = action
 
-    def stage(self, entry: Mapping[str, Any], stage: str) -> None:
+    def stage(self, entry: Entry, stage: str) -> None:
         self._action()
 
 
@@ -82,7 +83,7 @@ def stop(number: int, times: int) -> None:
 def test_a_signal_stops_the_runs_in_order_and_a_second_one_at_once(
     number: int, rest: str, times: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first script ends when it hears of it, the second does not listen."""
+    """The first script ends when its stdin is closed, the second ignores it."""
     fake_stage(monkeypatch, tmp_path, f"{BEGIN}; {rest}")
     before = signal.getsignal(number)
     with pytest.raises(SweepInterrupted) as caught:
@@ -112,9 +113,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
 ) -> None:
     """Ctrl-C, kill and the end of memory or power, at random moments within a stage."""
     sweep_dir = tmp_path / "sweep"
-    (seconds,) = [
-        entry["seconds"] for entry in whole_sweep.summary["runs"] if entry["run_dir"] == DONE[0]
-    ]
+    seconds = entries(whole_sweep.summary)[DONE[0]].seconds
     for number, stage, all_of_them in (
         (signal.SIGINT, "train", True),
         (signal.SIGTERM, "train", False),

@@ -2,15 +2,17 @@
 
 import os
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
-from tfp_smvi.core.reporters import TrainingProgress
 from tfp_smvi.engines.base import Context
 from tfp_smvi.engines.worker import STOPPED
+from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.sweeps.orders import Order, Progress, Warned, emit
+
+if TYPE_CHECKING:
+    from tfp_smvi.training.reporter import TrainingProgress
 
 __all__ = ["classify_run", "evaluate_run", "train_run"]
 
@@ -22,7 +24,9 @@ def train_run(order: Order, context: Context) -> None:
     """Trains a run and writes its gallery."""
     from tfp_smvi.data import load_dataset
     from tfp_smvi.runs.gallery import write_gallery
-    from tfp_smvi.training.loop import TrainingInterrupted, fit, resolve
+    from tfp_smvi.training.checks import resolve
+    from tfp_smvi.training.loop import TrainingInterrupted, fit
+    from tfp_smvi.training.trainer import weight_of
 
     run_dir, config = Path(order.run_dir), order.train
     try:
@@ -47,8 +51,8 @@ def train_run(order: Order, context: Context) -> None:
             )
     except TrainingInterrupted:
         os._exit(STOPPED)
-    step = result.history[-1]["step"]
-    if note := config.train.unfinished_warmup(step):
+    step = result.history[-1].step
+    if note := weight_of(config.train).unfinished(step):
         emit(context, Warned(note))
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_gallery(run_dir / "gallery.npz", result.model, dataset, step)
@@ -112,7 +116,7 @@ class _Reporter:
 
 
 class _TrainingReporter(_Reporter):
-    """A `tfp_smvi.core.reporters.TrainingReporter`."""
+    """A `tfp_smvi.training.reporter.TrainingReporter`."""
 
     def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
         self._epochs = num_epochs
@@ -120,16 +124,16 @@ class _TrainingReporter(_Reporter):
         self._last_report = 0.0
         self.progress_to(step / self._steps)
 
-    def progress(self, progress: TrainingProgress) -> None:
+    def progress(self, progress: "TrainingProgress") -> None:
         now = time.monotonic()
         if now >= self._last_report + SECONDS_PER_REPORT:
             self._last_report = now
             text = f"epoch {progress.epoch + 1}/{self._epochs}"
             self.progress_to(progress.step / self._steps, text)
 
-    def epoch(self, record: Mapping[str, Any]) -> None:
-        text = f"epoch {record['epoch']}/{self._epochs}, ELBO {record['test']['elbo']:.2f}"
-        self.progress_to(record["step"] / self._steps, text)
+    def epoch(self, record: EpochRecord) -> None:
+        text = f"epoch {record.epoch}/{self._epochs}, ELBO {record.test.elbo:.2f}"
+        self.progress_to(record.step / self._steps, text)
 
 
 class _PartReporter(_Reporter):

@@ -17,7 +17,7 @@ from tfp_smvi.engines.base import Context
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.runs.checkpoint import list_steps
 from tfp_smvi.runs.directory import RunDirectory, read_run, with_epochs
-from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.runs.records import EpochRecord, read_history
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.orders import Order
@@ -139,12 +139,9 @@ def _steps(history: Sequence[EpochRecord]) -> dict[int, int]:
 def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
     """The epochs of the run in a directory; none if it is another run."""
     try:
-        stored, _ = read_run(run_dir)
-        # The end of a killed process may be torn; the training mends it.
-        lines = (run_dir / "metrics.jsonl").read_text(encoding="utf-8").splitlines(keepends=True)
-        records = (json.loads(line) for line in lines if line.endswith("\n"))
-        history = tuple(map(EpochRecord.from_json, records))
-    except (SMVIError, OSError, ValueError):
+        stored = read_run(run_dir).config
+        history = read_history(RunDirectory(run_dir).metrics)
+    except SMVIError:
         return ()
     # Neither a likelihood that followed from the data nor another number of epochs makes another
     # run.

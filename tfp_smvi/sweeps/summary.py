@@ -65,8 +65,8 @@ def read_environment(sweep_dir: Path, entries: Sequence[Entry]) -> Environment |
     """The versions and the machine of the first run that has begun; None if there is none."""
     for entry in entries:
         with contextlib.suppress(SMVIError):
-            _, recorded = read_run(sweep_dir / entry.run_dir)
-            return Environment.from_json(recorded)
+            run = read_run(sweep_dir / entry.run_dir)
+            return Environment(run.versions, run.machine) if run.machine else None
     return None
 
 
