@@ -52,7 +52,7 @@ def test_every_run_is_trained_evaluated_and_classified(whole_sweep: WholeSweep) 
         assert (entry.lam, entry.seed, entry.status, entry.error) == (lam, 0, "done", None)
         run = load_run(whole_sweep.path / name)
         assert (run.config.train.lam, run.config.train.seed) == (lam, 0)
-        assert entry.to_json()["history"] == run.history
+        assert entry.to_json()["history"] == [record.to_json() for record in run.history]
         assert len(run.history) == EPOCHS
         assert entry.evaluation is not None
         assert entry.evaluation.to_json() == read_json(whole_sweep.path / name / "evaluation.json")
