@@ -1,1 +1,1 @@
-"""How well a classifier with few labels does on a trained model's features."""
+"""How well a classifier with few labels does on a model's features."""

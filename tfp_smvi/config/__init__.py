@@ -1,4 +1,4 @@
-"""The settings of all that this program does: frozen, validated, to and from JSON, with no TensorFlow behind them.
+"""The settings of everything that a user may choose: frozen, validated, to and from JSON.
 
 Each field carries its help text, so that the command line's options and the documentation have one
 source.

@@ -1,1 +1,1 @@
-"""What every folder needs and that knows no other folder: errors, seeds, signals, text, estimates, the runtime."""
+"""What every folder uses: errors, records, seeds, signals, text, estimates, the runtime."""

@@ -1,1 +1,1 @@
-"""How good a trained model's inference is: ELBO, log-likelihood, and the gap between them."""
+"""How good a model's inference is: ELBO, log-likelihood, and the gap between them."""

@@ -1,1 +1,1 @@
-"""Log-normalizers and posteriors of log-densities; no network is needed."""
+"""Log-normalizers and posteriors of log densities; no network is needed."""
