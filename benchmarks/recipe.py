@@ -1,6 +1,6 @@
 """Compares recipes of optimization by the objective on test data, and writes the table that results/ holds.
 
-    python benchmarks/recipe.py [--epochs 15] [--runs DIR] [--output results/recipe.md]
+    python benchmarks/recipe.py [--epochs 15] [--runs DIR] [--output FILE.md]
 
 Each cell is a run of `tfp-smvi train` on MNIST with seed 0; a run that is there already, whole or
 in part, is not done again. On two cores a run of 15 epochs takes about five minutes.
@@ -39,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--runs", type=Path, default=Path("runs/recipe"))
-    parser.add_argument("--output", type=Path, default=Path("results/recipe.md"))
+    parser.add_argument("--output", type=Path, default=Path("runs/recipe/recipe.md"))
     options = parser.parse_args()
     lines = [
         f"Test objective ELBO - lam * D_SM after {options.epochs} epochs (ELBO / D_SM), nats per image, seed 0:",

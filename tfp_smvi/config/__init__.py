@@ -1,4 +1,4 @@
-"""The settings of everything that a user may choose: frozen, validated, to and from JSON.
+"""The settings that a user may choose: frozen, validated, to and from JSON.
 
 Each field carries its help text, so that the command line's options and the documentation have one
 source.

@@ -1,1 +1,1 @@
-"""Where work is done: in this process or in others; an engine runs tasks, which are data."""
+"""Where work is done: an engine runs tasks in this process or in others."""

@@ -1,0 +1,128 @@
+"""The documents agree with the code: folders, paths, modules, options and the names in examples."""
+
+import ast
+import importlib
+import importlib.util
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+import click
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").glob("*.md"),
+        *(ROOT / "results").rglob("*.md"),
+        ROOT / "saved_models" / "README.md",
+    ]
+)
+NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
+OTHER_PROGRAMS = {
+    *("--output", "--detach", "--wait"),  # of benchmarks and of docker compose
+    *("--parts", "--rounds", "--temperatures", "--stock-budget"),  # of benchmarks/ais.py
+}
+
+
+def read(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def examples(name: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", read(name), re.DOTALL)
+
+
+def anchors(path: Path) -> set[str]:
+    """The fragments that lead to the headings of a document, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_fits_on_a_few_screens() -> None:
+    assert len(read("README.md").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_have_at_most_100_columns(name: str) -> None:
+    assert [line for line in read(name).splitlines() if len(line) > 100] == []
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    broken = []
+    for target in re.findall(r"\]\(([^)\s]+)\)", read(name)):
+        if target.startswith("https://"):
+            continue
+        file, _, fragment = target.partition("#")
+        path = (ROOT / name).parent / file if file else ROOT / name
+        if not path.exists() or (fragment and fragment not in anchors(path)):
+            broken.append(target)
+    assert broken == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if name != "CHANGELOG.md"])
+def test_modules_exist(name: str) -> None:
+    """Catches the path of a module that has moved; the changelog names old ones."""
+    missing = []
+    for dotted in sorted(set(re.findall(r"\btfp_smvi(?:\.\w+)+", read(name)))):
+        module, _, attribute = dotted.rpartition(".")
+        if not hasattr(importlib.import_module(module), attribute):
+            try:
+                importlib.import_module(dotted)
+            except ModuleNotFoundError:
+                missing.append(dotted)
+    assert missing == []
+
+
+@pytest.mark.parametrize("name", [name for name in NAMES if examples(name)])
+def test_examples_import_what_exists(name: str) -> None:
+    """Catches an example that has fallen behind; what it computes is not run here."""
+    for example in examples(name):
+        for node in ast.walk(ast.parse(example)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("tfp_smvi"):
+                module = importlib.import_module(str(node.module))
+                assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
+
+
+def test_options_exist() -> None:
+    """Catches an option that was renamed or is spelled wrongly."""
+    (script,) = entry_points(group="console_scripts", name="tfp-smvi")
+    main = script.load()
+    context = click.Context(main)
+    known = {*OTHER_PROGRAMS}
+    for command in [
+        main,
+        *(main.get_command(context, name) for name in main.list_commands(context)),
+    ]:
+        for parameter in command.get_params(context):
+            known |= {*parameter.opts, *parameter.secondary_opts}
+    missing = {
+        (name, option)
+        for name in NAMES
+        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", read(name))
+        if option not in known
+    }
+    assert missing == set()
+
+
+def test_contributing_describes_the_folders_as_they_do_themselves() -> None:
+    rows = dict(re.findall(r"^\| `(\w+)/` \| (.*) \|$", read("CONTRIBUTING.md"), re.MULTILINE))
+    sentences = {}
+    for path in [*(ROOT / "tfp_smvi").glob("*/__init__.py"), ROOT / "cli" / "__init__.py"]:
+        docstring = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8")))
+        sentences[path.parent.name] = str(docstring).partition("\n")[0]
+    assert rows == sentences
+
+
+def test_contributing_names_files_and_registries_that_exist() -> None:
+    missing = []
+    for path in re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", read("CONTRIBUTING.md")):
+        if not (ROOT / "tfp_smvi" / path).exists() and not (ROOT / path).exists():
+            missing.append(path)
+    sources = "".join(path.read_text(encoding="utf-8") for path in ROOT.glob("*/**/*.py"))
+    for registry in re.findall(r"`([A-Z]{3,})`", read("CONTRIBUTING.md")):
+        if not re.search(rf"^{registry}\b.* = ", sources, re.MULTILINE):
+            missing.append(registry)
+    assert missing == []
