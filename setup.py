@@ -17,23 +17,26 @@ TEST = [
     "pytest>=9.0",
     "pytest-timeout>=2.3",  # no test waits for ever
     "pytest-xdist>=3.6",  # two workers
-    "ruff>=0.17,<0.18",  # another release formats and lints otherwise
+    "ruff>=0.17,<0.18",  # another release formats and lints differently
     "scipy>=1.13",
-    "selenium>=4.20",  # opens the report in Chromium, where there is one
+    "selenium>=4.20",  # opens the report in Chromium, if it is installed
     "setuptools>=70.1",  # builds the wheel that the tests look into
 ]
 
 setup(
     name="tfp-smvi",
     version=VERSION,
-    description="Score-matching variational inference: trade likelihood for inference in deep latent variable models",
+    description=(
+        "Score-matching variational inference: trade likelihood for inference in deep latent "
+        "variable models"
+    ),
     long_description=(ROOT / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",
     license_files=["LICENSE", "LICENSE-DATA"],
     python_requires=">=3.11",
-    # The folder cli/ ships under a name of its own: a top-level module "cli" would collide with
-    # others'.
+    # The folder cli/ is installed as tfp_smvi_cli: a top-level module "cli" could collide with
+    # that of another package.
     packages=[
         *find_packages(include=["tfp_smvi", "tfp_smvi.*"]),
         "tfp_smvi_cli",

@@ -1,4 +1,4 @@
-"""Shows that annealed importance sampling with TFP's Hamiltonian Monte Carlo is biased, and how to mend it.
+"""Shows that annealed importance sampling with TFP's stock kernel is biased, and how to fix it.
 
 N(0, 1) is annealed to N(3, 0.5^2) times exp(2.5); mean(w) / Z should be 1 at any number of
 temperatures.
@@ -15,10 +15,10 @@ LOG_Z = 2.5
 
 
 class FreshHMC(tfp.mcmc.HamiltonianMonteCarlo):
-    """Hamiltonian Monte Carlo that evaluates the current density, not the last one, at the current state."""
+    """Hamiltonian Monte Carlo that evaluates the current density at the current state."""
 
     def one_step(self, current_state, previous_kernel_results, seed=None):
-        """Takes a step from a fresh start."""
+        """Takes a step with fresh results instead of those of the previous density."""
         return super().one_step(current_state, self.bootstrap_results(current_state), seed=seed)
 
 
@@ -30,8 +30,8 @@ def mean_weight(num_temperatures, fresh, num_chains=200_000):
         num_steps=num_temperatures,
         proposal_log_prob_fn=INITIAL.log_prob,
         target_log_prob_fn=lambda z: TARGET.log_prob(z) + LOG_Z,
-        # A state under a new name: log_prob would take the sample's noise from the bijector's
-        # cache, and the gradient there would be lost, a second bias in the first transition.
+        # A copy of the sample: log_prob would take its noise from the bijector's cache and lose
+        # the gradient, which is a second bias, in the first transition.
         current_state=tf.identity(INITIAL.sample(num_chains, seed=(0, 1))),
         make_kernel_fn=lambda log_prob_fn: kernel(log_prob_fn, step_size=0.3, num_leapfrog_steps=3),
         seed=(2, 3),
@@ -42,6 +42,5 @@ def mean_weight(num_temperatures, fresh, num_chains=200_000):
 if __name__ == "__main__":
     print("temperatures  stock  fresh")
     for count in (3, 10, 30, 100):
-        print(
-            f"{count:12d}  {mean_weight(count, fresh=False):5.3f}  {mean_weight(count, fresh=True):5.3f}"
-        )
+        stock, fresh = (mean_weight(count, fresh=fresh) for fresh in (False, True))
+        print(f"{count:12d}  {stock:5.3f}  {fresh:5.3f}")

@@ -510,9 +510,9 @@ def test_the_documents_example_runs() -> None:
     assert np.all(np.isfinite(names["result"].log_normalizer()))  # type: ignore[attr-defined]
 
 
-def test_the_readmes_example_agrees_with_quadrature() -> None:
+def test_the_decoder_example_agrees_with_quadrature() -> None:
     """Catches an example that has fallen behind, or gives something else than log p(x); the seeds are fixed in it."""
-    text = (DOCS.parent / "README.md").read_text(encoding="utf-8")
+    text = (DOCS / "python.md").read_text(encoding="utf-8")
     (example,) = [
         e for e in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "decoder(z)" in e
     ]
