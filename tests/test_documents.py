@@ -4,11 +4,11 @@ import ast
 import importlib
 import importlib.util
 import re
-from importlib.metadata import entry_points
 from pathlib import Path
 
-import click
 import pytest
+
+from tests.support.runs import call
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -20,10 +20,13 @@ DOCUMENTS = sorted(
     ]
 )
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
+# Options of docker compose, tensorboard, saved_model_cli and benchmarks/ais.py.
 OTHER_PROGRAMS = {
-    *("--output", "--detach", "--wait"),  # of benchmarks and of docker compose
-    *("--parts", "--rounds", "--temperatures", "--stock-budget"),  # of benchmarks/ais.py
+    *("--detach", "--dir", "--logdir"),
+    *("--parts", "--rounds", "--stock-budget", "--temperatures"),
 }
+
+OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
 
 
 def read(name: str) -> str:
@@ -86,22 +89,18 @@ def test_examples_import_what_exists(name: str) -> None:
                 assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
 
 
-def test_options_exist() -> None:
-    """Catches an option that was renamed or is spelled wrongly."""
-    (script,) = entry_points(group="console_scripts", name="tfp-smvi")
-    main = script.load()
-    context = click.Context(main)
-    known = {*OTHER_PROGRAMS}
-    for command in [
-        main,
-        *(main.get_command(context, name) for name in main.list_commands(context)),
-    ]:
-        for parameter in command.get_params(context):
-            known |= {*parameter.opts, *parameter.secondary_opts}
+def test_options_exist(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Catches an option that was renamed or is misspelled."""
+    monkeypatch.setenv("COLUMNS", "200")
+    assert call("--help") == 0
+    commands = re.findall(r"^  ([a-z]+)  ", capsys.readouterr().out, re.MULTILINE)
+    assert {"train", "features"} <= {*commands}
+    assert [call(command, "--help") for command in commands] == [0] * len(commands)
+    known = {*OTHER_PROGRAMS, *OPTION.findall(capsys.readouterr().out), "--version"}
     missing = {
         (name, option)
         for name in NAMES
-        for option in re.findall(r"(?<![\w-])--[a-z][a-z-]+", read(name))
+        for option in OPTION.findall(read(name))
         if option not in known
     }
     assert missing == set()
