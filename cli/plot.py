@@ -12,7 +12,7 @@ __all__ = ["plot"]
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where the figures go; SWEEP_DIR/figures unless given.",
+    help="Folder for the figures; SWEEP_DIR/figures unless given.",
 )
 @click.option(
     "--format",
@@ -37,5 +37,5 @@ def plot(sweep_dir: Path, output: Path | None, file_format: str) -> None:
         click.echo(path)
     for line in sweep.left_out:
         click.echo(f"Left out: {line}", err=True)
-    for line in result.missing:
-        click.echo(f"Not drawn: {line}", err=True)
+    for name, needs in result.missing.items():
+        click.echo(f"Not drawn: {name}: {needs}", err=True)

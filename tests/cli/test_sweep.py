@@ -63,7 +63,7 @@ def option_names(text: str) -> set[str]:
 
 
 def test_the_options_of_the_three_commands_are_options_of_the_sweep(capsys: Capture) -> None:
-    """But those that name a run, or part of one: where it lives, its lam and seed, what one process does of it."""
+    """Except those that name a run or part of one: its place, lam and seed, a shard of the work."""
     texts = {}
     for command in ("sweep", "train", "evaluate", "classify"):
         assert runs.call(command, "--help") == 0
@@ -237,7 +237,10 @@ def test_a_damaged_file_of_settings_is_a_usage_error_that_names_it(
 def test_failed_runs_are_told_at_the_end_with_exit_code_1(broken: Path, capsys: Capture) -> None:
     assert runs.call("sweep", "--lams", "0,0.5", "--sweep-dir", str(broken)) == 1
     output = capsys.readouterr()
-    reason = "train: killed by SIGKILL; if you did not do it, memory ran out: take fewer --jobs or smaller batches."
+    reason = (
+        "train: killed by SIGKILL; if you did not do it, memory ran out: "
+        "take fewer --jobs or smaller batches."
+    )
     lines = output.err.splitlines()
     assert lines[-2:] == [f"Error: lam{lam}-seed0 failed: {reason}" for lam in ("0", "0.5")]
     assert "lam0-seed0: train" in lines

@@ -79,7 +79,7 @@ def test_a_run_without_a_place_fails_alone(tmp_path: Path, monkeypatch: pytest.M
 def test_as_many_runs_as_asked_for_go_on_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each waits until it has seen another one: a minute, which only a run that is alone would wait."""
+    """Each waits until it has seen another one; a run that is alone waits for a minute."""
     seen = 'for i in $(seq 600); do [ $(ls "$0".d | wc -l) -ge 2 ] && exit 7; sleep 0.1; done'
     fake_stage(monkeypatch, tmp_path, f'mkdir -p "$0".d; touch "$0".d/$$; {seen}')
     reporter = Recorder()

@@ -15,19 +15,21 @@ from PIL import Image
 
 from tests.support import runs, sweeps
 from tfp_smvi.report import curves as curve_figures
+from tfp_smvi.report import figures
 from tfp_smvi.report import images as picture_figures
 from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.axes import LamAxis, scale_of
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.figures import FIGURES, plot_sweep
+from tfp_smvi.report.figures import FIGURES, missing_figures, plot_sweep
 from tfp_smvi.report.points import Point
-from tfp_smvi.report.style import LamAxis, scale_of, styled
+from tfp_smvi.report.style import styled
 from tfp_smvi.sweeps.results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
 
 
 def drawn_points(figure: Figure) -> set[tuple[float, float]]:
-    """Where the markers of error bars stand."""
+    """The places of the markers of error bars."""
     return {
         (float(x), float(y))
         for axes in figure.axes
@@ -58,7 +60,7 @@ def test_what_is_drawn_is_the_data(
     assert expected <= heights
 
 
-def test_names_of_classes_that_lie_together_can_be_read(tmp_path: Path) -> None:
+def test_names_of_classes_that_are_close_can_be_read(tmp_path: Path) -> None:
     """A large lam draws the means together; all of them here but one have one median."""
     sweeps.write_sweep(tmp_path, (0.0,), latent_dim=2)
     path = tmp_path / "lam0-seed0" / "gallery.npz"
@@ -153,22 +155,35 @@ def test_a_bracket_that_reaches_zero_leaves_the_gaps_their_logarithmic_axis(tmp_
     assert [axes.get_yscale() for axes in figure.get_axes()] == ["log", "linear"]
 
 
-def test_both_formats_of_all_figures_are_written_and_reproducible(tmp_path: Path) -> None:
-    sweeps.write_sweep(
-        tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states={(1.0, 1): "failed"}
-    )
-    sweep = read_sweep(tmp_path / "sweep")
-    result = plot_sweep(sweep, tmp_path / "one" / "figures", ("pdf", "png"))
-    assert result.missing == []
-    assert {path.name for path in result.files} == {
-        f"{name}.{suffix}" for name in FIGURES for suffix in ("png", "pdf")
-    }
-    again = plot_sweep(sweep, tmp_path / "two", ("png", "pdf"))
-    for path in again.files:
-        assert path.read_bytes() == (tmp_path / "one" / "figures" / path.name).read_bytes()
-    with Image.open(tmp_path / "two" / "likelihood.png") as image:
+def test_all_figures_are_written(tmp_path: Path) -> None:
+    states = {(1.0, 1): "failed"}
+    sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states=states)
+    result = plot_sweep(read_sweep(tmp_path / "sweep"), tmp_path / "figures" / "here")
+    assert result.missing == {}
+    assert {path.name for path in result.files} == {f"{name}.png" for name in FIGURES}
+    with Image.open(tmp_path / "figures" / "here" / "likelihood.png") as image:
         assert image.size[0] == 1440  # 7.2 inches at 200 dots per inch
         assert len(set(np.asarray(image.convert("L")).ravel().tolist())) > 2
+
+
+@pytest.fixture
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Leaves a figure of curves and one of latents to draw, for what all figures share."""
+    kinds = {name: FIGURES[name] for name in ("likelihood", "latents")}
+    monkeypatch.setattr(figures, "FIGURES", kinds)
+    return {*kinds}
+
+
+def test_both_formats_are_written_and_reproducible(tmp_path: Path, few_figures: set[str]) -> None:
+    """In any order of the formats: a figure is laid out once."""
+    sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), latent_dim=2)
+    sweep = read_sweep(tmp_path / "sweep")
+    result = plot_sweep(sweep, tmp_path / "one", ("pdf", "png"))
+    assert {path.name for path in result.files} == {
+        f"{name}.{suffix}" for name in few_figures for suffix in ("png", "pdf")
+    }
+    for path in plot_sweep(sweep, tmp_path / "two", ("png", "pdf")).files:
+        assert path.read_bytes() == (tmp_path / "one" / path.name).read_bytes()
     assert (tmp_path / "two" / "likelihood.pdf").read_bytes().startswith(b"%PDF")
 
 
@@ -193,26 +208,29 @@ def test_what_cannot_be_drawn_is_named_with_its_reason(
     lams: tuple[float, ...], options: dict[str, Any], missing: set[str], tmp_path: Path
 ) -> None:
     sweeps.write_sweep(tmp_path, lams, **options)
-    result = plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
-    assert {line.partition(": ")[0] for line in result.missing} == missing
-    assert all(line.partition(": ")[2] for line in result.missing)
-    assert {path.stem for path in result.files} == FIGURES.keys() - missing
+    reasons = missing_figures(read_sweep(tmp_path))
+    assert reasons.keys() == missing
+    assert all(reasons.values())
 
 
 def test_a_sweep_without_evaluation_or_history_still_draws_accuracy(tmp_path: Path) -> None:
+    """What has data is drawn, and nothing else."""
     written = sweeps.write_sweep(tmp_path, (0.0, 1.0), galleries=False)
     for run in written["runs"]:
         run.update(evaluation=None, history=[])
     (tmp_path / "sweep.json").write_text(json.dumps(written))
     result = plot_sweep(read_sweep(tmp_path), tmp_path / "figures")
-    assert {path.stem for path in result.files} == {"accuracy", "differences", "accuracy_by_epoch"}
+    drawn = {"accuracy", "differences", "accuracy_by_epoch"}
+    assert {path.stem for path in result.files} == drawn
+    assert result.missing.keys() == FIGURES.keys() - drawn
 
 
+@pytest.mark.usefixtures("few_figures")
 def test_style_ignores_the_users_matplotlib_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those that matplotlib looks up when it draws, and those that it looks up when it saves."""
-    sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False)
+    sweeps.write_sweep(tmp_path, (0.0, 0.5), latent_dim=2)
     sweep = read_sweep(tmp_path)
     before = plot_sweep(sweep, tmp_path / "before", ("png", "pdf")).files
     for name, value in (("axes.facecolor", "black"), ("savefig.dpi", 60), ("xtick.labelsize", 20)):
@@ -227,8 +245,10 @@ def test_style_ignores_the_users_matplotlib_settings(
 
 
 def test_command_prints_files_and_names_what_is_left_out(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    kinds = {name: FIGURES[name] for name in ("likelihood", "differences", "latents")}
+    monkeypatch.setattr(figures, "FIGURES", kinds)
     sweeps.write_sweep(tmp_path, (0.0, 0.5, 2.0), states={(0.5, 0): "failed", (2.0, 0): "pending"})
     assert runs.call("plot", str(tmp_path), "--format", "png") == 0
     captured = capsys.readouterr()
@@ -240,8 +260,8 @@ def test_command_prints_files_and_names_what_is_left_out(
     assert captured.err.splitlines() == [
         "Left out: lam 0.5, seed 0: failed (the objective is not finite at step 412)",
         "Left out: lam 2, seed 0: pending",
-        "Not drawn: differences: it takes classified runs at lam = 0 and at another lam with the same seed",
-        "Not drawn: latents: it is made for latent_dim = 2",
+        f"Not drawn: differences: {FIGURES['differences'].needs}",
+        f"Not drawn: latents: {FIGURES['latents'].needs}",
     ]
 
 

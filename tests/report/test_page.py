@@ -135,7 +135,7 @@ def test_tables_hold_the_numbers_of_the_json_with_their_errors(
 def test_means_are_over_the_seeds_that_every_lam_has(
     page: Page, written: tuple[Path, dict[str, Any]]
 ) -> None:
-    """Seed 1 failed at one lam: at another it has a row of its own, and a part in the mean of differences alone."""
+    """Seed 1 failed at one lam: elsewhere it has a row, and is in the mean of differences only."""
 
     def accuracies(lam: float, seed: int) -> np.ndarray:
         return 100 * np.array(

@@ -20,7 +20,7 @@ LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
 
 
 def bar(values: dict[str, Any]) -> tuple[float, float, float]:
-    """The mean and the ends of the bar that an estimate of the JSON must get: two standard errors."""
+    """The mean and the ends of the bar of an estimate of the JSON: two standard errors."""
     mean, error = values["mean"], values["standard_error"]
     return mean, mean - 2.0 * error, mean + 2.0 * error
 

@@ -1,30 +1,20 @@
-"""The figures made of curves: likelihood and gap, accuracy, differences and training, each from a sweep."""
+"""The figures made of curves: likelihood and gap, accuracy, differences and training."""
 
 import itertools
 from collections.abc import Collection, Sequence
-from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
+from tfp_smvi.classification.results import PCA, PIXELS
 from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.axes import LamAxis, keep_labels_apart, number_label, value_axis
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.points import Point, lam_label
-from tfp_smvi.report.style import (
-    GREY,
-    LamAxis,
-    Line,
-    draw_band,
-    draw_bars,
-    keep_labels_apart,
-    lam_lines,
-    number_label,
-    plain_lines,
-    value_axis,
-)
+from tfp_smvi.report.style import GREY, Dashes, Line, draw_band, draw_bars, lam_lines, plain_lines
 from tfp_smvi.sweeps.results import Sweep
 
 __all__ = [
@@ -36,17 +26,15 @@ __all__ = [
 ]
 
 WIDTH = 7.2  # inches, both columns of a paper
-BASELINE_DASHES: dict[str, Any] = {"pixels": (0, (4, 2)), "pca": (0, (1, 1.2))}
-LEAST_DIFFERENCE = 0.001  # what the axis of the differences shows at least, to each side
-NEAR = 0.01  # up to so much to each side it is linear, where it shows far more
-MOST_EPOCHS = 6  # that have a tick each
+BASELINE_DASHES: dict[str, Dashes] = {PIXELS: (0, (4, 2)), PCA: (0, (1, 1.2))}
+LEAST_DIFFERENCE = 0.001  # the axis of the differences shows at least this, to each side
+NEAR = 0.01  # up to this, to each side, it is linear if it shows far more
+MOST_EPOCHS = 6  # with a tick each
 PERCENT = FuncFormatter(lambda value, _: number_label(100.0 * value))
 
 
-def draw_likelihood(sweep: Sweep) -> Figure | None:
-    """Draws figure 1: the gap, and what it costs, over lam; None without an evaluation."""
-    if not figure_data.splits(sweep):
-        return None
+def draw_likelihood(sweep: Sweep) -> Figure:
+    """Draws figure 1: the gap, and what it costs, over lam."""
     figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
     halves = figure.subfigures(1, 2, squeeze=False).ravel().tolist()
     left, right = (half.subplots() for half in halves)
@@ -69,11 +57,9 @@ def draw_likelihood(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def draw_accuracy(sweep: Sweep) -> Figure | None:
-    """Draws figure 2: accuracy over lam, a panel per kernel; None without a classification."""
+def draw_accuracy(sweep: Sweep) -> Figure:
+    """Draws figure 2: accuracy over lam, a panel per kernel."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
-    if not kernels:
-        return None
     figure, panels = _panels(1, len(kernels), 3.5)
     axis = LamAxis(run.lam for run in sweep.finished)
     for kernel, axes in zip(kernels, panels[0], strict=True):
@@ -94,14 +80,12 @@ def draw_accuracy(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def draw_differences(sweep: Sweep) -> Figure | None:
-    """Draws the paired differences of accuracy to lam = 0; None where there is nothing to compare."""
+def draw_differences(sweep: Sweep) -> Figure:
+    """Draws the paired differences of accuracy to lam = 0."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
     curves = {
         pair: differences_to_lam_0(sweep, *pair) for pair in itertools.product(kernels, numbers)
     }
-    if not any(point.x != 0.0 for points in curves.values() for point in points):
-        return None
     figure, panels = _panels(1, len(kernels), 3.3, share=True)
     axis = LamAxis(run.lam for run in sweep.finished)
     for kernel, axes in zip(kernels, panels[0], strict=True):
@@ -122,15 +106,13 @@ def draw_differences(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def draw_accuracy_by_epoch(sweep: Sweep) -> Figure | None:
-    """Draws accuracy over the training's epochs, a panel per kernel and s; None where there is one epoch alone."""
+def draw_accuracy_by_epoch(sweep: Sweep) -> Figure:
+    """Draws accuracy over the training's epochs, a panel per kernel and number of labels."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
     curves = {
         pair: figure_data.accuracies_by_epoch(sweep, *pair)
         for pair in itertools.product(kernels, numbers)
     }
-    if not any(len(points) > 1 for by_lam in curves.values() for points in by_lam.values()):
-        return None
     figure, panels = _panels(len(kernels), len(numbers), 2.3 * len(kernels) + 0.6)
     looks = lam_lines(run.lam for run in sweep.finished)
     for row, kernel in zip(panels, kernels, strict=True):
@@ -147,11 +129,9 @@ def draw_accuracy_by_epoch(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def draw_training(sweep: Sweep) -> Figure | None:
-    """Draws the test ELBO and the divergence over the training's epochs; None without a history."""
+def draw_training(sweep: Sweep) -> Figure:
+    """Draws the test ELBO and the divergence over the training's epochs."""
     curves = {name: figure_data.training_curves(sweep, name) for name in ("elbo", "divergence")}
-    if not any(curves.values()):
-        return None
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     left, right = figure.subplots(1, 2)
     looks = lam_lines(run.lam for run in sweep.finished)
@@ -233,7 +213,7 @@ def _draw_baseline(
 
 
 def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
-    """Fits the y axis to what comes after the first tenth of the epochs, where the ELBO rises from far below."""
+    """Fits the y axis to what follows the first tenth of the epochs, in which the ELBO rises."""
     last = max((point.x for point in points), default=0.0)
     values = [
         value for point in points if point.x > 0.1 * last for value in (point.low, point.high)
@@ -249,7 +229,7 @@ def _difference_axis(axes: Axes) -> None:
     if large:
         axes.set_yscale("symlog", linthresh=NEAR)
     low, high = axes.get_ylim()
-    # Where all are alike, the axis is not of the size of rounding errors.
+    # If all are equal, the axis must not have the size of rounding errors.
     low, high = min(low, -LEAST_DIFFERENCE), max(high, LEAST_DIFFERENCE)
     if large:
         sizes = [0.0025, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0]
@@ -260,7 +240,7 @@ def _difference_axis(axes: Axes) -> None:
 
 
 def _epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:
-    """Puts ticks at some epochs, where they are few, and else at round numbers."""
+    """Puts ticks at the given epochs if they are few, and otherwise at round numbers."""
     if 0 < len(epochs) <= MOST_EPOCHS:
         axes.set_xticks(sorted(epochs))
     else:

@@ -1,6 +1,7 @@
 """All the figures of a sweep: what each shows, and writing them to files."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -8,13 +9,21 @@ from typing import NamedTuple
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
-from tfp_smvi.report import curves as curve_figures
-from tfp_smvi.report import images as picture_figures
+from tfp_smvi.report import curves, images, points
+from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.style import styled, write_figure
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 
-__all__ = ["FIGURES", "FigureKind", "PlotResult", "describe_bars", "draw_all", "plot_sweep"]
+__all__ = [
+    "FIGURES",
+    "FigureKind",
+    "PlotResult",
+    "describe_bars",
+    "draw_all",
+    "missing_figures",
+    "plot_sweep",
+]
 
 
 class FigureKind(NamedTuple):
@@ -22,17 +31,18 @@ class FigureKind(NamedTuple):
 
     Attributes:
         title: what it shows, as a heading.
-        draw: draws it; None where the sweep lacks what it needs.
+        draw: draws it.
+        has_data: whether a sweep has what it needs.
         needs: that, for the message.
-        caption: what is to be seen, with the number of seeds and bars of each kind left to
-            `describe_bars`.
-        in_words: what to say to those who cannot see it.
-        bars: over what the standard errors are taken where there is one seed; empty for a figure
+        caption: what it shows; `describe_bars` adds the seeds and the bars.
+        in_words: a text for those who cannot see it.
+        bars: over what the standard errors are taken if there is one seed; empty for a figure
             without bars.
     """
 
     title: str
-    draw: Callable[[Sweep], Figure | None]
+    draw: Callable[[Sweep], Figure]
+    has_data: Callable[[Sweep], bool]
     needs: str
     caption: str
     in_words: str
@@ -44,48 +54,82 @@ class PlotResult(NamedTuple):
 
     Attributes:
         files: those that were written.
-        missing: a line for each figure that could not be made, with the reason.
+        missing: the figures that could not be drawn, each with the reason.
     """
 
     files: list[Path]
-    missing: list[str]
+    missing: dict[str, str]
+
+
+def _has_classified_epochs(sweep: Sweep) -> bool:
+    """Whether the accuracy of some lam is known at more than one epoch."""
+    pairs = itertools.product(points.kernels(sweep), points.label_numbers(sweep))
+    curves = (points.accuracies_by_epoch(sweep, *pair) for pair in pairs)
+    return any(len(curve) > 1 for by_lam in curves for curve in by_lam.values())
+
+
+def _has_differences(sweep: Sweep) -> bool:
+    """Whether some lam other than 0 can be compared with lam = 0."""
+    pairs = itertools.product(points.kernels(sweep), points.label_numbers(sweep))
+    curves = (differences_to_lam_0(sweep, *pair) for pair in pairs)
+    return any(point.x != 0.0 for curve in curves for point in curve)
+
+
+def _has_history(sweep: Sweep) -> bool:
+    return any(points.training_curves(sweep, name) for name in ("elbo", "divergence"))
+
+
+def _has_images(sweep: Sweep) -> bool:
+    return bool(points.read_galleries(sweep))
+
+
+def _has_flat_latents(sweep: Sweep) -> bool:
+    return any(gallery.has_flat_latents for gallery in points.read_galleries(sweep))
 
 
 FIGURES = {
     "likelihood": FigureKind(
         "Gap and likelihood",
-        curve_figures.draw_likelihood,
+        curves.draw_likelihood,
+        lambda sweep: bool(points.splits(sweep)),
         "no finished run has been evaluated",
-        "(a) The ELBO gap, log-likelihood minus ELBO, which is KL(q(z|x), p(z|x)), against λ. The bracket is the "
-        "distance between an upper and a lower bound of log p(x) on images simulated from the model: a gap much "
-        "below it is not resolved. (b) What the smaller gap costs: the log-likelihood, by annealed importance "
-        "sampling (AIS), and the ELBO.",
+        "(a) The ELBO gap, log-likelihood minus ELBO, which is KL(q(z|x), p(z|x)), against λ. The "
+        "bracket is the distance between an upper and a lower bound of log p(x) on images "
+        "simulated from the model: a gap much below it is not resolved. (b) What the smaller gap "
+        "costs: the log-likelihood, by annealed importance sampling (AIS), and the ELBO.",
         "Two panels of curves; their numbers are in the table of likelihood and gap.",
         "images",
     ),
     "accuracy": FigureKind(
         "Classification from few labels",
-        curve_figures.draw_accuracy,
+        curves.draw_accuracy,
+        lambda sweep: bool(points.kernels(sweep)),
         "no finished run has been classified",
-        "Accuracy on the test set of a support vector machine that sees the encoder's means of a few labelled "
-        "images. Horizontal lines are the same classifier on raw pixels and on as many principal components as "
-        "there are latents; their bars, two standard errors over subsets of labels, stand at the right end.",
+        "Accuracy on the test set of a support vector machine that sees the encoder's means of a "
+        "few labelled images. Horizontal lines are the same classifier on raw pixels and on as "
+        "many principal components as there are latents; their bars, two standard errors over "
+        "subsets of labels, are at the right end.",
         "A panel of curves for each kernel; their numbers are in the tables of accuracy.",
         "subsets of labels",
     ),
     "differences": FigureKind(
         "Accuracy compared with λ = 0",
-        curve_figures.draw_differences,
+        curves.draw_differences,
+        _has_differences,
         "it takes classified runs at lam = 0 and at another lam with the same seed",
-        "Difference in accuracy to the run with λ = 0 and the same seed, taken subset by subset of labels. The "
-        "curves are drawn a little apart so that bars do not hide each other. Where differences are large, the "
-        "vertical axis is linear up to one point to each side, and logarithmic beyond.",
-        "A panel of curves for each kernel; their numbers are in the tables of accuracy compared with λ = 0.",
-        "paired differences of the subsets of labels; they do not hold the chance of the training",
+        "Difference in accuracy to the run with λ = 0 and the same seed, taken subset by subset of "
+        "labels. The curves are drawn a little apart so that bars do not hide each other. If "
+        "differences are large, the vertical axis is linear up to one point to each side, and "
+        "logarithmic beyond.",
+        "A panel of curves for each kernel; their numbers are in the tables of accuracy compared "
+        "with λ = 0.",
+        "paired differences of the subsets of labels; they do not include the chance of the "
+        "training",
     ),
     "accuracy_by_epoch": FigureKind(
-        "Accuracy in the course of training",
-        curve_figures.draw_accuracy_by_epoch,
+        "Accuracy during training",
+        curves.draw_accuracy_by_epoch,
+        _has_classified_epochs,
         "no finished run has been classified at more than one epoch",
         "Accuracy on the test set against the epochs that the encoder was trained for.",
         "A panel of curves for each kernel and number of labels; their numbers are in sweep.json.",
@@ -93,33 +137,38 @@ FIGURES = {
     ),
     "training": FigureKind(
         "Training",
-        curve_figures.draw_training,
+        curves.draw_training,
+        _has_history,
         "no finished run has a history",
-        "(a) The ELBO on test data at the end of each epoch; the vertical axis is fitted to what follows the first "
-        "tenth of the epochs. (b) The score-matching divergence D_SM(q(z|x), p(z|x)), in squared nats per squared "
-        "unit of z. The markers tell the curves apart and stand at some of the epochs only.",
+        "(a) The ELBO on test data at the end of each epoch; the vertical axis is fitted to what "
+        "follows the first tenth of the epochs. (b) The score-matching divergence D_SM(q(z|x), "
+        "p(z|x)), in squared nats per squared unit of z. The markers distinguish the curves and "
+        "are at some of the epochs only.",
         "Two panels of curves; their numbers are in sweep.json.",
     ),
     "reconstructions": FigureKind(
         "Reconstructions",
-        picture_figures.draw_reconstructions,
+        images.draw_reconstructions,
+        _has_images,
         "no finished run has a gallery.npz with images",
         "Test images and the decoder's means at the encoder's means, a row for each λ.",
         "A grid of small images, the originals in its first row.",
     ),
     "samples": FigureKind(
         "Samples",
-        picture_figures.draw_samples,
+        images.draw_samples,
+        _has_images,
         "no finished run has a gallery.npz with images",
         "The decoder's means at samples of the prior, a panel for each λ.",
         "Grids of small images.",
     ),
     "latents": FigureKind(
         "Latent space",
-        picture_figures.draw_latents,
+        images.draw_latents,
+        _has_flat_latents,
         "it is made for latent_dim = 2",
-        "The encoder's means of test images by class; numbers stand at the medians of the classes, or beside them "
-        "with a line where several would meet.",
+        "The encoder's means of test images by class; numbers are at the medians of the classes, "
+        "or beside them with a line if several would overlap.",
         "A cloud of points in each panel.",
     ),
 }
@@ -131,45 +180,50 @@ def plot_sweep(sweep: Sweep, directory: Path, formats: Sequence[str] = ("png",))
 
     Args:
         sweep: the sweep.
-        directory: where the files go; it is made where there is none.
+        directory: the folder for the files; it is made if it does not exist.
         formats: "png" (200 dots per inch), "pdf" or both.
 
     Raises:
         SMVIError: a gallery cannot be read, or a file cannot be written.
     """
     files, drawn = [], draw_all(sweep)
-    with styled(), explain_write_errors(f"to {directory}", "make room or choose another {output}"):
+    remedy = "make room or choose another {output}"
+    with styled(), explain_write_errors(f"to {directory}", remedy):
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn.items():
-            if figure is None:
-                continue
             for suffix in formats:
                 path = directory / f"{name}.{suffix}"
                 write_atomically(path, functools.partial(write_figure, figure, suffix))
                 files.append(path)
-    return PlotResult(
-        files, [f"{name}: {FIGURES[name].needs}" for name, figure in drawn.items() if not figure]
-    )
+    return PlotResult(files, missing_figures(sweep))
 
 
-def draw_all(sweep: Sweep) -> dict[str, Figure | None]:
-    """Draws each of FIGURES; None for those that the sweep lacks something for.
+def draw_all(sweep: Sweep) -> dict[str, Figure]:
+    """Draws each of FIGURES that the sweep has the data for.
 
     Raises:
         SMVIError: a gallery cannot be read.
     """
     with styled():
-        drawn = {name: kind.draw(sweep) for name, kind in FIGURES.items()}
+        drawn = {name: kind.draw(sweep) for name, kind in FIGURES.items() if kind.has_data(sweep)}
         for figure in drawn.values():
-            if figure is not None:
-                # Laid out once, so that every format shows the same.
-                figure.draw_without_rendering()
-                figure.set_layout_engine("none")
+            # Laid out once, so that every format shows the same.
+            figure.draw_without_rendering()
+            figure.set_layout_engine("none")
     return drawn
 
 
+def missing_figures(sweep: Sweep) -> dict[str, str]:
+    """Returns the figures that cannot be drawn, each with the reason.
+
+    Raises:
+        SMVIError: a gallery cannot be read.
+    """
+    return {name: kind.needs for name, kind in FIGURES.items() if not kind.has_data(sweep)}
+
+
 def describe_bars(sweep: Sweep, name: str) -> str:
-    """Says in a sentence or two what a figure's points and bars are; empty where it has none."""
+    """Describes a figure's points and bars in a sentence or two; empty if it has none."""
     if name in _PICTURES:
         return (
             "Each λ is shown by its first seed."
@@ -179,11 +233,14 @@ def describe_bars(sweep: Sweep, name: str) -> str:
     seeds, over = ", ".join(map(str, sweep.seeds)), FIGURES[name].bars
     if len(sweep.seeds) > 1:
         ends = "bands" if name == "training" else "bars"
-        text = f"Points are means over the seeds {seeds}, and {ends} reach from the lowest to the highest."
+        text = (
+            f"Points are means over the seeds {seeds}, and {ends} reach from the lowest to the "
+            "highest."
+        )
     else:
         text = f"Bars are two standard errors to each side, over {over}." if over else ""
     if len(sweep.compared) < len(sweep.finished):
-        text += f" Seeds that some λ lack are in the tables alone; all λ have {seeds}."
+        text += f" Seeds that some λ lack are in the tables only; all λ have {seeds}."
     elif len(sweep.compared) < len(sweep.seeds) * len({run.lam for run in sweep.compared}):
-        text += " No seed is that of all λ, and some points are means over other seeds than others."
+        text += " No seed is common to all λ: points are means over different seeds."
     return text.strip()

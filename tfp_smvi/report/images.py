@@ -22,11 +22,9 @@ SAMPLES_A_SIDE = 5
 NAME_DISTANCE = 0.2
 
 
-def draw_reconstructions(sweep: Sweep) -> Figure | None:
-    """Draws test images over their reconstructions, a row per lam; None without a gallery."""
+def draw_reconstructions(sweep: Sweep) -> Figure:
+    """Draws test images over their reconstructions, a row per lam."""
     galleries = read_galleries(sweep)
-    if not galleries:
-        return None
     count = min(NUM_RECONSTRUCTIONS, *(len(gallery.reconstructions) for gallery in galleries))
     names = ["original", *(f"λ = {lam_label(gallery.lam)}" for gallery in galleries)]
     rows = [galleries[0].originals, *(gallery.reconstructions for gallery in galleries)]
@@ -42,11 +40,9 @@ def draw_reconstructions(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def draw_samples(sweep: Sweep) -> Figure | None:
-    """Draws images sampled from the models, a panel per lam; None without a gallery."""
+def draw_samples(sweep: Sweep) -> Figure:
+    """Draws images sampled from the models, a panel per lam."""
     galleries = read_galleries(sweep)
-    if not galleries:
-        return None
     figure, panels = _grid(len(galleries), 0.2)
     for axes, gallery in zip(panels, galleries, strict=False):
         images = _with_margin(gallery.samples[: SAMPLES_A_SIDE**2])
@@ -57,13 +53,9 @@ def draw_samples(sweep: Sweep) -> Figure | None:
     return figure
 
 
-def draw_latents(sweep: Sweep) -> Figure | None:
-    """Draws the encoder's means coloured by class, a panel per lam; None unless the latent space is flat."""
-    galleries = [
-        g for g in read_galleries(sweep) if g.means is not None and g.means.shape[1:] == (2,)
-    ]
-    if not galleries:
-        return None
+def draw_latents(sweep: Sweep) -> Figure:
+    """Draws the encoder's means in two dimensions, coloured by class, a panel per lam."""
+    galleries = [gallery for gallery in read_galleries(sweep) if gallery.has_flat_latents]
     figure, panels = _grid(len(galleries), 0.3)
     # One scale for all: how far the means spread is a part of the answer.
     means = np.concatenate([gallery.means for gallery in galleries if gallery.means is not None])
@@ -97,7 +89,7 @@ def _scatter(axes: Axes, gallery: Gallery, distance: float) -> None:
 
 
 def _write_names(axes: Axes, classes: np.ndarray, centres: np.ndarray, places: np.ndarray) -> None:
-    """Writes the names themselves, for those who cannot tell the colours apart, each with a line to its class."""
+    """Writes the names of the classes, for the colour-blind, each with a line to its class."""
     halo: list[patheffects.AbstractPathEffect] = [
         patheffects.withStroke(linewidth=2.0, foreground="white")
     ]
@@ -109,9 +101,9 @@ def _write_names(axes: Axes, classes: np.ndarray, centres: np.ndarray, places: n
 
 
 def keep_apart(places: np.ndarray, distance: float) -> np.ndarray:
-    """Moves points as little as is needed for any two to be `distance` apart, or nearly so: [n, 2]."""
+    """Moves points [n, 2] as little as needed for any two to be about `distance` apart."""
     places = np.array(places, np.float64)
-    # Where points coincide, each goes a way of its own.
+    # Points that coincide move in different directions.
     angles = 2.4 * np.arange(len(places))
     own = np.stack([np.cos(angles), np.sin(angles)], axis=1)
     for _ in range(500):

@@ -15,7 +15,7 @@ from tfp_smvi.core.errors import explain_write_errors
 from tfp_smvi.core.records import flatten
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
-from tfp_smvi.report.figures import FIGURES, describe_bars, draw_all
+from tfp_smvi.report.figures import FIGURES, describe_bars, draw_all, missing_figures
 from tfp_smvi.report.style import styled, write_figure
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
@@ -73,12 +73,8 @@ def render_report(sweep: Sweep) -> str:
         lams=[figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})],
         seeds=sorted({run.seed for run in sweep.finished}),
         left_out=sweep.left_out,
-        pictures=[_picture(sweep, name, figure) for name, figure in drawn.items() if figure],
-        missing=[
-            (FIGURES[name].title, FIGURES[name].needs)
-            for name, figure in drawn.items()
-            if not figure
-        ],
+        pictures=[_picture(sweep, name, figure) for name, figure in drawn.items()],
+        missing=[(FIGURES[name].title, needs) for name, needs in missing_figures(sweep).items()],
         warnings=_warnings(sweep),
         evaluation=report_tables.evaluation_table(sweep),
         accuracies=report_tables.accuracy_tables(sweep),

@@ -1,8 +1,8 @@
 """The numbers that figures and tables show, taken from a sweep; nothing is drawn here.
 
-A point is for one lam or epoch. If there is one seed to compare, it is the estimate of that run, and
-its bar is two standard errors to each side. If there are several, it is the mean over seeds, and its
-bar reaches from the lowest to the highest. The seeds are those that every lam has
+A point is for one lam or epoch. If there is one seed to compare, it is the estimate of that run,
+and its bar is two standard errors to each side. If there are several, it is the mean over seeds,
+and its bar reaches from the lowest to the highest. The seeds are those that every lam has
 (`Sweep.compared`).
 """
 
@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from tfp_smvi.classification.results import ENCODER, Accuracy
+from tfp_smvi.classification.results import ENCODER, PCA, PIXELS, Accuracy
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.data.pictures import shades
@@ -42,8 +42,8 @@ __all__ = [
 ]
 
 BAR_ERRORS = 2.0
-# What classifiers see instead of the encoder's means.
-BASELINES = {"pixels": "raw pixels", "pca": "PCA"}
+# What classifiers see in place of the encoder's means.
+BASELINES = {PIXELS: "raw pixels", PCA: "PCA"}
 
 
 class Point(NamedTuple):
@@ -82,6 +82,11 @@ class Gallery(NamedTuple):
     samples: np.ndarray
     means: np.ndarray | None
     labels: np.ndarray | None
+
+    @property
+    def has_flat_latents(self) -> bool:
+        """Whether there are encoder means in two dimensions."""
+        return self.means is not None and self.means.shape[1:] == (2,)
 
 
 def splits(sweep: Sweep) -> list[str]:

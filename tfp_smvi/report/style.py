@@ -1,31 +1,25 @@
-"""How figures look: for paper, for grey print and for the colour-blind, with an axis that has a place for lam = 0."""
+"""How figures look: for paper, for grey print and for the colour-blind."""
 
 import contextlib
-import itertools
-import math
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import functools
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, BinaryIO, NamedTuple
 
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
 
-from tfp_smvi.report.points import Point, lam_label
+from tfp_smvi.report.points import Point
 
 __all__ = [
-    "LamAxis",
+    "Dashes",
     "Line",
     "draw_band",
     "draw_bars",
-    "keep_labels_apart",
     "lam_lines",
-    "number_label",
     "plain_lines",
-    "scale_of",
     "styled",
-    "value_axis",
     "write_figure",
 ]
 
@@ -63,17 +57,20 @@ _SETTINGS: dict[Any, Any] = {
 }
 
 
+Dashes = str | tuple[float, Sequence[float]]
+
+
 class Line(NamedTuple):
     """How one curve looks."""
 
     color: str
     marker: str
-    dashes: Any
+    dashes: Dashes
 
 
 @contextlib.contextmanager
 def styled() -> Iterator[None]:
-    """Draws, or saves, in this style, whatever a matplotlibrc says: some of it is looked up at the very end."""
+    """Draws, or saves, in this style whatever a matplotlibrc says, which is partly read late."""
     with matplotlib.rc_context():
         matplotlib.rcdefaults()
         matplotlib.rcParams.update(_SETTINGS)
@@ -98,86 +95,6 @@ def lam_lines(lams: Iterable[float]) -> dict[float, Line]:
         )
         for n, (lam, shade) in enumerate(zip(ordered, shades, strict=True))
     }
-
-
-def number_label(value: float, position: object = None) -> str:
-    """A number in print, with a true minus sign; also for `FuncFormatter`."""
-    return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
-
-
-class LamAxis:
-    """A logarithmic axis of lam, broken where zero, negative values and infinity have their places.
-
-    Args:
-        lams: the values that need a place.
-    """
-
-    def __init__(self, lams: Iterable[float]) -> None:
-        """Gives each region its place, in decades from left to right."""
-        self.lams = sorted(set(lams))
-        regions = [
-            [lam for lam in self.lams if lam < 0.0],
-            [lam for lam in self.lams if lam == 0.0],
-            [lam for lam in self.lams if 0.0 < lam < math.inf],
-            [lam for lam in self.lams if math.isinf(lam)],
-        ]
-        self.regions = [region for region in regions if region]
-        widths = [_decades(region[-1]) - _decades(region[0]) for region in self.regions]
-        gap = max(0.5, 0.12 * sum(widths))
-        self._offsets: dict[int, float] = {}
-        self.breaks, start = [], 0.0
-        for region, width in zip(self.regions, widths, strict=True):
-            if start > 0.0:
-                self.breaks.append(start - 0.5 * gap)
-            self._offsets[_region(region[0])] = start - _decades(region[0])
-            start += width + gap
-        self.left, self.right = -0.4 * gap, start - 0.6 * gap
-
-    def place(self, lam: float) -> float:
-        """Where a lam stands on the axis."""
-        return self._offsets[_region(lam)] + _decades(lam)
-
-    def dress(self, axes: Axes) -> None:
-        """Puts ticks, labels and the marks of the breaks on an axis."""
-        axes.set_xlim(self.left, self.right)
-        axes.set_xticks(
-            [self.place(lam) for lam in self.lams], [lam_label(lam) for lam in self.lams]
-        )
-        axes.set_xticks(self._minor(), minor=True)
-        axes.tick_params(axis="x", which="minor", length=1.5)
-        axes.set_xlabel("λ, the weight of the divergence")
-        for place in self.breaks:
-            axes.plot(
-                [place],
-                [0.0],
-                transform=axes.get_xaxis_transform(),
-                marker=[(-0.6, -1.0), (0.6, 1.0)],
-                markersize=8,
-                color="black",
-                markeredgewidth=0.8,
-                clip_on=False,
-                zorder=10,
-            )
-
-    def _minor(self) -> list[float]:
-        """Where 1, 2, ..., 9 times each power of ten stand among the positive lams, as on any logarithmic axis."""
-        positive = next((region for region in self.regions if 0.0 < region[0] < math.inf), None)
-        if positive is None:
-            return []
-        low, high = positive[0], positive[-1]
-        exponents = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-        values = [digit * 10.0**exponent for exponent in exponents for digit in range(1, 10)]
-        return [self.place(value) for value in values if low <= value <= high]
-
-
-def keep_labels_apart(figure: Figure) -> None:
-    """Turns the labels of an x axis on which they would touch."""
-    figure.draw_without_rendering()  # so that all have their places
-    for axes in figure.axes:
-        boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
-        gap = 0.03 * figure.dpi
-        if any(one.x1 + gap > other.x0 for one, other in itertools.pairwise(boxes)):
-            axes.tick_params(axis="x", labelrotation=60)
 
 
 def draw_bars(
@@ -216,20 +133,7 @@ def draw_bars(
         markerfacecolor=face,
         elinewidth=0.8,
     )
-    pieces = np.digitize(x, breaks) if len(breaks) else np.zeros(len(x), int)
-    for piece in np.unique(pieces):
-        inside = pieces == piece
-        axes.plot(x[inside], means[inside], color=line.color, linestyle=line.dashes)
-    for last in np.flatnonzero(np.diff(pieces)):
-        across = slice(last, last + 2)
-        axes.plot(
-            x[across],
-            means[across],
-            color=line.color,
-            linestyle=line.dashes,
-            linewidth=0.5,
-            alpha=0.5,
-        )
+    _draw_pieces(axes, x, means, line, breaks)
     # For the legend, which would show markers and lines apart.
     axes.plot(
         [],
@@ -240,6 +144,20 @@ def draw_bars(
         markerfacecolor=face,
         label=label,
     )
+
+
+def _draw_pieces(
+    axes: Axes, x: np.ndarray, means: np.ndarray, line: Line, breaks: Sequence[float]
+) -> None:
+    """Draws the lines between breaks of the axis, and the pale ones across them."""
+    plot = functools.partial(axes.plot, color=line.color, linestyle=line.dashes)
+    pieces = np.digitize(x, breaks) if len(breaks) else np.zeros(len(x), int)
+    for piece in np.unique(pieces):
+        inside = pieces == piece
+        plot(x[inside], means[inside])
+    for last in np.flatnonzero(np.diff(pieces)):
+        across = slice(last, last + 2)
+        plot(x[across], means[across], linewidth=0.5, alpha=0.5)
 
 
 def draw_band(axes: Axes, points: Sequence[Point], line: Line, label: str) -> None:
@@ -267,45 +185,6 @@ def draw_band(axes: Axes, points: Sequence[Point], line: Line, label: str) -> No
     )
 
 
-def value_axis(axes: Axes, points: Iterable[Point]) -> None:
-    """Scales the y axis by its values: linear, logarithmic, or logarithmic with a linear part about zero."""
-    scale, options = scale_of(points)
-    axes.set_yscale(scale, **options)
-    if scale != "linear":
-        axes.yaxis.set_major_formatter(FuncFormatter(number_label))
-
-
-def scale_of(points: Iterable[Point]) -> tuple[str, Mapping[str, float]]:
-    """Chooses the scale of an axis.
-
-    Values within a factor of ten are shown linearly, others logarithmically. Where a value, or its
-    bar, reaches zero or below, the part of the size of those values is linear ("symlog").
-
-    Returns:
-        The name of a matplotlib scale and its options.
-    """
-    found = list(points)
-    sizes = [abs(point.mean) for point in found if point.mean != 0.0]
-    if not sizes:
-        return "linear", {}
-    reaching_zero = [max(-point.low, point.high) for point in found if point.low <= 0.0]
-    if not reaching_zero:
-        return ("log", {}) if max(sizes) > 10.0 * min(sizes) else ("linear", {})
-    threshold = 10.0 ** math.ceil(math.log10(max(reaching_zero) or min(sizes)))
-    return ("symlog", {"linthresh": threshold}) if max(sizes) > 10.0 * threshold else ("linear", {})
-
-
-def _decades(lam: float) -> float:
-    """The place of a lam within its region."""
-    if lam == 0.0 or math.isinf(lam):
-        return 0.0
-    return math.log10(lam) if lam > 0.0 else -math.log10(-lam)
-
-
-def _region(lam: float) -> int:
-    return 2 if math.isinf(lam) else (lam > 0.0) - (lam < 0.0)
-
-
 def write_figure(figure: Figure, file_format: str, file: BinaryIO) -> None:
-    """Writes a figure as "png" or "pdf". Without versions and dates in it, the same numbers make the same file."""
+    """Writes a figure as "png" or "pdf", without versions and dates: equal numbers, equal bytes."""
     figure.savefig(file, format=file_format, metadata=_NO_METADATA[file_format])

@@ -65,7 +65,7 @@ def evaluation_table(sweep: Sweep) -> Table | None:
 
 
 def accuracy_tables(sweep: Sweep) -> list[Table]:
-    """The final accuracy, a table per kernel, a row per lam and seed, and those of the baselines."""
+    """The final accuracy, a table per kernel, a row per lam and seed, and the baselines."""
     numbers = figure_data.label_numbers(sweep)
     tables = []
     for kernel in figure_data.kernels(sweep):
@@ -81,7 +81,7 @@ def accuracy_tables(sweep: Sweep) -> list[Table]:
 
 
 def difference_tables(sweep: Sweep) -> list[Table]:
-    """The paired differences to lam = 0, a table per kernel; over all seeds if there are several."""
+    """The paired differences to lam = 0, a table per kernel; with their mean over seeds."""
     numbers = figure_data.label_numbers(sweep)
     tables = []
     for kernel in figure_data.kernels(sweep):
