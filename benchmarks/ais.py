@@ -1,20 +1,22 @@
-"""Measures the evaluation of a trained model, and its chains against the stock recipe of TensorFlow Probability.
+"""Measures the evaluation of a trained model, and compares its chains with TFP's stock recipe.
 
-    python benchmarks/ais.py RUN_DIR [--parts bracket recipes share xla command] [--output
-    results/ais.json]
+    python benchmarks/ais.py RUN_DIR [--parts bracket recipes share xla command]
+        [--output results/ais.json]
 
-RUN_DIR is a run of `tfp-smvi train` on MNIST; where there is none it is trained first (lam 0.5,
+RUN_DIR is a run of `tfp-smvi train` on MNIST. If it does not exist, it is trained first (lam 0.5,
 --epochs). The parts:
 
-bracket   the width of the bracket on simulated images at the defaults, and at the settings of the
-reference recipes   the time to come within 0.1 nat of a long reference run on test images, ours and
-the stock recipe share     the share of the chains' time that their matrix products take by
-themselves xla       the chains compiled with XLA against oneDNN's kernels command   seconds and
-peak memory of `tfp-smvi evaluate` on test images
+bracket   the width of the bracket on simulated images, at the defaults and at the settings of the
+          reference
+recipes   the time to come within 0.1 nat of a long reference run on test images, for our recipe and
+          for the stock recipe
+share     the share of the chains' time that their matrix products take alone
+xla       the chains compiled with XLA, compared with oneDNN's kernels
+command   time and peak memory of `tfp-smvi evaluate` on test images
 
-An error is the mean over images of estimate minus reference, with the standard error of that mean,
-in which the noise of both is contained. Where times are compared, the contestants take turns and
-times are medians over the rounds. Each part's numbers are added to --output when it is done.
+An error is the mean over images of estimate minus reference, with the standard error of that mean;
+both contribute noise. When times are compared, the contestants take turns, and times are medians
+over the rounds. The numbers of each part are added to --output when the part is done.
 """
 
 import argparse
@@ -50,29 +52,30 @@ from tfp_smvi.storage.atomic import write_json
 
 TOLERANCE = 0.1  # nats
 TARGET_ACCEPTANCE = AISConfig().target_acceptance_rate
-# In units of z, whose prior has the scale 1: the posterior's narrowest dimensions ask for the
-# smallest.
+# In units of z, whose prior has scale 1. The narrowest dimensions of the posterior need the
+# smallest one.
 STOCK_STEP_SIZES = tuple(0.4 / 2 ** (k / 2) for k in range(13))
 STOCK_PILOT_CHAINS = 4
-# Runs a command; prints its seconds and its peak resident memory, which Linux gives in units of
-# 1,024 bytes.
+# Runs a command and prints its time in seconds and its peak resident memory, in units of 1,024
+# bytes on Linux.
 LAUNCHER = """
 import json, resource, subprocess, sys, time
 started = time.perf_counter()
 subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL, check=True)
-print(json.dumps([time.perf_counter() - started, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
+seconds = time.perf_counter() - started
+print(json.dumps([seconds, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss]))
 """
 Turn = Callable[[], Any]
 JSON = dict[str, Any]
 
 
 def seed(number: int, block: int = 0) -> tf.Tensor:
-    """A stateless seed; each use has a number of its own."""
+    """A stateless seed; each use has its own number."""
     return tf.constant([number, block], tf.int32)
 
 
 def alternate(turns: Mapping[str, Turn], rounds: int) -> dict[str, list[float]]:
-    """The seconds of each contestant in each round, after a turn that is not counted."""
+    """The seconds of each contestant in each round, after one warm-up turn."""
     for turn in turns.values():
         turn()
     seconds: dict[str, list[float]] = {name: [] for name in turns}
@@ -95,12 +98,12 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 
 
 def reference_settings(options: argparse.Namespace) -> AISConfig:
-    """The long run that estimates are held against."""
+    """The settings of the long run that estimates are compared with."""
     return AISConfig(num_temperatures=options.reference_temperatures, num_leapfrog_steps=10)
 
 
 def measure_bracket(model: VAE, options: argparse.Namespace) -> JSON:
-    """Upper minus lower bound on simulated images: what the defaults and the reference may be off by."""
+    """Upper minus lower bound on simulated images, at the defaults and for the reference."""
     widths = {}
     for name, ais in (("defaults", AISConfig()), ("reference", reference_settings(options))):
         estimator = BlockEstimator(model, EvaluateConfig(ais=ais))
@@ -112,7 +115,7 @@ def measure_bracket(model: VAE, options: argparse.Namespace) -> JSON:
 
 
 class StockRecipe:
-    """The recipe in the documentation of TFP's tool: from the prior, linear path, one step size, stock kernel."""
+    """The recipe of TFP's documentation: prior, linear path, one step size, stock kernel."""
 
     def __init__(self, model: VAE, x: tf.Tensor) -> None:
         """Traces nothing yet."""
@@ -138,7 +141,7 @@ class StockRecipe:
         return estimates.numpy().astype(np.float64), float(self.acceptance) / num_temperatures
 
     def tune(self, num_temperatures: int, start: int) -> int:
-        """The place in STOCK_STEP_SIZES whose acceptance rate is nearest to the target, by steps from a start."""
+        """Index in STOCK_STEP_SIZES whose acceptance rate is nearest to the target."""
         misses: dict[int, float] = {}
 
         def miss(place: int) -> float:
@@ -147,7 +150,7 @@ class StockRecipe:
                 misses[place] = rate - TARGET_ACCEPTANCE
             return misses[place]
 
-        # The rate grows as the step size falls, which is the order of the places.
+        # The rate grows as the step size falls, which is the order of the list.
         place = start
         while miss(place) < 0.0 and place < len(STOCK_STEP_SIZES) - 1:
             place += 1
@@ -162,7 +165,7 @@ class StockRecipe:
         acceptance = self.acceptance
 
         class Counting(tfp.mcmc.HamiltonianMonteCarlo):
-            """The stock kernel; its acceptance rate is noted."""
+            """The stock kernel, which records its acceptance rate."""
 
             def one_step(self, *arguments: Any, **named: Any) -> Any:
                 state, results = super().one_step(*arguments, **named)
@@ -191,7 +194,7 @@ def within(error: JSON) -> bool:
 
 
 def first_within(rows: list[JSON]) -> JSON | None:
-    """The shortest path that is within the tolerance with all longer ones: an error that changes sign is no success."""
+    """The shortest path that is within the tolerance together with all longer ones."""
     found = None
     for row in reversed(rows):
         if not within(row["error"]):
@@ -201,7 +204,7 @@ def first_within(rows: list[JSON]) -> JSON | None:
 
 
 def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
-    """Errors by length of the path, then times in turns."""
+    """Compares the errors by length of the path, and then the times."""
     reference_run = BlockEstimator(model, EvaluateConfig(ais=reference_settings(options))).annealed(
         x, seed(2)
     )
@@ -227,7 +230,7 @@ def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JS
         },
         options.rounds,
     )
-    # A transition of the stock chain takes as long in a long path as in a short one.
+    # A transition of the stock chain takes the same time in a long path and in a short one.
     per_temperature = medians(seconds)["stock"] / short
     budget = max(int(options.stock_budget / per_temperature), short)
     lengths = [short]
@@ -260,7 +263,7 @@ def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JS
 def _errors_of_ours(
     model: VAE, x: tf.Tensor, reference: np.ndarray, options: argparse.Namespace
 ) -> tuple[list[JSON], dict[int, Turn]]:
-    """The errors by number of temperatures, with all else at the defaults, and the runs, pilot included."""
+    """The errors by number of temperatures, other settings at the defaults, and the runs."""
     rows, runs = [], {}
     for count in sorted({*options.temperatures, AISConfig().num_temperatures}):
         estimator = BlockEstimator(model, EvaluateConfig(ais=AISConfig(num_temperatures=count)))
@@ -279,7 +282,7 @@ def _errors_of_ours(
 
 
 def _errors_of_stock(stock: StockRecipe, lengths: list[int], reference: np.ndarray) -> list[JSON]:
-    """The errors by number of temperatures, each with a step size tuned for it; tuning is not timed."""
+    """The errors by number of temperatures, each with its own step size; tuning is not timed."""
     rows, place = [], len(STOCK_STEP_SIZES) // 2
     for length in lengths:
         place = stock.tune(length, place)
@@ -292,7 +295,8 @@ def _errors_of_stock(stock: StockRecipe, lengths: list[int], reference: np.ndarr
         error = estimate(estimates - reference)
         rows.append(row | {"error": error.to_json()})
         print(
-            f"stock, {length} temperatures, step size {row['step_size']:.3f}, acceptance {rate:.2f}: "
+            f"stock, {length} temperatures, step size {row['step_size']:.3f}, "
+            f"acceptance {rate:.2f}: "
             f"error {error} nat",
             flush=True,
         )
@@ -300,7 +304,7 @@ def _errors_of_stock(stock: StockRecipe, lengths: list[int], reference: np.ndarr
 
 
 def _summary(result: JSON) -> str:
-    """The outcome in words."""
+    """The result in words."""
     equal, seconds = result["stock_at_the_time_of_the_defaults"], result["seconds"]
     lines = [
         f"within {TOLERANCE} nat: "
@@ -317,8 +321,8 @@ def _summary(result: JSON) -> str:
 
 
 def chain_products(model: VAE, ais: AISConfig, repeats: int) -> Turn:
-    """The matrix products of 1 / repeats of a block's chains, on operands of their own, none transposed."""
-    # One gradient where a transition starts and one after each leapfrog step.
+    """The matrix products of 1 / repeats of a block's chains, on separate operands."""
+    # One gradient at the start of a transition and one after each leapfrog step.
     gradients = ais.num_leapfrog_steps + 1
     parts = (
         (ais.num_chains, ais.num_temperatures * gradients // repeats),
@@ -327,7 +331,7 @@ def chain_products(model: VAE, ais: AISConfig, repeats: int) -> Turn:
     kernels = [layer.kernel.shape for layer in model.decoder.layers if hasattr(layer, "kernel")]
     shapes = [
         shape for m, n in kernels for shape in ((m, n), (n, m))
-    ]  # forward, and the gradient by the input
+    ]  # forward, and the gradient with respect to the input
     operands = [
         [(tf.random.normal([chains * BLOCK_SIZE, m]), tf.random.normal([m, n])) for m, n in shapes]
         for chains, _ in parts
@@ -338,8 +342,8 @@ def chain_products(model: VAE, ais: AISConfig, repeats: int) -> Turn:
         total = tf.zeros([])
         for pairs, (_, count) in zip(operands, parts, strict=True):
             for _ in tf.range(count):
-                # The corner keeps the product from being optimized away, and is added so that none
-                # can be skipped.
+                # One element of each product is added up, so that no product is optimized away or
+                # skipped.
                 total += tf.add_n([tf.matmul(a, b)[0, 0] for a, b in pairs]) + 0.0 * total
         return total
 
@@ -381,7 +385,7 @@ def compare_compilers(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> 
 
 
 def measure_command(options: argparse.Namespace) -> JSON:
-    """Time and peak memory of the command, in a copy of the run so that nothing is done already."""
+    """Time and peak memory of the command, in a copy of the run without earlier results."""
     with tempfile.TemporaryDirectory() as folder:
         copy = shutil.copytree(
             options.run_dir, Path(folder) / "run", ignore=shutil.ignore_patterns("evaluation*")
@@ -389,8 +393,8 @@ def measure_command(options: argparse.Namespace) -> JSON:
         command = ["tfp-smvi", "evaluate", str(copy), "--num-examples", str(options.images)]
         command += ["--num-simulated", str(options.images_simulated)]
         command += ["--threads", str(options.threads)] if options.threads else []
-        # A process begins with the peak memory of the one that starts it, so that a small one has
-        # to.
+        # A process inherits the peak memory of the process that starts it, so a small one starts
+        # the command.
         finished = subprocess.run(
             [sys.executable, "-c", LAUNCHER, *command],
             stdout=subprocess.PIPE,
@@ -408,7 +412,7 @@ def measure_command(options: argparse.Namespace) -> JSON:
 
 
 def train_unless_there(options: argparse.Namespace) -> None:
-    """Trains the model where there is none."""
+    """Trains the model if there is none."""
     if not (options.run_dir / "config.json").exists():
         command = ["tfp-smvi", "train", "--lam", "0.5", "--epochs", str(options.epochs)]
         subprocess.run(
@@ -422,7 +426,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("run_dir", type=Path)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=[*PARTS])
     parser.add_argument(
-        "--epochs", type=int, default=15, help="of the training, where there is no run"
+        "--epochs", type=int, default=15, help="of the training, if there is no run"
     )
     parser.add_argument("--threads", type=int)
     parser.add_argument("--rounds", type=int, default=5, help="turns of each contestant")

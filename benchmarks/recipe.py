@@ -1,9 +1,9 @@
-"""Compares recipes of optimization by the objective on test data, and writes the table that results/ holds.
+"""Compares recipes of optimization by the objective on test data, and writes a table.
 
     python benchmarks/recipe.py [--epochs 15] [--runs DIR] [--output FILE.md]
 
-Each cell is a run of `tfp-smvi train` on MNIST with seed 0; a run that is there already, whole or
-in part, is not done again. On two cores a run of 15 epochs takes about five minutes.
+Each cell is a run of `tfp-smvi train` on MNIST with seed 0. A run that exists is resumed or reused.
+On two cores a run of 15 epochs takes about five minutes.
 """
 
 import argparse
@@ -35,14 +35,16 @@ def run(lam: float, recipe: tuple[str, ...], epochs: int, runs: Path) -> dict[st
 
 
 def main() -> None:
-    """Runs the grid and writes the table, a row at a time."""
+    """Runs the grid and writes the table row by row."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--runs", type=Path, default=Path("runs/recipe"))
     parser.add_argument("--output", type=Path, default=Path("runs/recipe/recipe.md"))
     options = parser.parse_args()
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     lines = [
-        f"Test objective ELBO - lam * D_SM after {options.epochs} epochs (ELBO / D_SM), nats per image, seed 0:",
+        f"Test objective ELBO - lam * D_SM after {options.epochs} epochs (ELBO / D_SM), "
+        "nats per image, seed 0:",
         "",
         "| warm-up steps | power | clip norm | averaging steps |"
         + "".join(f" lam {lam:g} |" for lam in LAMS),

@@ -1,14 +1,14 @@
-"""Measures how fast an export gives features: in this process and over gRPC, for each form of images.
+"""Measures the speed of an export, in this process and over gRPC, for each form of images.
 
     python benchmarks/serving.py [--threads N] [--seconds S] [--output results/serving.json]
 
 The model is an untrained one of the default size, which is as fast as a trained one. The gRPC
-server is that of the tests, in a process of its own on this machine: it shows what the protocol and
-the client cost, and says nothing of TF Serving, whose speed is another.
+server is that of the tests, in a separate process on this machine. It shows the cost of the
+protocol and of the client, but not the speed of TF Serving.
 
 The last lines compare, in turn, at batches of 1,024: the encoder's bare matrix products; its
-network, which is these with softplus between; a call of the export; and a whole run of
-`extract_features`, from a file to a file.
+network, which adds softplus layers; a call of the export; and a whole run of `extract_features`,
+from file to file.
 """
 
 import argparse
@@ -56,7 +56,7 @@ def make_export(model: VAE, folder: Path) -> Path:
 
 
 def images_per_second(call: Callable[[], Any], batch_size: int, seconds: float) -> float:
-    """The speed by the median time of a call, of those that fit into so many seconds, and of 5 at least."""
+    """The speed by the median time of the calls within `seconds`, of at least 5 calls."""
     call()
     times: list[float] = []
     while sum(times) < seconds or len(times) < 5:
@@ -82,7 +82,7 @@ def matrix_products(model: VAE, x: tf.Tensor) -> Callable[[], Any]:
 
 @contextlib.contextmanager
 def server_process(export: Path, threads: int | None) -> Iterator[str]:
-    """Serves an export with the tests' gRPC server, in a process of its own; yields the endpoint."""
+    """Serves an export with the tests' gRPC server in another process; yields the endpoint."""
     command = [
         sys.executable,
         __file__,
@@ -133,9 +133,8 @@ def measure_forms(
                 }
             )
             print(
-                "| {form} | {batch_size} | {bytes_per_image:.0f} | {local:.0f} | {grpc:.0f} |".format(
-                    **rows[-1]
-                )
+                "| {form} | {batch_size} | {bytes_per_image:.0f} | {local:.0f} "
+                "| {grpc:.0f} |".format(**rows[-1])
             )
     return rows
 
@@ -143,7 +142,7 @@ def measure_forms(
 def measure_bulk(
     model: VAE, local: LocalEncoder, pixels: np.ndarray, rounds: int
 ) -> dict[str, float]:
-    """Images per second by the median time of each call, all of them called in turn."""
+    """Images per second by the median time of each call; the calls take turns."""
     batch = pixels[:1024]
     x = tf.constant(batch.reshape(1024, -1) / np.float32(255))
     network = tf.function(lambda: model.encoder(x))
@@ -190,7 +189,8 @@ def main() -> None:
         pixels = load_dataset("mnist").test.pixels
         local = LocalEncoder(export)
         print(
-            "| form | batch | bytes/image | local, images/s | gRPC, images/s |\n|---|---|---|---|---|"
+            "| form | batch | bytes/image | local, images/s | gRPC, images/s |\n"
+            "|---|---|---|---|---|"
         )
         with server_process(export, arguments.threads) as endpoint:
             served = connect(endpoint, CONFIG)
@@ -200,7 +200,8 @@ def main() -> None:
     print()
     for name, speed in bulk.items():
         print(
-            f"{name}: {speed:.0f} images/s, {100 * speed / bulk['matrix products']:.0f} % of the matrix products"
+            f"{name}: {speed:.0f} images/s, {100 * speed / bulk['matrix products']:.0f} % of the "
+            "matrix products"
         )
     if arguments.output:
         details = {"cpus": os.cpu_count(), **environment().to_json()}

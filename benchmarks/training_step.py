@@ -1,9 +1,9 @@
-"""Times the training step against PyTorch, against the bare matrix products, and within a whole epoch.
+"""Compares the training step with PyTorch, with its matrix products, and with a whole epoch.
 
     python benchmarks/training_step.py [--threads 2] [--rounds 30] [--epochs 2] [--output FILE.json]
 
-needs the extra `bench` (PyTorch). Every contestant is a process of its own; they take turns, a few
-steps each, so that a change of the machine's speed meets all of them. Times are medians over the
+needs the extra `bench` (PyTorch). Every contestant has its own process. They take turns, a few
+steps each, so that a change of the machine's speed affects all of them. Times are medians over the
 rounds, ratios medians of the ratios within a round.
 """
 
@@ -32,7 +32,7 @@ _kept_open = contextlib.ExitStack()  # settings that hold for the life of the pr
 atexit.register(_kept_open.close)
 Turn = Callable[[int], float]  # takes steps and returns the seconds of one
 STEPS = 20  # in a turn
-REST = 0.3  # seconds between turns: idle threads of the last contestant spin for a while before they sleep
+REST = 0.3  # seconds between turns: idle threads of a contestant spin for a while
 CONTESTANTS = (
     "tensorflow float32",
     "torch float32",
@@ -43,18 +43,18 @@ CONTESTANTS = (
 
 
 def products() -> Counter[tuple[int, int, int]]:
-    """The step's matrix products [m, k] x [k, n] -> [m, n], with how often each occurs.
+    """The step's matrix products [m, k] x [k, n] -> [m, n], and how often each occurs.
 
-    For each layer: forward (f), gradient by the input (x) and by the weights (w). The decoder has
-    all of them twice, once for the score and once for its gradient; the encoder's first layer needs
-    no gradient by its input.
+    Each layer has three: forward, the gradient with respect to the input, and the gradient with
+    respect to the weights. The decoder has all of them twice, once for the score and once for its
+    gradient. The encoder's first layer needs no gradient with respect to its input.
     """
     counts: Counter[tuple[int, int, int]] = Counter()
 
-    def layer(inputs: int, outputs: int, forward: int, by_input: int, by_weights: int) -> None:
+    def layer(inputs: int, outputs: int, forward: int, to_input: int, to_weights: int) -> None:
         counts[BATCH, inputs, outputs] += forward
-        counts[BATCH, outputs, inputs] += by_input
-        counts[inputs, BATCH, outputs] += by_weights
+        counts[BATCH, outputs, inputs] += to_input
+        counts[inputs, BATCH, outputs] += to_weights
 
     layer(PIXELS, HIDDEN, 1, 0, 1)
     layer(HIDDEN, HIDDEN, 1, 1, 1)
@@ -65,7 +65,7 @@ def products() -> Counter[tuple[int, int, int]]:
 
 
 def tensorflow_step(precision: str, threads: int) -> Turn:
-    """The package's own step, on one batch that is at hand."""
+    """The package's own step, on one batch in memory."""
     from tfp_smvi.core.runtime import mixed_precision, quiet_tensorflow, set_threads
 
     quiet_tensorflow()
@@ -140,7 +140,7 @@ def torch_step(precision: str, threads: int) -> Turn:
 
 
 def bare_products(precision: str, threads: int) -> Turn:
-    """The step's matrix products and nothing else, each on operands of its own, untransposed."""
+    """Only the step's matrix products, each on separate operands that are not transposed."""
     from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
 
     quiet_tensorflow()
@@ -157,8 +157,8 @@ def bare_products(precision: str, threads: int) -> Turn:
     def run(steps: tf.Tensor) -> tf.Tensor:
         total = tf.zeros([])
         for _ in tf.range(steps):
-            # The corner keeps the product from being optimized away, and is added so that no step
-            # can be skipped.
+            # One element of each product is added up, so that no product is optimized away and no
+            # step skipped.
             total += tf.add_n([tf.matmul(a, b)[0, 0] for a, b in operands]) + 0.0 * total
         return total
 
@@ -174,7 +174,7 @@ MAKERS = {"tensorflow": tensorflow_step, "torch": torch_step, "products": bare_p
 
 
 def work(name: str, threads: int) -> None:
-    """A contestant's process: a turn for each line of input."""
+    """The process of a contestant: one turn for each line of input."""
     kind, precision = name.split()
     turn = MAKERS[kind](precision, threads)
     turn(2)
@@ -185,7 +185,7 @@ def work(name: str, threads: int) -> None:
 
 
 class Contestant:
-    """The other end of `work`."""
+    """The parent's end of a process that runs `work`."""
 
     def __init__(self, name: str, threads: int) -> None:
         """Starts the process and waits until it is warm."""
@@ -211,9 +211,10 @@ class Contestant:
 
 
 def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
-    """Times whole epochs of training on MNIST against as many bare steps, taken before, between and after.
+    """Compares whole epochs of training on MNIST with the same number of bare steps.
 
-    Data, metrics, log and checkpoint are in the times; the pass over the test set is told apart.
+    Bare steps are timed before, between and after the epochs. The time of an epoch includes data,
+    metrics, log and checkpoint. The pass over the test set is also timed separately.
     """
     bare = tensorflow_step("float32", threads)
     from tfp_smvi.config import DataConfig, RunConfig, TrainConfig
@@ -224,7 +225,7 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
     test_seconds: list[float] = []
     run_test = Trainer.test
 
-    def timed_test(*arguments: Any) -> dict[str, float]:
+    def timed_test(*arguments: Any) -> Any:
         started = time.perf_counter()
         result = run_test(*arguments)
         test_seconds.append(time.perf_counter() - started)
@@ -234,7 +235,7 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
     marks: list[tuple[float, float]] = []
 
     class Timer:
-        """Takes the times at the ends of epochs, and bare steps there."""
+        """Records the times at the ends of epochs, and times bare steps there."""
 
         def begin(self, *arguments: Any) -> None:
             self.pause()
@@ -257,7 +258,7 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
         unittest.mock.patch.object(Trainer, "test", timed_test),
     ):
         fit(config, load_dataset("mnist"), Path(folder) / "run", reporter=Timer())
-    # The first epoch compiles; it is left out.
+    # The first epoch includes the compilation and is left out.
     rows = np.array(
         [
             (
@@ -303,7 +304,8 @@ def main() -> None:
     seconds = {name: float(np.median([r[name] for r in rounds])) for name in CONTESTANTS}
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.processor() or platform.machine()}, {processor()}, {options.threads} threads",
+        "machine": f"{platform.processor() or platform.machine()}, {processor()}, "
+        f"{options.threads} threads",
         "step_milliseconds": {name: 1e3 * value for name, value in seconds.items()},
         "float32_over_torch": ratio("tensorflow float32", "torch float32"),
         "bfloat16_over_torch": ratio("tensorflow bfloat16", "torch bfloat16"),
@@ -329,7 +331,7 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The processor's name, where the system tells it."""
+    """The processor's name, if the system provides it."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:

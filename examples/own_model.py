@@ -1,10 +1,12 @@
 """A model of your own, trained on this package's objective and measured with its estimator.
 
-Convolutions, and a posterior with a full covariance matrix, on the digits. In some two minutes,
+The model has convolutions and a posterior with a full covariance matrix. It is trained on the
+digits. In about two minutes,
 
     python examples/own_model.py
 
-shows for some lams what the objective trades: the ELBO for the divergence, and with it for the gap.
+shows for several lams what the objective trades: ELBO for a smaller divergence, and with it for a
+smaller gap.
 """
 
 import os
@@ -30,7 +32,7 @@ class ConvolutionalVAE(keras.Model):
     """q(z|x) = N(loc(x), L(x) L(x)^T) and p(x|z) = Bernoulli(logits(z)), for images of 8 x 8."""
 
     def __init__(self) -> None:
-        """Makes the networks, whose activations are smooth: the divergence has the gradient of a gradient."""
+        """Makes the networks. Activations are smooth: training takes the gradient of a gradient."""
         super().__init__()
         num_parameters = LATENT_DIM + LATENT_DIM * (LATENT_DIM + 1) // 2
         self.encoder = keras.Sequential(
@@ -73,8 +75,8 @@ def make_train_step(
 
     @tf.function
     def train_step(x: tf.Tensor) -> None:
-        # lam grows over half of the steps: the divergence of a posterior equal to the prior is 0,
-        # too, and before anything is learned that is where it leads.
+        # lam grows over half of the steps. A posterior equal to the prior also has no divergence,
+        # and a large lam at the start leads there.
         done = tf.cast(optimizer.iterations, tf.float32) / num_steps
         lam_scale = tf.minimum(2.0 * done, 1.0) ** 2
         with tf.GradientTape() as tape:
@@ -99,7 +101,7 @@ def measure(model: ConvolutionalVAE, x: tf.Tensor) -> list[tf.Tensor]:
     def log_joint(z: tf.Tensor) -> tf.Tensor:
         return PRIOR.log_prob(z) + model.log_likelihood(x, z)
 
-    # From the model's own posterior to p(z|x), whose normalizer is p(x).
+    # The chains start at the model's own q(z|x) and end at p(z|x), whose normalizer is p(x).
     step_size = tune_step_sizes(log_joint, q, seed=2)
     result = annealed_importance_sampling(log_joint, q, step_size=step_size, seed=3)
     return [elbo, divergence, result.log_normalizer() - elbo]
@@ -113,10 +115,10 @@ def measure(model: ConvolutionalVAE, x: tf.Tensor) -> list[tf.Tensor]:
     multiple=True,
     default=[0.0, 0.1, 0.3],
     show_default=True,
-    help="May be repeated.",
+    help="Weight of the divergence; may be repeated.",
 )
 def main(steps: int, lams: list[float]) -> None:
-    """Trains a model for each lam and prints what it is worth, a line each."""
+    """Train a model for each lam, and print its ELBO, divergence and gap."""
     digits = load_dataset("digits")
     images, test = (
         split.images(tf.range(split.num_examples)) for split in (digits.train, digits.test)
@@ -134,9 +136,8 @@ def main(steps: int, lams: list[float]) -> None:
             .take(steps)
         ):
             x = tf.gather(images, indices)
-            train_step(
-                tf.cast(tf.random.uniform(x.shape) < x, tf.float32)
-            )  # binarized anew at each visit
+            # Each visit of an image draws new bits.
+            train_step(tf.cast(tf.random.uniform(x.shape) < x, tf.float32))
         x = tf.cast(test[:100] >= 0.5, tf.float32)
         columns = [
             f"{tf.reduce_mean(v):.3f} +/- {tf.math.reduce_std(v) / len(v) ** 0.5:.3f}"
