@@ -1,36 +1,55 @@
 """`tfp-smvi datasets`: the data sets that are known by name."""
 
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import click
 
+from tfp_smvi.core.records import Record
 from tfp_smvi.data import DATASETS, default_data_dir, is_prepared
 
 __all__ = ["datasets"]
 
-# What the first use does where a set is not ready.
+# What the first use of a set does if it is not ready.
 STATUS = {"packaged": "prepared at first use", "download": "needs a download"}
+
+
+@dataclass(frozen=True)
+class _Row(Record):
+    """A data set of the list; the fields are those of --json."""
+
+    name: str
+    description: str
+    image_shape: tuple[int, ...]
+    num_train: int
+    num_test: int
+    num_classes: int
+    likelihood: str
+    licence: str
+    source: str
+    needs_download: bool
+    prepared: bool
 
 
 @click.command()
 @click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where prepared data are kept. [default: TFP_SMVI_DATA_DIR, or ~/tensorflow_datasets]",
+    help="Folder of prepared data.  [default: TFP_SMVI_DATA_DIR, or ~/tensorflow_datasets]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
 def datasets(data_dir: Path | None, as_json: bool) -> None:
     """List the data sets that are known by name.
 
-    Any other image set of TensorFlow Datasets loads by its name too, and your own images from an
+    Any other image set of TensorFlow Datasets loads by its name, too. Your own images load from an
     .npz file with the arrays x_train and x_test.
     """
     directory = default_data_dir() if data_dir is None else data_dir.expanduser()
     rows = [_describe(name, directory) for name in DATASETS]
     if as_json:
-        click.echo(json.dumps(rows, indent=2))
+        click.echo(json.dumps([row.to_json() for row in rows], indent=2))
         return
     click.echo(_table(rows))
     click.echo(f"\nPrepared data are kept in {directory}.")
@@ -38,36 +57,36 @@ def datasets(data_dir: Path | None, as_json: bool) -> None:
     click.echo("PATH.npz with the arrays x_train and x_test (y_train and y_test for labels).")
 
 
-def _describe(name: str, directory: Path) -> dict[str, Any]:
+def _describe(name: str, directory: Path) -> _Row:
     entry = DATASETS[name]
-    return {
-        "name": name,
-        "description": entry.description,
-        "image_shape": list(entry.image_shape),
-        "num_train": entry.num_train,
-        "num_test": entry.num_test,
-        "num_classes": entry.num_classes,
-        "likelihood": entry.default_likelihood,
-        "licence": entry.licence,
-        "source": entry.source,
-        "needs_download": entry.needs_download,
-        "prepared": is_prepared(name, directory),
-    }
+    return _Row(
+        name=name,
+        description=entry.description,
+        image_shape=entry.image_shape,
+        num_train=entry.num_train,
+        num_test=entry.num_test,
+        num_classes=entry.num_classes,
+        likelihood=entry.default_likelihood,
+        licence=entry.licence,
+        source=entry.source,
+        needs_download=entry.needs_download,
+        prepared=is_prepared(name, directory),
+    )
 
 
-def _table(rows: list[dict[str, Any]]) -> str:
+def _table(rows: Sequence[_Row]) -> str:
     """Aligns the rows in columns that read the same on a terminal and in a pipe."""
     cells = [["NAME", "IMAGES", "SHAPE", "TRAIN", "TEST", "LIKELIHOOD", "LICENCE", "STATUS"]]
     cells += [
         [
-            row["name"],
-            row["description"],
-            "x".join(str(size) for size in row["image_shape"]),
-            str(row["num_train"]),
-            str(row["num_test"]),
-            row["likelihood"],
-            row["licence"],
-            "ready" if row["prepared"] else STATUS[row["source"]],
+            row.name,
+            row.description,
+            "x".join(str(size) for size in row.image_shape),
+            str(row.num_train),
+            str(row.num_test),
+            row.likelihood,
+            row.licence,
+            "ready" if row.prepared else STATUS[row.source],
         ]
         for row in rows
     ]

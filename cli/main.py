@@ -1,4 +1,4 @@
-"""The entry point: finds the command, and turns every failure into one line and an exit code."""
+"""The entry point: finds the command, and turns each failure into one line and an exit code."""
 
 import importlib
 import os
@@ -19,19 +19,19 @@ __all__ = ["COMMANDS", "main"]
 
 # name: (module, help); the module is imported when its command is called.
 COMMANDS = {
-    "train": ("train", "Train a model into a run directory, or go on with one."),
+    "train": ("train", "Train a model into a run directory, or continue a run."),
     "evaluate": ("evaluate", "Estimate log-likelihoods and the ELBO gap of a run."),
-    "classify": ("classify", "Classify with few labels on a run's features, and on baselines."),
+    "classify": ("classify", "Classify with few labels: a run's features against baselines."),
     "sweep": ("sweep", "Train, evaluate and classify over a grid of lam and seeds."),
     "plot": ("plot", "Draw the figures of a sweep."),
-    "report": ("report", "Write a page on a sweep: figures, tables, warnings and settings."),
+    "report": ("report", "Write a page about a sweep: figures, tables, warnings, settings."),
     "export": ("export", "Publish a run's model for TF Serving, or check a published one."),
     "serve": ("serve", "Serve exported models with TF Serving."),
     "features": (
         "features",
-        "Write the features of many images to a file, from an export or a server.",
+        "Write the features of many images to a file: from an export or a server.",
     ),
-    "datasets": ("datasets", "List the data sets at hand."),
+    "datasets": ("datasets", "List the data sets that are known by name."),
 }
 
 
@@ -58,7 +58,9 @@ class _LazyGroup(click.Group):
 @click.group(cls=_LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="tfp-smvi")
 def cli() -> None:
-    """Score-matching variational inference: trade likelihood for inference in deep latent variable models.
+    """Score-matching variational inference for deep latent variable models.
+
+    It trades likelihood for inference, by the weight lam of a divergence in the objective.
 
     Start with: tfp-smvi train --lam 0.5
     """
@@ -66,7 +68,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failure, 2 usage, 128 + n stopped by signal n."""
-    with handle_stop_signals(raise_stopped):  # long commands handle them in their own way
+    with handle_stop_signals(raise_stopped):  # long commands handle them by themselves
         code = _run(arguments)
     sys.exit(code)
 
@@ -87,8 +89,7 @@ def _run(arguments: list[str] | None) -> int:
         if line is None:
             raise
         if isinstance(error, OSError) and error.filename is None:
-            # What was to be written is lost or has no reader; Python must not try to flush it again
-            # at exit.
+            # The output is lost or has no reader; Python must not try to flush it again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
             click.echo(f"Error: {line}", err=True)
@@ -97,12 +98,12 @@ def _run(arguments: list[str] | None) -> int:
 
 
 def _explain(error: Exception) -> str | None:
-    """Returns what to tell the user of a failure; None for one that is a defect of this program."""
+    """Returns the message for the user; None if the failure is a defect of this program."""
     if isinstance(error, SMVIError):
         return error.render(option_name)
     if isinstance(error, OSError):
         return f"{error.filename or 'the output'}: {plain_reason(error)}."
-    # TensorFlow's error goes by its name, because importing it takes seconds.
+    # TensorFlow's error is known by its name, because importing it takes seconds.
     if isinstance(error, MemoryError) or type(error).__name__ == "ResourceExhaustedError":
-        return "there is not enough memory; take a smaller model, batch or number of chains."
+        return "there is not enough memory; choose a smaller model, batch or number of chains."
     return None

@@ -1,4 +1,4 @@
-"""Command-line options made from the fields of the configuration, whose defaults and help they share."""
+"""Options made from the fields of the configuration, with their defaults and help."""
 
 import json
 import types
@@ -28,10 +28,10 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 data_dir_option = click.option(
     "--data-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Where prepared data sets live.",
+    help="Folder of prepared data sets.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads; one per core unless given."
+    "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]"
 )
 
 
@@ -56,7 +56,7 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     Args:
         config: the dataclass.
         name: the field.
-        overrides: arguments of click.option that are to differ.
+        overrides: arguments of click.option that differ from what follows from the field.
     """
     field, hint = config.__dataclass_fields__[name], typing.get_type_hints(config)[name]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
@@ -87,7 +87,7 @@ def config_options(command: Command) -> Command:
         is_eager=True,
         expose_value=False,
         callback=_load_config_file,
-        help="JSON file of settings, such as a run's config.json; options given beside it win.",
+        help="JSON file of settings, such as a run's config.json; other options override it.",
     )
     decorated: Any = command
     for section, name in reversed(list(_config_fields())):
@@ -128,9 +128,13 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
             values.get("config", values) if isinstance(values, dict) else values
         )
     except (OSError, ValueError) as error:
-        raise click.UsageError(f"{path} is not a JSON object of settings: {error}") from error
+        raise click.UsageError(
+            f"--config = {str(path)!r} is not a JSON object of settings ({error}); "
+            "give a file such as a run's config.json.",
+            ctx,
+        ) from error
     except SMVIError as error:
-        raise click.UsageError(f"{path}: {error}") from error
+        raise click.UsageError(f"{path}: {error}", ctx) from error
     ctx.default_map = {
         name: value for section in config.to_json().values() for name, value in section.items()
     }
@@ -150,7 +154,7 @@ def usage_error(error: SMVIError, **names: str) -> click.UsageError:
 
     Args:
         error: the library's error.
-        names: fields that are other options here than their names say.
+        names: the options of fields whose names differ from their option.
     """
     message = error.render(lambda field: names.get(field) or option_name(field))
     return click.UsageError(message, click.get_current_context(silent=True))

@@ -12,7 +12,7 @@ __all__ = ["Stopped", "raise_stopped", "stop_at_once"]
 
 
 class Stopped(BaseException):
-    """A signal came where the library does not mind it, such as while TensorFlow loads."""
+    """A signal came while the library does not handle it, such as while TensorFlow loads."""
 
     def __init__(self, signum: int) -> None:
         """Stores the signal's number."""
@@ -21,18 +21,22 @@ class Stopped(BaseException):
 
 
 def raise_stopped(signum: int) -> NoReturn:
-    """Raises Stopped: a handler for signals."""
+    """Raises Stopped; it is a handler for signals."""
     raise Stopped(signum)
 
 
 @contextlib.contextmanager
-def stop_at_once(say_so: Callable[[], None]) -> Iterator[None]:
-    """Ends the process at SIGINT and SIGTERM, in the midst of work that is saved piece by piece."""
+def stop_at_once(report: Callable[[], None]) -> Iterator[None]:
+    """Ends the process at SIGINT and SIGTERM, during work that is saved piece by piece.
+
+    Args:
+        report: prints what the user should know, before the end.
+    """
     with handle_stop_signals(raise_stopped):
         try:
             yield
         except Stopped as stopped:
-            say_so()
+            report()
             sys.stdout.flush()
-            # TensorFlow's threads are at work and are not to be waited for.
+            # Do not wait for TensorFlow's threads, which are at work.
             os._exit(128 + stopped.signum)

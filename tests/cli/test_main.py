@@ -407,4 +407,4 @@ def test_output_that_cannot_be_written_is_one_line(arguments: tuple[str, ...]) -
 def test_a_model_that_no_memory_holds_is_one_line(tmp_path: Path, capfd: Capture) -> None:
     options = ("--hidden-sizes", "2000000,2000000", "--run-dir", str(tmp_path / "run"))  # 16 TB
     assert runs.call("train", *OPTIONS, *options) == 1
-    assert "Error: there is not enough memory; take a smaller model" in capfd.readouterr().err
+    assert "Error: there is not enough memory; choose a smaller model" in capfd.readouterr().err

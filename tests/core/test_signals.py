@@ -13,39 +13,40 @@ BOTH = (signal.SIGINT, signal.SIGTERM)
 
 @pytest.fixture
 def old() -> Iterator[list[int]]:
-    """What the handlers of before hear."""
-    heard: list[int] = []
+    """The signals that the handlers of before receive."""
+    received: list[int] = []
     previous = {
-        number: signal.signal(number, lambda number, frame: heard.append(number)) for number in BOTH
+        number: signal.signal(number, lambda number, frame: received.append(number))
+        for number in BOTH
     }
-    yield heard
+    yield received
     for number, handler in previous.items():
         signal.signal(number, handler)
 
 
 @pytest.mark.parametrize("number", BOTH)
-def test_the_handler_hears_all_signals_until_the_old_one_is_back(
+def test_the_handler_receives_all_signals_until_the_old_one_is_back(
     number: int, old: list[int]
 ) -> None:
-    heard: list[int] = []
-    with handle_stop_signals(heard.append):
+    received: list[int] = []
+    with handle_stop_signals(received.append):
         signal.raise_signal(number)
         signal.raise_signal(number)
-    assert (heard, old) == ([number, number], [])
+    assert (received, old) == ([number, number], [])
     signal.raise_signal(number)
-    assert (heard, old) == ([number, number], [number])
+    assert (received, old) == ([number, number], [number])
 
 
 @pytest.mark.parametrize("number", BOTH)
 def test_a_handler_for_once_leaves_the_second_signal_to_the_old_one(
     number: int, old: list[int]
 ) -> None:
-    heard: list[int] = []
-    with handle_stop_signals(heard.append, once=True):
+    received: list[int] = []
+    with handle_stop_signals(received.append, once=True):
         signal.raise_signal(number)
         for second in BOTH:
             signal.raise_signal(second)
-    assert (heard, old) == ([number], [*BOTH])
+    assert (received, old) == ([number], [*BOTH])
 
 
 def test_a_handler_that_raises_ends_the_block_and_the_old_one_is_back(old: list[int]) -> None:
@@ -59,13 +60,27 @@ def test_a_handler_that_raises_ends_the_block_and_the_old_one_is_back(old: list[
 
 
 def test_another_thread_than_the_main_one_sets_no_handlers(old: list[int]) -> None:
-    heard: list[int] = []
+    received: list[int] = []
 
     def work() -> None:
-        with handle_stop_signals(heard.append):
+        with handle_stop_signals(received.append):
             signal.raise_signal(signal.SIGTERM)
 
     thread = threading.Thread(target=work)
     thread.start()
     thread.join()
-    assert (heard, old) == ([], [signal.SIGTERM])
+    assert (received, old) == ([], [signal.SIGTERM])
+
+
+@pytest.mark.parametrize("number", BOTH)
+def test_a_signal_that_is_ignored_stays_ignored(number: int, old: list[int]) -> None:
+    """As for a command that a shell started in the background, or cron."""
+    received: list[int] = []
+    (other,) = {*BOTH} - {number}
+    signal.signal(number, signal.SIG_IGN)
+    with handle_stop_signals(received.append), handle_stop_signals(received.append, once=True):
+        signal.raise_signal(number)
+        signal.raise_signal(other)
+    assert signal.getsignal(number) is signal.SIG_IGN
+    signal.raise_signal(number)
+    assert (received, old) == ([other], [])

@@ -113,7 +113,10 @@ GOOD = random(4, 5, 5)
     ("arrays", "message"),
     [
         ({"x_train": GOOD}, "no array x_test, but x_train"),
-        ({"x_train": GOOD, "x_test": random(4, 5, 6)}, r"shape \(5, 5\), those of x_test \(5, 6\)"),
+        (
+            {"x_train": GOOD, "x_test": random(4, 5, 6)},
+            r"shape \(5, 5\), and those of x_test \(5, 6\)",
+        ),
         ({"x_train": GOOD, "x_test": GOOD > 0.5}, "x_train is float64 and x_test bool"),
         ({"x_train": GOOD, "x_test": GOOD[:0]}, "x_test has shape"),
         ({"x_train": GOOD[0, 0], "x_test": GOOD}, "x_train has shape"),
@@ -127,7 +130,7 @@ GOOD = random(4, 5, 5)
         ({"x_train": np.full((4, 5), -1), "x_test": np.full((4, 5), 2)}, "integers from -1 to -1"),
         ({"x_train": np.ones((4, 5), int), "x_test": np.ones((4, 5), int)}, "give dtype bool"),
         ({"x_train": GOOD + 1j, "x_test": GOOD}, "dtype complex128"),
-        ({"x_train": np.array([[None]]), "x_test": GOOD}, "no object arrays"),
+        ({"x_train": np.array([[None]]), "x_test": GOOD}, "without object arrays"),
         (
             {"x_train": GOOD, "x_test": GOOD, "y_train": [0, 1]},
             r"y_train has shape \(2,\) for 4 images",

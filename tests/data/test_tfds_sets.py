@@ -173,7 +173,7 @@ def test_set_that_others_prepared_as_tfrecord_loads(
     theirs = load_dataset("smvi_tiny_one", tmp_path / "theirs")
     assert theirs.fingerprint == load_dataset("smvi_tiny_one", tmp_path / "ours").fingerprint
     monkeypatch.setattr(tfds_sets, "MAX_BYTES_IN_MEMORY", 1)
-    with pytest.raises(SMVIError, match="cannot be read by index; give another directory"):
+    with pytest.raises(SMVIError, match="cannot be read by index"):
         load_dataset("smvi_tiny_one", tmp_path / "theirs")
 
 
@@ -218,9 +218,9 @@ def test_validation_split_stands_in_for_the_test(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("smvi_tiny_no_test", "has the splits train, extra; it needs 'train', and 'test'"),
+        ("smvi_tiny_no_test", "has the splits train, extra, and not 'train' with 'test'"),
         ("smvi_tiny_text", "has no images"),
-        ("smvi_tiny_any_shape", r"shape \(None, None, 1\) and dtype uint8; a fixed shape"),
+        ("smvi_tiny_any_shape", r"shape \(None, None, 1\) and dtype uint8, not of a fixed shape"),
         ("smvi_tiny_broken", "cannot prepare .*no train"),
         ("smvi_tiny_one/config", "cannot open data set 'smvi_tiny_one/config'"),
     ],
@@ -258,10 +258,9 @@ def test_damaged_prepared_files_name_the_directory_to_delete(tmp_path: Path, dam
 
 def test_data_dir_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(
-        SMVIError, match=r"cannot prepare data set 'smvi_tiny_one' in .*file.*--data-dir"
-    ):
+    with pytest.raises(SMVIError, match=f"cannot write to {tmp_path / 'file'} ") as caught:
         load_dataset("smvi_tiny_one", tmp_path / "file")
+    assert "{data_dir}" in str(caught.value.remedy)
 
 
 def test_download_without_network_fails_at_once(
@@ -273,7 +272,7 @@ def test_download_without_network_fails_at_once(
     monkeypatch.setattr(socket, "getaddrinfo", no_hosts)
     monkeypatch.setattr(urllib.request, "getproxies", dict)
     start = time.monotonic()
-    with pytest.raises(SMVIError, match=r"the host .* is not found; connect to a network"):
+    with pytest.raises(SMVIError, match=r"the host .* is not found"):
         load_dataset("fashion_mnist", tmp_path)
     # Without the check TensorFlow Datasets retries for some 200 seconds.
     assert time.monotonic() - start < 30

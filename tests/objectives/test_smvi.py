@@ -16,7 +16,7 @@ import tensorflow_probability as tfp
 from tests.support.exact import LinearGaussianModel
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.objectives.divergences import score_matching_divergence
-from tfp_smvi.objectives.smvi import elbo, smvi_objective
+from tfp_smvi.objectives.smvi import elbo, smvi_objective, trade_off
 
 tfd = tfp.distributions
 
@@ -94,7 +94,7 @@ def gradients(function, parameters):
 
 
 def assert_same(estimate, exact, parameters):
-    """Values and gradients by all parameters agree to rounding."""
+    """Values and gradients with respect to all parameters agree to rounding."""
     value, slopes = gradients(estimate, parameters)
     expected_value, expected_slopes = gradients(exact, parameters)
     np.testing.assert_allclose(value, expected_value, rtol=ROUNDING)
@@ -251,6 +251,16 @@ def test_gradients_equal_finite_differences_of_a_nonlinear_model():
         np.testing.assert_allclose(np.sum(slope * direction), difference, rtol=1e-6)
 
 
+def test_parts_of_the_objective_are_those_of_its_bound():
+    problem = Problem()
+    arguments = (problem.posterior(), problem.prior, problem.log_likelihood)
+    terms = smvi_objective(*arguments, 0.5, problem.points())
+    bound = elbo(*arguments, problem.points())
+    for part, expected in zip((terms.elbo, terms.reconstruction, terms.kl), bound, strict=True):
+        np.testing.assert_allclose(part, expected, rtol=ROUNDING)
+    np.testing.assert_array_equal(terms.objective, trade_off(terms.elbo, terms.divergence, 0.5))
+
+
 def test_lam_scale_multiplies_lam():
     problem = Problem()
     arguments = (problem.posterior(), problem.prior, problem.log_likelihood)
@@ -298,12 +308,11 @@ def test_the_likelihood_is_evaluated_once():
 @pytest.mark.parametrize("lam", [float("nan"), -float("inf"), "0.5", None, tf.constant(0.5)])
 def test_a_lam_that_is_no_number_is_refused(lam):
     problem = Problem()
-    with pytest.raises(
-        SMVIError, match=r"lam is .*: give a real number or inf; a tensor that changes belongs into"
-    ):
+    with pytest.raises(SMVIError) as caught:
         smvi_objective(
             problem.posterior(), problem.prior, problem.log_likelihood, lam, problem.points()
         )
+    assert caught.value.field == "lam"
 
 
 @pytest.mark.parametrize("lam", [0.0, 0.5])
@@ -333,12 +342,17 @@ def test_a_lost_gradient_is_not_taken_for_perfect_inference():
     def by_numpy(z):
         return problem.log_likelihood(z).numpy()
 
-    with pytest.raises(SMVIError, match="log_joint_fn has no gradient by z"):
-        score_matching_divergence(problem.posterior(), by_numpy, problem.points())
-    with pytest.raises(SMVIError, match=r"log_likelihood_fn has no gradient by z"):
-        smvi_objective(problem.posterior(), problem.prior, log_likelihood, 0.5, problem.points())
-    with pytest.raises(SMVIError, match="log_joint_fn has no gradient by z"):
-        score_matching_divergence(problem.posterior(), log_likelihood, problem.points())
+    def lost(estimate, *arguments):
+        """The argument that has no gradient."""
+        with pytest.raises(SMVIError, match="has no gradient with respect to z") as caught:
+            estimate(problem.posterior(), *arguments)
+        return caught.value.field
+
+    z = problem.points()
+    assert lost(score_matching_divergence, by_numpy, z) == "log_joint_fn"
+    assert lost(score_matching_divergence, log_likelihood, z) == "log_joint_fn"
+    arguments = (problem.prior, log_likelihood, 0.5, z)
+    assert lost(smvi_objective, *arguments) == "log_likelihood_fn"
 
 
 def test_a_posterior_without_an_analytic_divergence_has_the_same_elbo():

@@ -1,4 +1,4 @@
-"""What the dataclasses of the configuration are made of: fields with help, and validation."""
+"""The parts of the configuration's dataclasses: fields with help, and validation."""
 
 from collections.abc import Mapping
 from dataclasses import field, fields

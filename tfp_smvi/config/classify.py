@@ -13,7 +13,7 @@ InputName = Literal["intensities", "binarized"]
 
 @dataclass(frozen=True)
 class ClassifyConfig(Settings):
-    """How few labels a classifier on the encoder's means sees, and what kind of one it is."""
+    """How many labels a classifier on the encoder's means gets, and what kind it is."""
 
     labels: tuple[int, ...] = option(
         (600, 1000, 3000), "Numbers of labelled examples, each a multiple of the number of classes."

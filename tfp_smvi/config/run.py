@@ -51,15 +51,15 @@ class DataConfig(Settings):
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """The architecture: prior N(0, I), fully connected encoder and decoder [Levy & Ermon, section 5]."""
+    """The architecture: fully connected encoder and decoder [Levy & Ermon, section 5]."""
 
     likelihood: LikelihoodName | None = option(
         None,
-        "p(x|z): bernoulli (on binarized intensities) or gaussian; follows the data unless given.",
+        "p(x|z): bernoulli (on binarized intensities) or gaussian.  [default: by the data]",
     )
     latent_dim: int = option(50, "Number of latent dimensions.")
     hidden_sizes: tuple[int, ...] = option(
-        (1024, 1024), "Units of the encoder's hidden layers; the decoder mirrors."
+        (1024, 1024), "Units of the encoder's hidden layers; the decoder mirrors them."
     )
     activation: Activation = option("softplus", "Activation of the hidden layers.")
 
@@ -74,21 +74,21 @@ class TrainConfig(Settings):
     """The objective ELBO - lam * D_SM and its optimization."""
 
     lam: float = option(
-        0.0, "Weight of the score-matching divergence, any real number; inf keeps it alone."
+        0.0, "Weight of the score-matching divergence; inf trains on the divergence alone."
     )
     epochs: int = option(
         300,
-        "Passes over the training set; a run can be continued with any number that it has not passed.",
+        "Passes over the training set; a run can be continued to any number that it has not passed.",
     )
-    batch_size: int = option(128, "Examples per step (the paper gives none).")
+    batch_size: int = option(128, "Examples per step; the paper does not give it.")
     learning_rate: float = option(1e-3, "Adam's learning rate.")
-    lam_warmup_steps: int = option(5000, "Steps over which lam grows from 0; 0 switches it off.")
-    lam_warmup_power: float = option(2.0, "How lam grows: in proportion to step^power.")
-    clip_norm: float = option(
-        1000.0, "Largest global norm of the gradient, which is scaled down to it; inf: never."
+    lam_warmup_steps: int = option(5000, "Steps over which lam grows from 0; 0: no warm-up.")
+    lam_warmup_power: float = option(
+        2.0, "Power of the warm-up: lam grows in proportion to step^power."
     )
+    clip_norm: float = option(1000.0, "Clip the gradient to this global norm; inf: no clipping.")
     averaging_steps: int = option(
-        2000, "Steps over which the weights are averaged for testing and use; 0: the last weights."
+        2000, "Steps over which the final weights are averaged; 0: no averaging."
     )
     precision: Precision = option(
         "float32", "Arithmetic of the matrix products; bfloat16 is faster."
@@ -119,7 +119,7 @@ class TrainConfig(Settings):
 
 @dataclass(frozen=True)
 class RunConfig(Settings):
-    """Everything that makes a run what it is."""
+    """All settings that a run depends on."""
 
     data: DataConfig = DataConfig()
     model: ModelConfig = ModelConfig()
@@ -129,9 +129,9 @@ class RunConfig(Settings):
         """Returns one line per field that differs, such as "train.lam: 0.5 here, 1.0 given"."""
         lines = []
         for section in fields(self):
-            mine, theirs = getattr(self, section.name), getattr(other, section.name)
-            for f in fields(mine):
-                old, new = getattr(mine, f.name), getattr(theirs, f.name)
+            here, given = getattr(self, section.name), getattr(other, section.name)
+            for f in fields(here):
+                old, new = getattr(here, f.name), getattr(given, f.name)
                 if old != new:
                     lines.append(
                         f"{section.name}.{f.name}: {encode(old)} here, {encode(new)} given"

@@ -16,16 +16,14 @@ OnError = Literal["fail", "skip"]
 
 @dataclass(frozen=True)
 class FeaturesConfig(Settings):
-    """How `features` asks a model; the features do not depend on it, beyond rounding."""
+    """How `features` queries a model; beyond rounding, the features do not depend on it."""
 
-    batch_size: int = option(512, "Images that the model is asked for at a time.")
-    in_flight: int = option(4, "Requests to a server that are under way at a time.")
-    timeout: float = option(30.0, "Seconds that a server may take to answer a request.")
-    retries: int = option(
-        8, "How often a request is made again to a server that is away, busy or too slow."
-    )
+    batch_size: int = option(512, "Images in one request to the model.")
+    in_flight: int = option(4, "Requests to a server at a time.")
+    timeout: float = option(30.0, "Seconds to wait for a server's answer.")
+    retries: int = option(8, "Retries of a request to a server that is away, busy or too slow.")
     on_error: OnError = option(
-        "fail", "At an image that cannot be read: stop, or leave it out and list it."
+        "fail", "At an image that cannot be read: fail, or skip it and list it."
     )
 
     def _check(self) -> None:
@@ -41,18 +39,18 @@ class ServeConfig(Settings):
     """Which models a TF Serving server holds, and where it listens."""
 
     models: str = option("saved_models", "The folder of the exported models.")
-    model_name: str | None = option(None, "The model; all that are in the folder unless given.")
+    model_name: str | None = option(None, "The model.  [default: all in the folder]")
     num_versions: int = option(
-        2, "Versions of a model to serve, the newest; a request may name one."
+        2, "The newest versions of each model to serve; a request may name one."
     )
     labels: tuple[str, ...] = option((), "A name for a version, as NAME=VERSION; may be repeated.")
     host: str | None = option(
-        None, "The address to listen on; 127.0.0.1 where the server can be held to it."
+        None, "The address to listen on; 127.0.0.1 if the server can be restricted to it."
     )
     grpc_port: int = option(8500, "Port of gRPC.")
     rest_port: int = option(8501, "Port of REST and of the metrics for Prometheus.")
-    docker: bool = option(False, "Use Docker even where tensorflow_model_server is on the PATH.")
-    wait: float = option(120.0, "Seconds that the models may take to become available.")
+    docker: bool = option(False, "Use Docker even if tensorflow_model_server is on the PATH.")
+    wait: float = option(120.0, "Seconds to wait until the models are available.")
 
     def _check(self) -> None:
         require_whole("num_versions", self.num_versions, least=1)
@@ -67,7 +65,7 @@ class ServeConfig(Settings):
             "rest_port",
             self.rest_port,
             self.rest_port != self.grpc_port,
-            "another port than that of gRPC",
+            "a port other than {grpc_port}",
         )
         require("wait", self.wait, 0.0 < self.wait < math.inf, "a number of seconds greater than 0")
         require(

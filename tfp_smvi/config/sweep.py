@@ -3,22 +3,23 @@
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Self
 
 from tfp_smvi.config.base import Settings, option, require, require_whole
 from tfp_smvi.config.classify import ClassifyConfig
 from tfp_smvi.config.evaluate import EvaluateConfig
 from tfp_smvi.config.run import RunConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.records import JSONObject
 
 __all__ = ["SweepConfig"]
 
 
 @dataclass(frozen=True)
 class SweepConfig(Settings):
-    """A grid of runs over lam and seed, which are otherwise trained, evaluated and classified alike.
+    """A grid of runs over lam and seed; all other settings are the same.
 
-    The lam and the seed of `train` mean nothing: the grid gives them.
+    The lam and the seed of `train` are not used: the grid gives them.
     """
 
     train: RunConfig = RunConfig()
@@ -26,12 +27,14 @@ class SweepConfig(Settings):
     classify: ClassifyConfig | None = ClassifyConfig()
     classify_every: int | None = option(
         None,
-        "Classify not only at the end but also after every N-th epoch, whose checkpoints are kept.",
+        "Classify also after every N-th epoch, and keep its checkpoint.",
     )
     lams: tuple[float, ...] = option(
         (0.0, 0.001, 0.01, 0.1, 0.5, 1.0, 2.0, 10.0), "Weights of the score-matching divergence."
     )
-    seeds: tuple[int, ...] = option((0,), "Seeds of the training; each is run at each lam.")
+    seeds: tuple[int, ...] = option(
+        (0,), "Seeds of the training; each lam is trained with each seed."
+    )
 
     def _check(self) -> None:
         object.__setattr__(self, "lams", tuple(lam + 0.0 for lam in self.lams))  # -0 is 0
@@ -63,7 +66,7 @@ class SweepConfig(Settings):
         """What is done with each run, in this order."""
         return ("train", "evaluate", *(("classify",) if self.classify else ()))
 
-    def settings(self) -> dict[str, Any]:
+    def settings(self) -> JSONObject:
         """Returns what all runs share, as JSON values: the "config" of a sweep.json."""
         settings = self.to_json()
         del settings["lams"], settings["seeds"]
@@ -71,7 +74,7 @@ class SweepConfig(Settings):
         return settings
 
     @classmethod
-    def from_summary(cls, values: Mapping[str, Any]) -> Self:
+    def from_summary(cls, values: Mapping[str, object]) -> Self:
         """Builds the configuration of a sweep.json, or of a file with parts of one.
 
         Raises:
@@ -89,6 +92,11 @@ class SweepConfig(Settings):
         )
         for name in values:
             if name not in known:
-                raise SMVIError(f"unknown field {name!r}; known are: {', '.join(known)}.")
+                raise SMVIError(
+                    f"unknown field {name!r}", remedy=f"give one of: {', '.join(known)}"
+                )
         grid = {name: values[name] for name in ("lams", "seeds") if name in values}
-        return cls.from_json({**values.get("config", {}), **grid})
+        config = values.get("config", {})
+        if not isinstance(config, Mapping):
+            raise SMVIError(f"config = {config!r} is not allowed", remedy="give a JSON object")
+        return cls.from_json({**config, **grid})

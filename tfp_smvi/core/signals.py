@@ -12,13 +12,15 @@ __all__ = ["handle_stop_signals"]
 
 @contextlib.contextmanager
 def handle_stop_signals(handler: Callable[[int], object], *, once: bool = False) -> Iterator[None]:
-    """Has SIGINT and SIGTERM call a handler, and puts the old handlers back at the end.
+    """Calls a handler at SIGINT and SIGTERM, and restores the old handlers at the end.
 
-    In another thread than the main one, where no handlers can be set, the signals act as they did.
+    A signal that is ignored stays ignored: a shell ignores SIGINT for what it starts with `&`, so
+    that an interrupt of another program does not stop it. In another thread than the main one,
+    where no handlers can be set, the signals act as before.
 
     Args:
-        handler: is called with the signal's number, in the midst of anything.
-        once: puts the old handlers back at the first signal, so that a second one acts as it did.
+        handler: is called with the signal's number, at any moment.
+        once: restores the old handlers at the first signal, so that a second one acts as before.
     """
     previous: dict[int, Any] = {}
 
@@ -34,7 +36,8 @@ def handle_stop_signals(handler: Callable[[int], object], *, once: bool = False)
     try:
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                previous[number] = signal.signal(number, handle)
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    previous[number] = signal.signal(number, handle)
         yield
     finally:
         restore()

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 __all__ = ["batch_indices", "eval_batches", "train_batches"]
 
-# Bits to evaluate on are drawn for so many images at a time, whatever the size of a batch.
+# Images for which bits to evaluate on are drawn at a time, whatever the size of a batch.
 BLOCK = 100
 
 
@@ -33,8 +33,8 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Makes the batches to train on, one for each step.
 
-    An epoch is num_examples // batch_size steps in an order of its own; the remainder that it
-    leaves out is another one each epoch. With binarize, each visit of an image draws new bits, x ~
+    An epoch is num_examples // batch_size steps in an order of its own; it leaves out another
+    remainder each time. With binarize, each visit of an image draws new bits, x ~
     Bernoulli(intensity).
 
     Args:
@@ -49,18 +49,19 @@ def train_batches(
         A dataset of x: float32 [batch_size, *image_shape], the same for the same arguments.
 
     Raises:
-        SMVIError: batch_size is not in 1 .. num_examples, a step is negative, or real values are to
-            be bits.
+        SMVIError: batch_size is not in 1 .. num_examples, a step is negative, or real values cannot
+            be binarized.
     """
     import tensorflow as tf
 
     from tfp_smvi.core.seeds import fold_seed
 
     _check(split, batch_size, binarize)
-    if first_step < 0 or (num_steps is not None and num_steps < 0):
-        raise SMVIError(
-            f"first_step is {first_step} and num_steps {num_steps}; neither can be negative"
-        )
+    for name, steps in (("first_step", first_step), ("num_steps", num_steps)):
+        if steps is not None and steps < 0:
+            raise SMVIError(
+                "is not allowed", field=name, value=steps, remedy="give a number of at least 0"
+            )
     read = _reader(split)
 
     def make_batch(step: tf.Tensor) -> tf.Tensor:
@@ -87,7 +88,7 @@ def eval_batches(
     """Makes the batches to evaluate on: in order, each image once.
 
     With binarize, the bits of an image follow from the seed and its index alone: they are the same
-    at every evaluation, whatever the batch size and the part of the split that is asked for.
+    at every evaluation, whatever the batch size and the part of the split.
 
     Args:
         split: the images.
@@ -101,8 +102,7 @@ def eval_batches(
         A dataset of (indices: int64 [n], x: float32 [n, *image_shape]) with n <= batch_size.
 
     Raises:
-        SMVIError: the part does not lie in the split, batch_size < 1, or real values are to be
-            bits.
+        SMVIError: the part is not in the split, batch_size < 1, or real values cannot be binarized.
     """
     import tensorflow as tf
 
@@ -112,8 +112,10 @@ def eval_batches(
     stop = split.num_examples if num_examples is None else start + num_examples
     if not 0 <= start < stop <= split.num_examples:
         raise SMVIError(
-            f"start is {start} and num_examples {num_examples}, of {split.num_examples} images; "
-            "give a part that is in the split"
+            f"with start = {start} is not a part of the {split.num_examples} images",
+            field="num_examples",
+            value=num_examples,
+            remedy="give a part that is in the split",
         )
     read = _reader(split)
 
@@ -160,7 +162,7 @@ def _uniform(shape: list[int], seed: tf.Tensor) -> tf.Tensor:
     """Draws uniform numbers of 16 bits, float32 in (0, 1): a probability is met within 2^-17.
 
     Each 32-bit word of the generator makes two numbers, which halves the cost of a batch. The half
-    that is added keeps them away from 0 and 1, so that intensities of 0 and 1 are bits already.
+    that is added keeps them away from 0 and 1, so that intensities of 0 and 1 are kept as they are.
     """
     import tensorflow as tf
 
@@ -175,14 +177,19 @@ def _uniform(shape: list[int], seed: tf.Tensor) -> tf.Tensor:
 def _check(split: Split, batch_size: int, binarize: bool) -> None:
     if not 1 <= batch_size <= split.num_examples:
         raise SMVIError(
-            f"batch_size is {batch_size}; give 1 to {split.num_examples}, the number of images"
+            "is not allowed",
+            field="batch_size",
+            value=batch_size,
+            remedy=f"give 1 to {split.num_examples}, the number of images",
         )
     if binarize and split.real_valued:
-        raise SMVIError("real-valued data cannot be binarized; take the gaussian likelihood")
+        raise SMVIError(
+            "real-valued data cannot be binarized", remedy="choose the gaussian {likelihood}"
+        )
 
 
 def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
-    """Makes the function from indices, int64 [n], to values, float32 [n, *image_shape], in a graph."""
+    """Makes the graph function from indices, int64 [n], to values, float32 [n, *image_shape]."""
     import tensorflow as tf
 
     if not isinstance(split, ArraySplit):

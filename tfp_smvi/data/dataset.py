@@ -43,7 +43,7 @@ class Split(Protocol):
 
     @property
     def labels(self) -> npt.NDArray[np.int64] | None:
-        """The class of each image: int64 [num_examples], or None where the data have no labels."""
+        """The class of each image: int64 [num_examples], or None if the data have no labels."""
 
     def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
@@ -87,7 +87,7 @@ class Dataset:
         name: the name or path that it was loaded by.
         train: the images to train on.
         test: the images to evaluate on.
-        num_classes: the number of classes of the labels, or None where there are no labels.
+        num_classes: the number of classes of the labels, or None if there are no labels.
         fingerprint: SHA-256, in hex, that changes when the images, the labels or their order
             change.
     """
@@ -110,15 +110,14 @@ class Dataset:
 
     @property
     def default_likelihood(self) -> LikelihoodName:
-        """The likelihood that suits the values: "gaussian" for real ones and for colour, or "bernoulli"."""
+        """The likelihood that suits the values: "gaussian" for real ones and colour, or "bernoulli"."""
         return "gaussian" if prefers_gaussian(self.image_shape, self.real_valued) else "bernoulli"
 
 
 def prefers_gaussian(image_shape: tuple[int, ...], real_valued: bool) -> bool:
     """Whether a Gaussian likelihood suits the values better than binarized intensities.
 
-    A colour image loses nearly everything when each channel is drawn to be 0 or 1, a grey one
-    little.
+    Drawing each channel to be 0 or 1 loses nearly all of a colour image, and little of a grey one.
     """
     return real_valued or (len(image_shape) == 3 and image_shape[-1] == 3)
 
@@ -131,7 +130,7 @@ def to_float(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
 
 
 def content_fingerprint(train: ArraySplit, test: ArraySplit) -> str:
-    """Hashes the pixels and the labels of both splits, with their shapes and dtypes: SHA-256 in hex."""
+    """Hashes pixels and labels of both splits, with shapes and dtypes: SHA-256 in hex."""
     digest = hashlib.sha256()
     for array in (train.pixels, train.labels, test.pixels, test.labels):
         header = "none" if array is None else f"{array.dtype.str}{array.shape}"
@@ -145,11 +144,12 @@ def check_contents(dataset: Dataset, expected: str, remedy: str) -> Dataset:
     """Returns the data set if its fingerprint is the one on record.
 
     Raises:
-        SMVIError: the contents differ; the message ends with the remedy.
+        SMVIError: the contents differ.
     """
     if dataset.fingerprint != expected:
         raise SMVIError(
             f"the contents of data set {dataset.name!r} are not the known ones: "
-            f"fingerprint {dataset.fingerprint[:12]}, expected {expected[:12]}; {remedy}"
+            f"their fingerprint is {dataset.fingerprint[:12]}, and not {expected[:12]}",
+            remedy=remedy,
         )
     return dataset

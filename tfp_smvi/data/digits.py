@@ -9,14 +9,14 @@ from tfp_smvi.data.dataset import ArraySplit, Dataset, Progress, check_contents,
 __all__ = ["load_digits"]
 
 # 20 % for the test. The copy that scikit-learn ships is the UCI set's test part, in its order: its
-# last digits were written by other people than the first, as in MNIST.
+# last digits were written by other people than the first, like those of MNIST.
 NUM_TRAIN = 1437
 
 FINGERPRINT = "752bbed954b8ffecb6f7bec9a31be4a3fd2254cad1e3e5b7433cc25079e5685c"
 
 
 def load_digits(data_dir: Path, progress: Progress) -> Dataset:
-    """Loads scikit-learn's digits: intensities, float32 [1437, 8, 8, 1] to train, [360, 8, 8, 1] to test.
+    """Loads scikit-learn's digits, 1437 to train and 360 to test: float32 [n, 8, 8, 1].
 
     Args:
         data_dir: not used, the data ship with scikit-learn.

@@ -21,11 +21,11 @@ FINGERPRINT = "1bfbfef01f58e2c117e6f19cb62c856db816b5226d04f3db3f7adf30605ac933"
 
 
 def load_mnist(data_dir: Path, progress: Progress) -> Dataset:
-    """Loads MNIST, uint8 [60000, 28, 28, 1] to train and [10000, 28, 28, 1] to test; needs no network.
+    """Loads MNIST, 60000 to train and 10000 to test: uint8 [n, 28, 28, 1]; needs no network.
 
     Args:
         data_dir: where TensorFlow Datasets keeps prepared data.
-        progress: told when the data are to be prepared, which takes some 15 seconds, once.
+        progress: receives a line before the data are prepared, which takes some 15 s, once.
 
     Raises:
         SMVIError: a packaged or prepared file is missing or damaged, or data_dir cannot be written.
@@ -33,7 +33,8 @@ def load_mnist(data_dir: Path, progress: Progress) -> Dataset:
     missing = [name for name in FILES if not (PACKAGED_DIR / name).is_file()]
     if missing:
         raise SMVIError(
-            f"the packaged file {PACKAGED_DIR / missing[0]} is missing; install tfp-smvi again"
+            f"the packaged file {PACKAGED_DIR / missing[0]} is missing",
+            remedy="install tfp-smvi again",
         )
     dataset = load_tfds("mnist", data_dir, progress, packaged_dir=PACKAGED_DIR)
     return check_contents(dataset, FINGERPRINT, f"delete {data_dir / 'mnist'} and run again")

@@ -11,12 +11,12 @@ __all__ = ["image_grid", "shades"]
 def shades(images: np.ndarray, originals: np.ndarray) -> npt.NDArray[np.float32]:
     """Turns the values of images into shades, from 0 (black) to 1; what is beyond them is clipped.
 
-    Intensities keep their values. Where the data have others, black is the least of them and 1 the
-    largest.
+    Intensities keep their values. If the data have other values, black is the least of them and 1
+    the largest.
 
     Args:
-        images: uint8, 255 standing for 1, or float, [n, ...].
-        originals: the data, uint8 or float, which say what values there are, [m, ...].
+        images: uint8 with 255 for 1, or float, [n, ...].
+        originals: the data, uint8 or float, which give the range of values, [m, ...].
     """
     images, originals = _fractions(images), _fractions(originals)
     low, high = originals.min(initial=0.0), originals.max(initial=0.0)

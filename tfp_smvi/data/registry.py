@@ -20,7 +20,7 @@ __all__ = ["DATASETS", "DatasetEntry", "default_data_dir", "is_prepared", "load_
 
 @dataclass(frozen=True)
 class DatasetEntry:
-    """What is known of a data set without loading it.
+    """What is known about a data set without loading it.
 
     Attributes:
         loader: loads the set, given the data directory and a receiver of progress lines.
@@ -29,7 +29,7 @@ class DatasetEntry:
         num_train: the number of images to train on.
         num_test: the number of images to evaluate on.
         num_classes: the number of classes.
-        licence: the licence of the images, or what is known of it.
+        licence: the licence of the images, or what is known about it.
         source: "packaged" (in this package), "scikit-learn" (in that package) or "download".
     """
 
@@ -44,7 +44,7 @@ class DatasetEntry:
 
     @property
     def default_likelihood(self) -> str:
-        """The likelihood that a model of this set takes unless told otherwise."""
+        """The likelihood of a model of this set, unless another is chosen."""
         return "gaussian" if prefers_gaussian(self.image_shape, real_valued=False) else "bernoulli"
 
     @property
@@ -158,21 +158,21 @@ def load_dataset(
     if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in known:
         return load_tfds(name, directory, progress)
     close = difflib.get_close_matches(name.lower(), {*DATASETS, *known})
-    hint = f"did you mean {' or '.join(close)}? Else " if close else ""
+    hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     raise SMVIError(
-        f"there is no data set {name!r}; {hint}run `tfp-smvi datasets` for a list, "
-        "or give the path of an .npz file"
+        f"there is no data set {name!r}{hint}",
+        remedy="run `tfp-smvi datasets` for a list, or give the path of an .npz file",
     )
 
 
 def default_data_dir() -> Path:
-    """Where prepared data are kept: TFP_SMVI_DATA_DIR, or else where TensorFlow Datasets keeps them."""
+    """Where prepared data are kept: TFP_SMVI_DATA_DIR, or else TensorFlow Datasets' folder."""
     configured = os.environ.get("TFP_SMVI_DATA_DIR") or os.environ.get("TFDS_DATA_DIR")
     return Path(configured or "~/tensorflow_datasets").expanduser()
 
 
 def is_prepared(name: str, data_dir: str | Path | None = None) -> bool:
-    """Whether a set of DATASETS loads without download or preparation, told without TensorFlow."""
+    """Whether a set of DATASETS loads without download or preparation; needs no TensorFlow."""
     if DATASETS[name].source == "scikit-learn":
         return True
     directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()

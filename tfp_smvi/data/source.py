@@ -65,7 +65,7 @@ class SourceSplit:
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64] | None:
-        """The class of each image: int64 [num_examples], read at the first use; None without labels."""
+        """The class of each image: int64 [num_examples], read at first use; None without labels."""
         import tensorflow as tf
 
         if self._label_key is None:

@@ -1,4 +1,4 @@
-"""Image sets of TensorFlow Datasets: prepared once, then held in memory or, where large, read by index."""
+"""Image sets of TensorFlow Datasets: prepared once, then held in memory, or read by index."""
 
 import contextlib
 import hashlib
@@ -20,6 +20,7 @@ import numpy as np
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import Dataset, Progress, content_fingerprint
 from tfp_smvi.data.source import CHUNK, RecordList, Records, SourceSplit, to_memory
+from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["load_tfds", "tfds_names"]
 
@@ -49,7 +50,7 @@ def load_tfds(
     Args:
         name: "set" or "set/config".
         data_dir: where TensorFlow Datasets keeps prepared data.
-        progress: told when the data are to be prepared.
+        progress: receives a line before the data are prepared.
         packaged_dir: a directory with the original files, which are then not downloaded.
 
     Raises:
@@ -65,12 +66,10 @@ def load_tfds(
         return _read_prepared(name, builder, *keys)
     except SMVIError:
         raise
-    except (
-        Exception
-    ) as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
+    except Exception as error:  # a damaged file may fail anywhere in TensorFlow
         raise SMVIError(
-            f"cannot read the prepared data set {name!r} ({_first_line(error)}); "
-            f"delete {builder.data_dir} and run again"
+            f"cannot read the prepared data set {name!r} ({_first_line(error)})",
+            remedy=f"delete {builder.data_dir} and run again",
         ) from error
 
 
@@ -79,13 +78,11 @@ def _make_builder(name: str, data_dir: Path) -> Any:
 
     try:
         return tfds.builder(name, data_dir=os.fspath(data_dir))
-    except (
-        Exception
-    ) as error:  # an unknown config, a missing dependency or a damaged dataset_info.json
+    except Exception as error:  # an unknown config, a missing package or a damaged info file
         reason = error.__cause__ if isinstance(error.__cause__, Exception) else error
         raise SMVIError(
-            f"cannot open data set {name!r} of TensorFlow Datasets ({_first_line(reason)}); "
-            f"check the name, or delete {data_dir / name} if it was prepared before"
+            f"cannot open data set {name!r} of TensorFlow Datasets ({_first_line(reason)})",
+            remedy=f"check the name, or delete {data_dir / name} if it was prepared before",
         ) from error
 
 
@@ -99,13 +96,15 @@ def _feature_keys(name: str, builder: Any) -> tuple[str, str | None]:
     )
     if not images:
         raise SMVIError(
-            f"data set {name!r} has no images; run `tfp-smvi datasets` for sets that have"
+            f"data set {name!r} has no images",
+            remedy="run `tfp-smvi datasets` for sets that have images",
         )
     image = features[images[0]]
     if None in image.shape or image.np_dtype != np.uint8:
         raise SMVIError(
-            f"data set {name!r} has images of shape {image.shape} and dtype {np.dtype(image.np_dtype).name}; "
-            "a fixed shape and uint8 are needed: resize them and give them as an .npz file"
+            f"data set {name!r} has images of shape {image.shape} and dtype "
+            f"{np.dtype(image.np_dtype).name}, not of a fixed shape and uint8",
+            remedy="resize them and give them as an .npz file",
         )
     supervised = builder.info.supervised_keys or ()
     labels = [
@@ -118,31 +117,28 @@ def _feature_keys(name: str, builder: Any) -> tuple[str, str | None]:
 
 def _prepare(name: str, builder: Any, data_dir: Path, packaged_dir: Path | None) -> None:
     """Downloads and prepares a set, in one process at a time."""
-    import filelock
-
     # TensorFlow Datasets finds extracted files again by their name alone: in a folder that two sets
     # share, the second one would silently get the pixels of the first.
     downloads = data_dir / "downloads" / "tfp_smvi" / name.replace("/", "-")
+    writable = "give a directory that can be written with {data_dir} or TFP_SMVI_DATA_DIR"
     try:
-        downloads.mkdir(parents=True, exist_ok=True)
-        # The lock goes with its process, so that a killed one leaves nothing to clear away.
-        with filelock.FileLock(downloads / ".lock"), _quiet():
+        with hold_folder(downloads, remedy=writable, place=data_dir), _quiet():
             # Another process may have prepared it while this one waited.
             if not Path(builder.data_dir).exists():
                 _download_and_prepare(name, builder, downloads, packaged_dir)
     except SMVIError:
         raise
     except Exception as error:  # builders raise whatever their code meets
-        if (
-            isinstance(error, OSError) and error.errno is not None
-        ):  # from a file, not from the network
-            remedy = "give a directory that can be written with --data-dir or TFP_SMVI_DATA_DIR"
+        # An error of a file, and not of the network, has a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            remedy = writable
         elif packaged_dir is not None:
             remedy = "install tfp-smvi again"
         else:
             remedy = f"check the network, or delete {downloads} and run again"
         raise SMVIError(
-            f"cannot prepare data set {name!r} in {data_dir} ({_first_line(error)}); {remedy}"
+            f"cannot prepare data set {name!r} in {data_dir} ({_first_line(error)})",
+            remedy=remedy,
         ) from error
 
 
@@ -166,7 +162,7 @@ def _download_and_prepare(
 
 
 def _check_network(name: str, builder: Any, downloads: Path) -> None:
-    """Fails at once where no host can be found: TensorFlow Datasets would retry for minutes."""
+    """Fails at once if a host cannot be found: TensorFlow Datasets would retry for minutes."""
     # A proxy finds the hosts itself, and a finished download (it has an .INFO file) needs none.
     if urllib.request.getproxies() or any(downloads.rglob("*.INFO")):
         return
@@ -175,8 +171,8 @@ def _check_network(name: str, builder: Any, downloads: Path) -> None:
             socket.getaddrinfo(host, 443)
         except OSError as error:
             raise SMVIError(
-                f"cannot download data set {name!r}: the host {host} is not found; connect to a network, "
-                "or take a set that needs no download, such as mnist"
+                f"cannot download data set {name!r}: the host {host} is not found",
+                remedy="connect to a network, or choose a set that needs no download, such as mnist",
             ) from error
 
 
@@ -223,8 +219,9 @@ def _test_split(name: str, splits: Any) -> str:
         if "train" in splits and split in splits:
             return split
     raise SMVIError(
-        f"data set {name!r} has the splits {', '.join(splits)}; it needs 'train', and 'test' or "
-        "'validation': split it and give it as an .npz file"
+        f"data set {name!r} has the splits {', '.join(splits)}, and not 'train' with 'test' or "
+        "'validation'",
+        remedy="split it and give it as an .npz file",
     )
 
 
@@ -242,13 +239,14 @@ def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> Recor
         chunks = tf.data.TFRecordDataset(paths).batch(CHUNK).as_numpy_iterator()
         return RecordList(record for chunk in chunks for record in chunk)
     raise SMVIError(
-        f"data set {name!r} is too large for memory, and was prepared in {builder.data_dir} in a format that "
-        "cannot be read by index; give another directory with --data-dir or TFP_SMVI_DATA_DIR"
+        f"data set {name!r} is too large for memory, and was prepared in {builder.data_dir} in a "
+        "format that cannot be read by index",
+        remedy="give another directory with {data_dir} or TFP_SMVI_DATA_DIR",
     )
 
 
 def _info_fingerprint(info: Any, split_names: Sequence[str]) -> str:
-    """Hashes the version and the sizes on record, where reading every image would take too long."""
+    """Hashes the version and the sizes on record: reading every image would take too long."""
     sizes = {
         name: (info.splits[name].shard_lengths, info.splits[name].num_bytes) for name in split_names
     }
@@ -257,6 +255,6 @@ def _info_fingerprint(info: Any, split_names: Sequence[str]) -> str:
 
 
 def _first_line(error: Exception) -> str:
-    """The first line of a message that may have many, cut where it is long."""
+    """The first line of a message that may have many, cut if it is long."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
     return lines[0].rstrip(":")[:300]

@@ -12,7 +12,7 @@ __all__ = ["encode_means"]
 
 
 def encode_means(model: VAE, batches: Iterable[tf.Tensor]) -> npt.NDArray[np.float32]:
-    """Returns the means mu(x) of q(z|x) for batches of images, which need not fit in memory together.
+    """Returns the means of q(z|x) for batches of images, which need not fit in memory together.
 
     Args:
         model: the model.
