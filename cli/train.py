@@ -102,7 +102,8 @@ def train(
             )
     except TrainingInterrupted as stop:
         reporter.note(
-            f"Stopped by {signal.Signals(stop.signum).name}; step {stop.step} is saved in {run_dir}."
+            f"Stopped by {signal.Signals(stop.signum).name}; "
+            f"step {stop.step} is saved in {run_dir}."
         )
         reporter.note("Run the same command again to continue.")
         return 128 + stop.signum

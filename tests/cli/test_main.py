@@ -1,4 +1,4 @@
-"""The command line as its users meet it: through the console script, its output and its exit codes."""
+"""The command line as its users meet it: the console script, its output and its exit codes."""
 
 import dataclasses
 import json
@@ -269,7 +269,7 @@ def test_finished_run_says_so_and_gives_its_result_again(
 def test_terminal_shows_a_bar_and_a_config_file_repeats_the_run(
     reference: ReferenceRun, tmp_path: Path
 ) -> None:
-    """On a pseudo-terminal, for which the bar is drawn, removed at the end, and left out of stdout."""
+    """A pseudo-terminal gets the bar, which is removed at the end and not on stdout."""
     run_dir, (parent, child) = tmp_path / "run", pty.openpty()
     command = [
         runs.script(),

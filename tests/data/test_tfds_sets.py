@@ -321,7 +321,7 @@ assert not attempts, attempts
 
 @pytest.fixture(scope="module")
 def offline_mnist(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
-    """Prepares MNIST in a fresh home with the network cut: the data directory and what was printed."""
+    """Prepares MNIST in a fresh home without a network: the data directory and the output."""
     home = tmp_path_factory.mktemp("home")
     hidden = ("TFP_SMVI_DATA_DIR", "TFDS_DATA_DIR")
     environment = {key: value for key, value in os.environ.items() if key not in hidden}

@@ -156,7 +156,7 @@ def test_a_likelihood_must_be_chosen():
 
 
 def test_values_of_another_shape_or_kind_are_refused() -> None:
-    """Reshaped or taken as they are, they would be encoded as other images: 3 of 16 x 16 as 12 of 8 x 8."""
+    """Reshaped, they would be encoded as other images: 3 of 16 x 16 as 12 of 8 x 8."""
     model = VAE(ModelConfig(likelihood="bernoulli", latent_dim=3, hidden_sizes=(4,)), (8, 8, 1))
     for x in (np.zeros([3, 16, 16, 1]), np.zeros([8, 8, 1]), np.zeros([3, 64])):
         with pytest.raises(SMVIError, match=r"give \[batch, 8, 8, 1\]") as caught:

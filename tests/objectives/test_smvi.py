@@ -26,7 +26,7 @@ ROUNDING = 1e-9
 
 
 class Problem:
-    """A linear-Gaussian model p and a diagonal Gaussian q, with all parameters as float64 variables."""
+    """A linear-Gaussian model p and a diagonal Gaussian q, with parameters as float64 variables."""
 
     def __init__(self, seed: int = 0) -> None:
         model = LinearGaussianModel.simulate(
@@ -57,7 +57,7 @@ class Problem:
         return tfd.Independent(tfd.Normal(mean, tf.exp(self.log_noise)), 1).log_prob(self.x)
 
     def points(self) -> tf.Tensor:
-        """Reparameterized points [2 * latent_dim, batch, latent_dim] with the mean and covariance of q."""
+        """Points [2 * latent_dim, batch, latent_dim] with the mean and covariance of q."""
         unit = math.sqrt(LATENT_DIM) * np.concatenate([np.eye(LATENT_DIM), -np.eye(LATENT_DIM)])
         return self.mean + tf.exp(self.log_stddev) * tf.constant(unit[:, None, :])
 
@@ -178,7 +178,7 @@ def test_divergence_is_zero_where_the_posterior_is_exact():
 
 @pytest.mark.parametrize("lam", [0.5, math.inf])
 def test_a_sample_that_tfp_remembers_gives_the_same_divergence_as_its_copy(lam):
-    """TFP's cache of bijectors would make the score of q vanish at the tensor that q's sample returned."""
+    """TFP's cache of bijectors would make the score of q vanish at the tensor of q's own sample."""
     problem = Problem()
     posterior = problem.posterior()
     z = posterior.sample(seed=(1, 2))
@@ -207,7 +207,10 @@ def test_divergence_ignores_the_normalizer():
 
 
 def test_divergence_takes_any_differentiable_posterior_and_target():
-    """Laplace(0, 1) against N(0, 1): E (-sign(z) + z)^2 = 1 - 2 E|z| + E z^2 = 1 - 2 + 2 = 1 per dimension."""
+    """Laplace(0, 1) against N(0, 1): E (-sign(z) + z)^2 = 1 - 2 E|z| + E z^2 = 1 - 2 + 2 = 1.
+
+    This is the divergence of each dimension.
+    """
     posterior = tfd.Independent(tfd.Laplace(tf.zeros(2, tf.float64), 1.0), 1)
     z = posterior.sample(200_000, seed=(3, 4))
     target = tfd.MultivariateNormalDiag(tf.zeros(2, tf.float64))
@@ -217,7 +220,7 @@ def test_divergence_takes_any_differentiable_posterior_and_target():
 
 
 def test_gradients_equal_finite_differences_of_a_nonlinear_model():
-    """The second-order terms that vanish in a linear model are here: tanh encoder and Bernoulli decoder."""
+    """A tanh encoder and a Bernoulli decoder have second-order terms; a linear model has none."""
     rng = np.random.default_rng(5)
     x = tf.constant((rng.random((6, 5)) < 0.5).astype(float))
     noise = tf.constant(rng.standard_normal((6, 2)))

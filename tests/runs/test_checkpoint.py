@@ -58,7 +58,8 @@ def kill_before(owner, name):
 
 for owner, name in ((os, "fsync"), (os, "replace"), (os, "unlink"), (zipfile.ZipFile, "open")):
     kill_before(owner, name)
-save_checkpoint(pathlib.Path(sys.argv[1]), 2, {"w": np.full(1000, 2.0)}, TrainingState((), (), 2.0), keep=1)
+state = TrainingState((), (), 2.0)
+save_checkpoint(pathlib.Path(sys.argv[1]), 2, {"w": np.full(1000, 2.0)}, state, keep=1)
 """
 
 
@@ -135,7 +136,7 @@ def test_newest_cut_anywhere_falls_back_to_the_one_before_with_a_warning(tmp_pat
 def test_no_flipped_bit_in_the_newest_is_ever_taken_for_the_truth(
     tmp_path: Path, bits: int
 ) -> None:
-    """Some bytes of an archive mean nothing (its dates): there the content is right; elsewhere it falls back."""
+    """Some bytes of an archive mean nothing, such as its dates: there the content is right."""
     save_checkpoint(tmp_path, 1, ARRAYS, STATE)
     whole = save_checkpoint(tmp_path, 2, ARRAYS, STATE).read_bytes()
     newest = tmp_path / "step-0000000002.npz"

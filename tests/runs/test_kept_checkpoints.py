@@ -22,7 +22,7 @@ from tfp_smvi.training.loop import FitResult, fit
 
 @pytest.fixture(scope="module")
 def kept(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> FitResult:
-    """A run of CONFIG that keeps the checkpoint of its first epoch, and of every other one from then on."""
+    """A run of CONFIG that keeps the checkpoints of the epochs 1, 2 and 4."""
     run_dir = tmp_path_factory.mktemp("kept") / "run"
     fit(config(epochs=1), digits, run_dir, keep_every=1)
     return fit(CONFIG, digits, run_dir, keep_every=2)

@@ -155,7 +155,7 @@ def test_full_disk_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    """A limit on the size of a file in place of a full disk: each checkpoint is larger than the last."""
+    """A limit on the size of a file acts as a full disk: each checkpoint is larger."""
     last, before = (
         path.stat().st_size for path in list_checkpoints(reference.run_dir / "checkpoints")
     )

@@ -91,7 +91,7 @@ def test_metrics_are_consistent_with_each_other(trained: FitResult) -> None:
 
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_lam_grows_as_told_over_its_warm_up(power: float, digits: Dataset) -> None:
-    """A factor that is off by one step, or a warm-up that does not end, would show in the objective."""
+    """A factor that is off by one step, or a warm-up without an end, would show."""
     trainer = make_trainer(digits, lam=2.0, lam_warmup_steps=10, lam_warmup_power=power)
     batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=20, binarize=True))
     rows = trainer.train(batches, 15)
@@ -104,7 +104,7 @@ def test_lam_grows_as_told_over_its_warm_up(power: float, digits: Dataset) -> No
 
 
 def test_clipping_bounds_the_first_update(digits: Dataset) -> None:
-    """Adam's first update is rate * g / (|g| + 1e-7): near the rate, unless the gradient is clipped far below 1e-7."""
+    """Adam's first update is rate * g / (|g| + 1e-7): near the rate for |g| above 1e-7."""
     changes = {}
     for clip in (100.0, 1e-10):
         trainer = make_trainer(digits, clip_norm=clip)
@@ -123,7 +123,7 @@ def test_clipping_bounds_the_first_update(digits: Dataset) -> None:
 
 
 def test_the_model_is_the_moving_average_of_the_weights(digits: Dataset) -> None:
-    """Weights of another step, a wrong share, or one weight left out would show: they move by 1e-3 a step."""
+    """Weights of another step, a wrong share, or a missing weight would show: 1e-3 a step."""
     trainer = make_trainer(digits, averaging_steps=12)
     batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=35, binarize=True))
     averages: dict[str, np.ndarray] = {}
@@ -164,7 +164,7 @@ def test_averaging_leaves_the_training_as_it_is(digits: Dataset) -> None:
 def test_test_metrics_are_means_over_images_whatever_the_batch_size(
     digits: Dataset, trained: FitResult
 ) -> None:
-    """The KL divergence has no noise; a mean of the means of batches would weigh the last, small one too much."""
+    """The KL divergence has no noise; a mean over batches would overweigh the last one."""
     trainer = Trainer(trained.model, CONFIG.train)
     kl = []
     for size in (360, 77):
@@ -286,7 +286,7 @@ def test_changed_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
 
 
 def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    """An example that overflows float32 is the one that the first epoch leaves out; the second meets it."""
+    """An example overflows float32; the first epoch leaves it out, and the second meets it."""
     batch, count = 32, 65
     visits = [batch_indices(step, count, batch, 0).numpy() for step in range(8)]
     (bad,) = set(range(count)) - set(np.concatenate(visits[:2]).tolist())
@@ -332,7 +332,7 @@ def test_last_step_that_breaks_the_model_is_found_by_the_test(
 def test_bfloat16_trains_on_a_cpu_near_float32(
     digits: Dataset, trained: FitResult, tmp_path: Path
 ) -> None:
-    """bfloat16 keeps 8 bits: 0.4 % of each product, which averages out; 2 % of the ELBO would be a defect."""
+    """bfloat16 has 8 bits: 0.4 % of each product, which averages out; 2 % would be a defect."""
     result = fit(config(precision="bfloat16"), digits, tmp_path / "run")
     for reduced, full in zip(result.history, trained.history, strict=True):
         assert reduced.test.elbo == pytest.approx(full.test.elbo, rel=0.02)
@@ -344,7 +344,7 @@ def test_bfloat16_trains_on_a_cpu_near_float32(
 def test_xla_agrees_with_the_uncompiled_step(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Float32 sums in another order: 1e-7 of each number, which 20 steps of Adam multiply; a defect shows above 1e-3.
+    """Float32 sums in another order differ by 1e-7, which 20 steps of Adam multiply; not to 1e-3.
 
     XLA has a random generator of its own, so both get the same noise here.
     """

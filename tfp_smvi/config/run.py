@@ -78,7 +78,7 @@ class TrainConfig(Settings):
     )
     epochs: int = option(
         300,
-        "Passes over the training set; a run can be continued to any number that it has not passed.",
+        "Passes over the training set; a run may be continued to any number not yet passed.",
     )
     batch_size: int = option(128, "Examples per step; the paper does not give it.")
     learning_rate: float = option(1e-3, "Adam's learning rate.")

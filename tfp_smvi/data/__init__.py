@@ -1,6 +1,6 @@
 """The data sets: loaded by name, read by random access, fed to training and evaluation.
 
-Importing this package imports NumPy alone; TensorFlow, TensorFlow Datasets and scikit-learn are
+Importing this package imports only NumPy; TensorFlow, TensorFlow Datasets and scikit-learn are
 imported by the call that needs them.
 """
 

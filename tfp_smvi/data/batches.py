@@ -1,6 +1,6 @@
 """Batches for training, in a new order each epoch, and for evaluation, always the same.
 
-Every random number follows from (seed, purpose, step) alone: there is no state to save, and a run
+Every random number follows from (seed, purpose, step): there is no state to save, and a run
 that restarts at a step continues with the very batches that it would have seen.
 """
 
@@ -87,7 +87,7 @@ def eval_batches(
 ) -> tf.data.Dataset:
     """Makes the batches to evaluate on: in order, each image once.
 
-    With binarize, the bits of an image follow from the seed and its index alone: they are the same
+    With binarize, the bits of an image follow from the seed and its index: they are the same
     at every evaluation, whatever the batch size and the part of the split.
 
     Args:

@@ -1,4 +1,4 @@
-"""What a loaded data set is: two splits of images, their labels and a fingerprint of the contents."""
+"""A loaded data set: two splits of images, their labels and a fingerprint of the contents."""
 
 import hashlib
 from collections.abc import Callable
@@ -110,7 +110,7 @@ class Dataset:
 
     @property
     def default_likelihood(self) -> LikelihoodName:
-        """The likelihood that suits the values: "gaussian" for real ones and colour, or "bernoulli"."""
+        """The likelihood that suits the values: "gaussian" if real or colour, else "bernoulli"."""
         return "gaussian" if prefers_gaussian(self.image_shape, self.real_valued) else "bernoulli"
 
 

@@ -1,4 +1,4 @@
-"""MNIST, the default: the original files ship with the package, TensorFlow Datasets prepares them."""
+"""MNIST, the default: its original files, which ship with the package, as TFDS prepares them."""
 
 from pathlib import Path
 

@@ -117,7 +117,7 @@ def _feature_keys(name: str, builder: Any) -> tuple[str, str | None]:
 
 def _prepare(name: str, builder: Any, data_dir: Path, packaged_dir: Path | None) -> None:
     """Downloads and prepares a set, in one process at a time."""
-    # TensorFlow Datasets finds extracted files again by their name alone: in a folder that two sets
+    # TensorFlow Datasets finds extracted files again only by their name: in a folder that two sets
     # share, the second one would silently get the pixels of the first.
     downloads = data_dir / "downloads" / "tfp_smvi" / name.replace("/", "-")
     writable = "give a directory that can be written with {data_dir} or TFP_SMVI_DATA_DIR"
@@ -172,7 +172,7 @@ def _check_network(name: str, builder: Any, downloads: Path) -> None:
         except OSError as error:
             raise SMVIError(
                 f"cannot download data set {name!r}: the host {host} is not found",
-                remedy="connect to a network, or choose a set that needs no download, such as mnist",
+                remedy="connect to a network, or choose a set without a download, such as mnist",
             ) from error
 
 

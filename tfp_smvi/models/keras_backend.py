@@ -1,4 +1,4 @@
-"""Keras on its TensorFlow backend, which the networks need: the one place that imports it for them."""
+"""Keras on its TensorFlow backend, imported here once for all networks."""
 
 from tfp_smvi.core.errors import SMVIError
 

@@ -134,7 +134,7 @@ class VAE:
 def _floats(
     name: str, values: tf.Tensor, event_shape: tuple[int, ...], batch_rank: int | None = None
 ) -> tf.Tensor:
-    """Returns values as a tensor; raises an SMVIError unless they are floats [..., *event_shape]."""
+    """Returns floats [..., *event_shape] as a tensor; raises an SMVIError for any other values."""
     values = tf.convert_to_tensor(values)
     if not values.dtype.is_floating:
         raise SMVIError(

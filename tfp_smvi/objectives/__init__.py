@@ -1,1 +1,1 @@
-"""What is optimized: functions of distributions alone."""
+"""What is optimized: functions of distributions, without a network."""

@@ -65,7 +65,7 @@ def uncached(z: tf.Tensor) -> tf.Tensor:
 def require_gradient(
     tape: tf.GradientTape, name: str, log_density: tf.Tensor, z: tf.Tensor
 ) -> None:
-    """Raises an SMVIError if the gradient with respect to z is lost: it would pass for a score of 0.
+    """Raises an SMVIError if the gradient with respect to z is lost: it would count as 0.
 
     A graph does not compute this gradient, since nothing uses it.
     """

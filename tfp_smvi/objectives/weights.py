@@ -29,7 +29,7 @@ class Weight(Protocol):
         """The factor on lam at a step: float32 scalar."""
 
     def unfinished(self, step: int) -> str | None:
-        """What to tell a user if the training ends at a step before the weight is lam; else None."""
+        """A note for the user if a training ends before the weight is lam; else None."""
 
 
 @dataclass(frozen=True)

@@ -69,7 +69,7 @@ class MetricsLog:
             self._writer.close()
 
     def _pictures(self) -> list[tuple[str, np.ndarray]]:
-        """Draws reconstructions beside their originals, and samples from the same noise each time."""
+        """Draws reconstructions beside their originals, and samples, always from the same noise."""
         model, images = self._model, self._images
         if len(model.image_shape) not in (2, 3) or model.image_shape[2:] not in ((), (1,), (3,)):
             return []

@@ -261,7 +261,7 @@ class _Run:
         self.saved_step = checkpoint.step
 
     def _warn_of_lost_epochs(self) -> None:
-        """Warns if the checkpoints of a run were deleted: a kill loses that of one epoch at most."""
+        """Warns if the checkpoints of a run were deleted: a kill loses at most one."""
         log = self.run.metrics
         if log.exists() and len(log.read_bytes().splitlines()) > 1:
             self.reporter.warn(

@@ -198,7 +198,7 @@ class Trainer:
 
 
 def _clip(gradients: list[tf.Tensor], norm: tf.Tensor, clip_norm: float) -> list[tf.Tensor]:
-    """Scales gradients down to a global norm; if none is needed, which is usual, it costs nothing."""
+    """Scales gradients down to a global norm; below it, as usual, this costs nothing."""
     return tf.cond(
         norm > clip_norm,
         lambda: [gradient * (clip_norm / norm) for gradient in gradients],
