@@ -87,7 +87,7 @@ def test_the_library_refuses_another_keras_backend_that_is_installed():
     stub += "k.config = types.SimpleNamespace(backend=lambda: 'torch'); import tfp_smvi.models.keras_backend"
     done = run_python(stub)
     last_line = done.stderr.rstrip().splitlines()[-1]
-    assert last_line.startswith("tfp_smvi.core.errors.SMVIError: Keras runs on the backend torch; ")
+    assert last_line.startswith("tfp_smvi.core.errors.SMVIError: Keras runs on the backend torch, ")
 
 
 @pytest.mark.slow
