@@ -27,7 +27,7 @@ class _NumExamples(click.ParamType):  # type: ignore[type-arg]  # click 8.1 take
     name = "integer|all"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Reads the text; -1 stands for all."""
+        """Reads the text; -1 means all."""
         if value == "all":
             return -1
         if not str(value).isdecimal() or int(value) < 1:
@@ -95,22 +95,24 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(EvaluateConfig, "num_simulated")
 @setting(EvaluateConfig, "seed")
 @click.option(
-    "--shard", type=_ShardType(), help="Do the i-th of n parts of the work, and no report."
+    "--shard", type=_ShardType(), help="Do only the i-th of n parts of the work; write no report."
 )
 @click.option(
-    "--merge", is_flag=True, help="Compute nothing; make the report of what all shards did."
+    "--merge",
+    is_flag=True,
+    help="Compute nothing; write the report from the results of all shards.",
 )
 @click.option(
     "--convergence",
     is_flag=True,
-    help="Compare numbers of temperatures instead: a table and a plot.",
+    help="Compare numbers of temperatures instead; print a table and draw a plot.",
 )
 @click.option(
     "--convergence-temperatures",
     type=_Temperatures(),
     default=CONVERGENCE_TEMPERATURES,
     show_default=True,
-    help="The numbers of temperatures that --convergence compares.",
+    help="Numbers of temperatures that --convergence compares.",
 )
 @data_dir_option
 @threads_option
@@ -126,10 +128,10 @@ def evaluate(
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Estimate ELBO, log-likelihood and the gap between them for a run, with errors and a bracket.
+    """Estimate the ELBO, the log-likelihood and the gap between them, with errors and a bracket.
 
-    The same command again goes on where it was stopped. The report goes to evaluation.json in
-    RUN_DIR, and the values of each example to evaluation.npz.
+    The same command resumes where it was stopped. The report is written to evaluation.json in
+    RUN_DIR, the values of each example to evaluation.npz.
     """
     if shard and merge:
         raise click.UsageError(

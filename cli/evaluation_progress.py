@@ -29,7 +29,7 @@ class BlockReporter(WorkReporter):
         )
 
     def begin(self, num_units: int, cost: float, cost_done: float) -> None:
-        """Says what there is to do, and what is done already."""
+        """Shows the share of the work that is done already."""
         self._begin(cost, cost_done)
         if cost_done:
             self.note(f"{100 * cost_done / cost:.0f} % of the work is done already.")
@@ -37,7 +37,7 @@ class BlockReporter(WorkReporter):
         self._bar.update(self._task, completed=cost_done)
 
     def advance(self, cost: float) -> None:
-        """Moves the bar, or prints a line if the last one is some time ago."""
+        """Moves the bar, or prints a line if the last one was printed long ago."""
         self._done += cost
         self._bar.update(self._task, completed=self._done)
         if self._line_is_due():

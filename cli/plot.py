@@ -12,7 +12,7 @@ __all__ = ["plot"]
 @click.option(
     "--output",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder for the figures; SWEEP_DIR/figures unless given.",
+    help="Folder for the figures.  [default: SWEEP_DIR/figures]",
 )
 @click.option(
     "--format",

@@ -12,7 +12,7 @@ __all__ = ["report"]
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="The page; SWEEP_DIR/report.html unless given.",
+    help="File of the page.  [default: SWEEP_DIR/report.html]",
 )
 def report(sweep_dir: Path, output: Path | None) -> None:
     """Write a page on a sweep: figures, tables, warnings, settings and command in one HTML file.

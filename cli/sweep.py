@@ -30,7 +30,7 @@ __all__ = ["sweep"]
 @click.option(
     "--sweep-dir",
     type=click.Path(file_okay=False, path_type=Path),
-    help="Folder of the runs and the summary; runs/<dataset>-sweep unless given.",
+    help="Folder of the runs and the summary.  [default: runs/<dataset>-sweep]",
 )
 @config_file_option()
 @click.option(
@@ -43,7 +43,7 @@ __all__ = ["sweep"]
 @click.option(
     "--threads",
     type=click.IntRange(min=1),
-    help="CPU threads of each run; the cores divided by --jobs unless given.",
+    help="CPU threads of each run.  [default: the cores divided by --jobs]",
 )
 @click.option(
     "--classify/--no-classify",
@@ -79,8 +79,8 @@ def sweep(
     """Train, evaluate and classify at each lam and seed.
 
     The options of the three commands apply to all runs. Each run has a run directory,
-    lam<LAM>-seed<SEED>, and all share one summary, sweep.json and sweep.csv. The same command again
-    goes on where it was stopped and repeats what failed; lams, seeds and epochs can be added.
+    lam<LAM>-seed<SEED>, and all share one summary, sweep.json and sweep.csv. The same command
+    resumes where it was stopped and repeats runs that failed. You can add lams, seeds and epochs.
     """
     config = build_sweep_config(ctx, values)
     sweep_dir = sweep_dir or _default_directory(config)
@@ -105,7 +105,7 @@ def sweep(
     except driver.SweepInterrupted as stop:
         name = signal.Signals(stop.signum).name
         reporter.note(f"Stopped by {name}; what is done is kept in {sweep_dir}.")
-        reporter.note("Run the same command again to go on.")
+        reporter.note("Run the same command again to continue.")
         return 128 + stop.signum
     _print_summary(summary, sweep_dir, as_json=as_json)
     failed = [entry for entry in summary.runs if entry.is_in(config) and not entry.done]

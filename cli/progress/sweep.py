@@ -47,7 +47,7 @@ class SweepReporter:
         self._console = console
         self._entries: dict[str, Entry] = {}
         self._pace = _Pace((), 1)
-        self._texts: dict[str, str] = {}  # what goes on, by run
+        self._texts: dict[str, str] = {}  # current activity, by run
         self._next_line: dict[str, float] = {}
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
 

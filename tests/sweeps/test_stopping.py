@@ -133,7 +133,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
             assert process.returncode == -number
         else:
             assert process.returncode == 128 + number
-            assert last == "Run the same command again to go on.\n"
+            assert last == "Run the same command again to continue.\n"
             assert "running" not in {entry["status"] for entry in read(sweep_dir)["runs"]}
         before = result_times(sweep_dir)
         finished = {path for path in before if path.parts[0] in DONE}

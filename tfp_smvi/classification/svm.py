@@ -104,7 +104,7 @@ def choose(x: FeatureArray, labels: LabelArray, kernel: Kernel, num_folds: int) 
 
 
 def num_candidates(kernel: Kernel) -> int:
-    """How many classifiers there are to choose from."""
+    """The number of classifiers to choose from."""
     return len(list(_candidates(kernel))) * len(COSTS[kernel])
 
 

@@ -66,7 +66,7 @@ def name_fields(text: str, name: Callable[[str], str] = str) -> str:
 
 
 def _shown(value: object) -> str:
-    """A value as a user types it: a tuple looks as it does on the command line."""
+    """Formats a value as a user types it: a tuple has the form of the command line."""
     return ",".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
 
 

@@ -18,7 +18,7 @@ class Estimate(Record):
         mean: the mean; NaN if it is not finite or not known.
         standard_error: its standard error; NaN if it is not known, as that of a single example.
         monte_carlo_error: the part of the standard error that draws or chains cause; None if the
-            values have no error of their own.
+            values have no errors.
     """
 
     mean: float

@@ -86,7 +86,7 @@ def decode(name: str, value: Any, hint: Any, *, nan: bool = False) -> Any:
         name: the field, for the error.
         value: the value.
         hint: the type hint.
-        nan: whether null stands for a number that is not known.
+        nan: whether null means an unknown number.
 
     Raises:
         SMVIError: the value is not of that type.

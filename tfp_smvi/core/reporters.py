@@ -1,4 +1,4 @@
-"""What receives the progress of long work, and a reporter that reports nothing."""
+"""A protocol for the progress of long work, and a reporter that reports nothing."""
 
 from typing import Any, Protocol
 
@@ -6,10 +6,10 @@ __all__ = ["EvaluationReporter", "Silent"]
 
 
 class EvaluationReporter(Protocol):
-    """What hears of the progress of an evaluation or of a classification."""
+    """Receives the progress of an evaluation or of a classification."""
 
     def begin(self, num_units: int, cost: float, cost_done: float) -> None:
-        """The work begins: so many units of work, of which some may be done already."""
+        """The work begins: the number of units, their cost, and the cost of those already done."""
 
     def advance(self, cost: float) -> None:
         """A unit of work is done and saved."""
@@ -25,6 +25,6 @@ class Silent:
     """A reporter of any kind that reports nothing."""
 
     def begin(self, *args: Any, **kwargs: Any) -> None:
-        """Does nothing, as the others."""
+        """Does nothing, like the other methods."""
 
     advance = epoch = note = progress = stage = update = warn = begin

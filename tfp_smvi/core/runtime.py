@@ -57,7 +57,7 @@ def set_threads(threads: int | None) -> None:
     """Sets the threads of each operation; None leaves it to TensorFlow, which takes one per core.
 
     Raises:
-        SMVIError: TensorFlow runs already and can no longer be told.
+        SMVIError: TensorFlow is already running, and its threads can no longer be set.
     """
     if threads is None:
         return

@@ -33,7 +33,7 @@ def train_batches(
 ) -> tf.data.Dataset:
     """Makes the batches to train on, one for each step.
 
-    An epoch is num_examples // batch_size steps in an order of its own; it leaves out another
+    An epoch is num_examples // batch_size steps in its own order; it leaves out another
     remainder each time. With binarize, each visit of an image draws new bits, x ~
     Bernoulli(intensity).
 
@@ -93,7 +93,7 @@ def eval_batches(
     Args:
         split: the images.
         batch_size: the largest number of images in a batch; the last batch may have fewer.
-        seed: the seed of the bits, best one fixed number for all that is to be compared.
+        seed: the seed of the bits, ideally the same for everything that is compared.
         binarize: whether to draw bits.
         num_examples: the number of images; None for all from start on.
         start: the index of the first image.

@@ -92,7 +92,7 @@ def _open_archive(file: BinaryIO) -> Any:
 
 
 def _check_images(path: Path, key: str, images: npt.NDArray[Any]) -> None:
-    """Refuses what cannot be images, or cannot be told apart from a mistake."""
+    """Refuses arrays that cannot be images, or that are probably a mistake."""
     if images.dtype.kind not in "buif":
         raise SMVIError(
             f"{path}: {key} has dtype {images.dtype}",

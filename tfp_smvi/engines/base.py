@@ -35,7 +35,7 @@ class Task(Record):
         name: its name, which no other task of the same engine has.
         function: "package.module:name" of a function(context, **arguments).
         arguments: JSON values.
-        log: the file for what the function's libraries print, if it runs in a process of its own.
+        log: the file for what the function's libraries print, if it runs in a separate process.
     """
 
     name: str

@@ -1,4 +1,4 @@
-"""The engine that runs each task in a process of its own, several at once."""
+"""The engine that runs each task in a separate process, several at once."""
 
 import json
 import os

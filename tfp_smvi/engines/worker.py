@@ -40,7 +40,7 @@ def main() -> None:
         task.run(context)
     except SMVIError as error:
         context.emit("failed", error=str(error), common=bool(getattr(error, "common", False)))
-    except Exception as error:  # whatever it is, the other tasks go on
+    except Exception as error:  # the other tasks continue after any error
         traceback.print_exc()
         first = (str(error).splitlines() or [""])[0]
         log = task.log_path.name if task.log_path else "its log"

@@ -155,5 +155,5 @@ def share(blocks: Sequence[Block], shard: Shard) -> list[Block]:
 
 
 def num_blocks(num_examples: int) -> int:
-    """The number of blocks that hold so many examples."""
+    """The number of blocks for a number of examples."""
     return -(-num_examples // BLOCK_SIZE)

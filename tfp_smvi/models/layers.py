@@ -34,7 +34,7 @@ def fully_connected(
     """Makes a network, [batch, num_inputs] -> float32 [batch, num_outputs].
 
     Args:
-        name: its name, from which the initialization follows, too.
+        name: its name, which also determines the initialization.
         num_inputs: the size of one input.
         hidden_sizes: the units of each hidden layer.
         num_outputs: the size of one output.
@@ -98,7 +98,7 @@ def _affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Gradie
 def _frozen_affine(
     x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, transposed: tf.Tensor
 ) -> tuple[tf.Tensor, Gradient]:
-    """x w + b with a gradient only with respect to x; with w^T at hand it transposes nothing."""
+    """x w + b with a gradient only with respect to x; with w^T given it transposes nothing."""
 
     def gradient(y: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
         return tf.matmul(y, transposed), None, None, None

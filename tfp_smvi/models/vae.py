@@ -104,7 +104,7 @@ class VAE:
         return self.prior.log_prob(z) + self.decode(z).log_prob(x)
 
     def copy(self) -> "VAE":
-        """Returns a model of the same architecture and weights, with variables of its own."""
+        """Returns a model of the same architecture and weights, with separate variables."""
         twin = VAE(self.config, self.image_shape)
         for name, variable in twin.named_variables.items():
             variable.assign(self.named_variables[name])

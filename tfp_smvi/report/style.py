@@ -107,7 +107,7 @@ def draw_bars(
     hollow: bool = False,
     breaks: Sequence[float] = (),
 ) -> None:
-    """Draws a curve with its bars; across a break of the axis it goes on thin and pale.
+    """Draws a curve with its bars; across a break of the axis it is thin and pale.
 
     Args:
         axes: where to draw.

@@ -149,12 +149,12 @@ def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
     Args:
         estimate: the two.
         places: the digits after the point.
-        sign: "+" to give positive numbers a sign, too.
+        sign: "+" to give positive numbers a sign as well.
     """
     mean, error = estimate.mean, estimate.standard_error
     if not math.isfinite(mean):
         return "not finite"
-    # z: what rounds to zero has no sign of its own.
+    # z: numbers that round to zero have no sign.
     text = f"{mean:{sign}z,.{places}f}".replace("-", "\N{MINUS SIGN}")
     return f"{text} ± {error:,.{places}f}" if math.isfinite(error) else text
 

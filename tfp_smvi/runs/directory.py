@@ -63,7 +63,7 @@ class RunDirectory:
         Args:
             path: the directory.
             record: the run, its configuration complete.
-            fresh: deletes the run that is there.
+            fresh: whether to delete an existing run.
             warn: is called with one line if the run continues in another environment.
             steps_per_epoch: of the training; it shows whether the run has had more epochs than the
                 configuration asks for.
@@ -107,7 +107,7 @@ class RunDirectory:
             path.unlink(missing_ok=True)
 
     def _check(self, given: RunRecord, warn: Callable[[str], None]) -> None:
-        """Compares the run that is there with the one that is asked for."""
+        """Compares the existing run with the requested one."""
         stored = read_run(self.path)
         config = with_epochs(stored.config, given.config.train.epochs)
         if config.data.is_file and given.config.data.is_file:

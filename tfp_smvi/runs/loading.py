@@ -85,7 +85,7 @@ def load_data_of(
 
     Args:
         run: the run.
-        data_dir: where prepared data sets live; None for the default.
+        data_dir: folder of prepared data sets; None for the default.
         dataset: the data themselves, which are then only checked: for data without a known name.
         progress: is called with one line before slow work.
 

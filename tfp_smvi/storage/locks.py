@@ -40,7 +40,7 @@ def hold_folder(
         lock = filelock.FileLock(path / name, timeout=-1 if busy is None else timeout)
         try:
             lock.acquire()
-        except filelock.Timeout as error:  # it is an OSError, too
+        except filelock.Timeout as error:  # it is also an OSError
             assert busy is not None
             raise busy from error
     try:

@@ -57,7 +57,7 @@ def sweep(
     redo: bool = False,
     reporter: SweepReporter | None = None,
 ) -> Summary:
-    """Trains, evaluates and classifies at each lam and seed, and goes on where it was stopped.
+    """Trains, evaluates and classifies at each lam and seed, and resumes where it was stopped.
 
     Each run has a run directory in the sweep directory, and each is the work of a process of its
     own, so that one that dies stops no other. After every stage sweep.json and sweep.csv are
@@ -127,7 +127,7 @@ class _Sweep:
         self.sweep_dir, self.config, self.summary, self.order = sweep_dir, config, summary, order
         self.engine, self.reporter = engine, reporter
         self.entries = {entry.run_dir: entry for entry in summary.runs}
-        # By run: the stage that goes on and when it began, and the error that a task reported.
+        # By run: the current stage and when it began, and the error that a task reported.
         self.stages: dict[str, tuple[str, float]] = {}
         self.errors: dict[str, str] = {}
         self.waiting: deque[str] = deque()

@@ -79,7 +79,7 @@ class Summary:
 
 @dataclass(frozen=True)
 class _Content(Record):
-    """The parts of sweep.json that say something of their own."""
+    """The parts of sweep.json that are not derived from others."""
 
     format: int
     command: tuple[str, ...]

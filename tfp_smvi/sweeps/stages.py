@@ -70,7 +70,7 @@ def refresh(entry: Entry, sweep_dir: Path, config: SweepConfig) -> tuple[Entry, 
 
 
 def missing_epochs(entry: Entry, config: SweepConfig) -> list[int | None]:
-    """The epochs that are still to be classified; None stands for the last."""
+    """The epochs that still have to be classified; None means the last."""
     done = entry.classification_by_epoch
     missing: list[int | None] = [e for e in config.epochs_to_classify if e not in done]
     return missing if entry.classification is not None else [*missing, None]

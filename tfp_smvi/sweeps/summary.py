@@ -34,12 +34,12 @@ def open_summary(
         sweep_dir: the sweep directory, which may be empty.
         config: what is asked for.
         command: the command line to record.
-        warn: is called with one line if the sweep.json that is there is damaged.
+        warn: is called with one line if an existing sweep.json is damaged.
         redo: drops evaluations and classifications that were made with other settings.
 
     Raises:
         SMVIError: the directory holds a sweep with other settings, whose results would be lost, or
-            lacks the checkpoints that are to be classified.
+            lacks the checkpoints that have to be classified.
     """
     earlier = _read_earlier(sweep_dir, warn)
     runs = earlier.runs if earlier else ()
@@ -117,7 +117,7 @@ def _has_result(entry: Entry, stage: str) -> bool:
 
 
 def _check_settings(sweep_dir: Path, earlier: Summary, config: SweepConfig, redo: bool) -> None:
-    """Raises SMVIError if results that are there were made with other settings."""
+    """Raises SMVIError if existing results were made with other settings."""
     given, here = config.settings(), earlier.config.settings()
     # What no run has come to yet may change; for the checkpoints to classify see
     # `_check_checkpoints`.
@@ -128,7 +128,7 @@ def _check_settings(sweep_dir: Path, earlier: Summary, config: SweepConfig, redo
             here[section] = given[section]
     here["classify_every"] = given["classify_every"]
     old, new = dict(flatten(here)), dict(flatten(given))
-    # A training may go on for longer, or end at once.
+    # A training may continue, or end at once.
     trained = max((_epochs_begun(sweep_dir, entry) for entry in earlier.runs), default=0)
     old["train.train.epochs"] = max(trained, config.train.train.epochs)
     changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]
@@ -157,7 +157,7 @@ def _epochs_begun(sweep_dir: Path, entry: Entry) -> int:
 
 
 def _check_checkpoints(sweep_dir: Path, entry: Entry, config: SweepConfig) -> None:
-    """Raises SMVIError if the checkpoint of a past epoch that is to be classified was not kept."""
+    """Raises SMVIError if a checkpoint that has to be classified was not kept."""
     run_dir = sweep_dir / entry.run_dir
     kept = list_steps(RunDirectory(run_dir).checkpoints)
     for record in entry.history:

@@ -1,6 +1,6 @@
-"""The task of one run of a sweep: its stages, one after the other, in a process of their own.
+"""The task of one run of a sweep: its stages, one after the other, in a separate process.
 
-A process of its own gives each run its own TensorFlow and threads, and lets the others live when it
+A separate process gives each run its own TensorFlow and threads, and keeps the others alive if it
 dies. The task emits the events of `sweeps.orders`.
 """
 

@@ -92,7 +92,7 @@ def fit(
         config: the configuration.
         dataset: the data that it names.
         run_dir: the run directory; see `run_directory`.
-        fresh: deletes the run that is there.
+        fresh: whether to delete an existing run.
         checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one
             is older than this.
         keep_every: the checkpoint of every N-th epoch is kept permanently; None keeps only the last
@@ -115,7 +115,7 @@ def fit(
     config = resolve(config, dataset)
     data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.real_valued)
     host = environment()
-    signals: list[int] = []  # those that came; a second one acts as it does outside of `fit`
+    signals: list[int] = []  # received so far; a second one has its usual effect
     with (
         handle_stop_signals(signals.append, once=True),
         mixed_precision(config.train.precision, config.train.xla),
