@@ -1,4 +1,4 @@
-"""The progress of an evaluation or a classification: a bar on a terminal, a line now and then elsewhere; on stderr."""
+"""The progress of an evaluation or a classification, on stderr: a bar, or lines in a pipe."""
 
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
@@ -14,7 +14,7 @@ def make_block_reporter(doing: str = "evaluating") -> "BlockReporter":
 
 
 class BlockReporter(WorkReporter):
-    """Shows the progress through blocks of examples; a `tfp_smvi.core.reporters.EvaluationReporter`."""
+    """A `tfp_smvi.core.reporters.EvaluationReporter`: shows the progress through blocks."""
 
     def __init__(self, console: Console, doing: str) -> None:
         """Shows it on a console."""

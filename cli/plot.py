@@ -25,7 +25,7 @@ __all__ = ["plot"]
 def plot(sweep_dir: Path, output: Path | None, file_format: str) -> None:
     """Draw the figures of a sweep: gap, likelihood and accuracy against lam, training, images.
 
-    Runs that are not done are left out and named, and so are figures that the results do not allow.
+    Runs that are not done are left out and listed. So are figures that the results do not allow.
     """
     from tfp_smvi.report.figures import plot_sweep
     from tfp_smvi.sweeps.results import read_sweep

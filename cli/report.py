@@ -15,9 +15,9 @@ __all__ = ["report"]
     help="File of the page.  [default: SWEEP_DIR/report.html]",
 )
 def report(sweep_dir: Path, output: Path | None) -> None:
-    """Write a page on a sweep: figures, tables, warnings, settings and command in one HTML file.
+    """Write a page about a sweep: figures, tables, warnings, settings and command in one HTML file.
 
-    It needs no network and no other file. Runs that are not done are left out and named.
+    It needs no network and no other file. Runs that are not done are left out and listed.
     """
     from tfp_smvi.report.page import write_report
     from tfp_smvi.sweeps.results import read_sweep

@@ -13,7 +13,7 @@ class Quantity(NamedTuple):
         label: its name in tables and figures.
         unit: its unit; "" for a number without one.
         places: decimal places in tables.
-        short: its name where there is little room.
+        short: its name for narrow columns.
     """
 
     name: str

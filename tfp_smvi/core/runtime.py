@@ -26,7 +26,7 @@ def quiet_tensorflow() -> None:
     """Imports TensorFlow, and Keras on it, without start-up chatter; errors still show.
 
     The native library writes to the file descriptor before it reads any setting, so the descriptor
-    itself is led elsewhere while it loads.
+    itself is redirected while it loads.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     # Importing TensorFlow imports Keras, which reads it then: the user's own choice of a backend is
@@ -42,7 +42,7 @@ def quiet_tensorflow() -> None:
 
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
-    """Leads file descriptor 2 to nowhere; Python's own errors are raised and so not lost."""
+    """Redirects file descriptor 2 to nowhere; Python's own errors are raised and so not lost."""
     saved = os.dup(2)
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
@@ -80,7 +80,7 @@ def uses_gpu() -> bool:
 
 
 def uses_xla(mode: str) -> bool:
-    """Whether the training step is compiled with XLA: on a GPU, unless told otherwise.
+    """Whether the training step is compiled with XLA: by default only on a GPU.
 
     On a CPU oneDNN's kernels are faster than XLA's, which take 1.1 to 2 times as long for the step.
     """
@@ -89,7 +89,7 @@ def uses_xla(mode: str) -> bool:
 
 @contextlib.contextmanager
 def mixed_precision(precision: str, xla: str) -> Iterator[None]:
-    """Builds and runs in the precision of the configuration; what was set before is set again afterwards.
+    """Builds and runs in the precision of the configuration, and restores the old one afterwards.
 
     bfloat16 is oneDNN's on a CPU, where a graph rewrite picks the operations that gain, and Keras's
     policy on a GPU or under XLA, which that rewrite does not reach. The weights are float32 in

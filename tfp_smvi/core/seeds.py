@@ -1,4 +1,4 @@
-"""Stateless seeds, folded from (seed, purpose, step): the same numbers give the same bits, in any order."""
+"""Stateless seeds, folded from (seed, purpose, step): the same numbers give the same bits."""
 
 import zlib
 

@@ -15,7 +15,7 @@ __all__ = ["Processes", "describe_exit"]
 
 
 class Processes:
-    """Runs tasks in processes of `engines.worker`; on leaving the context those at work save and end.
+    """Runs tasks in processes of `engines.worker`; they save and end when the context ends.
 
     Args:
         count: how many tasks to run at once.

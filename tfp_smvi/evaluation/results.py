@@ -124,7 +124,7 @@ class Evaluation(Record):
     Attributes:
         splits: the summary of each split.
         bracket: the accuracy of the log-likelihood, on simulated examples.
-        warnings: why the numbers should not be trusted; empty if they may be.
+        warnings: why the numbers should not be trusted; empty if they can be.
         settings: what was estimated, and how.
         run: what was evaluated.
         versions: the versions of the packages that matter.

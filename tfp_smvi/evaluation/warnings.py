@@ -17,7 +17,7 @@ ALLOWED_ERRORS = 3.0
 
 
 def warnings_about(splits: Mapping[str, SplitSummary], bracket: BracketSummary) -> list[str]:
-    """Says in plain words why the numbers should not be trusted; empty if they may be.
+    """Lists the reasons why the numbers should not be trusted; empty if they can be.
 
     Args:
         splits: the summaries by split.

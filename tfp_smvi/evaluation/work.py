@@ -1,4 +1,4 @@
-"""Doing the blocks of an evaluation by an engine: those that are not done yet, or those of a shard."""
+"""The work of an evaluation: an engine runs the blocks that are missing, or those of a shard."""
 
 import contextlib
 from collections.abc import Iterable, Iterator, Sequence
