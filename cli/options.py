@@ -1,5 +1,6 @@
 """Options made from the fields of the configuration, with their defaults and help."""
 
+import contextlib
 import json
 import types
 import typing
@@ -21,6 +22,7 @@ __all__ = [
     "setting",
     "threads_option",
     "usage_error",
+    "usage_errors",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -95,7 +97,7 @@ def config_options(command: Command) -> Command:
     return config_file(decorated)
 
 
-def build_config(values: Mapping[str, Any]) -> RunConfig:
+def build_config(values: Mapping[str, object]) -> RunConfig:
     """Makes the configuration from the options' values.
 
     Raises:
@@ -105,10 +107,8 @@ def build_config(values: Mapping[str, Any]) -> RunConfig:
         section: {field.name: values[field.name] for field in fields(kind)}
         for section, kind in typing.get_type_hints(RunConfig).items()
     }
-    try:
+    with usage_errors():
         return RunConfig.from_json(sections)
-    except SMVIError as error:
-        raise usage_error(error) from error
 
 
 def _config_fields() -> Iterator[tuple[Any, str]]:
@@ -158,3 +158,12 @@ def usage_error(error: SMVIError, **names: str) -> click.UsageError:
     """
     message = error.render(lambda field: names.get(field) or option_name(field))
     return click.UsageError(message, click.get_current_context(silent=True))
+
+
+@contextlib.contextmanager
+def usage_errors() -> Iterator[None]:
+    """Turns the library's errors about values that a user gave into usage errors."""
+    try:
+        yield
+    except SMVIError as error:
+        raise usage_error(error) from error

@@ -4,12 +4,11 @@ import json
 import math
 import signal
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfp_smvi.core.errors import SMVIError, name_fields
-from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.core.errors import name_fields
 
 from .options import (
     build_config,
@@ -17,8 +16,14 @@ from .options import (
     data_dir_option,
     option_name,
     threads_option,
-    usage_error,
+    usage_errors,
 )
+
+if TYPE_CHECKING:
+    from tfp_smvi.objectives.weights import Weight
+    from tfp_smvi.training.loop import FitResult, TrainingInterrupted
+
+    from .progress.training import TrainingReporter
 
 __all__ = ["train"]
 
@@ -84,10 +89,8 @@ def train(
         from tfp_smvi.training.trainer import weight_of
 
     dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
-    try:
+    with usage_errors():
         config = resolve(config, dataset)
-    except SMVIError as error:
-        raise usage_error(error) from error
     run_dir = run_dir or Path("runs") / run_directory_name(config)
     try:
         with reporter:
@@ -101,22 +104,25 @@ def train(
                 reporter=reporter,
             )
     except TrainingInterrupted as stop:
-        reporter.note(
-            f"Stopped by {signal.Signals(stop.signum).name}; "
-            f"step {stop.step} is saved in {run_dir}."
-        )
-        reporter.note("Run the same command again to continue.")
-        return 128 + stop.signum
-    record = result.history[-1]
-    if as_json:
-        click.echo(json.dumps({"run_dir": str(run_dir), **record.to_json()}))
-    else:
-        _print_result(record, weight_of(config.train).unfinished(record.step), run_dir)
+        return _note_stop(reporter, stop, run_dir)
+    _print_result(result, run_dir, weight_of(config.train), as_json)
     return 0
 
 
-def _print_result(record: EpochRecord, note: str | None, run_dir: Path) -> None:
-    """Prints the last epoch on stdout, and what the user should know about it."""
+def _note_stop(reporter: "TrainingReporter", stop: "TrainingInterrupted", run_dir: Path) -> int:
+    """Prints what is saved and how to continue; returns the exit code."""
+    name = signal.Signals(stop.signum).name
+    reporter.note(f"Stopped by {name}; step {stop.step} is saved in {run_dir}.")
+    reporter.note("Run the same command again to continue.")
+    return 128 + stop.signum
+
+
+def _print_result(result: "FitResult", run_dir: Path, weight: "Weight", as_json: bool) -> None:
+    """Prints the last epoch on stdout, and whether lam has grown to its full value."""
+    record = result.history[-1]
+    if as_json:
+        click.echo(json.dumps({"run_dir": str(run_dir), **record.to_json()}))
+        return
     epochs = f"{record.epoch} epoch{'s' * (record.epoch != 1)}"
     steps = f"{record.step} step{'s' * (record.step != 1)}"
     click.echo(f"Trained {epochs}, {steps}. On the test data, in nats per example:")
@@ -128,6 +134,6 @@ def _print_result(record: EpochRecord, note: str | None, run_dir: Path) -> None:
         (record.test.divergence, "divergence D_SM"),
     ):
         click.echo(f"  {label:<18}{value:>10.2f}")
-    if note:
+    if note := weight.unfinished(record.step):
         click.echo(name_fields(note, option_name))
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

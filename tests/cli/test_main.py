@@ -6,6 +6,7 @@ import os
 import pty
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from tests.support import runs
 from tests.support.runs import EPOCHS, OPTIONS, STEPS_PER_EPOCH, ReferenceRun, assert_same_run
+from tests.support.signals import SignalAt
 from tfp_smvi.config import RunConfig
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.version import __version__
@@ -389,6 +391,17 @@ def test_threads_are_set_and_recorded_and_the_run_has_its_default_place(tmp_path
         f"The run is in {run_dir.relative_to(tmp_path)}; its curves: tensorboard --logdir runs"
         in process.stdout
     )
+
+
+def test_run_that_a_shell_started_in_the_background_ignores_an_interrupt(
+    tmp_path: Path, signal_at: SignalAt
+) -> None:
+    """`make train &` in a script, or cron, start it with SIGINT ignored."""
+    run_dir = tmp_path / "run"
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal_at("open", "metrics.jsonl", 2, signal.SIGINT)
+    assert runs.call("train", *OPTIONS, "--epochs", "1", "--run-dir", str(run_dir)) == 0
+    assert len(runs.records(run_dir)) == 1
 
 
 # What the machine lacks.

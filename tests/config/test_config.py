@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 from typing import Any
@@ -117,30 +118,31 @@ def test_invalid_value_is_refused_in_one_line_that_names_field_value_and_what_is
 ) -> None:
     with pytest.raises(SMVIError) as caught:
         RunConfig.from_json(changed(section, name, value))
-    message = str(caught.value)
-    assert message.startswith(f"{name} = " if not isinstance(value, list) else name)
-    assert allowed in message
-    assert "\n" not in message
+    assert caught.value.field == name
+    assert str(caught.value).startswith(f"{name} = " if not isinstance(value, list) else name)
+    assert allowed in str(caught.value.remedy)
+    assert "\n" not in str(caught.value)
     # A caller who builds the dataclass gets the same refusal.
     kind = type(getattr(RunConfig(), section))
-    with pytest.raises(SMVIError, match=name):
+    with pytest.raises(SMVIError) as again:
         kind(**{name: value})
+    assert again.value.field == name
 
 
 def test_refusal_shows_what_was_given() -> None:
-    with pytest.raises(SMVIError, match=r"epochs = -7 is not allowed"):
+    with pytest.raises(SMVIError) as caught:
         TrainConfig(epochs=-7)
+    assert (caught.value.field, caught.value.value) == ("epochs", -7)
 
 
 @pytest.mark.parametrize("values", [{"trian": {}}, changed("train", "lambda", 1.0)])
 def test_unknown_field_is_refused_with_the_known_ones(values: dict[str, Any]) -> None:
-    with pytest.raises(
-        SMVIError, match=r"unknown configuration field '(trian|lambda)'; give one of: .*(train|lam)"
-    ):
+    with pytest.raises(SMVIError, match="unknown configuration field") as caught:
         RunConfig.from_json(values)
+    assert {"train", "lam"} & set(re.split(r"\W+", str(caught.value.remedy)))
 
 
-def test_a_field_without_its_section_is_told_where_it_belongs() -> None:
+def test_an_error_names_the_section_of_a_field_without_one() -> None:
     with pytest.raises(
         SMVIError, match=r"unknown configuration field 'lam'.* 'lam' goes in 'train'\.$"
     ):
@@ -151,8 +153,9 @@ def test_a_field_without_its_section_is_told_where_it_belongs() -> None:
 def test_what_is_no_object_is_refused(values: Any) -> None:
     with pytest.raises(SMVIError, match="give an object"):
         RunConfig.from_json(values)
-    with pytest.raises(SMVIError, match=r"model = .* give an object"):
+    with pytest.raises(SMVIError) as caught:
         RunConfig.from_json({"model": values})
+    assert caught.value.field == "model"
 
 
 def test_differences_names_each_field_that_differs_and_no_other() -> None:
