@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import runs
+from tests.support import golden, runs
+from tests.support.golden import GoldenCase
 from tests.support.runs import ReferenceRun
 from tests.support.signals import RunSignalled
 
@@ -69,45 +70,16 @@ def test_stopped_at_any_file_it_leaves_whole_ones_and_the_same_command_ends_the_
     assert report == json.loads((run_dir / "classification.json").read_text())
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--labels", "many"], "'many' is not a list of whole numbers"),
-        (["--labels", "100,100"], "--labels = 100,100 is not allowed; give one or more different"),
-        (["--kernel", "poly"], "'poly' is not one of"),
-        (["--repeats", "0"], "--repeats = 0 is not allowed; give a whole number from 1"),
-        (["--input", "grey"], "'grey' is not one of"),
-        (["--epoch", "0"], "'--epoch': 0 is not in the range"),
-        ([], "Missing argument 'RUN_DIR'"),
-    ],
-)
-def test_wrong_usage_is_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("case", golden.cases("classify"))
+def test_an_error_is_worded_as_in_the_golden_file(
+    case: GoldenCase, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir = ["nowhere"] if arguments else []
-    assert words in runs.usage_error(capsys, "classify", *run_dir, *arguments)
+    golden.check(case, request, capsys)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--labels", "55"], "labels = 55 is not a multiple of the 10 classes"),
-        (["--labels", "20000"], "labels = 20000 asks for 2000 examples of each class"),
-        (["--epoch", "1"], "has no checkpoint of epoch 1, only of 3, 4; "),
-    ],
-)
-def test_what_cannot_be_done_is_one_line(
-    arguments: list[str], words: str, reference: ReferenceRun, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert words in runs.failure(capsys, "classify", str(reference.run_dir), *arguments)
-    assert not (reference.run_dir / "classification.json").exists()
-
-
-def test_a_directory_without_a_run_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = runs.failure(capsys, "classify", str(tmp_path))
-    assert line.startswith(f"Error: {tmp_path} is not a run directory")
+def test_what_cannot_be_done_leaves_no_report(run_dir: Path) -> None:
+    assert runs.call("classify", str(run_dir), "--labels", "55") == 1
+    assert not (run_dir / "classification.json").exists()
 
 
 def test_training_keeps_checkpoints_when_asked(tmp_path: Path) -> None:

@@ -6,13 +6,17 @@ import pty
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import filelock
 import pytest
 
 import tfp_smvi.sweeps.driver
-from tests.support import runs
+from tests.support import golden, runs
+from tests.support.golden import GoldenCase
+from tests.support.small_sweep import CONFIG
 from tfp_smvi.config import (
     AISConfig,
     ClassifyConfig,
@@ -179,37 +183,34 @@ def test_the_example_is_the_papers_protocol(asked: Call) -> None:
     assert config.lams[0] == 0.0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--lams", "0,much"], "'0,much' is not a list such as 0,0.1,0.5."),
-        (["--lams", ""], "'' is not a list such as"),
-        (
-            ["--lams", "0,0.0"],
-            "--lams = 0.0,0.0 is not allowed; give one or more different numbers.",
-        ),
-        (["--lams", "0,nan"], "--lams = nan is not allowed"),
-        (["--lam", "0.5"], "No such option"),
-        (["--seeds", "1,1"], "--seeds = 1,1 is not allowed"),
-        (["--checkpoint-minutes", "nan"], "--checkpoint-minutes = nan is not allowed"),
-        (["--seeds", "0.5"], "'0.5' is not a list such as 0,1,2."),
-        (["--seeds", str(2**70)], "--seeds = "),
-        (["--jobs", "0"], "--jobs"),
-        (["--epochs", "0"], "--epochs = 0 is not allowed"),
-        (["--num-chains", "0"], "--num-chains = 0 is not allowed"),
-        (["--num-examples", "some"], "'some' is not a whole number of at least 1, nor all."),
-        (["--repeats", "0"], "--repeats = 0 is not allowed"),
-        (["--kernel", "cubic"], "'cubic' is not one of"),
-        (["--classify-every", "0"], "--classify-every = 0 is not allowed"),
-        (["--sweep-dir", __file__], "--sweep-dir"),
-        (["--config", "/nowhere.json"], "/nowhere.json"),
-        (["extra"], "extra"),
-    ],
-)
-def test_wrong_usage_is_one_line_with_exit_code_2(
-    arguments: list[str], words: str, capsys: Capture
+@pytest.fixture
+def file() -> Path:
+    """A file where a folder is asked for, without settings."""
+    return Path(__file__)
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Path:
+    """A file with the settings of the whole sweep."""
+    grid = {"lams": CONFIG.lams, "seeds": CONFIG.seeds}
+    path = tmp_path / "settings.json"
+    path.write_text(json.dumps({"config": CONFIG.settings(), **grid}))
+    return path
+
+
+@pytest.fixture
+def locked(tmp_path: Path) -> Iterator[Path]:
+    """A folder in which another sweep works."""
+    (tmp_path / "locked").mkdir()
+    with filelock.FileLock(tmp_path / "locked" / ".lock"):
+        yield tmp_path / "locked"
+
+
+@pytest.mark.parametrize("case", golden.cases("sweep"))
+def test_an_error_is_worded_as_in_the_golden_file(
+    case: GoldenCase, request: pytest.FixtureRequest, capsys: Capture
 ) -> None:
-    assert words in runs.usage_error(capsys, "sweep", *arguments)
+    golden.check(case, request, capsys)
 
 
 @pytest.mark.parametrize(
@@ -257,16 +258,6 @@ def test_json_is_the_summary_without_the_epochs(broken: Path, capsys: Capture) -
     for run in summary["runs"]:
         del run["history"]
     assert printed == summary
-
-
-def test_other_settings_are_one_line_with_exit_code_1(broken: Path, capsys: Capture) -> None:
-    arguments = ("sweep", "--lams", "2", "--sweep-dir", str(broken))
-    runs.call(*arguments)
-    capsys.readouterr()
-    line = runs.failure(capsys, *arguments, "--latent-dim", "2")
-    assert line.startswith(
-        f"Error: {broken} holds a sweep with other settings (train.model.latent_dim: 50 here, 2"
-    )
 
 
 def test_a_terminal_shows_a_table(tmp_path: Path) -> None:
