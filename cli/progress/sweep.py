@@ -12,10 +12,12 @@ from rich.live import Live
 from rich.table import Table
 
 from tfp_smvi.classification.results import ENCODER
+from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.core.text import align, format_number
 from tfp_smvi.sweeps.entries import Entry, format_lam
 
+from ..options import option_name
 from .base import stderr_console
 
 __all__ = ["SweepReporter", "format_runs", "make_sweep_reporter"]
@@ -106,7 +108,7 @@ class SweepReporter:
 
     def warn(self, message: str) -> None:
         """Prints one line that needs attention."""
-        self.note(f"Warning: {message}")
+        self.note(f"Warning: {name_fields(message, option_name)}")
 
     def _note_in_pipe(self, message: str) -> None:
         if not self._console.is_terminal:

@@ -21,6 +21,7 @@ from tests.support.small_sweep import (
 )
 from tfp_smvi.classification.results import ENCODER, report_name
 from tfp_smvi.config import SweepConfig
+from tfp_smvi.core.errors import name_fields
 from tfp_smvi.engines.base import Event
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.sweeps.entries import run_name
@@ -102,8 +103,9 @@ def test_the_reporter_receives_every_stage_in_its_order(whole_sweep: WholeSweep)
         evaluation = entries(whole_sweep.summary)[name].evaluation
         assert evaluation is not None
         assert evaluation.warnings  # of a few chains and temperatures
+        messages = [name_fields(message) for message in whole_sweep.reporter.messages]
         for warning in evaluation.warnings:
-            assert f"{name}: {warning}" in whole_sweep.reporter.messages
+            assert f"{name}: {warning}" in messages
     assert whole_sweep.reporter.asked == [*DONE, FAILED]
     assert 0.0 <= min(whole_sweep.reporter.fractions) <= max(whole_sweep.reporter.fractions) <= 1.0
 

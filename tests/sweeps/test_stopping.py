@@ -13,6 +13,7 @@ import filelock
 import pytest
 
 from tests.support import runs
+from tests.support.kills import RandomKills
 from tests.support.small_sweep import (
     BEGIN,
     CONFIG,
@@ -108,46 +109,61 @@ def test_no_process_is_left_behind_by_a_sweep_that_fails(
 
 
 @pytest.mark.slow
+@pytest.mark.kills
 def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is_not(
-    whole_sweep: WholeSweep, tmp_path: Path
+    whole_sweep: WholeSweep, tmp_path: Path, random_kills: RandomKills
 ) -> None:
     """Ctrl-C, kill and the end of memory or power, at random moments within a stage."""
-    sweep_dir = tmp_path / "sweep"
     seconds = entries(whole_sweep.summary)[DONE[0]].seconds
-    for number, stage, all_of_them in (
-        (signal.SIGINT, "train", True),
-        (signal.SIGTERM, "train", False),
-        (signal.SIGTERM, "evaluate", True),
-        (signal.SIGKILL, "evaluate", True),
-        (signal.SIGKILL, "classify", False),
-    ):
-        with start(sweep_dir) as process:
-            wait_for_line(process, f"{DONE[0]}: {stage}")
+    while not random_kills.done:
+        sweep_dir = tmp_path / f"sweep-{random_kills.kills}"
+        for number, stage, all_of_them in (
+            (signal.SIGTERM, "train", True),
+            (signal.SIGINT, "evaluate", False),
+            (signal.SIGKILL, "evaluate", True),
+            (signal.SIGKILL, "classify", False),
+        ):
             # A stage is interrupted twice at most, and has work left after both.
-            time.sleep(random.uniform(0.0, 0.3) * seconds[stage])
-            (os.killpg if all_of_them else os.kill)(process.pid, number)
-            assert process.stderr is not None
-            *_, last = ["", *process.stderr]
-        assert processes_end(sweep_dir)
-        if number == signal.SIGKILL:
-            assert process.returncode == -number
-        else:
-            assert process.returncode == 128 + number
-            assert last == "Run the same command again to continue.\n"
-            assert "running" not in {entry["status"] for entry in read(sweep_dir)["runs"]}
-        before = result_times(sweep_dir)
-        finished = {path for path in before if path.parts[0] in DONE}
+            wait = random.uniform(0.0, 0.3) * seconds[stage]
+            stop_in_stage(sweep_dir, number, stage, wait, all_of_them=all_of_them)
+            random_kills.kills += number == signal.SIGKILL
+            before = result_times(sweep_dir)
+            finished = {path for path in before if path.parts[0] in DONE}
+        with start(sweep_dir) as process:
+            errors = process.stderr.read() if process.stderr else ""
+        assert process.returncode == 1, errors  # one lam diverges
+        assert "Traceback" not in errors
+        after = result_times(sweep_dir)
+        random_kills.losses += sum(after[path] != before[path] for path in finished)
+        random_kills.check()
+        assert_same_sweep(sweep_dir, whole_sweep)
+
+
+def stop_in_stage(
+    sweep_dir: Path, number: int, stage: str, wait: float, *, all_of_them: bool
+) -> None:
+    """Starts a sweep and sends it, or all of its processes, a signal within a stage."""
     with start(sweep_dir) as process:
-        errors = process.stderr.read() if process.stderr else ""
-    assert process.returncode == 1, errors  # one lam diverges
-    assert "Traceback" not in errors
-    after = result_times(sweep_dir)
-    assert {path: after[path] for path in finished} == {path: before[path] for path in finished}
+        wait_for_line(process, f"{DONE[0]}: {stage}")
+        time.sleep(wait)
+        (os.killpg if all_of_them else os.kill)(process.pid, number)
+        assert process.stderr is not None
+        *_, last = ["", *process.stderr]
+    assert processes_end(sweep_dir)
+    if number == signal.SIGKILL:
+        assert process.returncode == -number
+    else:
+        assert process.returncode == 128 + number
+        assert last == "Run the same command again to continue.\n"
+        assert "running" not in {entry["status"] for entry in read(sweep_dir)["runs"]}
+
+
+def assert_same_sweep(sweep_dir: Path, whole_sweep: WholeSweep) -> None:
+    """Asserts that a sweep has the results of the whole one, bit for bit."""
     summary = without_seconds(read(sweep_dir))
     assert summary | {"command": []} == without_seconds(whole_sweep.summary) | {"command": []}
     for name in DONE:
         for file in ("evaluation.json", "evaluation.npz", "gallery.npz"):
-            assert (sweep_dir / name / file).read_bytes() == (
-                whole_sweep.path / name / file
-            ).read_bytes()
+            expected = (whole_sweep.path / name / file).read_bytes()
+            assert (sweep_dir / name / file).read_bytes() == expected
         runs.assert_same_run(sweep_dir / name, whole_sweep.path / name)

@@ -61,12 +61,14 @@ def train_run(order: Order, context: Context) -> None:
 def evaluate_run(order: Order, context: Context) -> None:
     """Evaluates a run."""
     from tfp_smvi.evaluation.pipeline import evaluate
+    from tfp_smvi.evaluation.warnings import warnings_about
 
     reporter = _PartReporter(context)
     report = evaluate(
         Path(order.run_dir), order.evaluate, data_dir=_data_dir(order), reporter=reporter
     )
-    for warning in report.warnings if report else ():
+    # With the fields in braces: the command line names its options.
+    for warning in warnings_about(report.splits, report.bracket) if report else ():
         emit(context, Warned(warning))
 
 
