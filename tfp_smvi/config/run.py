@@ -55,7 +55,7 @@ class ModelConfig(Settings):
 
     likelihood: LikelihoodName | None = option(
         None,
-        "p(x|z): bernoulli (on binarized intensities) or gaussian.  [default: by the data]",
+        "p(x|z): bernoulli (on binarized intensities) or gaussian.  [default: from the data]",
     )
     latent_dim: int = option(50, "Number of latent dimensions.")
     hidden_sizes: tuple[int, ...] = option(

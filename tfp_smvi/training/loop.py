@@ -91,7 +91,7 @@ def fit(
     Args:
         config: the configuration.
         dataset: the data that it names.
-        run_dir: the run directory; see `run_directory`.
+        run_dir: the run directory; see `tfp_smvi.runs.directory`.
         fresh: whether to delete an existing run.
         checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one
             is older than this.
