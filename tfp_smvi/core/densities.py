@@ -32,7 +32,9 @@ def one_for_each(
     expected = z.shape[: z.shape.rank - event_rank]
     if not log_densities.shape.is_compatible_with(expected):
         raise SMVIError(
-            f"{name} has shape {tuple(log_densities.shape)} at z of shape {tuple(z.shape)}: return {tuple(expected)}, "
-            "one number for each z, summed over the axes of x and over no other"
+            f"has shape {tuple(log_densities.shape)} at z of shape {tuple(z.shape)}",
+            field=name,
+            remedy=f"return {tuple(expected)}, one number for each z, summed over the axes of x and "
+            "over no other",
         )
     return log_densities

@@ -10,20 +10,22 @@ References:
         Monte Carlo. 2015.
 """
 
-from collections.abc import Callable, Mapping
-from typing import Any, Protocol
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.runtime import uses_gpu
 from tfp_smvi.inference.ais import (
     annealed_importance_sampling,
     reverse_annealed_importance_sampling,
 )
 from tfp_smvi.inference.importance import importance_weighted_bound
+from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.objectives.divergences import score_matching_divergence
 
@@ -55,6 +57,14 @@ class LatentVariableModel(Protocol):
 
     def log_joint(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         """Returns log p(x, z): x [batch, ...], z [..., batch, latent_dim] -> [..., batch], nats."""
+
+
+class _Problem(NamedTuple):
+    """The densities between which the chains of x anneal, and the lengths that scale their steps."""
+
+    log_joint: LogDensity
+    initial: tfd.Distribution
+    scale: tf.Tensor
 
 
 class BlockEstimator:
@@ -157,10 +167,14 @@ class BlockEstimator:
 
     def _anneal(self, x: tf.Tensor, seed: tf.Tensor) -> Estimates:
         pilot_seed, chain_seed = tf.unstack(tf.random.split(seed))
-        arguments = self._problem(x)
-        step_size = self._tune(arguments, pilot_seed)
+        problem = self._problem(x)
         result = annealed_importance_sampling(
-            **arguments, **_chains(self._config.ais), step_size=step_size, seed=chain_seed
+            problem.log_joint,
+            problem.initial,
+            scale=problem.scale,
+            step_size=self._tune(problem, pilot_seed),
+            seed=chain_seed,
+            **_settings(self._config.ais),
         )
         return {
             "log_likelihood": result.log_normalizer(),
@@ -175,12 +189,24 @@ class BlockEstimator:
             tf.random.split(seed, 5)
         )
         z = self._model.prior.sample(BLOCK_SIZE, seed=z_seed)
-        arguments = self._problem(self._model.decode(z).sample(seed=x_seed))
-        step_size = self._tune(arguments, pilot_seed)
-        arguments |= {**_chains(self._config.ais), "step_size": step_size}
-        forward = annealed_importance_sampling(**arguments, seed=forward_seed)
+        problem = self._problem(self._model.decode(z).sample(seed=x_seed))
+        step_size = self._tune(problem, pilot_seed)
+        forward = annealed_importance_sampling(
+            problem.log_joint,
+            problem.initial,
+            scale=problem.scale,
+            step_size=step_size,
+            seed=forward_seed,
+            **_settings(self._config.ais),
+        )
         reverse = reverse_annealed_importance_sampling(
-            **arguments, exact_samples=z, seed=reverse_seed
+            problem.log_joint,
+            problem.initial,
+            exact_samples=z,
+            scale=problem.scale,
+            step_size=step_size,
+            seed=reverse_seed,
+            **_settings(self._config.ais),
         )
         return {
             "lower_bound": forward.log_normalizer(),
@@ -191,26 +217,26 @@ class BlockEstimator:
             "reverse_acceptance_rate": tf.transpose(reverse.acceptance_rate),
         }
 
-    def _problem(self, x: tf.Tensor) -> dict[str, Any]:
-        """The densities between which the chains of x anneal, and the lengths that step sizes scale with."""
+    def _problem(self, x: tf.Tensor) -> _Problem:
         posterior = self._model.encode(x)
         initial = posterior
         if self._config.ais.initial == "prior":
             initial = tfd.BatchBroadcast(self._model.prior, [BLOCK_SIZE])
-        return {
-            "target_log_prob_fn": lambda z: self._model.log_joint(x, z),
-            "initial_distribution": initial,
-            "scale": posterior.stddev(),
-        }
+        return _Problem(lambda z: self._model.log_joint(x, z), initial, posterior.stddev())
 
-    def _tune(self, arguments: Mapping[str, Any], seed: tf.Tensor) -> tf.Tensor:
+    def _tune(self, problem: _Problem, seed: tf.Tensor) -> tf.Tensor:
         ais = self._config.ais
-        settings = _chains(ais) | {
-            "num_chains": ais.num_pilot_chains,
-            "num_temperatures": ais.num_pilot_temperatures,
-            "target_acceptance_rate": ais.target_acceptance_rate,
-        }
-        return tune_step_sizes(**arguments, **settings, seed=seed)
+        settings = _settings(ais)
+        settings["num_chains"] = ais.num_pilot_chains
+        settings["num_temperatures"] = ais.num_pilot_temperatures
+        return tune_step_sizes(
+            problem.log_joint,
+            problem.initial,
+            scale=problem.scale,
+            target_acceptance_rate=ais.target_acceptance_rate,
+            seed=seed,
+            **settings,
+        )
 
 
 def _compiled(function: Callable[..., Estimates]) -> Any:
@@ -219,7 +245,7 @@ def _compiled(function: Callable[..., Estimates]) -> Any:
     return tf.function(function, jit_compile=uses_gpu(), autograph=False)
 
 
-def _chains(ais: AISConfig) -> dict[str, Any]:
+def _settings(ais: AISConfig) -> AnnealingOptions:
     """The settings that the pilot and the run that counts share."""
     return {
         "num_chains": ais.num_chains,

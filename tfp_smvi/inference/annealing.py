@@ -1,100 +1,20 @@
-"""The annealed chain: a path of temperatures, an exact Markov kernel, and TFP's tool run segment by segment.
+"""The annealed chain: TFP's tool run segment by segment along a path of temperatures.
 
-The path between the initial density f_0 and the target f_1 is geometric, with beta as its
-temperature:
-
-    log f_beta(z) = (1 - beta) log f_0(z) + beta log f_1(z)
-
-`tfp.mcmc.sample_annealed_importance_chain` walks it with beta linear in the step. A path of K
-segments, each from f_(beta_k) to f_(beta_(k+1)), makes any piecewise-linear schedule out of that.
+`tfp.mcmc.sample_annealed_importance_chain` walks from one density to another with beta linear in
+the step. A path of K segments, each from f_(beta_k) to f_(beta_(k+1)), makes any piecewise-linear
+schedule of that.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
-import numpy as np
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_smvi.core.densities import one_for_each
-from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.inference.arguments import require_positive_integer
+from tfp_smvi.core.densities import LogDensity, one_for_each
+from tfp_smvi.inference.hmc import FreshHamiltonianMonteCarlo
+from tfp_smvi.inference.temperatures import TemperaturePath
 
-__all__ = [
-    "SCHEDULES",
-    "AnnealedChain",
-    "Endpoints",
-    "FreshHamiltonianMonteCarlo",
-    "FreshResults",
-    "TemperaturePath",
-    "anneal",
-    "anneal_segment",
-    "temperature_path",
-]
-
-LogProbFn = Callable[[tf.Tensor], tf.Tensor]
-
-
-def _linear(position: np.ndarray) -> np.ndarray:
-    return position
-
-
-def _sigmoid(position: np.ndarray) -> np.ndarray:
-    # The logistic function on [-4, 4], shifted and scaled to run from 0 to 1 [Wu et al., appendix]:
-    # small steps at both ends, where the densities change fastest.
-    logistic = 1.0 / (1.0 + np.exp(-4.0 * (2.0 * position - 1.0)))
-    return (logistic - logistic[0]) / (logistic[-1] - logistic[0])
-
-
-# From the position on the path, increasing from 0 to 1 with both ends included, to beta.
-SCHEDULES: dict[str, Callable[[np.ndarray], np.ndarray]] = {"linear": _linear, "sigmoid": _sigmoid}
-
-
-class TemperaturePath(NamedTuple):
-    """A piecewise-linear path of temperatures.
-
-    Attributes:
-        knots: beta at the ends of the segments, from 0 to 1: float64 [num_segments + 1].
-        num_steps: transitions in each segment: int32 [num_segments].
-    """
-
-    knots: np.ndarray
-    num_steps: np.ndarray
-
-    def reversed(self) -> "TemperaturePath":
-        """The same path walked from the target to the initial density."""
-        return TemperaturePath(self.knots[::-1], self.num_steps[::-1])
-
-
-def temperature_path(schedule: str, num_temperatures: int, num_segments: int) -> TemperaturePath:
-    """Lays the knots of a schedule and shares out the transitions between them.
-
-    The knots depend on the number of segments alone, so that step sizes tuned per segment hold for
-    any number of temperatures.
-
-    Args:
-        schedule: a key of `SCHEDULES`.
-        num_temperatures: the transitions of the whole path.
-        num_segments: the linear pieces, at most `num_temperatures`.
-
-    Returns:
-        The path.
-
-    Raises:
-        SMVIError: the schedule is unknown, or there are more segments than temperatures.
-    """
-    require_positive_integer("num_temperatures", num_temperatures)
-    require_positive_integer("num_segments", num_segments)
-    if schedule not in SCHEDULES:
-        raise SMVIError(f"schedule is {schedule!r}: choose one of {', '.join(sorted(SCHEDULES))}")
-    if num_segments > num_temperatures:
-        raise SMVIError(
-            f"num_segments is {num_segments} with num_temperatures {num_temperatures}: "
-            "each segment needs a temperature, so give at most as many segments"
-        )
-    knots = SCHEDULES[schedule](np.linspace(0.0, 1.0, num_segments + 1))
-    ends = np.arange(num_segments + 1) * num_temperatures // num_segments
-    return TemperaturePath(knots, np.diff(ends).astype(np.int32))
+__all__ = ["AnnealedChain", "Endpoints", "anneal", "anneal_segment"]
 
 
 class Endpoints:
@@ -106,7 +26,7 @@ class Endpoints:
     remembering the last one is enough.
     """
 
-    def __init__(self, initial_log_prob_fn: LogProbFn, target_log_prob_fn: LogProbFn) -> None:
+    def __init__(self, initial_log_prob_fn: LogDensity, target_log_prob_fn: LogDensity) -> None:
         """Remembers nothing yet; both functions map z [..., batch, latent_dim] to [..., batch], nats."""
         self._initial_log_prob_fn = initial_log_prob_fn
         self._target_log_prob_fn = target_log_prob_fn
@@ -121,7 +41,7 @@ class Endpoints:
             self._state = state
         return self._log_probs
 
-    def mixture(self, beta: tf.Tensor) -> LogProbFn:
+    def mixture(self, beta: tf.Tensor) -> LogDensity:
         """The function `log f_beta`."""
 
         def log_prob(state: tf.Tensor) -> tf.Tensor:
@@ -129,73 +49,6 @@ class Endpoints:
             return (1.0 - beta) * initial + beta * target
 
         return log_prob
-
-
-class _LogProb(NamedTuple):
-    target_log_prob: tf.Tensor
-
-
-class FreshResults(NamedTuple):
-    """What the tool and its caller read from a `FreshHamiltonianMonteCarlo`; the next step needs none of it.
-
-    Attributes:
-        accepted_results: holds the log-prob of the state after the step: float [num_chains, batch],
-            nats.
-        proposed_results: holds the log-prob of the proposal: float [num_chains, batch], nats.
-        acceptance_sum: the acceptance probabilities of all steps so far, summed: float [num_chains,
-            batch].
-    """
-
-    accepted_results: _LogProb
-    proposed_results: _LogProb
-    acceptance_sum: tf.Tensor
-
-
-class FreshHamiltonianMonteCarlo(tfp.mcmc.TransitionKernel):
-    """Hamiltonian Monte Carlo that takes nothing over from the step before.
-
-    TFP's kernel carries the log-prob and the gradient of its state from step to step. When the
-    density has changed in between, as in annealing, both belong to the density of the previous
-    temperature: the acceptance test is then wrong, the kernel does not leave f_beta invariant, and
-    the importance weights are biased. Here each step bootstraps on the current state at the current
-    density, for one more gradient per step.
-    """
-
-    def __init__(
-        self, target_log_prob_fn: LogProbFn, step_size: tf.Tensor, num_leapfrog_steps: int
-    ) -> None:
-        """Takes the arguments of `tfp.mcmc.HamiltonianMonteCarlo`, with the state a single tensor."""
-        self._kernel = tfp.mcmc.HamiltonianMonteCarlo(
-            target_log_prob_fn, step_size=step_size, num_leapfrog_steps=num_leapfrog_steps
-        )
-
-    @property
-    def is_calibrated(self) -> bool:
-        """True: the step ends with a Metropolis-Hastings test."""
-        return True
-
-    def one_step(
-        self,
-        current_state: tf.Tensor,
-        previous_kernel_results: FreshResults,
-        seed: tf.Tensor | None = None,
-    ) -> tuple[tf.Tensor, FreshResults]:
-        """Moves z [num_chains, batch, latent_dim] by a step that leaves the current density invariant."""
-        here = self._kernel.bootstrap_results(current_state)
-        state, results = self._kernel.one_step(current_state, here, seed=seed)
-        acceptance = tf.exp(tf.minimum(results.log_accept_ratio, 0.0))
-        # A trajectory that diverged to NaN is rejected.
-        acceptance = tf.where(tf.math.is_nan(acceptance), tf.zeros_like(acceptance), acceptance)
-        return state, FreshResults(
-            accepted_results=_LogProb(results.accepted_results.target_log_prob),
-            proposed_results=_LogProb(results.proposed_results.target_log_prob),
-            acceptance_sum=previous_kernel_results.acceptance_sum + acceptance,
-        )
-
-    def bootstrap_results(self, init_state: tf.Tensor) -> FreshResults:
-        """Returns zeros: the steps read no log-prob from the results, so none is evaluated."""
-        zeros = tf.zeros(tf.shape(init_state)[:-1], init_state.dtype)
-        return FreshResults(_LogProb(zeros), _LogProb(zeros), zeros)
 
 
 def anneal_segment(

@@ -1,77 +1,18 @@
-"""Means of importance weights: in the log, with standard errors, and in constant memory.
+"""The importance-weighted bound of a log-likelihood, in constant memory."""
 
-A set of weights `w[1..n]` with `E[w] = Z` estimates `log Z` by `log mean(w)`. By Jensen's
-inequality its expectation lies below `log Z`. Everything here is a function of the two sums
-`sum(w)` and `sum(w^2)`, so that any number of weights can be streamed.
-"""
-
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from tfp_smvi.core.densities import one_for_each
-from tfp_smvi.inference.arguments import require_positive_integer, require_vectors, stateless_seed
+from tfp_smvi.core.densities import LogDensity, one_for_each
+from tfp_smvi.inference.arguments import (
+    require_positive_integer,
+    require_vectors,
+    stateless_seed,
+)
+from tfp_smvi.inference.weights import WeightSums, sum_weights
 
-__all__ = [
-    "ImportanceWeightedBound",
-    "WeightSums",
-    "importance_weighted_bound",
-    "sum_weights",
-]
-
-
-class WeightSums(NamedTuple):
-    """The sums of `num_weights` importance weights, from which their summaries follow.
-
-    Attributes:
-        log_sum: `log sum(w)`: float [batch], nats.
-        log_sum_of_squares: `log sum(w^2)`: float [batch], nats.
-        num_weights: the number of weights, an integer scalar.
-    """
-
-    log_sum: tf.Tensor
-    log_sum_of_squares: tf.Tensor
-    num_weights: int | tf.Tensor
-
-    def log_mean(self) -> tf.Tensor:
-        """`log mean(w)`: float [batch], nats."""
-        return self.log_sum - tf.math.log(tf.cast(self.num_weights, self.log_sum.dtype))
-
-    def effective_sample_size(self) -> tf.Tensor:
-        """`sum(w)^2 / sum(w^2)`, between 1 and the number of weights: float [batch]."""
-        return tf.exp(2.0 * self.log_sum - self.log_sum_of_squares)
-
-    def standard_error(self) -> tf.Tensor:
-        """The standard error of `log mean(w)` by the delta method: float [batch], nats.
-
-        With s the sample standard deviation of n independent weights,
-
-            s / (sqrt(n) mean(w)) = sqrt((n / effective_sample_size - 1) / (n - 1)).
-
-        One weight says nothing about its error: the result is then NaN. It never exceeds 1, and
-        where the effective sample size is near 1 the true error is larger.
-        """
-        count = tf.cast(self.num_weights, self.log_sum.dtype)
-        # Equal weights can round to an effective sample size just above their number.
-        relative_variance = tf.maximum(count / self.effective_sample_size() - 1.0, 0.0)
-        return tf.sqrt(relative_variance / (count - 1.0))
-
-
-def sum_weights(log_weights: tf.Tensor) -> WeightSums:
-    """Sums weights over their leading axis.
-
-    Args:
-        log_weights: float [num_weights, batch], nats.
-
-    Returns:
-        The sums: float [batch].
-    """
-    return WeightSums(
-        log_sum=tf.reduce_logsumexp(log_weights, axis=0),
-        log_sum_of_squares=tf.reduce_logsumexp(2.0 * log_weights, axis=0),
-        num_weights=tf.shape(log_weights)[0],
-    )
+__all__ = ["ImportanceWeightedBound", "importance_weighted_bound"]
 
 
 class ImportanceWeightedBound(NamedTuple):
@@ -89,7 +30,7 @@ class ImportanceWeightedBound(NamedTuple):
 
 
 def importance_weighted_bound(
-    target_log_prob_fn: Callable[[tf.Tensor], tf.Tensor],
+    target_log_prob_fn: LogDensity,
     posterior: Any,
     *,
     num_samples: int,

@@ -5,43 +5,36 @@ and the weights' expectation would no longer be Z. Hence a pilot tunes, and the 
 takes the result as constants.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Unpack
 
 import numpy as np
 import tensorflow as tf
 
+from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.inference.annealing import (
-    Endpoints,
-    TemperaturePath,
-    anneal_segment,
-    temperature_path,
-)
+from tfp_smvi.inference.annealing import Endpoints, anneal_segment
 from tfp_smvi.inference.arguments import (
     compiled_unless_traced,
     length_scale,
-    require_positive_integer,
     require_vectors,
     stateless_seed,
 )
+from tfp_smvi.inference.temperatures import AnnealingOptions, AnnealingSettings, TemperaturePath
 
 __all__ = ["tune_step_sizes"]
 
+PILOT_CHAINS = 6
+
 
 def tune_step_sizes(
-    target_log_prob_fn: Callable[[tf.Tensor], tf.Tensor],
+    target_log_prob_fn: LogDensity,
     initial_distribution: Any,
     *,
     seed: int | tf.Tensor,
-    num_chains: int = 6,
-    num_temperatures: int = 48,
-    num_leapfrog_steps: int = 5,
-    schedule: str = "sigmoid",
-    num_segments: int = 8,
     scale: Any = None,
     target_acceptance_rate: float = 0.65,
     jit_compile: bool = False,
+    **settings: Unpack[AnnealingOptions],
 ) -> tf.Tensor:
     """Tunes a step size per segment and data point to an acceptance rate, by stochastic approximation.
 
@@ -56,16 +49,12 @@ def tune_step_sizes(
         target_log_prob_fn: as in `annealed_importance_sampling`.
         initial_distribution: as in `annealed_importance_sampling`.
         seed: an integer, or a stateless seed int32 [2]; not the seed of the run that counts.
-        num_chains: pilot chains per data point.
-        num_temperatures: transitions of each pilot chain over the whole path, at least
-            `num_segments`.
-        num_leapfrog_steps: as in the run that counts.
-        schedule: as in the run that counts.
-        num_segments: as in the run that counts.
         scale: as in the run that counts.
         target_acceptance_rate: between 0 and 1; 0.65 is near the optimum of Hamiltonian Monte
             Carlo.
         jit_compile: compile with XLA when called eagerly.
+        **settings: fields of `AnnealingSettings`; 6 chains by default. All but the numbers of
+            chains and of temperatures must be those of the run that counts.
 
     Returns:
         Step sizes in units of `scale`: float [num_segments, batch].
@@ -76,23 +65,25 @@ def tune_step_sizes(
     Source: [Robbins & Monro 1951; Beskos et al., "Optimal tuning of the hybrid Monte Carlo
     algorithm", 2013].
     """
-    require_positive_integer("num_chains", num_chains)
-    require_positive_integer("num_leapfrog_steps", num_leapfrog_steps)
+    settings.setdefault("num_chains", PILOT_CHAINS)
+    chains = AnnealingSettings(**settings).check()
     require_vectors(initial_distribution)
     if not 0.0 < target_acceptance_rate < 1.0:
         raise SMVIError(
-            f"target_acceptance_rate is {target_acceptance_rate}: give a number between 0 and 1"
+            "is not allowed",
+            field="target_acceptance_rate",
+            value=target_acceptance_rate,
+            remedy="give a number between 0 and 1",
         )
-    path = temperature_path(schedule, num_temperatures, num_segments)
     initial_seed, chain_seed = tf.unstack(tf.random.split(stateless_seed(seed, "tune_step_sizes")))
 
     def run() -> tf.Tensor:
         return _tune(
             Endpoints(initial_distribution.log_prob, target_log_prob_fn),
-            initial_distribution.sample(num_chains, seed=initial_seed),
-            path=path,
+            initial_distribution.sample(chains.num_chains, seed=initial_seed),
+            path=chains.path(),
             scale=length_scale(scale, initial_distribution),
-            num_leapfrog_steps=num_leapfrog_steps,
+            num_leapfrog_steps=chains.num_leapfrog_steps,
             target_acceptance_rate=target_acceptance_rate,
             seed=chain_seed,
         )
