@@ -72,8 +72,8 @@ def measure_accuracy(
     num_right = 0
     for start in range(0, len(test), BLOCK):
         block = scaling.apply(test[start : start + BLOCK])
-        found = machine.predict(_gram(block, x, choice.gamma))
-        num_right += int(np.sum(found == test_labels[start : start + BLOCK]))
+        predicted = machine.predict(_gram(block, x, choice.gamma))
+        num_right += int(np.sum(predicted == test_labels[start : start + BLOCK]))
     return Outcome(num_right / len(test), choice)
 
 
@@ -98,8 +98,9 @@ def choose(x: FeatureArray, labels: LabelArray, kernel: Kernel, num_folds: int) 
         for inner, held in folds:
             among, across = gram[np.ix_(inner, inner)], gram[np.ix_(held, inner)]
             for cost in COSTS[kernel]:
-                found = SVC(kernel="precomputed", C=cost).fit(among, labels[inner]).predict(across)
-                right[Choice(cost, gamma, standardize)] += int(np.sum(found == labels[held]))
+                machine = SVC(kernel="precomputed", C=cost).fit(among, labels[inner])
+                num_right = int(np.sum(machine.predict(across) == labels[held]))
+                right[Choice(cost, gamma, standardize)] += num_right
     return right.most_common(1)[0][0]
 
 

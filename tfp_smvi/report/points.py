@@ -233,13 +233,13 @@ def _points(sweep: Sweep, values: Iterable[tuple[float, Estimate | None]]) -> li
     return [_point(x, groups[x], len(sweep.seeds) > 1) for x in sorted(groups)]
 
 
-def _point(x: float, found: Sequence[Estimate], over_seeds: bool) -> Point:
-    means = [estimate.mean for estimate in found]
+def _point(x: float, values: Sequence[Estimate], over_seeds: bool) -> Point:
+    means = [estimate.mean for estimate in values]
     if over_seeds:
         low, high = min(means), max(means)
         # Rounding must not put the mean of equal values beside them.
         return Point(x, float(np.clip(np.mean(means), low, high)), low, high, len(means))
-    estimate = found[0]
+    estimate = values[0]
     bar = 0.0 if math.isnan(estimate.standard_error) else BAR_ERRORS * estimate.standard_error
     return Point(x, estimate.mean, estimate.mean - bar, estimate.mean + bar, 1)
 

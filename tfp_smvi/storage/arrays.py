@@ -1,5 +1,6 @@
 """Arrays in .npz files: written whole or not at all, and read with every kind of damage found."""
 
+import zipfile
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -39,9 +40,14 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
     """
     try:
         # np.load leaves a damaged file open if it opened the file itself.
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as members:
-            return {name: members[name] for name in members.files}
-    except FileNotFoundError:
+        with path.open("rb") as file:
+            # NumPy takes other files for pickles, and recommends to load them unsafely.
+            if not zipfile.is_zipfile(file):
+                raise DamagedFileError("it is not a whole .npz file")
+            file.seek(0)
+            with np.load(file, allow_pickle=False) as members:
+                return {name: members[name] for name in members.files}
+    except (FileNotFoundError, DamagedFileError):
         raise
     except MemoryError:
         raise
