@@ -44,7 +44,7 @@ setup(
     ],
     package_dir={"tfp_smvi_cli": "cli"},
     package_data={
-        "tfp_smvi": ["py.typed"],
+        "tfp_smvi": ["py.typed", "*.pyi"],
         "tfp_smvi.data": ["mnist/*.gz"],
         "tfp_smvi.report": ["templates/*.j2"],
     },
@@ -55,6 +55,7 @@ setup(
         # Imported by tensorflow-datasets 4.9.10, which does not declare it.
         "importlib_resources>=6",
         "jinja2>=3.1",
+        "lazy_loader>=0.4",
         "matplotlib>=3.8",
         "numpy>=1.26",
         "pillow>=10",

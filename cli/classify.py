@@ -59,7 +59,7 @@ def classify(
         config = ClassifyConfig(**settings)
     except SMVIError as error:
         raise usage_error(error) from error
-    from .evaluation_progress import make_block_reporter
+    from .progress.evaluation import make_block_reporter
 
     reporter = make_block_reporter("classifying")
     with reporter.loading_tensorflow(threads):

@@ -139,7 +139,7 @@ def evaluate(
         )
     _refuse_ignored("convergence_temperatures" if not convergence else "num_temperatures")
     config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else 1000)
-    from .evaluation_progress import make_block_reporter
+    from .progress.evaluation import make_block_reporter
 
     reporter = make_block_reporter()
     message = f"Stopped; results are kept in {run_dir}. Run the same command again to continue."

@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 from rich.console import Console
-from tfp_smvi_cli.evaluation_progress import BlockReporter
 from tfp_smvi_cli.features import FeaturesProgress
+from tfp_smvi_cli.progress.evaluation import BlockReporter
 
 
 @pytest.fixture

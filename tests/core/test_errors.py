@@ -7,7 +7,7 @@ from tfp_smvi.core.errors import plain_reason
 
 
 def test_tensorflow_s_words_around_a_reason_are_dropped() -> None:
-    """In eager code, in a graph and in an assertion TensorFlow packs the same reason in three ways."""
+    """TensorFlow packs a reason in three ways: in eager code, in a graph and in an assertion."""
     with pytest.raises(tf.errors.NotFoundError) as caught:
         tf.io.read_file("/no/such/file")
     assert "function_node" in str(caught.value)

@@ -59,9 +59,9 @@ SMALL = EvaluateConfig(
 
 
 class LinearGaussian:
-    """p(z) = N(0, I), p(x|z) = N(W z, noise^2 I) with orthogonal columns in W, whose posterior is diagonal.
+    """p(z) = N(0, I), p(x|z) = N(W z, noise^2 I).
 
-    The encoder is the posterior with its mean moved by `shift` posterior standard deviations and
+    W has orthogonal columns, so that the posterior is diagonal. The encoder is the posterior with its mean moved by `shift` posterior standard deviations and
     its standard deviation times `factor`.
     """
 
@@ -91,7 +91,7 @@ class LinearGaussian:
         return self.weights @ self.weights.T + NOISE**2 * np.eye(OBSERVED_DIM)
 
     def simulate(self) -> tuple[tf.Tensor, np.ndarray]:
-        """Data, float32 [BLOCK_SIZE, OBSERVED_DIM], and their exact log p(x), float64 [BLOCK_SIZE]."""
+        """Data, float32 [BLOCK_SIZE, OBSERVED_DIM], and the exact log p(x), float64 [BLOCK_SIZE]."""
         rng = np.random.default_rng(1)
         x = rng.multivariate_normal(np.zeros(OBSERVED_DIM), self.covariance(), BLOCK_SIZE)
         exact = tfd.MultivariateNormalFullCovariance(np.zeros(OBSERVED_DIM), self.covariance())
@@ -119,7 +119,7 @@ def seed(number: int) -> tf.Tensor:
 
 
 def test_gap_vanishes_when_encoder_is_exact() -> None:
-    """Catches a gap of 0.02 nat where there is none; every weight is p(x), up to float32's rounding."""
+    """Catches a gap of 0.02 nat instead of none; every weight is p(x) up to rounding."""
     model = LinearGaussian()
     x, log_likelihood = model.simulate()
     estimator = BlockEstimator(model, dataclasses.replace(SMALL, num_elbo_samples=4096))
@@ -165,7 +165,7 @@ def test_gap_is_the_closed_form_kl_when_encoder_is_wrong(initial: Any, schedule:
 
 
 def test_bracket_closes_on_the_entropy_of_the_simulated_data() -> None:
-    """Catches data that are not the model's, an error of 1.5 nat in log p(x), and chains not started at z.
+    """Catches data of another model, an error of 1.5 nat, and chains that do not start at z.
 
     With an exact encoder both bounds are log p(x), whose mean is -1/2 (d + log det(2 pi C)).
     """
@@ -297,7 +297,7 @@ class DiesAfter(Silent):
 def test_resuming_does_no_block_twice_and_other_numbers_of_examples_share_them(
     run_dir: Path, fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches a block that depends on --num-examples, one that is lost, and one that is done again."""
+    """Catches a block that depends on --num-examples, is lost, or is done again."""
     computed: list[str] = []
 
     class Counting(BlockEstimator):
@@ -433,7 +433,7 @@ def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
 
 
 def test_estimate_settles_where_later_ones_agree() -> None:
-    """Paired differences: the spread over examples, 10 nats, does not hide a movement of 0.1 nat."""
+    """A spread of 10 nats over examples does not hide a movement of 0.1 nat: differences are paired."""
     rng = np.random.default_rng(2)
     base = 10.0 * rng.standard_normal(100)
     noise = 0.05 * rng.standard_normal((4, 100))

@@ -80,7 +80,7 @@ def stock_recipe(num_temperatures: int) -> WeightSampler:
 
 
 def reverse_recipe(num_temperatures: int) -> WeightSampler:
-    """The package's reverse estimator between N(0, 1) and N(1, 0.7); its weights estimate exp(-LOG_Z)."""
+    """The reverse estimator between N(0, 1) and N(1, 0.7); its weights estimate exp(-LOG_Z)."""
     return lambda num_chains, seed: reverse_annealed_importance_sampling(
         unnormalized(1.0, 0.7),
         gaussian(0.0, 1.0),
@@ -198,7 +198,7 @@ def test_linear_gaussian_likelihood_is_bracketed_from_the_prior(
 def test_exact_posterior_gives_the_likelihood_without_error(
     linear_gaussian: LinearGaussianModel,
 ) -> None:
-    """Catches any term missing from the weights: each is p(x), up to the rounding of float32 at 200 nats."""
+    """Catches any term missing from the weights: each is p(x), up to float32's rounding at 200 nats."""
     model = linear_gaussian
     posterior = model.posterior_distribution()
     settings = {"step_size": 0.5, "num_temperatures": 10, "num_chains": 4}
@@ -234,7 +234,7 @@ def test_bernoulli_likelihood_agrees_with_quadrature_from_both_sides() -> None:
 
 
 def test_bernoulli_likelihood_is_bracketed_with_one_exact_sample_each() -> None:
-    """Catches a bound on the wrong side: few temperatures make the bracket wide against its error."""
+    """Catches a bound on the wrong side: few temperatures make a bracket wider than its error."""
     model = BernoulliModel.simulate(batch=256, hidden_dim=6, observed_dim=12, seed=11)
     truth, prior = model.log_likelihood(), model.prior_distribution()
     settings = {"step_size": 0.3, "num_temperatures": 2, "num_segments": 1, "num_chains": 4}
@@ -249,7 +249,7 @@ def test_bernoulli_likelihood_is_bracketed_with_one_exact_sample_each() -> None:
 
 
 def test_target_is_evaluated_once_per_state_and_counted() -> None:
-    """Catches one evaluation more than reported: a decoder run again for the weights or for the bootstrap."""
+    """Catches one evaluation more than reported, for the weights or for the bootstrap."""
     calls = tf.Variable(0)
 
     def log_prob(z: tf.Tensor) -> tf.Tensor:
@@ -326,7 +326,7 @@ def test_xla_estimates_the_same_normalizer() -> None:
 
 
 def test_step_sizes_follow_a_data_points_own_scale() -> None:
-    """Catches step sizes shared between data points: two posteriors whose widths differ by a factor of 10.
+    """Catches step sizes shared between data points: two posteriors differ in width by a factor of 10.
 
     For a Gaussian path the step size of a given acceptance rate is proportional to the width: at
     the end of the path the tuned ratio is 10 within the pilot's noise, for which 20 % is ample.
@@ -348,7 +348,7 @@ def test_step_sizes_follow_a_data_points_own_scale() -> None:
 
 
 def test_path_shares_out_temperatures_between_fixed_knots() -> None:
-    """Catches a temperature lost where segments do not divide them, and a schedule that misses its ends."""
+    """Catches a temperature lost if segments do not divide them, and a schedule that misses its ends."""
     for schedule in ("linear", "sigmoid"):
         path = AnnealingSettings(16, 10, 5, schedule, 8).path()
         assert path.num_steps.sum() == 10
@@ -563,7 +563,7 @@ def test_the_documents_example_runs() -> None:
 
 
 def test_the_decoder_example_agrees_with_quadrature() -> None:
-    """Catches an example that has fallen behind, or gives something else than log p(x); the seeds are fixed in it."""
+    """Catches an example that is out of date or does not give log p(x); its seeds are fixed."""
     text = (DOCS / "python.md").read_text(encoding="utf-8")
     (example,) = [
         e for e in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "decoder(z)" in e

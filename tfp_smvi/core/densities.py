@@ -34,7 +34,7 @@ def one_for_each(
         raise SMVIError(
             f"has shape {tuple(log_densities.shape)} at z of shape {tuple(z.shape)}",
             field=name,
-            remedy=f"return {tuple(expected)}, one number for each z, summed over the axes of x and "
-            "over no other",
+            remedy=f"return {tuple(expected)}, one number for each z, summed over the axes of x "
+            "and over no other",
         )
     return log_densities

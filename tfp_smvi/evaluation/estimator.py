@@ -1,4 +1,4 @@
-"""What is estimated for one block of examples: bounds, annealed likelihoods, and the bracket on simulated data.
+"""The estimates for one block of examples: bounds, annealed likelihoods, and the bracket.
 
 A block has a fixed number of examples, so that a graph is traced once, and its draws follow from
 its own seed, so that its bits do not depend on what else is evaluated, in which order, or where.
@@ -60,7 +60,7 @@ class LatentVariableModel(Protocol):
 
 
 class _Problem(NamedTuple):
-    """The densities between which the chains of x anneal, and the lengths that scale their steps."""
+    """The densities between which chains of x anneal, and the lengths that scale their steps."""
 
     log_joint: LogDensity
     initial: tfd.Distribution
@@ -87,7 +87,8 @@ class BlockEstimator:
     def bounds(self, x: tf.Tensor, seed: tf.Tensor) -> dict[str, np.ndarray]:
         """Estimates what needs no annealing.
 
-            ELBO = E_q[log p(x|z)] - KL(q(z|x), p(z)),   IWAE = E[log(1/n sum_i p(x, z_i) / q(z_i|x))]
+            ELBO = E_q[log p(x|z)] - KL(q(z|x), p(z))
+            IWAE = E[log(1/n sum_i p(x, z_i) / q(z_i|x))]
 
         Args:
             x: float32 [BLOCK_SIZE, *image_shape].
@@ -259,7 +260,7 @@ def _settings(ais: AISConfig) -> AnnealingOptions:
 def _over_draws(
     function: Callable[[tf.Tensor], tf.Tensor], posterior: Any, num_samples: int, seed: tf.Tensor
 ) -> tf.Tensor:
-    """Values of a function of z at draws of the posterior, [num_samples, batch], decoded chunk by chunk."""
+    """Values of a function of z at draws of the posterior, chunk by chunk: [num_samples, batch]."""
     size = min(CHUNK_SIZE, num_samples)
     num_chunks = -(-num_samples // size)
     values = tf.map_fn(

@@ -86,7 +86,7 @@ class AISResult(NamedTuple):
         return sum_weights(self.log_weights).standard_error()
 
     def log_normalizer_upper_bound(self) -> tf.Tensor:
-        """`-log mean(w)` of a reverse run, in expectation an upper bound of log Z: float [batch], nats.
+        """`-log mean(w)` of a reverse run, in expectation an upper bound: float [batch], nats.
 
         Raises:
             SMVIError: the chains ran forwards.
@@ -95,9 +95,9 @@ class AISResult(NamedTuple):
         return -sum_weights(self.log_weights).log_mean()
 
     def log_normalizer_upper_bound_standard_error(self) -> tf.Tensor:
-        """The standard error of the upper bound over chains, by the delta method: float [batch], nats.
+        """The standard error of the upper bound over chains: float [batch], nats.
 
-        Chains that share one exact sample also share its error, which this does not include: over
+        It is that of the delta method. Chains that share one exact sample also share its error, which this does not include: over
         data points, use the spread of the bounds themselves.
 
         Raises:
@@ -128,7 +128,7 @@ def annealed_importance_sampling(
     jit_compile: bool = False,
     **settings: Unpack[AnnealingOptions],
 ) -> AISResult:
-    """Estimates the log-normalizer of a density by annealing from a distribution that can be sampled.
+    """Estimates the log-normalizer of a density by annealing from a distribution.
 
         w = prod_t f_(beta_t)(z_(t-1)) / f_(beta_(t-1))(z_(t-1)),   E[w] = Z = integral of f_1
 

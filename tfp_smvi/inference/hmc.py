@@ -15,7 +15,7 @@ class _LogProb(NamedTuple):
 
 
 class FreshResults(NamedTuple):
-    """What the tool and its caller read from a `FreshHamiltonianMonteCarlo`; the next step needs none of it.
+    """The results of a `FreshHamiltonianMonteCarlo`; its next step needs none of them.
 
     Attributes:
         accepted_results: holds the log-prob of the state after the step: float [num_chains, batch],
@@ -43,7 +43,7 @@ class FreshHamiltonianMonteCarlo(tfp.mcmc.TransitionKernel):
     def __init__(
         self, target_log_prob_fn: LogDensity, step_size: tf.Tensor, num_leapfrog_steps: int
     ) -> None:
-        """Takes the arguments of `tfp.mcmc.HamiltonianMonteCarlo`, with the state a single tensor."""
+        """Takes the arguments of `tfp.mcmc.HamiltonianMonteCarlo`; the state is one tensor."""
         self._kernel = tfp.mcmc.HamiltonianMonteCarlo(
             target_log_prob_fn, step_size=step_size, num_leapfrog_steps=num_leapfrog_steps
         )
@@ -59,7 +59,7 @@ class FreshHamiltonianMonteCarlo(tfp.mcmc.TransitionKernel):
         previous_kernel_results: FreshResults,
         seed: tf.Tensor | None = None,
     ) -> tuple[tf.Tensor, FreshResults]:
-        """Moves z [num_chains, batch, latent_dim] by a step that leaves the current density invariant."""
+        """Moves z [num_chains, batch, latent_dim]; the step leaves the density invariant."""
         here = self._kernel.bootstrap_results(current_state)
         state, results = self._kernel.one_step(current_state, here, seed=seed)
         acceptance = tf.exp(tf.minimum(results.log_accept_ratio, 0.0))

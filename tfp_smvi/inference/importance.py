@@ -37,7 +37,7 @@ def importance_weighted_bound(
     chunk_size: int = 64,
     seed: int | tf.Tensor,
 ) -> ImportanceWeightedBound:
-    """Bounds a log-likelihood from below with many draws from an approximate posterior, in constant memory.
+    """Bounds a log-likelihood from below with draws from a posterior, in constant memory.
 
         log p(x) >= E[log(1/n sum_i w_i)],   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
 

@@ -36,9 +36,10 @@ def tune_step_sizes(
     jit_compile: bool = False,
     **settings: Unpack[AnnealingOptions],
 ) -> tf.Tensor:
-    """Tunes a step size per segment and data point to an acceptance rate, by stochastic approximation.
+    """Tunes a step size per segment and data point to an acceptance rate.
 
-        log step <- log step + gain_i (acceptance_i - target),   gain_i = (i + 1)^(-1/2) within a segment
+        log step <- log step + gain_i (acceptance_i - target)
+        gain_i = (i + 1)^(-1/2) within a segment
 
     where acceptance_i is the mean acceptance probability over the pilot's chains in its i-th
     transition. A segment's step size is the geometric mean of the second half of its iterates; the

@@ -3,7 +3,7 @@
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from .progress.base import WorkReporter
+from .base import WorkReporter
 
 __all__ = ["BlockReporter", "make_block_reporter"]
 

@@ -1,0 +1,70 @@
+# The public names, each once: where it is, for readers, for type checkers, and for the import at
+# its first use.
+from .classification.protocol import classify as classify
+from .classification.results import Classification as Classification
+from .config import (
+    AISConfig as AISConfig,
+)
+from .config import (
+    ClassifyConfig as ClassifyConfig,
+)
+from .config import (
+    DataConfig as DataConfig,
+)
+from .config import (
+    EvaluateConfig as EvaluateConfig,
+)
+from .config import (
+    ModelConfig as ModelConfig,
+)
+from .config import (
+    RunConfig as RunConfig,
+)
+from .config import (
+    TrainConfig as TrainConfig,
+)
+from .core.errors import SMVIError as SMVIError
+from .core.estimates import Estimate as Estimate
+from .data import (
+    Dataset as Dataset,
+)
+from .data import (
+    load_dataset as load_dataset,
+)
+from .evaluation.pipeline import evaluate as evaluate
+from .evaluation.results import Evaluation as Evaluation
+from .export.check import check_export as check_export
+from .export.exporter import export_run as export_run
+from .inference.ais import (
+    AISResult as AISResult,
+)
+from .inference.ais import (
+    annealed_importance_sampling as annealed_importance_sampling,
+)
+from .inference.ais import (
+    reverse_annealed_importance_sampling as reverse_annealed_importance_sampling,
+)
+from .inference.importance import importance_weighted_bound as importance_weighted_bound
+from .inference.tuning import tune_step_sizes as tune_step_sizes
+from .models.vae import VAE as VAE
+from .objectives.divergences import score_matching_divergence as score_matching_divergence
+from .objectives.smvi import (
+    elbo as elbo,
+)
+from .objectives.smvi import (
+    smvi_objective as smvi_objective,
+)
+from .runs.loading import (
+    LoadedRun as LoadedRun,
+)
+from .runs.loading import (
+    load_run as load_run,
+)
+from .runs.records import EpochRecord as EpochRecord
+from .training.loop import (
+    FitResult as FitResult,
+)
+from .training.loop import (
+    fit as fit,
+)
+from .version import __version__ as __version__
