@@ -61,8 +61,9 @@ SMALL = EvaluateConfig(
 class LinearGaussian:
     """p(z) = N(0, I), p(x|z) = N(W z, noise^2 I).
 
-    W has orthogonal columns, so that the posterior is diagonal. The encoder is the posterior with its mean moved by `shift` posterior standard deviations and
-    its standard deviation times `factor`.
+    W has orthogonal columns, so that the posterior is diagonal. The encoder is the posterior with
+    its mean moved by `shift` posterior standard deviations and its standard deviation times
+    `factor`.
     """
 
     def __init__(self, shift: float = 0.0, factor: float = 1.0) -> None:
@@ -91,7 +92,7 @@ class LinearGaussian:
         return self.weights @ self.weights.T + NOISE**2 * np.eye(OBSERVED_DIM)
 
     def simulate(self) -> tuple[tf.Tensor, np.ndarray]:
-        """Data, float32 [BLOCK_SIZE, OBSERVED_DIM], and the exact log p(x), float64 [BLOCK_SIZE]."""
+        """Data, float32 [BLOCK_SIZE, OBSERVED_DIM], and exact log p(x), float64 [BLOCK_SIZE]."""
         rng = np.random.default_rng(1)
         x = rng.multivariate_normal(np.zeros(OBSERVED_DIM), self.covariance(), BLOCK_SIZE)
         exact = tfd.MultivariateNormalFullCovariance(np.zeros(OBSERVED_DIM), self.covariance())
@@ -433,7 +434,7 @@ def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
 
 
 def test_estimate_settles_where_later_ones_agree() -> None:
-    """A spread of 10 nats over examples does not hide a movement of 0.1 nat: differences are paired."""
+    """A spread of 10 nats over examples hides no movement of 0.1 nat: differences are paired."""
     rng = np.random.default_rng(2)
     base = 10.0 * rng.standard_normal(100)
     noise = 0.05 * rng.standard_normal((4, 100))

@@ -198,7 +198,7 @@ def test_linear_gaussian_likelihood_is_bracketed_from_the_prior(
 def test_exact_posterior_gives_the_likelihood_without_error(
     linear_gaussian: LinearGaussianModel,
 ) -> None:
-    """Catches any term missing from the weights: each is p(x), up to float32's rounding at 200 nats."""
+    """Catches any term missing from the weights: each is p(x), up to rounding at 200 nats."""
     model = linear_gaussian
     posterior = model.posterior_distribution()
     settings = {"step_size": 0.5, "num_temperatures": 10, "num_chains": 4}
@@ -326,7 +326,7 @@ def test_xla_estimates_the_same_normalizer() -> None:
 
 
 def test_step_sizes_follow_a_data_points_own_scale() -> None:
-    """Catches step sizes shared between data points: two posteriors differ in width by a factor of 10.
+    """Catches step sizes shared between data points: two posteriors differ in width by 10.
 
     For a Gaussian path the step size of a given acceptance rate is proportional to the width: at
     the end of the path the tuned ratio is 10 within the pilot's noise, for which 20 % is ample.
@@ -348,7 +348,7 @@ def test_step_sizes_follow_a_data_points_own_scale() -> None:
 
 
 def test_path_shares_out_temperatures_between_fixed_knots() -> None:
-    """Catches a temperature lost if segments do not divide them, and a schedule that misses its ends."""
+    """Catches a temperature lost between segments, and a schedule that misses its ends."""
     for schedule in ("linear", "sigmoid"):
         path = AnnealingSettings(16, 10, 5, schedule, 8).path()
         assert path.num_steps.sum() == 10

@@ -97,8 +97,8 @@ class AISResult(NamedTuple):
     def log_normalizer_upper_bound_standard_error(self) -> tf.Tensor:
         """The standard error of the upper bound over chains: float [batch], nats.
 
-        It is that of the delta method. Chains that share one exact sample also share its error, which this does not include: over
-        data points, use the spread of the bounds themselves.
+        It is that of the delta method. Chains that share one exact sample also share its error,
+        which this does not include: over data points, use the spread of the bounds themselves.
 
         Raises:
             SMVIError: the chains ran forwards.

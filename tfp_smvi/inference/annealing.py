@@ -34,7 +34,7 @@ class Endpoints:
         self._log_probs: tuple[tf.Tensor, tf.Tensor] | None = None
 
     def log_probs(self, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`log f_0(z), log f_1(z)` of z [num_chains, batch, latent_dim]: [num_chains, batch], nats."""
+        """`log f_0(z), log f_1(z)` at z [num_chains, batch, latent_dim], nats."""
         if self._log_probs is None or state is not self._state:
             target = one_for_each("target_log_prob_fn", self._target_log_prob_fn(state), state)
             self._log_probs = (self._initial_log_prob_fn(state), target)
