@@ -239,8 +239,8 @@ def test_failed_runs_are_told_at_the_end_with_exit_code_1(broken: Path, capsys: 
     assert runs.call("sweep", "--lams", "0,0.5", "--sweep-dir", str(broken)) == 1
     output = capsys.readouterr()
     reason = (
-        "train: killed by SIGKILL; if you did not do it, memory ran out: "
-        "take fewer --jobs or smaller batches."
+        "train: killed by SIGKILL; unless you did it, memory ran out: "
+        "run fewer jobs at once, or take smaller batches."
     )
     lines = output.err.splitlines()
     assert lines[-2:] == [f"Error: lam{lam}-seed0 failed: {reason}" for lam in ("0", "0.5")]

@@ -20,7 +20,7 @@ from tfp_smvi.sweeps.orders import Order
     [
         (
             f"{BEGIN}; kill -9 $$",
-            "evaluate: killed by SIGKILL; if you did not do it, memory ran out",
+            "evaluate: killed by SIGKILL; unless you did it, memory ran out",
         ),
         (f"{BEGIN}; kill -11 $$", "evaluate: killed by SIGSEGV (see sweep.log)"),
         (f"{BEGIN}; printf '{{\"eve'; exit 3", "evaluate: ended with exit code 3 (see sweep.log)"),

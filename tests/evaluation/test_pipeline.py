@@ -28,6 +28,7 @@ from tfp_smvi.config import (
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.data import load_dataset
+from tfp_smvi.engines.processes import Processes
 from tfp_smvi.evaluation import convergence, session
 from tfp_smvi.evaluation.blocks import Block, Shard, plan
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
@@ -275,6 +276,14 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
     assert "5 of 10 results are missing, the first train block 0 in " in caught.value.problem
     evaluate(fresh, config, shard=Shard(1, 2))
     evaluate(fresh, config, merge=True)
+    for name in ("evaluation.npz", "evaluation.json"):
+        assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
+
+
+def test_other_processes_give_the_same_bits(run_dir: Path, fresh: Path) -> None:
+    """Catches a task that depends on the process that it runs in."""
+    with Processes(2) as engine:
+        evaluate(fresh, dataclasses.replace(SMALL, split="both"), engine=engine)
     for name in ("evaluation.npz", "evaluation.json"):
         assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
 

@@ -121,8 +121,8 @@ def describe_exit(code: int, log: str) -> str:
     """
     if code == -signal.SIGKILL:
         return (
-            "killed by SIGKILL; if you did not do it, memory ran out: "
-            "take fewer --jobs or smaller batches."
+            "killed by SIGKILL; unless you did it, memory ran out: run fewer jobs at once, or take "
+            "smaller batches."
         )
     if code < 0:
         return f"killed by {signal.Signals(-code).name} (see {log})"
