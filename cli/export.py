@@ -10,7 +10,7 @@ import click
 
 from tfp_smvi.config import PartName
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.export.publish import check_model_name, check_version
+from tfp_smvi.export.versions import check_model_name, check_version
 
 from .options import usage_error
 
@@ -18,14 +18,14 @@ __all__ = ["export"]
 
 
 class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
-    """A text that a function of the library checks and reads."""
+    """A text that a function of the library checks and converts."""
 
     def __init__(self, name: str, read: Callable[[str], Any]) -> None:
-        """Keeps both."""
+        """Stores the name of the type and the function."""
         self.name, self._read = name, read
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Reads the text."""
+        """Converts the text."""
         try:
             return self._read(str(value))
         except SMVIError as error:
@@ -37,12 +37,12 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
 @click.option(
     "--model-name",
     type=_Checked("name", check_model_name),
-    help="The model's name; the run's unless given.",
+    help="The name of the model.  [default: the name of the run]",
 )
 @click.option(
     "--version",
     type=_Checked("integer", check_version),
-    help="The version; the next free one unless given.",
+    help="The version.  [default: the next free one]",
 )
 @click.option(
     "--output",
@@ -56,29 +56,30 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
     type=click.Choice(typing.get_args(PartName)),
     default="encoder",
     show_default=True,
-    help="What to export; both: as two models, the decoder's name with -decoder behind.",
+    help="The part to export; both are two models, and the name of the decoder ends in -decoder.",
 )
 @click.option(
     "--verify/--no-verify",
     default=True,
     show_default=True,
-    help="Load what was written in a fresh process, and publish it only if it answers as the model does.",
+    help="Load the result in a fresh process, and publish it only if it answers like the model.",
 )
 @click.option(
     "--check",
+    "path",
     type=click.Path(file_okay=False, path_type=Path),
     help="Export nothing; check the version in this folder, such as saved_models/NAME/1.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
-def export(run_dir: Path | None, check: Path | None, as_json: bool, **options: Any) -> int:
+def export(run_dir: Path | None, path: Path | None, as_json: bool, **options: Any) -> int:
     """Publish the model of a run as a new version that TF Serving loads, or check one.
 
-    A version appears whole or not at all, and one that exists is never touched.
+    A version appears whole or not at all, and an existing one is never changed.
     """
-    if (run_dir is None) == (check is None):
+    if (run_dir is None) == (path is None):
         raise click.UsageError("give either RUN_DIR, to export it, or --check FOLDER.")
-    if check is not None:
-        _check(check, as_json)
+    if path is not None:
+        _check(path, as_json)
         return 0
     from .progress.training import make_reporter
 
@@ -88,14 +89,17 @@ def export(run_dir: Path | None, check: Path | None, as_json: bool, **options: A
     with reporter.starting("Exporting"):
         results = export_run(typing.cast(Path, run_dir), note=reporter.note, **options)
     if as_json:
-        click.echo(json.dumps([{"path": str(result.path), **result.card} for result in results]))
-        return 0
-    for path, card in results:
         click.echo(
-            f"Exported the {card['part']} to {path}, with the signatures {', '.join(card['signatures'])}."
+            json.dumps([{"path": str(folder), **card.to_json()} for folder, card in results])
+        )
+        return 0
+    for folder, card in results:
+        click.echo(
+            f"Exported the {card.part} to {folder}, with the signatures "
+            f"{', '.join(card.signatures)}."
         )
     if options["verify"]:
-        click.echo("Loaded in a fresh process, every signature answers as the model does.")
+        click.echo("Loaded in a fresh process, every signature answers like the model.")
     return 0
 
 
@@ -109,4 +113,4 @@ def _check(folder: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps({"path": str(folder), "whole": True}))
     else:
-        click.echo(f"{folder} is whole, and every signature answers as it was written.")
+        click.echo(f"{folder} is whole, and every signature answers as recorded.")

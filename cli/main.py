@@ -1,5 +1,6 @@
 """The entry point: finds the command, and turns each failure into one line and an exit code."""
 
+import functools
 import importlib
 import os
 import signal
@@ -29,7 +30,7 @@ COMMANDS = {
     "serve": ("serve", "Serve exported models with TF Serving."),
     "features": (
         "features",
-        "Write the features of many images to a file.",
+        "Write the features of many images to a file: from an export or a server.",
     ),
     "datasets": ("datasets", "List the data sets that are known by name."),
 }
@@ -48,6 +49,15 @@ class _LazyGroup(click.Group):
             return None
         module = importlib.import_module(f".{COMMANDS[cmd_name][0]}", __package__)
         return getattr(module, cmd_name)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command; errors of the library name its options and arguments."""
+        try:
+            return super().invoke(ctx)
+        except SMVIError as error:
+            command = self.get_command(ctx, ctx.invoked_subcommand or "")
+            message = error.render(functools.partial(option_name, command=command))
+            raise click.ClickException(message) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""

@@ -140,12 +140,19 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
     }
 
 
-def option_name(field: str) -> str:
-    """The option of a field, in the command that runs: "batch_size" -> "--batch-size"."""
+def option_name(field: str, command: click.Command | None = None) -> str:
+    """The option or argument of a field: "batch_size" -> "--batch-size".
+
+    Args:
+        field: the field.
+        command: the command that has it; None for the one that runs.
+    """
     context = click.get_current_context(silent=True)
-    for parameter in context.command.params if context else ():
-        if parameter.name == field and isinstance(parameter, click.Option):
-            return parameter.opts[0]
+    command = command or (context.command if context else None)
+    for parameter in command.params if command else ():
+        if parameter.name == field:
+            is_option = isinstance(parameter, click.Option)
+            return parameter.opts[0] if is_option else parameter.human_readable_name
     return "--" + field.replace("_", "-")
 
 

@@ -34,8 +34,8 @@ __all__ = ["serve"]
 def serve(dry_run: bool, **settings: Any) -> int:
     """Serve exported models with TF Serving, until Ctrl-C.
 
-    Runs tensorflow_model_server from the PATH, or else its Docker image. The server's files and its
-    log are in the folder _server beside the models.
+    Runs tensorflow_model_server from the PATH, or else its Docker image. The files and the log of
+    the server are in the folder _server beside the models.
     """
     try:
         config = ServeConfig(**settings)
@@ -50,12 +50,13 @@ def serve(dry_run: bool, **settings: Any) -> int:
     plan = plan_server(config)
     if dry_run:
         plan.write_files()
-        note(f"Its files are in {plan.folder}; nothing is started.")
+        note(f"The files of the server are in {plan.folder}; nothing is started.")
         click.echo(plan.shell_command)
         return 0
     if plan.bind == "0.0.0.0":
         note(
-            "Warning: the server listens on all interfaces, without a password; --docker keeps it to 127.0.0.1."
+            "Warning: the server listens on all interfaces, without a password; with --docker it "
+            "listens on 127.0.0.1 only."
         )
     note(f"Starting {plan.command[0]} with {', '.join(plan.models)}")
     run(plan, note=note, ready=lambda text: click.echo(text + "\nStop it with Ctrl-C."))

@@ -57,7 +57,7 @@ HEAVY = {
 OWNERS = {
     "tensorflow_datasets": {"data"},
     "grpc": {"serving.client"},
-    "pyarrow": {"features.files"},
+    "pyarrow": {"features.formats"},
     "urllib3": {"serving.client"},
     "sklearn": {"data.digits", "classification"},
     "matplotlib": {"report"},

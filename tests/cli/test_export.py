@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import runs
+from tests.support import golden, runs
+from tests.support.golden import GoldenCase
 from tests.support.kills import RandomKills
 from tests.support.limits import file_size_limit
 from tests.support.runs import ReferenceRun
@@ -42,8 +43,9 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
     process = runs.command("export", str(reference.run_dir), "--output", str(output))
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.splitlines() == [
-        f"Exported the encoder to {output / NAME / '1'}, with the signatures serving_default, uint8, encoded_image.",
-        "Loaded in a fresh process, every signature answers as the model does.",
+        f"Exported the encoder to {output / NAME / '1'}, with the signatures serving_default, "
+        "uint8, encoded_image.",
+        "Loaded in a fresh process, every signature answers like the model.",
     ]
     again = ("export", str(reference.run_dir), "--output", str(output), "--no-verify", "--json")
     assert runs.call(*again) == 0
@@ -54,9 +56,7 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
     assert runs.call("export", "--check", str(output / NAME / "2")) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    assert (
-        out == f"{output / NAME / '2'} is whole, and every signature answers as it was written.\n"
-    )
+    assert out == f"{output / NAME / '2'} is whole, and every signature answers as recorded.\n"
 
 
 def test_both_parts_go_to_saved_models_unless_told_otherwise(
@@ -75,37 +75,17 @@ def test_both_parts_go_to_saved_models_unless_told_otherwise(
     assert_only_whole_versions(tmp_path / "saved_models")
     assert runs.call("export", str(reference.run_dir), *options) == 1
     error = capsys.readouterr().err
-    assert error.startswith(
-        "Error: saved_models/mine/20261122 exists, and a published version is never touched"
+    assert error == (
+        "Error: --version = 20261122 exists already in saved_models/mine, and a published version "
+        "is never changed; leave --version out for the next free one.\n"
     )
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        *(
-            (
-                ["run", "--model-name", name],
-                f"Error: --model-name = {name!r} is not allowed; give letters",
-            )
-            for name in ("../x", "/abs", "a/b", "", ".", "..", "a b")
-        ),
-        *(
-            (["run", "--version", text], f"Error: --version = {text!r} is not allowed")
-            for text in ("0", "01", "-1", "latest")
-        ),
-        (["run", "--part", "head"], "'head' is not one of"),
-        ([], "give either RUN_DIR, to export it, or --check FOLDER."),
-        (
-            ["run", "--check", "saved_models/m/1"],
-            "give either RUN_DIR, to export it, or --check FOLDER.",
-        ),
-    ],
-)
-def test_wrong_usage_is_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("case", golden.cases("export"))
+def test_an_error_is_worded_as_in_the_golden_file(
+    case: GoldenCase, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert words in runs.usage_error(capsys, "export", *arguments)
+    golden.check(case, request, capsys)
 
 
 def test_a_model_that_is_a_link_to_elsewhere_is_one_line(
@@ -182,7 +162,7 @@ def test_a_signal_leaves_no_version_and_no_litter_that_stays(
 def test_kills_at_random_moments_leave_only_whole_versions(
     reference: ReferenceRun, tmp_path: Path, random_kills: RandomKills
 ) -> None:
-    """The moments are random; tests/export/test_publish.py has many more."""
+    """The moments are random; tests/export/test_versions.py has many more."""
     line = [sys.executable, "-c", EXPORTER, str(reference.run_dir), str(tmp_path)]
     while not random_kills.done:
         published = sorted(tmp_path.glob("*/[0-9]*"))
@@ -223,7 +203,7 @@ def test_two_exports_at_once_get_two_versions(reference: ReferenceRun, tmp_path:
 def test_full_disk_is_one_clear_line_and_publishes_nothing(
     limit: int, reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A limit on the size of a file in place of a full disk: the weights have 15 kB, the graph 100."""
+    """A limit on the file size stands for the full disk: weights have 15 kB, the graph 100."""
     with file_size_limit(limit):
         line = runs.failure(
             capsys, "export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify"

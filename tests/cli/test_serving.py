@@ -10,8 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import runs
+from tests.support import golden, runs
 from tests.support.fake_servers import install_server
+from tests.support.golden import GoldenCase
 from tests.support.servers import (
     NAME,
     Models,
@@ -127,50 +128,17 @@ def test_stopped_features_go_on_and_end_with_the_same_bits(
     assert not folder.exists()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ([], "give either --model, a local export, or --endpoint, a server."),
-        (["--model", "m", "--endpoint", "grpc://h:1/m"], "give either --model"),
-        (["--model", "m", "--label", "stable"], "--label names a version at a server"),
-        (["--model", "m", "--batch-size", "0"], "--batch-size = 0 is not allowed"),
-        (["--model", "m", "--timeout", "0"], "--timeout = 0.0 is not allowed"),
-        (["--model", "m", "--on-error", "ask"], "'ask' is not one of"),
-        (
-            ["--model", "m", "--output", "f.csv"],
-            "f.csv ends in .csv; give a file in .npz, .npy, .parquet.",
-        ),
-        (
-            ["--endpoint", "localhost:8500"],
-            "'localhost:8500' is no endpoint; give grpc://HOST:8500/NAME",
-        ),
-    ],
-)
-def test_wrong_usage_of_features_is_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("case", golden.cases("features"))
+def test_an_error_of_features_is_worded_as_in_the_golden_file(
+    case: GoldenCase, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert words in runs.usage_error(capsys, "features", "x.npy", "--output", "f.npz", *arguments)
+    golden.check(case, request, capsys)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--model", "nowhere"], "nowhere holds no export; make one with tfp-smvi export."),
-        (
-            ["--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0"],
-            "grpc://127.0.0.1:1/m does not answer",
-        ),
-    ],
-)
-def test_a_model_that_is_not_there_is_one_line(
-    arguments: list[str],
-    words: str,
-    array: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_a_model_that_cannot_be_loaded_leaves_no_file(array: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "f.npz")
-    assert words in runs.failure(capsys, "features", str(array), "--output", output, *arguments)
+    for model in (("--model", "nowhere"), ("--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0")):
+        assert runs.call("features", str(array), "--output", output, *model) == 1
     assert list(tmp_path.iterdir()) == []
 
 
@@ -241,20 +209,8 @@ def test_a_server_that_dies_is_a_failure_that_shows_its_log(
     assert error.endswith("  a reason to die\n")
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--grpc-port", "0"], "--grpc-port = 0 is not allowed; give a port from 1 to 65535"),
-        (
-            ["--rest-port", "8500"],
-            "--rest-port = 8500 is not allowed; give another port than that of gRPC",
-        ),
-        (["--label", "stable"], "--label = 'stable' is not allowed; give NAME=VERSION"),
-        (["--num-versions", "0"], "--num-versions = 0 is not allowed"),
-        (["--host", "localhost"], "--host = 'localhost' is not allowed; give an IPv4 address"),
-    ],
-)
-def test_wrong_usage_of_serve_is_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("case", golden.cases("serve"))
+def test_an_error_of_serve_is_worded_as_in_the_golden_file(
+    case: GoldenCase, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert words in runs.usage_error(capsys, "serve", *arguments)
+    golden.check(case, request, capsys)

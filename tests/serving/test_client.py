@@ -1,4 +1,4 @@
-"""The client of a served encoder, over real sockets, against servers that speak the protocol: see servers.py."""
+"""The client of a served encoder, over sockets, against the servers of tests/support/servers.py."""
 
 import contextlib
 import threading
@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import refused
 from tests.support.servers import (
     LATENT_DIM,
     NAME,
@@ -110,7 +111,7 @@ def test_every_request_names_the_version_that_was_chosen_first(
 @pytest.mark.parametrize(
     ("which", "words"),
     [
-        ({"version": 7}, "check the model's name, --version and --label"),
+        ({"version": 7}, "check the name of the model"),
         ({"label": "canary"}, "Unrecognized servable version label: canary"),
     ],
 )
@@ -143,16 +144,16 @@ def test_a_server_that_stays_busy_is_an_error_that_counts_the_attempts(
 
 
 def test_an_answer_that_comes_too_late_is_asked_for_again(endpoint: str, models: Models) -> None:
-    config = FeaturesConfig(timeout=2.0, retries=1)
+    config = FeaturesConfig(timeout=1.0, retries=1)
     with connected(endpoint, CONFIG) as encoder:
         encoder.encode("uint8", IMAGES)
     models.requests.clear()
     with connected(endpoint, config) as encoder:
-        models.faults = [Fault(seconds=4.0)]
+        models.faults = [Fault(seconds=2.0)]
         encoder.encode("uint8", IMAGES)
         assert len(models.requests) == 2
-        models.faults = [Fault(seconds=4.0)] * 2
-        with pytest.raises(SMVIError, match="larger --timeout"):
+        models.faults = [Fault(seconds=2.0)] * 2
+        with pytest.raises(SMVIError, match="a larger timeout"):
             encoder.encode("uint8", IMAGES)
 
 
@@ -188,9 +189,7 @@ def test_a_server_that_goes_and_comes_back_is_found_again(models: Models, protoc
 
 @pytest.mark.parametrize("scheme", ["grpc", "http"])
 def test_a_server_that_never_comes_is_an_error(scheme: str) -> None:
-    with pytest.raises(
-        SMVIError, match=r"does not answer .* after 3 attempts .*is the server running"
-    ):
+    with pytest.raises(SMVIError, match=r"does not answer .* after 3 attempts"):
         connect(f"{scheme}://127.0.0.1:{free_port()}/{NAME}", FeaturesConfig(retries=2))
 
 
@@ -267,5 +266,5 @@ def test_uint8_images_take_a_byte_per_pixel_over_grpc(models: Models) -> None:
     ],
 )
 def test_an_endpoint_of_another_form_is_refused(text: str) -> None:
-    with pytest.raises(SMVIError, match="give grpc://HOST:8500/NAME"):
+    with refused("endpoint", text):
         Endpoint.parse(text)

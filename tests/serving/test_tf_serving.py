@@ -1,4 +1,4 @@
-"""TF Serving itself, where tensorflow_model_server is on the PATH or Docker runs; continuous integration has Docker."""
+"""TF Serving itself, if tensorflow_model_server is on the PATH or Docker runs, as in CI."""
 
 import json
 import shlex
@@ -54,7 +54,7 @@ def missing() -> str | None:
 
 @pytest.fixture(scope="module")
 def served(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`tfp-smvi serve` with two versions of an export and a third that is broken; its end is tested, too."""
+    """`tfp-smvi serve` with two versions of an export and a broken third one, and its end."""
     if reason := missing():
         pytest.skip(reason)
     models = tmp_path_factory.mktemp("saved_models")
@@ -168,7 +168,7 @@ def test_images_that_the_model_refuses_are_told_from_failures(encoder: Any) -> N
 def test_a_model_or_label_that_is_not_there_is_an_error(served: Served, protocol: str) -> None:
     endpoint = getattr(served, protocol)
     for where, which in ((endpoint.replace(NAME, "nobody"), {}), (endpoint, {"label": "nobody"})):
-        with pytest.raises(SMVIError, match="check the model's name"):
+        with pytest.raises(SMVIError, match="check the name of the model"):
             connect(where, FeaturesConfig(retries=0), **which)
 
 
@@ -189,7 +189,7 @@ def test_prometheus_finds_metrics(served: Served) -> None:
 def test_a_folder_with_bad_files_loses_none_of_the_good_ones(
     served: Served, tmp_path: Path
 ) -> None:
-    """The server merges the requests of a client, so that a bad image refuses others along with it."""
+    """The server merges the requests of a client, so that a bad image fails others with it."""
     folder, output = tmp_path / "images", tmp_path / "f.npz"
     folder.mkdir()
     bad = {5, 33, 34, 99}

@@ -1,4 +1,4 @@
-"""Runs an export by TensorFlow's C API, in a process that has no Python TensorFlow: the C++ loader of TF Serving.
+"""Runs an export by TensorFlow's C API, in a process without TensorFlow for Python.
 
 Run as a program it reads a request from stdin and writes the answers to stdout, both JSON. The
 libraries come from the TensorFlow wheel; the types and functions are those of tensorflow/c/c_api.h

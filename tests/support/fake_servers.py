@@ -1,4 +1,4 @@
-"""Programs that stand in for tensorflow_model_server and docker on the PATH: they speak the status of REST, no more.
+"""Fakes of tensorflow_model_server and docker for the PATH; they answer status requests only.
 
 FAKE_MODE says what the server does: "good", "dies" (with a log), "never" (no version becomes
 available), "broken" (a newer version cannot be loaded) or "stubborn" (it ignores SIGTERM).
@@ -12,9 +12,10 @@ import http.server, json, os, re, signal, sys
 flags = dict(argument.removeprefix("--").split("=", 1) for argument in sys.argv[1:])
 mode = os.environ.get("FAKE_MODE", "good")
 print("the fake server starts", flush=True)
-names = re.findall('name: "([^"]*)"', open(os.environ.get("FAKE_ROOT", "") + flags["model_config_file"]).read())
+root = os.environ.get("FAKE_ROOT", "")
+names = re.findall('name: "([^"]*)"', open(root + flags["model_config_file"]).read())
 for file in ("batching_parameters_file", "monitoring_config_file"):
-    open(os.environ.get("FAKE_ROOT", "") + flags[file]).close()
+    open(root + flags[file]).close()
 if mode == "dies":
     print("a reason to die", flush=True)
     sys.exit(3)
@@ -34,7 +35,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         if mode == "broken":
             states.insert(0, {{"version": "2", "state": "END", "status": bad}})
         known = name in names and not self.path.endswith("/metadata")
-        data = json.dumps({{"model_version_status": states}} if known else {{"error": "unknown"}}).encode()
+        answer = {{"model_version_status": states}} if known else {{"error": "unknown"}}
+        data = json.dumps(answer).encode()
         self.send_response(200 if known else 404)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
@@ -65,14 +67,16 @@ if command == "run":
     source = arguments[arguments.index("--mount") + 1].split("source=")[1].split(",")[0]
     rest = [a for a in arguments if a.endswith(":8501")][0].split(":")[-2]
     flags = arguments[arguments.index("--entrypoint") + 3 :]
-    flags = [flag.replace("=/models/", "=" + source + "/").replace("=8501", "=" + rest) for flag in flags]
+    flags = [flag.replace("=/models/", "=" + source + "/") for flag in flags]
+    flags = [flag.replace("=8501", "=" + rest) for flag in flags]
     server = os.path.join(os.path.dirname(os.path.abspath(__file__)), "in_container")
     process = subprocess.Popen([server, *flags])
     with open(state + "/pid", "w") as file:
         file.write(str(process.pid))
     sys.exit(process.wait())
 if command in ("stop", "rm"):
-    os.kill(int(open(state + "/pid").read()), signal.SIGTERM if command == "stop" else signal.SIGKILL)
+    number = signal.SIGTERM if command == "stop" else signal.SIGKILL
+    os.kill(int(open(state + "/pid").read()), number)
 """
 
 

@@ -57,7 +57,8 @@ class SMVIError(Exception):
         sentence = " ".join([*parts, self.problem])
         if self.remedy:
             sentence = f"{sentence}; {name_fields(self.remedy, name)}"
-        return sentence if sentence.endswith(".") else f"{sentence}."
+        # A log or a list of commands on lines of its own stays as it is.
+        return sentence if sentence.endswith(".") or "\n" in sentence else f"{sentence}."
 
 
 def name_fields(text: str, name: Callable[[str], str] = str) -> str:

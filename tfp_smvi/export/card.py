@@ -1,76 +1,152 @@
-"""What an export says of itself, for people and programs: model_card.json."""
+"""The model card of an export, for people and programs: model_card.json."""
 
 import datetime
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from tfp_smvi.core.records import Record
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import DATASETS
 from tfp_smvi.runs.loading import LoadedRun
+from tfp_smvi.runs.records import EpochRecord
 
-__all__ = ["MODEL_CARD", "describe_run"]
+__all__ = ["MODEL_CARD", "CardData", "ModelCard", "SignatureSpec", "TensorSpec", "describe_run"]
 
 MODEL_CARD = "model_card.json"
 
 
-def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> dict[str, Any]:
-    """Returns what is known of a run, as JSON values.
+@dataclass(frozen=True)
+class TensorSpec(Record):
+    """An input or an output of a signature.
+
+    Attributes:
+        dtype: the name of its dtype, such as "float32".
+        shape: its shape, with None for the batch size.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
+
+
+@dataclass(frozen=True)
+class SignatureSpec(Record):
+    """The inputs and outputs of a signature, by name."""
+
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+
+
+@dataclass(frozen=True)
+class CardData(Record):
+    """The training data of a model.
+
+    Attributes:
+        name: the name of the data set, or of the file without its folder.
+        fingerprint: a hash of the contents.
+        licence: the licence of the data.
+    """
+
+    name: str
+    fingerprint: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class ModelCard(Record):
+    """What model_card.json holds beside the version.
+
+    Attributes:
+        model_name: the name of the model.
+        part: "encoder" or "decoder".
+        signatures: the signatures, by name.
+        left_out: why a signature of other models is missing here, by its name.
+        created: the time of the export, ISO 8601.
+        lam: the weight of the divergence.
+        epochs: the finished epochs.
+        step: the training steps.
+        metrics: the last epoch.
+        evaluation: the splits, bracket and warnings of evaluation.json, as they are there; None if
+            the run was not evaluated in this state.
+        config: the configuration of the run as JSON values, without the folder of the data.
+        data: the training data.
+        licence: a note on the licence of the weights.
+        precision: the precision of the weights.
+        versions: the versions of the packages that matter.
+    """
+
+    model_name: str
+    part: str
+    signatures: Mapping[str, SignatureSpec]
+    left_out: Mapping[str, str]
+    created: str
+    lam: float
+    epochs: int
+    step: int
+    metrics: EpochRecord | None
+    evaluation: Mapping[str, object] | None
+    config: Mapping[str, object]
+    data: CardData
+    licence: str
+    precision: str
+    versions: Mapping[str, str]
+
+
+def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> ModelCard:
+    """Returns the card of a run, without the model's name, part and signatures.
 
     Args:
         run: the run.
-        run_dir: its directory, where evaluation.json may be.
-        note: receives a line when there is one and it is of another state of the run.
+        run_dir: its directory, which may hold evaluation.json.
+        note: receives a line if that file belongs to another state of the run.
     """
-    dataset, config = run.config.data.dataset, run.config.to_json()
-    if run.config.data.is_file:  # where it lies is nobody else's business
-        config["data"]["dataset"] = dataset = Path(dataset).name
-    licence = (
-        DATASETS[dataset].licence if dataset in DATASETS else "unknown: see where the data are from"
+    name, config = run.config.data.dataset, run.config.to_json()
+    if run.config.data.is_file:  # its folder is private
+        name = config["data"]["dataset"] = Path(name).name
+    unknown = "unknown: see where the data are from"
+    licence = DATASETS[name].licence if name in DATASETS else unknown
+    return ModelCard(
+        model_name="",
+        part="",
+        signatures={},
+        left_out={},
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        lam=run.config.train.lam,
+        epochs=len(run.history),
+        step=run.step,
+        metrics=run.history[-1] if run.history else None,
+        evaluation=_read_evaluation(run, run_dir / "evaluation.json", note),
+        config=config,
+        data=CardData(name, run.data_fingerprint, licence),
+        licence="The weights are made from the data above; respect the data's licence.",
+        precision="float32",
+        versions=environment().versions,
     )
-    return {
-        "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "lam": config["train"]["lam"],
-        "epochs": len(run.history),
-        "step": run.step,
-        "metrics": run.history[-1].to_json() if run.history else None,
-        "evaluation": _read_evaluation(run, run_dir / "evaluation.json", note),
-        "config": config,
-        "data": {"name": dataset, "fingerprint": run.data_fingerprint, "licence": licence},
-        "licence": "The weights are made from the data above; respect the data's licence.",
-        "precision": "float32",
-        "versions": environment().to_json()["versions"],
-    }
 
 
 def _read_evaluation(
     run: LoadedRun, path: Path, note: Callable[[str], None]
-) -> dict[str, Any] | None:
-    """Reads the results for each split and the bracket, if they are of this very state of the run."""
-    try:
-        report = json.loads(path.read_text(encoding="utf-8"))
-        evaluated, results = (
-            report["run"],
-            {name: report[name] for name in ("splits", "bracket", "warnings")},
-        )
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        note(f"{path} cannot be read ({error}); the model card goes without it.")
-        return None
-    if not _is_state(evaluated, run):
-        note(
-            f"{path} is of another state of the run; the model card goes without it: evaluate again."
-        )
-        return None
-    return results
-
-
-def _is_state(evaluated: Mapping[str, Any], run: LoadedRun) -> bool:
-    here = {
+) -> Mapping[str, object] | None:
+    """Reads the splits, bracket and warnings if they belong to this state of the run."""
+    state = {
         "config": run.config.to_json(),
         "step": run.step,
         "data_fingerprint": run.data_fingerprint,
     }
-    return {name: evaluated.get(name) for name in here} == here
+    try:
+        report = json.loads(path.read_text(encoding="utf-8"))
+        evaluated = {name: report["run"].get(name) for name in state}
+        results = {name: report[name] for name in ("splits", "bracket", "warnings")}
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        note(f"{path} cannot be read ({error}); the model card is written without it.")
+        return None
+    if evaluated != state:
+        note(
+            f"{path} is of another state of the run; the model card is written without it: "
+            "evaluate again."
+        )
+        return None
+    return results

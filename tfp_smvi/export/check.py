@@ -1,4 +1,4 @@
-"""Whether an export is whole: the checksums of its files, and its answers in a process of their own."""
+"""Checks an export: the checksums of its files, and its answers in a fresh process."""
 
 import hashlib
 import os
@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.export import standalone_check as saved_model_check
+from tfp_smvi.export import standalone_check
 
 __all__ = ["CHECKSUMS", "check_export", "find_damage", "find_wrong_answer", "write_checksums"]
 
@@ -17,32 +17,36 @@ CHECKSUMS = "SHA256SUMS"
 
 
 def check_export(path: Path | str) -> None:
-    """Checks a published version: the contents of each file, and the answers of each signature.
+    """Checks a published version: the contents of all files, and the answers of all signatures.
 
     Args:
         path: its folder, such as saved_models/mnist-lam0.5-seed0/1.
 
     Raises:
-        SMVIError: there is none, or it is damaged; the message names the file or the signature.
+        SMVIError: it does not exist or is damaged; the message names the file or the signature.
     """
     path = Path(path)
     if not (path / "saved_model.pb").is_file() and not (path / CHECKSUMS).is_file():
         raise SMVIError(
-            f"{path} is not an export; give the folder of one version, such as saved_models/NAME/1."
+            "is not an export",
+            field="path",
+            value=str(path),
+            remedy="give the folder of one version, such as saved_models/NAME/1",
         )
     if damage := find_damage(path):
         raise SMVIError(
-            f"{path} is damaged: {'; '.join(damage)}. Move that folder away, so that no server loads it, and export "
-            "again."
+            f"{path} is damaged: {'; '.join(damage)}",
+            remedy="move the folder away, so that no server loads it, and export again",
         )
     if mistake := find_wrong_answer(path):
         raise SMVIError(
-            f"{path} does not answer as it was written, though its files are whole: {mistake}"
+            f"{path} does not answer as recorded, although its files are whole ({mistake})",
+            remedy="check the version of TensorFlow, or export again",
         )
 
 
 def write_checksums(folder: Path) -> None:
-    """Writes the SHA-256 of all files in a folder into one more file there.
+    """Writes the SHA-256 of all files of a folder to another file there.
 
     Raises:
         OSError: it cannot be written.
@@ -52,9 +56,9 @@ def write_checksums(folder: Path) -> None:
 
 
 def find_damage(folder: Path) -> list[str]:
-    """Returns a text for each file that is not as the checksums say, or missing, or not among them."""
+    """Returns a line for each file that is missing, differs from its checksum, or has none."""
     try:
-        # Bytes, and no other line ends: read_text and splitlines forgive a damaged one.
+        # Bytes, split at line feeds only: read_text and splitlines would hide a damaged line end.
         lines = (folder / CHECKSUMS).read_bytes().decode().split("\n")[:-1]
         recorded = {line[66:]: line for line in lines}
         present = {name: f"{digest}  {name}" for name, digest in _digests(folder).items()}
@@ -65,20 +69,20 @@ def find_damage(folder: Path) -> list[str]:
     damage = [f"{name or CHECKSUMS} is missing" for name in recorded if name not in present]
     damage += [f"{name} is not in {CHECKSUMS}" for name in present if name not in recorded]
     changed = (name for name in recorded if name in present and recorded[name] != present[name])
-    return damage + [f"{name} has not the SHA-256 that {CHECKSUMS} says" for name in changed]
+    return damage + [f"{name} differs from its SHA-256 in {CHECKSUMS}" for name in changed]
 
 
 def find_wrong_answer(folder: Path) -> str | None:
-    """Loads an export in a fresh process without tfp_smvi, and compares its answers with those it was written with.
+    """Compares the answers of an export with those recorded in it, in a process without tfp_smvi.
 
     Returns:
-        One line that says what differs or why it does not load, or None.
+        One line that names the difference, or the reason why it does not load; None if it is right.
     """
-    # The CPU's answers are compared: a GPU's own kernels differ, and its memory may be taken.
+    # The CPU answers: the kernels of a GPU differ, and its memory may be in use.
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
     process = subprocess.run(
-        # -P: not the folder of the program, which holds this package's modules under other names.
-        [sys.executable, "-P", saved_model_check.__file__, str(folder)],
+        # -P: do not import from the folder of the program, which holds modules of this package.
+        [sys.executable, "-P", standalone_check.__file__, str(folder)],
         capture_output=True,
         text=True,
         errors="replace",
@@ -88,13 +92,15 @@ def find_wrong_answer(folder: Path) -> str | None:
     if process.returncode == 0:
         return None
     if process.returncode < 0:
-        return f"the process that loaded it was ended by {signal.Signals(-process.returncode).name}"
+        return (
+            f"the process that loaded it was killed by {signal.Signals(-process.returncode).name}"
+        )
     lines = [*process.stderr.splitlines(), *process.stdout.splitlines()]
     return lines[-1] if lines else f"the process that loaded it ended with {process.returncode}"
 
 
 def _digests(folder: Path) -> dict[str, str]:
-    """The SHA-256 in hex of each file but the checksums, by its path, in order; of a link, where it leads."""
+    """The SHA-256 of each file but the checksums, by its path, sorted; of a link, its target."""
     digests = {}
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()

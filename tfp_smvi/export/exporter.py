@@ -1,14 +1,16 @@
-"""A trained model as a versioned SavedModel that TF Serving loads: checked in a fresh process, published in one step.
+"""A trained model as a versioned SavedModel for TF Serving: verified, then published in one step.
 
-    <output>/<name>/<version>/ saved_model.pb, variables/, fingerprint.pb        what TensorFlow
-        loads assets.extra/tf_serving_warmup_requests           a request for each signature, with
-        the model's answer model_card.json                                   what it is and where it
-        comes from SHA256SUMS                                        the checksums of all these
+    <output>/<name>/<version>/
+        saved_model.pb, variables/, fingerprint.pb   the model
+        assets.extra/tf_serving_warmup_requests      a request for each signature, and the answer
+        model_card.json                              what the model is, and its origin
+        SHA256SUMS                                   the checksums of all these files
 
 References:
     [1] https://www.tensorflow.org/tfx/serving/saved_model_warmup
 """
 
+import dataclasses
 import functools
 import re
 from collections.abc import Callable, Mapping
@@ -16,16 +18,17 @@ from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
+import numpy.typing as npt
 import tensorflow as tf
 
 from tfp_smvi.config import PartName
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.data.dataset import to_float
-from tfp_smvi.export.card import MODEL_CARD, describe_run
+from tfp_smvi.export.card import MODEL_CARD, ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
-from tfp_smvi.export.publish import publish
 from tfp_smvi.export.signatures import Part, decoder_part, describe_signatures, encoder_part
 from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
+from tfp_smvi.export.versions import NOT_PUBLISHED, publish
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.directory import run_directory_name
 from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
@@ -33,8 +36,7 @@ from tfp_smvi.storage.atomic import write_json
 
 __all__ = ["ExportResult", "export_run"]
 
-# Few, so that a warm-up takes no time; more than one, so that it would show if examples were mixed
-# up.
+# Few, so that a warm-up takes no time; more than one, so that mixed-up examples would show.
 NUM_EXAMPLES = 3
 
 
@@ -43,26 +45,26 @@ class ExportResult(NamedTuple):
 
     Attributes:
         path: the folder of the version.
-        card: its model card, JSON values; see `model_card`.
+        card: its model card.
     """
 
     path: Path
-    card: dict[str, Any]
+    card: ModelCard
 
 
 class _Example(NamedTuple):
-    """Inputs of a signature, and what the model in memory answers to them."""
+    """Inputs of a signature, and the answers of the model in memory, by name."""
 
-    inputs: dict[str, Any]
-    outputs: dict[str, np.ndarray]
+    inputs: Mapping[str, npt.NDArray[Any]]
+    outputs: Mapping[str, npt.NDArray[Any]]
 
 
 class _Export(NamedTuple):
-    """One model that is to be published."""
+    """One model to publish: its card, the part itself, and an example for each signature."""
 
-    card: dict[str, Any]
+    card: ModelCard
     part: Part
-    examples: dict[str, _Example]
+    examples: Mapping[str, _Example]
 
 
 def export_run(
@@ -75,7 +77,7 @@ def export_run(
     verify: bool = True,
     note: Callable[[str], None] = lambda line: None,
 ) -> list[ExportResult]:
-    """Publishes the newest state of a run as a new version of a model, in float32 whatever it was trained in.
+    """Publishes the newest state of a run as a new version of a model, in float32.
 
     A version appears whole or not at all. With part "both", encoder and decoder are two models with
     the same version, and neither is published before both are written.
@@ -83,24 +85,27 @@ def export_run(
     Args:
         run_dir: the run directory.
         output: the folder of the models.
-        model_name: the name; the run's, such as "mnist-lam0.5-seed0", unless given. The decoder's
-            has "-decoder" behind, unless it is exported alone under a name that is given.
-        version: the version, at least 1; the next free one unless given.
-        part: what to export.
-        verify: loads what is written in a fresh process, and publishes it only if it answers as the
-            model does.
-        note: receives a line for a person now and then.
+        model_name: the name; None for that of the run, such as "mnist-lam0.5-seed0". The name of
+            the decoder ends in "-decoder", unless the decoder alone is exported under a given name.
+        version: the version, at least 1; None for the next free one.
+        part: the part to export.
+        verify: whether to load the result in a fresh process, and to publish it only if it answers
+            like the model.
+        note: receives lines for the user.
 
     Returns:
-        What was published: one model, or with part "both" two.
+        The published model; with part "both" two of them.
 
     Raises:
-        SMVIError: there is no trained run, the part, the name or the version is not allowed or
-            taken, the folder cannot be written, or the verification fails.
+        SMVIError: there is no trained run, the part, the name or the version is not allowed, the
+            version exists, the folder cannot be written, or the verification fails.
     """
     if part not in get_args(PartName):
         raise SMVIError(
-            f"part = {part!r} is not allowed; give one of {', '.join(get_args(PartName))}."
+            "is not allowed",
+            field="part",
+            value=part,
+            remedy=f"give one of {', '.join(get_args(PartName))}",
         )
     run_dir, output = Path(run_dir), Path(output)
     run = load_run(run_dir, warn=note)
@@ -112,10 +117,7 @@ def export_run(
         paths = publish(output, writers, version, note)
     except (OSError, tf.errors.OpError) as error:
         reason = plain_reason(error).rpartition("; ")[2]  # TensorFlow names the file before it
-        raise SMVIError(
-            f"cannot write to {output} ({reason}); nothing was published: make room or give write permission, and "
-            "run the same command again."
-        ) from error
+        raise SMVIError(f"cannot write to {output} ({reason})", remedy=NOT_PUBLISHED) from error
     return [ExportResult(paths[name], export.card) for name, export in exports.items()]
 
 
@@ -126,7 +128,7 @@ def _exports(
     part: PartName,
     note: Callable[[str], None],
 ) -> dict[str, _Export]:
-    """Makes what is to be published, by the model's name."""
+    """Makes the models to publish, by name."""
     default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
     name = default if model_name is None else model_name
     decoder_name = f"{name}-decoder" if model_name is None or part == "both" else name
@@ -138,16 +140,17 @@ def _exports(
         for signature, reason in encoder.left_out.items():
             note(f"The signature {signature} is left out: {reason}.")
         examples = _encoder_examples(run.model, encoder, real_valued)
-        exports[name] = _Export(_card(name, "encoder", encoder, description), encoder, examples)
+        card = _complete(description, name, "encoder", encoder)
+        exports[name] = _Export(card, encoder, examples)
     if part != "encoder":
         decoder = decoder_part(run.model)
-        card = _card(decoder_name, "decoder", decoder, description)
+        card = _complete(description, decoder_name, "decoder", decoder)
         exports[decoder_name] = _Export(card, decoder, _decoder_examples(run.model))
     return exports
 
 
 def _is_real_valued(run: LoadedRun, note: Callable[[str], None]) -> bool:
-    """Whether x may be any real numbers; of a run that does not know, the data say."""
+    """Whether x may be any real numbers; if the run does not record it, the data decide."""
     if run.real_valued is not None:
         return run.real_valued
     if run.config.model.likelihood != "gaussian" or not run.config.data.is_file:
@@ -156,22 +159,29 @@ def _is_real_valued(run: LoadedRun, note: Callable[[str], None]) -> bool:
         return load_data_of(run).real_valued
     except SMVIError as error:
         note(
-            f"Whether the data are intensities in [0, 1] is not known, and not required of inputs: {error}"
+            "Cannot tell whether the data are intensities in [0, 1], so any real inputs are "
+            f"allowed: {error}"
         )
         return True
 
 
-def _card(name: str, kind: str, part: Part, description: Mapping[str, Any]) -> dict[str, Any]:
-    signatures = {"signatures": describe_signatures(part.signatures), "left_out": part.left_out}
-    return {"model_name": name, "part": kind, **signatures, **description}
+def _complete(description: ModelCard, name: str, kind: str, part: Part) -> ModelCard:
+    """Adds what the card says of one part."""
+    return dataclasses.replace(
+        description,
+        model_name=name,
+        part=kind,
+        signatures=describe_signatures(part.signatures),
+        left_out=part.left_out,
+    )
 
 
 def _encoder_examples(model: VAE, part: Part, real_valued: bool) -> dict[str, _Example]:
-    """Makes random images and their q(z|x), for each signature there is."""
+    """Makes random images and their q(z|x), for each signature."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (NUM_EXAMPLES, *model.image_shape), np.uint8)
     x = rng.standard_normal(pixels.shape).astype(np.float32) if real_valued else to_float(pixels)
-    with tf.device("CPU"):  # where they are compared
+    with tf.device("CPU"):  # the check runs there, too
         posterior = model.encode(tf.constant(x))
         outputs = {"mean": posterior.mean().numpy(), "stddev": posterior.stddev().numpy()}
     inputs = {"serving_default": {"images": x}, "uint8": {"images": pixels}}
@@ -198,22 +208,24 @@ def _write(export: _Export, name: str, verify: bool, folder: Path, version: int)
     """Writes a version and verifies it.
 
     Raises:
-        SMVIError: it does not answer as the model does.
+        SMVIError: it does not answer like the model.
     """
     module = tf.Module()
     module.weights = export.part.variables
     tf.saved_model.save(module, str(folder), signatures=export.part.signatures)
     _write_requests(folder / WARMUP_REQUESTS, name, export.examples)
-    write_json(folder / MODEL_CARD, {"version": version, **export.card})
+    write_json(folder / MODEL_CARD, {"version": version, **export.card.to_json()})
     write_checksums(folder)
     if verify and (mistake := find_wrong_answer(folder)):
         raise SMVIError(
-            f"what was written does not answer as the model does; nothing was published: {mistake}"
+            f"the written export does not answer like the model ({mistake})",
+            remedy="nothing was published; check the versions of TensorFlow and of the processor's "
+            "libraries",
         )
 
 
 def _write_requests(path: Path, name: str, examples: Mapping[str, _Example]) -> None:
-    """Writes the requests that TF Serving sends to itself before it answers others, at most 1000 [1]."""
+    """Writes the requests for the warm-up of TF Serving, at most 1000 [1]."""
     from tensorflow_serving.apis import prediction_log_pb2
 
     path.parent.mkdir()

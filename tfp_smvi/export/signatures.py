@@ -1,43 +1,49 @@
-"""What an export answers: TensorFlow functions with named inputs and outputs, which refuse what they cannot take.
+"""The signatures of an export: TensorFlow functions that refuse inputs they cannot take.
 
 References:
     [1] https://www.tensorflow.org/guide/saved_model#specifying_signatures_during_export
 """
 
 import functools
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from tfp_smvi.export.card import SignatureSpec, TensorSpec
 from tfp_smvi.models.vae import VAE
 
 __all__ = ["Part", "decoder_part", "describe_signatures", "encoder_part"]
+
+# A tf.types.experimental.ConcreteFunction; TensorFlow has no types for the checker.
+Function: TypeAlias = Any
 
 _PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 class Part(NamedTuple):
-    """One half of a model, ready to be saved.
+    """The encoder or the decoder of a model, ready to be saved.
 
     Attributes:
         variables: its weights.
         signatures: its concrete functions by name.
-        left_out: why a signature that other models have is missing here, by its name.
+        left_out: why a signature of other models is missing here, by its name.
     """
 
     variables: list[tf.Variable]
-    signatures: dict[str, Any]
+    signatures: dict[str, Function]
     left_out: dict[str, str]
 
 
 def encoder_part(model: VAE, *, real_valued: bool) -> Part:
-    """Makes the signatures of q(z|x), each with the outputs mean and stddev, float32 [batch, latent_dim].
+    """Makes the signatures of q(z|x), each with the outputs mean and stddev.
 
-        serving_default  images: float32 [batch, *image_shape], in [0, 1] unless real_valued, and
-        finite uint8            images: uint8 [batch, *image_shape], grey levels, not where values
-        are real encoded_image    image_bytes: string [batch], PNG or JPEG, only where uint8 is and
-        images have 1 or 3 channels
+        serving_default  images: float32 [batch, *image_shape], finite; in [0, 1] unless real_valued
+        uint8            images: uint8 [batch, *image_shape], grey levels; not if real_valued
+        encoded_image    image_bytes: string [batch], PNG or JPEG; only if there is uint8 and images
+                         have 1 or 3 channels
+
+    mean and stddev are float32 [batch, latent_dim].
 
     Args:
         model: the model, in float32.
@@ -68,7 +74,7 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
     left_out = {}
     if real_valued:
         left_out = dict.fromkeys(
-            ("uint8", "encoded_image"), "the data are not known to be intensities in [0, 1]"
+            ("uint8", "encoded_image"), "cannot tell whether the data are intensities in [0, 1]"
         )
     else:
         functions["uint8"] = _concrete(from_uint8, "images", batch_shape, tf.uint8)
@@ -80,10 +86,10 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
 
 
 def decoder_part(model: VAE) -> Part:
-    """Makes the signature of p(x|z): latent, float32 [batch, latent_dim], to parameters [batch, *image_shape].
+    """Makes the signature of p(x|z), from latent: float32 [batch, latent_dim].
 
-    The outputs are probabilities where the likelihood is bernoulli, mean and stddev where it is
-    gaussian.
+    The outputs are float32 [batch, *image_shape]: probabilities for a Bernoulli likelihood,
+    mean and stddev for a Gaussian one.
     """
     latent_shape = (None, model.config.latent_dim)
 
@@ -97,20 +103,20 @@ def decoder_part(model: VAE) -> Part:
     return Part(_variables(model, "decoder"), functions, {})
 
 
-def describe_signatures(signatures: Mapping[str, Any]) -> dict[str, Any]:
-    """Lists dtype and shape of the inputs and outputs of concrete functions, as JSON values."""
+def describe_signatures(signatures: Mapping[str, Function]) -> dict[str, SignatureSpec]:
+    """Describes the inputs and outputs of concrete functions, by the functions' names."""
 
-    def describe(spec: Any) -> dict[str, Any]:
-        return {"dtype": spec.dtype.name, "shape": spec.shape.as_list()}
+    def describe(spec: tf.TensorSpec) -> TensorSpec:
+        return TensorSpec(spec.dtype.name, tuple(spec.shape.as_list()))
 
     return {
-        name: {
-            "inputs": {
+        name: SignatureSpec(
+            inputs={
                 spec.name: describe(spec)
                 for spec in tf.nest.flatten(function.structured_input_signature)
             },
-            "outputs": {key: describe(spec) for key, spec in function.structured_outputs.items()},
-        }
+            outputs={key: describe(spec) for key, spec in function.structured_outputs.items()},
+        )
         for name, function in signatures.items()
     }
 
@@ -119,14 +125,19 @@ def _variables(model: VAE, network: str) -> list[tf.Variable]:
     return [v for name, v in model.named_variables.items() if name.startswith(f"{network}/")]
 
 
-def _concrete(function: Callable[..., Any], argument: str, shape: Any, dtype: tf.DType) -> Any:
+def _concrete(
+    function: Callable[..., dict[str, tf.Tensor]],
+    argument: str,
+    shape: Sequence[int | None],
+    dtype: tf.DType,
+) -> Function:
     return tf.function(function, autograph=False).get_concrete_function(
         **{argument: tf.TensorSpec(shape, dtype, name=argument)}
     )
 
 
 def _require(value: tf.Tensor, condition: tf.Tensor, message: str, *data: tf.Tensor) -> tf.Tensor:
-    """Returns the value, or fails with the message and the data where the condition is false."""
+    """Returns the value, or fails with the message and the data if the condition is false."""
     with tf.control_dependencies([tf.debugging.Assert(condition, [message, *data])]):
         return tf.identity(value)
 
@@ -148,16 +159,16 @@ def _require_finite(values: tf.Tensor, name: str) -> tf.Tensor:
 
 
 def _decode_image(image_bytes: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
-    """Decodes one PNG or JPEG, uint8 [height, width, channels]; colours become grey or grey becomes colours.
+    """Decodes one PNG or JPEG to uint8 [height, width, channels], from grey or colours.
 
-    The size is read from the header first: a small file may hold an image that is larger than the
-    memory.
+    The size is read from the header first, because a small file may hold an image that is larger
+    than the memory.
     """
     height, width, channels = shape
-    # The header of a PNG, with the size in it, has 24 bytes.
+    # The part of a PNG that ends with the size has 24 bytes.
     is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG) & (tf.strings.length(image_bytes) >= 24)
     is_jpeg = tf.strings.substr(image_bytes, 0, 3) == _JPEG
-    message = "image_bytes must hold a PNG or a JPEG image; what was given is neither, and of so many bytes:"
+    message = "image_bytes must hold a PNG or a JPEG image; the number of bytes given is:"
     image_bytes = _require(image_bytes, is_png | is_jpeg, message, tf.strings.length(image_bytes))
     size = tf.cond(
         is_png,

@@ -1,28 +1,31 @@
-"""Loads an export and asks it what its own warm-up requests ask, as TF Serving does, and compares the answers.
+"""Sends an export its own warm-up requests, as TF Serving does, and compares the answers.
 
-A program that needs TensorFlow and no tfp_smvi, so that what it finds holds for any other process:
+A program that needs TensorFlow but not tfp_smvi, so that its result holds for any other process:
 
-    python -P saved_model_check.py FOLDER
+    python -P standalone_check.py FOLDER
 
-prints what is wrong, in one line, and ends with 1, or prints nothing and ends with 0.
+prints the mistake in one line and exits with 1, or prints nothing and exits with 0.
 """
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
+
 __all__ = ["TOLERANCE", "WARMUP_REQUESTS", "find_mistake"]
 
-# Where TF Serving looks for the requests
+# The file in which TF Serving looks for requests
 # [https://www.tensorflow.org/tfx/serving/saved_model_warmup].
 WARMUP_REQUESTS = "assets.extra/tf_serving_warmup_requests"
-# Another order of the same float32 sums differs by 1e-6 or so, of one or of the value where that is
-# larger.
+# Another order of the same float32 sums differs by about 1e-6, relative to the value if that is
+# larger than one.
 TOLERANCE = 1e-5
 
 
 def find_mistake(folder: Path) -> str | None:
-    """Returns what is wrong with the answers of an export in one line, or None if nothing is.
+    """Returns one line on the first wrong answer of an export, or None if all are right.
 
     Every signature must have a request, and its answer must be the recorded one within TOLERANCE *
     (1 + |value|).
@@ -37,7 +40,10 @@ def find_mistake(folder: Path) -> str | None:
     ]
     asked = {log.request.model_spec.signature_name for log in logs}
     if asked != set(signatures):
-        return f"{WARMUP_REQUESTS} asks {sorted(asked)} and the model has the signatures {sorted(signatures)}"
+        return (
+            f"{WARMUP_REQUESTS} has requests for {sorted(asked)}, and the model has the signatures "
+            f"{sorted(signatures)}"
+        )
     for log in logs:
         name = log.request.model_spec.signature_name
         inputs = {
@@ -50,7 +56,9 @@ def find_mistake(folder: Path) -> str | None:
     return None
 
 
-def _compare(answers: dict[str, Any], expected: dict[str, Any]) -> str | None:
+def _compare(
+    answers: Mapping[str, npt.NDArray[Any]], expected: Mapping[str, npt.NDArray[Any]]
+) -> str | None:
     if answers.keys() != expected.keys():
         return f"the outputs are {sorted(answers)}, not {sorted(expected)}"
     for key, value in expected.items():

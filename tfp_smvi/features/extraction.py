@@ -1,68 +1,36 @@
-"""Features of many images: read, encoded and written piece by piece, in constant memory, and resumed after a kill."""
+"""Features of many images: read, encoded and saved in pieces, in constant memory, resumable."""
 
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
 import numpy as np
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.features.files import PIECE_SIZE, FeatureFile, Piece
-from tfp_smvi.features.images import ImageSource
-from tfp_smvi.serving.encoders import Encoder, Features, RejectedImagesError, Signature
+from tfp_smvi.core.reporters import Silent
+from tfp_smvi.features.files import PIECE_SIZE, FeatureFile, Piece, Settings
+from tfp_smvi.features.results import FeaturesReport
+from tfp_smvi.features.sources import ImageSource
+from tfp_smvi.serving.encoders import Encoder, Features, Images, RejectedImagesError, Signature
 
-__all__ = ["FeaturesReport", "FeaturesReporter", "SilentFeaturesReporter", "extract_features"]
+__all__ = ["FeaturesReporter", "extract_features"]
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-@dataclass(frozen=True)
-class FeaturesReport:
-    """What `extract_features` did.
-
-    Attributes:
-        num_images: the images that were given.
-        num_features: those that have features, the rows of the file.
-        num_skipped: those that could not be read, each with the reason in `errors_file`.
-        first_errors: the first of the reasons, each with the id of its image.
-        output: the file of features.
-        errors_file: the list of the images without features; None where all have some.
-        images_per_second: the speed of this process; 0 where it found all done.
-    """
-
-    num_images: int
-    num_features: int
-    num_skipped: int
-    first_errors: tuple[str, ...]
-    output: str
-    errors_file: str | None
-    images_per_second: float
-
-
 class FeaturesReporter(Protocol):
-    """Hears of the progress."""
+    """Receives progress updates."""
 
     def begin(self, num_images: int, num_done: int) -> None:
-        """Images, and how many of them were done before."""
+        """The work begins, with the number of images and of those done before."""
 
     def advance(self, num_images: int) -> None:
-        """So many images more are done."""
-
-
-class SilentFeaturesReporter:
-    """Hears of the progress and keeps it."""
-
-    def begin(self, num_images: int, num_done: int) -> None:
-        """Images, and how many of them were done before."""
-
-    def advance(self, num_images: int) -> None:
-        """So many images more are done."""
+        """A number of further images is done."""
 
 
 def extract_features(
@@ -74,30 +42,30 @@ def extract_features(
     fresh: bool = False,
     reporter: FeaturesReporter | None = None,
 ) -> FeaturesReport:
-    """Writes the features of images to a file, and goes on where the same was begun and stopped.
+    """Writes the features of images to a file, or continues such work after a stop.
 
-    Pieces of PIECE_SIZE images are saved beside the file as they are done. An image that the source
-    cannot read or the model refuses stops the work, or is left out and listed, by
-    `config.on_error`.
+    Pieces of PIECE_SIZE images are saved beside the file as they are done. `config.on_error` says
+    whether an image that the source cannot read or the model refuses stops the work, or is left out
+    and listed.
 
     Args:
         source: the images.
         encoder: the model.
         output: the file: .npz with ids [n], mean and stddev, float32 [n, latent_dim]; .parquet with
             the same; or .npy with mean alone. Rows are in the order of the source.
-        config: how the model is asked.
-        fresh: replaces the file that is there, and forgets what was begun.
-        reporter: hears of the progress.
+        config: how requests to the model are made.
+        fresh: replaces an existing file, and deletes the pieces of earlier work.
+        reporter: receives progress updates.
 
     Raises:
         SMVIError: the images do not fit the model, an image cannot be read and `config.on_error` is
-            "fail", none can be read, the model does not answer, or the file is there already,
-            belongs to other settings or cannot be written.
+            "fail", none can be read, the model does not answer, or the file exists already,
+            was begun with other settings or cannot be written.
     """
-    signature = _fit(source, encoder)
-    reporter = reporter or SilentFeaturesReporter()
+    signature = _signature_for(source, encoder)
+    reporter = reporter or Silent()
     file = FeatureFile(Path(output), source.num_images)
-    settings = {
+    settings: Settings = {
         "images": {**source.identity, "number": source.num_images},
         "model": {**encoder.identity, "signature": source.signature},
         "format": {"piece_size": PIECE_SIZE},
@@ -105,27 +73,31 @@ def extract_features(
     with file.open(settings, fresh=fresh) as finished:
         if finished is not None:
             file.remove_folder()
-            return FeaturesReport(**finished | {"first_errors": tuple(finished["first_errors"])})
+            return finished
         speed = _compute(_Work(source, encoder, config, signature), file, reporter)
         report = _report(source, file, speed)
-        file.finish(source.ids, source.id_dtype, signature.latent_dim, asdict(report))
+        file.finish(source.ids, source.id_dtype, signature.latent_dim, report)
     return report
 
 
-def _fit(source: ImageSource, encoder: Encoder) -> Signature:
+def _signature_for(source: ImageSource, encoder: Encoder) -> Signature:
     """Returns the signature of the model that takes these images."""
     signature = encoder.signatures.get(source.signature)
     if signature is None:
         raise SMVIError(
-            f"the model takes no {source.signature} images, only {', '.join(sorted(encoder.signatures))}; give an "
-            ".npy file of floats as the model was trained on."
+            f"needs the signature {source.signature}, and the model has only "
+            f"{', '.join(sorted(encoder.signatures))}",
+            field="images",
+            remedy="give a .npy file of floats like the training data of the model",
         )
     # Grey images may come without the axis of their only channel.
     shapes = (source.image_shape, (*(source.image_shape or ()), 1))
     if source.image_shape is not None and signature.image_shape not in shapes:
         raise SMVIError(
-            f"the images have shape {list(source.image_shape)} and the model takes "
-            f"{list(signature.image_shape)}; resize them."
+            f"has shape {list(source.image_shape)}, and the model takes "
+            f"{list(signature.image_shape)}",
+            field="images",
+            remedy="resize them",
         )
     return signature
 
@@ -139,7 +111,7 @@ class _Batch(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """Images, the model that is asked for their features, and how."""
+    """Images, their model, and how requests to it are made."""
 
     source: ImageSource
     encoder: Encoder
@@ -147,53 +119,54 @@ class _Work(NamedTuple):
     signature: Signature
 
     def encode(self, batch: _Batch) -> Piece | None:
-        """Returns the features of a batch; None where the model refuses it."""
+        """Returns the features of a batch; None if the model refuses it."""
         indices, images, errors = self.source.read(batch.start, batch.stop)
         try:
             return Piece(indices, self._ask(images), errors)
         except RejectedImagesError:
             return None
 
-    def encode_what_can_be(self, batch: _Batch) -> Piece:
-        """Returns the features of the images of a batch that the model takes, found by halving."""
+    def encode_by_halves(self, batch: _Batch) -> Piece:
+        """Returns the features of the images that the model takes: it halves what is refused."""
         indices, images, errors = self.source.read(batch.start, batch.stop)
-        kept: list[int] = []
+        accepted: list[int] = []
         features = [_no_features(self.signature)]
         spans = [(0, len(indices))]
         while spans:
             start, stop = spans.pop()
             try:
                 features.append(self._ask(images[start:stop]))
-                kept += range(start, stop)
+                accepted += range(start, stop)
             except RejectedImagesError as error:
                 if stop - start == 1:
-                    errors[int(indices[start])] = str(error)
+                    errors[int(indices[start])] = error.problem
                     self.check(errors)
                 else:
                     middle = (start + stop) // 2
                     spans += [(middle, stop), (start, middle)]
-        return Piece(indices[kept], _join(features), errors)
+        return Piece(indices[accepted], _join(features), errors)
 
     def check(self, errors: dict[int, str]) -> None:
-        """Raises an SMVIError for the first error, where none is allowed."""
+        """Raises an SMVIError for the first error if no errors are allowed."""
         if errors and self.config.on_error == "fail":
             index = min(errors)
             (name,) = self.source.ids(np.array([index]))
             raise SMVIError(
-                f"image {name} cannot be read: {errors[index]}. Leave such images out with --on-error skip, or mend it "
-                "and run again; what is done is kept."
+                f"image {name} cannot be read: {errors[index]}",
+                remedy="replace it and run the same command again, or leave such images out with "
+                "{on_error} skip; what is done is kept",
             )
 
-    def _ask(self, images: Any) -> Features:
+    def _ask(self, images: Images) -> Features:
         if len(images) == 0:
             return _no_features(self.signature)
-        if self.signature.image_shape:
+        if isinstance(images, np.ndarray):
             images = images.reshape(-1, *self.signature.image_shape)
         return self.encoder.encode(self.source.signature, images)
 
 
 def _compute(work: _Work, file: FeatureFile, reporter: FeaturesReporter) -> float:
-    """Does and saves the pieces that are missing; returns images per second."""
+    """Computes and saves the missing pieces; returns images per second."""
     missing = file.missing()
     batches = [
         _Batch(number, start, min(start + work.config.batch_size, file.span(number)[1]))
@@ -203,7 +176,7 @@ def _compute(work: _Work, file: FeatureFile, reporter: FeaturesReporter) -> floa
     todo = sum(batch.stop - batch.start for batch in batches)
     reporter.begin(file.num_images, file.num_images - todo)
     started, parts = time.monotonic(), []
-    results = _in_order(work.encode, work.encode_what_can_be, batches, work.config.in_flight)
+    results = _in_order(work.encode, work.encode_by_halves, batches, work.config.in_flight)
     for batch, part in zip(batches, results, strict=True):
         work.check(part.errors)
         parts.append(part)
@@ -220,10 +193,10 @@ def _in_order(
     items: Iterable[Item],
     num_workers: int,
 ) -> Iterator[Result]:
-    """Yields the results of items in their order, with so many at work at a time and few waiting to be taken.
+    """Yields the results of items in order, with `num_workers` at work and few results in memory.
 
-    An item without a result is done again by `work_alone`, while no other is at work: a server that
-    merges requests refuses good images along with bad ones.
+    An item without a result is repeated by `work_alone` while no other item is at work: a server
+    that merges requests refuses good images along with bad ones.
     """
     pool = ThreadPoolExecutor(num_workers)
     waiting: deque[tuple[Item, Future[Result | None]]] = deque()
@@ -256,7 +229,11 @@ def _report(source: ImageSource, file: FeatureFile, speed: float) -> FeaturesRep
         if len(first) < 3:
             first.append(f"{source.ids(np.array([index]))[0]}: {reason}")
     if num_skipped == source.num_images:
-        raise SMVIError(f"none of the {num_skipped} images can be read; {first[0]}")
+        raise SMVIError(
+            f"has no image that can be read, of {num_skipped} ({first[0]})",
+            field="images",
+            remedy="give images that the model takes",
+        )
     errors_file = str(file.errors_path) if num_skipped else None
     num_features = source.num_images - num_skipped
     return FeaturesReport(

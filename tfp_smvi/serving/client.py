@@ -1,4 +1,4 @@
-"""The client of an encoder that a TF Serving server holds, over gRPC or REST.
+"""Clients of an encoder on a TF Serving server, over gRPC or REST.
 
 References:
     [1]
@@ -9,7 +9,7 @@ References:
 import base64
 import json
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -17,17 +17,26 @@ import numpy.typing as npt
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import plain_reason
-from tfp_smvi.serving.encoders import Features, RejectedImagesError, Signature, make_signature
+from tfp_smvi.serving.encoders import (
+    Features,
+    Images,
+    RejectedImagesError,
+    Signature,
+    TensorInfo,
+    make_signature,
+)
 from tfp_smvi.serving.served import Endpoint, ServedEncoder, TransientError
 
 __all__ = ["Endpoint", "GrpcEncoder", "RestEncoder", "connect"]
 
-# Too many requests, and what a server or a proxy says when it is away, busy or too slow.
+# Too many requests, and the codes of a server or a proxy that is down, busy or too slow.
 _RETRIED_HTTP = (408, 429, 502, 503, 504)
+# TF Serving's names of dtypes in JSON.
+_DTYPES = {"DT_FLOAT": "float32", "DT_UINT8": "uint8", "DT_STRING": "string"}
 
 
 class GrpcEncoder(ServedEncoder):
-    """An encoder behind the gRPC API [1]; uint8 images travel as bytes, without any encoding."""
+    """An encoder behind the gRPC API [1]; images travel as bytes."""
 
     def _connect(self) -> None:
         import grpc
@@ -37,8 +46,7 @@ class GrpcEncoder(ServedEncoder):
             # A batch is larger than gRPC's default of 4 MB.
             "grpc.max_send_message_length": -1,
             "grpc.max_receive_message_length": -1,
-            # Without it a channel waits up to two minutes before it looks for a server that was
-            # away.
+            # The default waits up to two minutes before it reconnects to a server that was down.
             "grpc.initial_reconnect_backoff_ms": 100,
             "grpc.max_reconnect_backoff_ms": 2000,
             "grpc.enable_http_proxy": 0,
@@ -47,7 +55,7 @@ class GrpcEncoder(ServedEncoder):
         self._stub = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
 
     def close(self) -> None:
-        """Cancels what is under way."""
+        """Cancels running requests."""
         super().close()
         self._channel.close()
 
@@ -65,21 +73,22 @@ class GrpcEncoder(ServedEncoder):
         definitions = get_model_metadata_pb2.SignatureDefMap()
         response.metadata["signature_def"].Unpack(definitions)
 
-        def shape(info: Any) -> list[int | None]:
-            return [dim.size if dim.size >= 0 else None for dim in info.tensor_shape.dim]
+        def describe(tensors: Any) -> dict[str, TensorInfo]:
+            return {
+                key: TensorInfo(
+                    tf.as_dtype(info.dtype).name, _shape(dim.size for dim in info.tensor_shape.dim)
+                )
+                for key, info in tensors.items()
+            }
 
         signatures: dict[str, Signature] = {}
         for name, definition in definitions.signature_def.items():
-            inputs = {
-                key: (tf.as_dtype(info.dtype).name, shape(info))
-                for key, info in definition.inputs.items()
-            }
-            outputs = {key: shape(info) for key, info in definition.outputs.items()}
+            inputs, outputs = describe(definition.inputs), describe(definition.outputs)
             signatures |= make_signature(name, inputs, outputs)
         return response.model_spec.version.value, signatures
 
-    def make_request(self, signature: str, images: Any) -> Any:
-        """Returns the request for the features of images, a PredictRequest."""
+    def make_request(self, signature: str, images: Images) -> Any:
+        """Returns the PredictRequest for the features of images."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -99,18 +108,18 @@ class GrpcEncoder(ServedEncoder):
             tensor.tensor_content = np.ascontiguousarray(images, how.dtype).tobytes()
         return request
 
-    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+    def _predict(self, signature: str, how: Signature, images: Images) -> Features:
         import tensorflow as tf
 
         response = self._call(self._stub.Predict, self.make_request(signature, images))
         try:
             arrays = {key: tf.make_ndarray(response.outputs[key]) for key in ("mean", "stddev")}
         except (ValueError, TypeError) as error:
-            raise self._no_features(error) from error
+            raise self._wrong_answer(error) from error
         return Features(**arrays)
 
     def _call(self, method: Callable[..., Any], request: Any) -> Any:
-        """Makes one call, and tells what may be tried again from what may not."""
+        """Makes one call, and sorts failures into those worth a retry and those that are final."""
         import grpc
 
         code = grpc.StatusCode
@@ -130,11 +139,11 @@ class GrpcEncoder(ServedEncoder):
                 raise RejectedImagesError(plain_reason(details)) from error
             if status == code.NOT_FOUND:
                 raise self._not_found(details) from error
-            raise self._refuse(f"{status.name}: {details}") from error
+            raise self._refusal(f"{status.name}: {details}") from error
 
 
 class RestEncoder(ServedEncoder):
-    """An encoder behind the REST API [2]; images travel as decimal numbers, files' bytes in base64."""
+    """An encoder behind the REST API [2]; images travel as decimal numbers, or files in base64."""
 
     def _connect(self) -> None:
         import urllib3
@@ -149,7 +158,7 @@ class RestEncoder(ServedEncoder):
         )
 
     def close(self) -> None:
-        """Closes the connections that are idle."""
+        """Closes idle connections."""
         super().close()
         self._pool.clear()
 
@@ -158,26 +167,25 @@ class RestEncoder(ServedEncoder):
         part = f"/labels/{urllib.parse.quote(label, safe='')}" if label is not None else part
         answer = self._request("GET", f"{self._url}{part}/metadata")
 
-        def shape(info: Any) -> list[int | None]:
-            sizes = [int(dim["size"]) for dim in info["tensor_shape"].get("dim", [])]
-            return [size if size >= 0 else None for size in sizes]
+        def describe(tensors: Any) -> dict[str, TensorInfo]:
+            return {
+                key: TensorInfo(
+                    _DTYPES.get(info["dtype"], info["dtype"]),
+                    _shape(int(dim["size"]) for dim in info["tensor_shape"].get("dim", [])),
+                )
+                for key, info in tensors.items()
+            }
 
-        # TF Serving's names of types: "DT_FLOAT" is float32.
-        dtypes = {"DT_FLOAT": "float32", "DT_UINT8": "uint8", "DT_STRING": "string"}
         signatures: dict[str, Signature] = {}
         try:
             for name, definition in answer["metadata"]["signature_def"]["signature_def"].items():
-                inputs = {
-                    key: (dtypes.get(info["dtype"], info["dtype"]), shape(info))
-                    for key, info in definition["inputs"].items()
-                }
-                outputs = {key: shape(info) for key, info in definition["outputs"].items()}
+                inputs, outputs = describe(definition["inputs"]), describe(definition["outputs"])
                 signatures |= make_signature(name, inputs, outputs)
             return int(answer["model_spec"]["version"]), signatures
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise self._no_features(f"its metadata are of another form: {error!r}") from error
+            raise self._wrong_answer(f"unknown form of metadata: {error!r}") from error
 
-    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+    def _predict(self, signature: str, how: Signature, images: Images) -> Features:
         if how.dtype == "string":
             values = [{"b64": base64.b64encode(data).decode()} for data in images]
         else:
@@ -188,16 +196,16 @@ class RestEncoder(ServedEncoder):
             outputs = answer["outputs"]
             return Features(*(_array(outputs[name], how.latent_dim) for name in ("mean", "stddev")))
         except (KeyError, TypeError, ValueError) as error:
-            raise self._no_features(error) from error
+            raise self._wrong_answer(error) from error
 
-    def _request(self, method: str, url: str, body: Mapping[str, Any] | None = None) -> Any:
-        """Makes one request, and tells what may be tried again from what may not."""
+    def _request(self, method: str, url: str, body: object = None) -> Any:
+        """Makes one request, and sorts failures into those worth a retry and final ones."""
         import urllib3
 
         try:
             response = self._pool.request(method, url, json=body)
         except urllib3.exceptions.SSLError as error:
-            raise self._refuse(str(error)) from error
+            raise self._refusal(str(error)) from error
         except urllib3.exceptions.HTTPError as error:  # resets, time limits, no connection
             raise TransientError(str(error)) from error
         try:
@@ -213,7 +221,7 @@ class RestEncoder(ServedEncoder):
             raise RejectedImagesError(plain_reason(reason))
         if response.status == 404:
             raise self._not_found(reason)
-        raise self._refuse(f"HTTP {response.status}: {reason}")
+        raise self._refusal(f"HTTP {response.status}: {reason}")
 
 
 def connect(
@@ -222,12 +230,17 @@ def connect(
     """Connects to a served encoder; see `Endpoint.parse` for the forms of an endpoint.
 
     Raises:
-        SMVIError: the endpoint is of another form, does not answer, has no such version, or is no
+        SMVIError: the endpoint has another form, does not answer, has no such version, or is not an
             encoder.
     """
     where = Endpoint.parse(endpoint)
     kind = GrpcEncoder if where.scheme == "grpc" else RestEncoder
     return kind(where, config, version, label)
+
+
+def _shape(sizes: Iterable[int]) -> tuple[int | None, ...]:
+    """A shape in which -1 stands for a size that is free."""
+    return tuple(size if size >= 0 else None for size in sizes)
 
 
 def _array(values: Any, latent_dim: int) -> npt.NDArray[np.float32]:

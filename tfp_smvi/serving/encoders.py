@@ -1,7 +1,7 @@
-"""What gives features of images: the encoder of an export, in this process or behind a server."""
+"""Encoders that give features of images: the protocol, and an export loaded into this process."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -13,13 +13,22 @@ from tfp_smvi.core.errors import SMVIError, plain_reason
 __all__ = [
     "Encoder",
     "Features",
+    "Identity",
+    "Images",
     "LocalEncoder",
     "RejectedImagesError",
     "Signature",
+    "TensorInfo",
     "check_features",
     "export_versions",
     "make_signature",
+    "require_signatures",
 ]
+
+# JSON values that differ wherever images or features may differ.
+Identity = Mapping[str, str | int]
+# What a signature takes: an array [n, *image_shape], or the bytes of n image files.
+Images = npt.NDArray[Any] | Sequence[bytes]
 
 
 class Features(NamedTuple):
@@ -32,6 +41,18 @@ class Features(NamedTuple):
 
     mean: npt.NDArray[np.float32]
     stddev: npt.NDArray[np.float32]
+
+
+class TensorInfo(NamedTuple):
+    """An input or an output of a signature, as a model describes it.
+
+    Attributes:
+        dtype: the name of its dtype, such as "float32".
+        shape: its shape, with None for a size that is free.
+    """
+
+    dtype: str
+    shape: tuple[int | None, ...]
 
 
 class Signature(NamedTuple):
@@ -51,80 +72,71 @@ class Signature(NamedTuple):
 
 
 class RejectedImagesError(SMVIError):
-    """The model is there and refuses these images."""
+    """The model answers and refuses these images."""
 
 
 class Encoder(Protocol):
-    """A model that is asked for features; `encode` may be called from several threads."""
+    """A model that returns features; `encode` may be called from several threads."""
 
     @property
-    def identity(self) -> Mapping[str, Any]:
-        """JSON values that differ where the features may differ."""
+    def identity(self) -> Identity:
+        """JSON values that differ wherever the features may differ."""
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
-        """The ways to ask it, by name."""
+        """The signatures that return features, by name."""
 
-    def encode(self, signature: str, images: Any) -> Features:
+    def encode(self, signature: str, images: Images) -> Features:
         """Returns the features of images.
 
         Args:
-            signature: "serving_default", with images: float32 [n, *image_shape] in [0, 1]; "uint8",
-                with images:
-                uint8 [n, *image_shape]; or "encoded_image", with a list of n PNG or JPEG files'
-                bytes.
+            signature: "serving_default", with images: float32 [n, *image_shape] in [0, 1];
+                "uint8", with images: uint8 [n, *image_shape]; or "encoded_image", with the bytes
+                of n PNG or JPEG files.
             images: the images.
 
         Raises:
-            RejectedImagesError: the model refuses them.
-            SMVIError: the model does not answer, or what it answers is no features.
+            RejectedImagesError: the model refuses the images.
+            SMVIError: the model does not answer, or its answer is not features.
         """
 
     def close(self) -> None:
-        """Ends what is under way; the encoder can no longer be used."""
+        """Cancels running requests; the encoder can no longer be used."""
 
 
 class LocalEncoder:
     """A version of an export, loaded into this process.
 
     Args:
-        path: the folder of a model, with versions in it, or that of one version.
+        model: the folder of a model, with its versions, or the folder of one version.
         version: the version; None for the highest.
 
     Raises:
-        SMVIError: there is no such export, it cannot be loaded or is no encoder.
+        SMVIError: there is no such export, it cannot be loaded, or it is not an encoder.
     """
 
-    def __init__(self, path: Path | str, version: int | None = None) -> None:
+    def __init__(self, model: Path | str, version: int | None = None) -> None:
         """Loads it."""
         import tensorflow as tf
 
-        folder = _version_folder(Path(path), version)
+        folder = _version_folder(Path(model), version)
         try:
+            # The signatures are only valid as long as the model exists.
             self._model = tf.saved_model.load(str(folder))
-            functions = dict(self._model.signatures)
-            self.identity = {"sha256": _hash(folder)}
-        except (
-            Exception
-        ) as error:  # a damaged file may fail anywhere in TensorFlow, each in its own way
-            reason = plain_reason(error)
+            self._functions = dict(self._model.signatures)
+            self.identity: Identity = {"sha256": _hash(folder)}
+        except Exception as error:  # a damaged file makes TensorFlow raise nearly anything
             raise SMVIError(
-                f"cannot load the export {folder} ({reason}); export the run again."
+                f"cannot load the export {folder} ({plain_reason(error)})",
+                remedy="export the run again",
             ) from error
         self.signatures: dict[str, Signature] = {}
-        for name, function in functions.items():
-            inputs = {
-                key: (spec.dtype.name, spec.shape.as_list())
-                for key, spec in function.structured_input_signature[1].items()
-            }
-            outputs = {
-                key: spec.shape.as_list() for key, spec in function.structured_outputs.items()
-            }
-            self.signatures |= make_signature(name, inputs, outputs)
+        for name, function in self._functions.items():
+            inputs = _describe(function.structured_input_signature[1])
+            self.signatures |= make_signature(name, inputs, _describe(function.structured_outputs))
         require_signatures(self.signatures, str(folder))
-        self._functions = functions
 
-    def encode(self, signature: str, images: Any) -> Features:
+    def encode(self, signature: str, images: Images) -> Features:
         """Returns the features of images; see `Encoder.encode`."""
         import tensorflow as tf
 
@@ -137,30 +149,29 @@ class LocalEncoder:
         return check_features(features, len(images), how.latent_dim, "the model")
 
     def close(self) -> None:
-        """There is nothing to end."""
+        """Does nothing: there are no requests to cancel."""
 
 
 def make_signature(
-    name: str,
-    inputs: Mapping[str, tuple[str, list[int | None]]],
-    outputs: Mapping[str, list[int | None]],
+    name: str, inputs: Mapping[str, TensorInfo], outputs: Mapping[str, TensorInfo]
 ) -> dict[str, Signature]:
-    """Describes a signature, by its name; returns nothing where it is no way to ask for features."""
+    """Returns a signature by its name, or an empty dictionary if it does not return features."""
     if len(inputs) != 1 or not {"mean", "stddev"} <= set(outputs):
         return {}
     ((input_name, (dtype, shape)),) = inputs.items()
-    latent = outputs["mean"]
-    if len(latent) != 2 or latent[1] is None or any(size is None for size in shape[1:]):
+    latent = outputs["mean"].shape
+    if len(latent) != 2 or latent[1] is None or None in shape[1:]:
         return {}
     return {name: Signature(input_name, dtype, tuple(size or 0 for size in shape[1:]), latent[1])}
 
 
 def require_signatures(signatures: Mapping[str, Signature], where: str) -> None:
-    """Raises an SMVIError where a model has no signature that gives features."""
+    """Raises an SMVIError if no signature of the model at `where` returns features."""
     if not signatures:
         raise SMVIError(
-            f"{where} is no encoder: it has no signature with one input and the outputs mean and stddev; "
-            "make an export with tfp-smvi export."
+            f"{where} is not an encoder: it has no signature with one input and the outputs mean "
+            "and stddev",
+            remedy="make an export with tfp-smvi export",
         )
 
 
@@ -173,36 +184,58 @@ def check_features(features: Features, num_images: int, latent_dim: int, where: 
     for name, values in features._asdict().items():
         if values.dtype != np.float32 or values.shape != (num_images, latent_dim):
             raise SMVIError(
-                f"{where} gave {name} as {values.dtype} {list(values.shape)} for {num_images} images, and not as "
-                f"float32 [{num_images}, {latent_dim}]; is it an export of tfp-smvi?"
+                f"{where} returned {name} as {values.dtype} {list(values.shape)} for {num_images} "
+                f"images instead of float32 [{num_images}, {latent_dim}]",
+                remedy="use an export of tfp-smvi",
             )
         if not np.isfinite(values).all():
             raise SMVIError(
-                f"{where} gave values of {name} that are not finite; look at the model's training."
+                f"{where} returned values of {name} that are not finite",
+                remedy="check the training of the model",
             )
     return features
 
 
-def _version_folder(path: Path, version: int | None) -> Path:
-    """Finds the folder of a version: the highest, the one that is asked for, or `path` itself."""
-    if (path / "saved_model.pb").exists():
+def export_versions(path: Path) -> list[int]:
+    """Returns the versions of an export in ascending order: numbered folders that hold a model."""
+    names = [folder.parent.name for folder in path.glob("*/saved_model.pb")]
+    return sorted(int(name) for name in names if name.isdecimal() and not name.startswith("0"))
+
+
+def _describe(specs: Mapping[str, Any]) -> dict[str, TensorInfo]:
+    """Describes the tensors of a signature, from TensorFlow's TensorSpecs."""
+    return {
+        key: TensorInfo(spec.dtype.name, tuple(spec.shape.as_list())) for key, spec in specs.items()
+    }
+
+
+def _version_folder(model: Path, version: int | None) -> Path:
+    """Finds the folder of a version: the highest, the requested one, or `model` itself."""
+    if (model / "saved_model.pb").exists():
         if version is not None:
             raise SMVIError(
-                f"{path} is one version of an export; leave --version out, or give {path.parent}."
+                f"is not allowed, because {model} is one version of an export",
+                field="version",
+                value=version,
+                remedy=f"leave it out, or give {{model}} {model.parent}",
             )
-        return path
-    versions = export_versions(path)
+        return model
+    versions = export_versions(model)
     if not versions:
-        raise SMVIError(f"{path} holds no export; make one with tfp-smvi export.")
+        raise SMVIError(
+            "holds no export",
+            field="model",
+            value=str(model),
+            remedy="make one with tfp-smvi export",
+        )
     if version is not None and version not in versions:
-        raise SMVIError(f"{path} has no version {version}; it has {', '.join(map(str, versions))}.")
-    return path / str(versions[-1] if version is None else version)
-
-
-def export_versions(path: Path) -> list[int]:
-    """Returns the versions of an export, in ascending order: folders named by a number, with a model in them."""
-    found = [folder.parent.name for folder in path.glob("*/saved_model.pb")]
-    return sorted(int(name) for name in found if name.isdecimal() and not name.startswith("0"))
+        raise SMVIError(
+            f"does not exist in {model}",
+            field="version",
+            value=version,
+            remedy=f"give one of: {', '.join(map(str, versions))}",
+        )
+    return model / str(versions[-1] if version is None else version)
 
 
 def _hash(folder: Path) -> str:

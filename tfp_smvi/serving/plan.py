@@ -1,17 +1,17 @@
-"""What TF Serving's server is started with: its command, and the files that it reads.
+"""The plan of a TF Serving server: its command, and the files that it reads.
 
 References:
     [1] https://www.tensorflow.org/tfx/serving/serving_config
     [2] https://github.com/tensorflow/serving/issues/1969: the server listens on all interfaces
 """
 
-import functools
 import json
+import operator
 import shlex
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError, explain_write_errors
@@ -21,9 +21,9 @@ from tfp_smvi.storage.atomic import write_atomically
 __all__ = ["IMAGE", "SERVER", "ServerPlan", "plan_server"]
 
 SERVER = "tensorflow_model_server"
-# The same release as the tensorflow-serving-api that the client is made with.
+# The same release as the tensorflow-serving-api of the client.
 IMAGE = "tensorflow/serving:2.21.0"
-# No model has such a name: they begin with a letter or a digit.
+# Names of models begin with a letter or a digit, so none is equal to this.
 FILES_FOLDER = "_server"
 _LOOPBACK = "127.0.0.1"
 
@@ -53,13 +53,13 @@ class ServerPlan(NamedTuple):
 
     Attributes:
         command: the program and its arguments.
-        folder: where its files are.
+        folder: the folder of its files.
         files: the contents of the files that it reads, by name.
         models: the models that it serves.
         container: the name of its Docker container, or None.
         bind: the address that it listens on.
         address: the address to reach it at.
-        config: what was asked for.
+        config: the settings of the server.
     """
 
     command: tuple[str, ...]
@@ -73,12 +73,12 @@ class ServerPlan(NamedTuple):
 
     @property
     def shell_command(self) -> str:
-        """The command as one enters it in a shell."""
+        """The command as a line for a shell."""
         return shlex.join(self.command)
 
     @property
     def rest_url(self) -> str:
-        """The beginning of REST addresses."""
+        """The part that all REST addresses begin with."""
         return f"http://{self.address}:{self.config.rest_port}"
 
     def write_files(self) -> None:
@@ -87,58 +87,32 @@ class ServerPlan(NamedTuple):
         Raises:
             SMVIError: they cannot be written.
         """
-        with explain_write_errors(f"to {self.folder}", "give write permission."):
+        with explain_write_errors(f"to {self.folder}", "give write permission"):
             self.folder.mkdir(exist_ok=True)
             for name, text in self.files.items():
-                write_atomically(self.folder / name, functools.partial(_write_text, text))
+                write = operator.methodcaller("write", text.encode())
+                write_atomically(self.folder / name, write)
 
 
 def plan_server(config: ServeConfig) -> ServerPlan:
-    """Finds a server on this machine and makes its command and its files.
+    """Finds a server on this machine, and makes its command and its files.
 
     Raises:
-        SMVIError: there is no server, no such model or version, or the server cannot be held to the
-            host.
+        SMVIError: there is no server, no such model or version, or the server cannot be restricted
+            to the host.
     """
     root = Path(config.models).expanduser().resolve()
     models = _models(root, config)
-    in_docker = config.docker or shutil.which(SERVER) is None
-    if in_docker and shutil.which("docker") is None:
-        raise SMVIError(
-            _INSTALL
-            if not config.docker
-            else "there is no Docker; install it, or leave --docker out."
-        )
-    if not in_docker and config.host not in (None, "0.0.0.0"):
-        raise SMVIError(
-            f"{SERVER} listens on all interfaces and cannot be told otherwise; give --docker, or --host 0.0.0.0 "
-            "where a firewall keeps others out."
-        )
+    in_docker = _needs_docker(config)
     bind = config.host or (_LOOPBACK if in_docker else "0.0.0.0")
     base = "/models" if in_docker else str(root)
-    flags = _flags(
-        f"{base}/{FILES_FOLDER}",
-        *((8500, 8501) if in_docker else (config.grpc_port, config.rest_port)),
-    )
     container = f"tfp-smvi-serve-{config.rest_port}" if in_docker else None
-    command = (SERVER, *flags)
     if container:
-        mount = f"type=bind,source={root},target=/models,readonly"
-        ports = [f"{bind}:{config.grpc_port}:8500", f"{bind}:{config.rest_port}:8501"]
-        # --init: as process 1 the server would not end at a signal.
-        options = [
-            "--rm",
-            "--init",
-            "--name",
-            container,
-            "--mount",
-            mount,
-            "-p",
-            ports[0],
-            "-p",
-            ports[1],
-        ]
-        command = ("docker", "run", *options, "--entrypoint", SERVER, IMAGE, *flags)
+        flags = _flags(f"{base}/{FILES_FOLDER}", 8500, 8501)
+        command = _docker_command(root, container, bind, config, flags)
+    else:
+        flags = _flags(f"{base}/{FILES_FOLDER}", config.grpc_port, config.rest_port)
+        command = (SERVER, *flags)
     files = {
         "models.config": _models_config(base, root, models, config),
         "batching.config": _BATCHING,
@@ -148,19 +122,68 @@ def plan_server(config: ServeConfig) -> ServerPlan:
     return ServerPlan(command, root / FILES_FOLDER, files, models, container, bind, address, config)
 
 
-def _models(root: Path, config: ServeConfig) -> tuple[str, ...]:
-    """Returns the models to serve."""
-    found = sorted(path.name for path in root.glob("[A-Za-z0-9]*") if export_versions(path))
-    if config.model_name is None:
-        if not found:
-            raise SMVIError(f"{config.models} holds no models; make one with tfp-smvi export.")
-        if config.labels and len(found) > 1:
-            raise SMVIError(f"--label needs --model-name, one of {', '.join(found)}.")
-        return tuple(found)
-    if config.model_name not in found:
+def _needs_docker(config: ServeConfig) -> bool:
+    """Whether the server runs in Docker; raises an SMVIError if it can run nowhere."""
+    in_docker = config.docker or shutil.which(SERVER) is None
+    if in_docker and shutil.which("docker") is None:
+        if not config.docker:
+            raise SMVIError(_INSTALL)
         raise SMVIError(
-            f"{config.models} has no model {config.model_name!r}, only {', '.join(found) or 'nothing'}; "
-            "make it with tfp-smvi export --model-name."
+            "needs Docker, which is not installed",
+            field="docker",
+            remedy="install it, or leave {docker} out",
+        )
+    if not in_docker and config.host not in (None, "0.0.0.0"):
+        raise SMVIError(
+            f"is not possible: {SERVER} always listens on all interfaces",
+            field="host",
+            value=config.host,
+            remedy="give {docker}, or 0.0.0.0 as {host} if a firewall protects this machine",
+        )
+    return in_docker
+
+
+def _docker_command(
+    root: Path, container: str, bind: str, config: ServeConfig, flags: list[str]
+) -> tuple[str, ...]:
+    """The command that runs the server in Docker, with the models mounted at /models."""
+    return (
+        *("docker", "run", "--rm"),
+        "--init",  # as process 1 the server would not end at a signal
+        *("--name", container),
+        *("--mount", f"type=bind,source={root},target=/models,readonly"),
+        *("-p", f"{bind}:{config.grpc_port}:8500"),
+        *("-p", f"{bind}:{config.rest_port}:8501"),
+        *("--entrypoint", SERVER, IMAGE),
+        *flags,
+    )
+
+
+def _models(root: Path, config: ServeConfig) -> tuple[str, ...]:
+    """The names of the models to serve."""
+    names = sorted(path.name for path in root.glob("[A-Za-z0-9]*") if export_versions(path))
+    if config.model_name is None:
+        if not names:
+            raise SMVIError(
+                "holds no models",
+                field="models",
+                value=config.models,
+                remedy="make one with tfp-smvi export",
+            )
+        if config.labels and len(names) > 1:
+            raise SMVIError(
+                "needs the name of a model",
+                field="labels",
+                value=config.labels,
+                remedy=f"give {{model_name}}, one of {', '.join(names)}",
+            )
+        return tuple(names)
+    if config.model_name not in names:
+        raise SMVIError(
+            f"does not exist in {config.models}",
+            field="model_name",
+            value=config.model_name,
+            remedy=f"give one of: {', '.join(names)}" if names else "make one with tfp-smvi export",
         )
     return (config.model_name,)
 
@@ -170,9 +193,9 @@ def _flags(folder: str, grpc_port: int, rest_port: int) -> list[str]:
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
         f"--model_config_file={folder}/models.config",
-        # Edits of models.config, such as another version for a label, take effect within seconds.
+        # Changes of models.config, such as another version for a label, take effect in seconds.
         "--model_config_file_poll_wait_seconds=10",
-        # Without it the server does not start with labels: no version is loaded yet.
+        # Without it the server does not start with labels, as no version is loaded yet.
         "--allow_version_labels_for_unavailable_models=true",
         "--enable_batching=true",
         f"--batching_parameters_file={folder}/batching.config",
@@ -202,7 +225,7 @@ def _models_config(base: str, root: Path, models: tuple[str, ...], config: Serve
 
 
 def _version_lines(versions: list[int], model: str, config: ServeConfig) -> list[str]:
-    """Says which versions are served: the newest, or those with labels and the newest."""
+    """The policy that selects the newest versions, and those with labels."""
     if not config.labels:
         return [f"model_version_policy {{ latest {{ num_versions: {config.num_versions} }} }}"]
     labels = {}
@@ -210,7 +233,12 @@ def _version_lines(versions: list[int], model: str, config: ServeConfig) -> list
         label, _, version = text.partition("=")
         if not version.isdecimal() or int(version) not in versions:
             known = ", ".join(map(str, versions))
-            raise SMVIError(f"--label {text}: {model} has no version {version!r}; it has {known}.")
+            raise SMVIError(
+                f"names a version that {model} does not have",
+                field="labels",
+                value=text,
+                remedy=f"give one of: {known}",
+            )
         labels[label] = int(version)
     chosen = sorted({*labels.values(), *versions[-config.num_versions :]})
     numbers = " ".join(f"versions: {version}" for version in chosen)
@@ -222,7 +250,3 @@ def _version_lines(versions: list[int], model: str, config: ServeConfig) -> list
             for label, version in labels.items()
         ),
     ]
-
-
-def _write_text(text: str, file: Any) -> None:
-    file.write(text.encode())

@@ -1,16 +1,18 @@
-"""What the clients of a served encoder share: the endpoint, attempts, and checks of the answers."""
+"""The common base of the clients of a served encoder: endpoint, retries, checks of the answers."""
 
 import random
 import re
 import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, Self, TypeVar
+from collections.abc import Callable
+from typing import NamedTuple, Self, TypeVar
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.serving.encoders import (
     Features,
+    Identity,
+    Images,
     RejectedImagesError,
     Signature,
     check_features,
@@ -51,31 +53,34 @@ class Endpoint(NamedTuple):
         # gRPC would take port 65536 + n for n, and send the images to another server.
         if not match or not 1 <= int(match[3]) <= 65535:
             raise SMVIError(
-                f"{text!r} is no endpoint; give grpc://HOST:8500/NAME, http://HOST:8501/NAME or "
-                "https://HOST:PORT/NAME, with a port from 1 to 65535 and the name of the model."
+                "is not allowed",
+                field="endpoint",
+                value=text,
+                remedy="give grpc://HOST:8500/NAME, http://HOST:8501/NAME or "
+                "https://HOST:PORT/NAME, with a port from 1 to 65535 and the name of the model",
             )
         return cls(match[1], match[2], match[4])
 
     def __str__(self) -> str:
+        """The text that `parse` reads."""
         return f"{self.scheme}://{self.address}/{self.model}"
 
 
 class TransientError(Exception):
-    """It may go well at the next attempt."""
+    """A request failed for a reason that may pass, so that it is worth another attempt."""
 
 
 class ServedEncoder:
-    """What gRPC and REST share: the version that is asked, attempts, and checks of the answers.
+    """The common base of gRPC and REST: one fixed version, retries, checks of the answers.
 
     Args:
         endpoint: where the model is.
         config: the time limit and the number of retries.
-        version: the version to ask; None for the one that the server takes by default or by the
-            label.
+        version: the version; None for the one that the label names, or the server's default.
         label: the label of a version.
 
     Raises:
-        SMVIError: the server does not answer, has no such model or version, or the model is no
+        SMVIError: the server does not answer, has no such model or version, or the model is not an
             encoder.
     """
 
@@ -86,44 +91,44 @@ class ServedEncoder:
         version: int | None = None,
         label: str | None = None,
     ) -> None:
-        """Connects, and asks for the model's signatures and which version answers."""
+        """Connects, and requests the version and the signatures of the model."""
         self._endpoint, self._config, self._closed = endpoint, config, threading.Event()
         self._connect()
-        # All images are encoded by one version, also when the server gets another one meanwhile.
+        # One version encodes all images, even if the server loads a newer one in the meantime.
         try:
             self._version, self.signatures = self._attempt(lambda: self._describe(version, label))
             require_signatures(self.signatures, str(endpoint))
         except SMVIError as error:
             self.close()
             if isinstance(error, RejectedImagesError):  # such as for an unknown label
-                raise self._not_found(str(error)) from error
+                raise self._not_found(error.problem) from error
             raise
-        self.identity: Mapping[str, Any] = {"endpoint": str(endpoint), "version": self._version}
+        self.identity: Identity = {"endpoint": str(endpoint), "version": self._version}
 
-    def encode(self, signature: str, images: Any) -> Features:
+    def encode(self, signature: str, images: Images) -> Features:
         """Returns the features of images; see `tfp_smvi.serving.encoders.Encoder.encode`."""
         how = self.signatures[signature]
         features = self._attempt(lambda: self._predict(signature, how, images))
         return check_features(features, len(images), how.latent_dim, str(self._endpoint))
 
     def close(self) -> None:
-        """Ends waiting and lets the connections go."""
+        """Stops waiting for retries and closes the connections."""
         self._closed.set()
 
     def _connect(self) -> None:
-        """Makes what requests go through; nothing is sent yet."""
+        """Prepares the connections; nothing is sent yet."""
         raise NotImplementedError
 
     def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
         """Returns the version that answers, and the model's signatures."""
         raise NotImplementedError
 
-    def _predict(self, signature: str, how: Signature, images: Any) -> Features:
+    def _predict(self, signature: str, how: Signature, images: Images) -> Features:
         """Makes one request."""
         raise NotImplementedError
 
     def _attempt(self, request: Callable[[], Result]) -> Result:
-        """Makes a request until it succeeds, waiting longer each time, by a random share."""
+        """Makes a request until it succeeds, with waits of random length that double each time."""
         started = time.monotonic()
         for attempt in range(self._config.retries + 1):
             try:
@@ -135,19 +140,29 @@ class ServedEncoder:
                 break
         seconds = time.monotonic() - started
         raise SMVIError(
-            f"{self._endpoint} does not answer ({plain_reason(reason)}), after {attempt + 1} attempts in "
-            f"{seconds:.0f} s; is the server running? A slow one needs a larger --timeout or smaller --batch-size."
+            f"{self._endpoint} does not answer ({plain_reason(reason)}), after {attempt + 1} "
+            f"attempts in {seconds:.0f} s",
+            remedy="check that the server is running; for a slow one give a larger {timeout} or a "
+            "smaller {batch_size}",
         ) from reason
 
-    def _refuse(self, reason: str) -> SMVIError:
-        return SMVIError(f"{self._endpoint} refuses: {plain_reason(reason)}.")
-
-    def _not_found(self, reason: str) -> SMVIError:
+    def _refusal(self, reason: str) -> SMVIError:
+        """The error of a server that refuses a request, whatever the images are."""
         return SMVIError(
-            f"{self._endpoint} is not there ({plain_reason(reason)}); check the model's name, --version and --label."
+            f"{self._endpoint} refuses the request ({plain_reason(reason)})",
+            remedy="check the server and its log",
         )
 
-    def _no_features(self, reason: object) -> SMVIError:
+    def _not_found(self, reason: str) -> SMVIError:
+        """The error of a server that does not have the model or the version."""
         return SMVIError(
-            f"{self._endpoint} answers, but not with features ({plain_reason(reason)}); is it an export of tfp-smvi?"
+            f"{self._endpoint} does not exist ({plain_reason(reason)})",
+            remedy="check the name of the model, {version} and {label}",
+        )
+
+    def _wrong_answer(self, reason: object) -> SMVIError:
+        """The error of a model whose answer is not features."""
+        return SMVIError(
+            f"{self._endpoint} answers, but not with features ({plain_reason(reason)})",
+            remedy="use an export of tfp-smvi",
         )

@@ -9,8 +9,8 @@ import socket
 import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
@@ -25,20 +25,41 @@ LOG = "server.log"
 GRACE = 10
 
 
+class VersionState(NamedTuple):
+    """The state of one version of a model on the server.
+
+    Attributes:
+        version: the version's number.
+        state: such as "AVAILABLE".
+        error: why it cannot be loaded; empty if there is no error.
+        failed: whether it cannot be loaded.
+    """
+
+    version: int
+    state: str
+    error: str
+    failed: bool
+
+    def __str__(self) -> str:
+        """Such as "version 2 is in state END: no weights"."""
+        text = f"version {self.version} is in state {self.state}"
+        return f"{text}: {self.error}" if self.error else text
+
+
 def serve(plan: ServerPlan, *, note: Callable[[str], None], ready: Callable[[str], None]) -> None:
-    """Runs the server until it ends, or until an exception such as a signal's comes, and then stops it.
+    """Runs the server until it ends, or stops it at an exception such as that of a signal.
 
     Args:
         plan: the server.
         note: receives lines for a person.
-        ready: receives the addresses and an example once all models answer.
+        ready: receives the addresses and an example when all models answer.
 
     Raises:
         SMVIError: a port is in use, the server does not start, no version of a model becomes
             available in time, or the server ends by itself.
     """
-    for port in (plan.config.grpc_port, plan.config.rest_port):
-        _require_free(plan.bind, port)
+    _require_free(plan.bind, "grpc_port", plan.config.grpc_port)
+    _require_free(plan.bind, "rest_port", plan.config.rest_port)
     if plan.container:
         _prepare_docker(note)
     plan.write_files()
@@ -49,23 +70,25 @@ def serve(plan: ServerPlan, *, note: Callable[[str], None], ready: Callable[[str
         raise _ended(plan, process)
 
 
-def _require_free(host: str, port: int) -> None:
-    """Raises an SMVIError where another program listens."""
+def _require_free(host: str, name: str, port: int) -> None:
+    """Raises an SMVIError if another program listens on the port."""
     try:
         family, *_, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         with socket.socket(family, socket.SOCK_STREAM) as probe:
-            # Connections that ended a moment ago are no obstacle.
+            # Connections that were closed a moment ago do not block the port.
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
         raise SMVIError(
-            f"cannot listen on {host}:{port} ({error.strerror}); stop what runs there, or give another "
-            "--grpc-port, --rest-port or --host."
+            f"cannot be used on {host} ({error.strerror})",
+            field=name,
+            value=port,
+            remedy=f"stop the program that listens there, or give another {{{name}}} or {{host}}",
         ) from error
 
 
 def _prepare_docker(note: Callable[[str], None]) -> None:
-    """Fetches the image at its first use, which may take minutes.
+    """Fetches the image if it is missing, which may take minutes.
 
     Raises:
         SMVIError: Docker does not run, or there is no network.
@@ -73,15 +96,16 @@ def _prepare_docker(note: Callable[[str], None]) -> None:
     answer = _docker("version", "--format", "{{.Server.Version}}")
     if answer.returncode:
         raise SMVIError(
-            f"there is no {SERVER} on the PATH, and Docker does not answer ({_last_line(answer.stderr)}); start "
-            "Docker, such as with: sudo systemctl start docker"
+            f"there is no {SERVER} on the PATH, and Docker does not answer "
+            f"({_last_line(answer.stderr)})",
+            remedy="start Docker, for example with: sudo systemctl start docker",
         )
     if _docker("image", "inspect", IMAGE).returncode:
         note(f"Fetching {IMAGE}, once")
         answer = _docker("pull", "--quiet", IMAGE)
         if answer.returncode:
             raise SMVIError(
-                f"cannot fetch {IMAGE} ({_last_line(answer.stderr)}); check the network."
+                f"cannot fetch {IMAGE} ({_last_line(answer.stderr)})", remedy="check the network"
             )
 
 
@@ -103,12 +127,12 @@ def _running(plan: ServerPlan) -> Iterator["subprocess.Popen[bytes]"]:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                # A Ctrl-C in the terminal is for this process, which then stops the server.
+                # Ctrl-C in the terminal must reach this process only, which then stops the server.
                 start_new_session=True,
             )
         except OSError as error:
             raise SMVIError(
-                f"cannot start {plan.command[0]} ({error.strerror}); install it again."
+                f"cannot start {plan.command[0]} ({error.strerror})", remedy="install it again"
             ) from error
     try:
         yield process
@@ -117,7 +141,7 @@ def _running(plan: ServerPlan) -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def _stop(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> None:
-    """Asks the server to end, and makes it end where it does not."""
+    """Asks the server to end, and kills it if it does not."""
     try:
         if process.poll() is None:
             if plan.container:
@@ -137,65 +161,69 @@ def _stop(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> None:
 def _wait_until_available(
     plan: ServerPlan, process: "subprocess.Popen[bytes]", note: Callable[[str], None]
 ) -> None:
-    """Waits until each model has a version that answers; tells of versions that cannot be loaded."""
+    """Waits until each model has a version that answers, and reports versions that cannot load."""
     deadline = time.monotonic() + plan.config.wait
     for model in plan.models:
-        url = f"{plan.rest_url}/v1/models/{model}"
-        states: list[dict[str, Any]] = []
-        while not any(state["state"] == "AVAILABLE" for state in states):
+        states: list[VersionState] = []
+        while not any(state.state == "AVAILABLE" for state in states):
             if process.poll() is not None:
                 raise _ended(plan, process)
             if time.monotonic() > deadline:
-                reasons = [_reason(state) for state in states] or ["the server does not answer"]
-                raise SMVIError(
-                    f"no version of {model} is available after {plan.config.wait:g} s ({'; '.join(reasons)}); look "
-                    f"into {plan.folder / LOG}, or give it more time with --wait."
-                )
+                raise _unavailable(plan, model, states)
             time.sleep(0.1)
-            states = _states(url)
+            states = _states(f"{plan.rest_url}/v1/models/{model}")
         for state in states:
-            if state["status"]["error_code"] != "OK":
-                note(f"Warning: {model} {_reason(state)}")
+            if state.failed:
+                note(f"Warning: {model} {state}")
 
 
-def _states(url: str) -> list[dict[str, Any]]:
-    """Asks for the states of a model's versions; none where the server does not answer yet."""
-    # A proxy has no way to this machine's loopback.
+def _states(url: str) -> list[VersionState]:
+    """Requests the states of a model's versions; empty while the server does not answer."""
+    # A proxy cannot reach the loopback address of this machine.
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with opener.open(url, timeout=5) as response:
-            states: list[dict[str, Any]] = json.load(response)["model_version_status"]
-    except (OSError, ValueError, KeyError):  # urllib's errors are OSErrors
+            statuses = json.load(response)["model_version_status"]
+        return [
+            VersionState(
+                version=int(status["version"]),
+                state=status["state"],
+                error=status["status"]["error_message"],
+                failed=status["status"]["error_code"] != "OK",
+            )
+            for status in statuses
+        ]
+    except (OSError, ValueError, KeyError):  # the errors of urllib are OSErrors
         return []
-    return states
 
 
-def _reason(state: Mapping[str, Any]) -> str:
-    message = state["status"]["error_message"]
-    return f"version {state['version']} is in state {state['state']}" + (
-        f": {message}" if message else ""
+def _unavailable(plan: ServerPlan, model: str, states: list[VersionState]) -> SMVIError:
+    """Makes the error of a model that did not become available in time."""
+    reasons = "; ".join(map(str, states)) or "the server does not answer"
+    return SMVIError(
+        f"no version of {model} is available after {plan.config.wait:g} s ({reasons})",
+        remedy=f"look into {plan.folder / LOG}, or give a larger {{wait}}",
     )
 
 
 def _ended(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> SMVIError:
-    """Makes the error that says how the server ended, with the end of its log."""
+    """Makes the error of a server that ended by itself, with the end of its log."""
     lines = (plan.folder / LOG).read_text(errors="replace").splitlines()[-15:]
     tail = "\n".join(f"  {line}" for line in lines) or "  (nothing)"
     return SMVIError(
-        f"the server ended with exit code {process.returncode}; the end of {plan.folder / LOG}:\n{tail}"
+        f"the server ended with exit code {process.returncode}; the end of "
+        f"{plan.folder / LOG}:\n{tail}"
     )
 
 
 def _describe(plan: ServerPlan) -> str:
-    """Says where the models are, with one request that works."""
+    """Lists the addresses of the models, with an example of a request."""
     lines = []
     for model in plan.models:
         states = _states(f"{plan.rest_url}/v1/models/{model}")
-        versions = ", ".join(
-            sorted((s["version"] for s in states if s["state"] == "AVAILABLE"), key=int)
-        )
+        versions = sorted(state.version for state in states if state.state == "AVAILABLE")
         lines += [
-            f"{model}, version {versions}:",
+            f"{model}, version {', '.join(map(str, versions))}:",
             f"  gRPC   grpc://{plan.address}:{plan.config.grpc_port}/{model}",
             f"  REST   {plan.rest_url}/v1/models/{model}",
         ]
@@ -208,13 +236,13 @@ def _describe(plan: ServerPlan) -> str:
 
 
 def _example(plan: ServerPlan, model: str) -> str:
-    """Returns a curl command that asks for the features of a black image, or else for the model's metadata."""
+    """A curl command for the features of a black image; for the metadata if it takes no images."""
     url = f"{plan.rest_url}/v1/models/{model}"
     try:
         signatures = connect(
             f"{plan.rest_url}/{model}", FeaturesConfig(retries=2, timeout=10.0)
         ).signatures
-    except SMVIError:  # it is no encoder
+    except SMVIError:  # it is not an encoder
         return f"curl {url}/metadata"
     if "encoded_image" not in signatures or "uint8" not in signatures:
         return f"curl {url}/metadata"

@@ -1,7 +1,7 @@
 """Arrays in .npz files: written whole or not at all, and read with every kind of damage found."""
 
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -31,12 +31,16 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray], *, compress: bool
     write_atomically(path, lambda file: save(file, allow_pickle=False, **arrays))
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Reads all arrays of an .npz file; the CRC-32 of each is checked.
+def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, np.ndarray]:
+    """Reads arrays of an .npz file; the CRC-32 of each is checked.
+
+    Args:
+        path: the file.
+        names: the arrays to read; None for all.
 
     Raises:
         FileNotFoundError: there is no such file.
-        DamagedFileError: it is damaged, or cannot be read.
+        DamagedFileError: it is damaged, lacks one of the names, or cannot be read.
     """
     try:
         # np.load leaves a damaged file open if it opened the file itself.
@@ -46,7 +50,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
                 raise DamagedFileError("it is not a whole .npz file")
             file.seek(0)
             with np.load(file, allow_pickle=False) as members:
-                return {name: members[name] for name in members.files}
+                return {name: members[name] for name in names or members.files}
     except (FileNotFoundError, DamagedFileError):
         raise
     except MemoryError:
