@@ -1,6 +1,7 @@
 # make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the encoder and
 #              writes the features of the test set                (LAM=0.5 EPOCHS=3)
 # make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'" WORKERS=2)
+# make soak    kills at random moments, KILLS of each kind       (KILLS=200)
 # make bench   the training step against PyTorch                 (BENCH_ARGS=...)
 # make format  formats the code and mends what the linter can
 # make clean   deletes the virtual environment, caches and build products; runs stay
@@ -14,6 +15,7 @@ MODEL ?= mnist
 PYTEST_ARGS ?=
 # Each runs the tests of whole files, with one thread.
 WORKERS ?= 2
+KILLS ?= 200
 BENCH_ARGS ?=
 
 BIN = $(VENV)/bin
@@ -21,7 +23,7 @@ INSTALL = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
 # What the installed metadata and the console script come from; the code itself is used where it lies.
 METADATA = setup.py pyproject.toml tfp_smvi/version.py
 
-.PHONY: run test bench format clean
+.PHONY: run test soak bench format clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed
@@ -41,6 +43,10 @@ test: $(VENV)/installed-test
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
 	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+
+soak: $(VENV)/installed-test
+	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile -m kills --kills $(KILLS) \
+	    -o faulthandler_timeout=0
 
 bench: $(VENV)/installed-bench
 	"$(BIN)/python" benchmarks/training_step.py $(BENCH_ARGS)

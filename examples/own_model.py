@@ -109,6 +109,7 @@ def measure(model: ConvolutionalVAE, x: tf.Tensor) -> list[tf.Tensor]:
 
 @click.command()
 @click.option("--steps", default=1500, show_default=True, help="Steps of training for each lam.")
+@click.option("--images", default=100, show_default=True, help="Test images to measure on.")
 @click.option(
     "--lam",
     "lams",
@@ -117,10 +118,10 @@ def measure(model: ConvolutionalVAE, x: tf.Tensor) -> list[tf.Tensor]:
     show_default=True,
     help="Weight of the divergence; may be repeated.",
 )
-def main(steps: int, lams: list[float]) -> None:
+def main(steps: int, images: int, lams: list[float]) -> None:
     """Train a model for each lam, and print its ELBO, divergence and gap."""
     digits = load_dataset("digits")
-    images, test = (
+    train, test = (
         split.images(tf.range(split.num_examples)) for split in (digits.train, digits.test)
     )
     print("lam    ELBO              D_SM              gap, nats")
@@ -129,16 +130,16 @@ def main(steps: int, lams: list[float]) -> None:
         model = ConvolutionalVAE()
         train_step = make_train_step(model, lam, steps)
         for indices in (
-            tf.data.Dataset.range(len(images))
+            tf.data.Dataset.range(len(train))
             .repeat()
-            .shuffle(len(images), seed=0)
+            .shuffle(len(train), seed=0)
             .batch(64)
             .take(steps)
         ):
-            x = tf.gather(images, indices)
+            x = tf.gather(train, indices)
             # Each visit of an image draws new bits.
             train_step(tf.cast(tf.random.uniform(x.shape) < x, tf.float32))
-        x = tf.cast(test[:100] >= 0.5, tf.float32)
+        x = tf.cast(test[:images] >= 0.5, tf.float32)
         columns = [
             f"{tf.reduce_mean(v):.3f} +/- {tf.math.reduce_std(v) / len(v) ** 0.5:.3f}"
             for v in measure(model, x)

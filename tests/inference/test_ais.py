@@ -130,12 +130,13 @@ def test_weights_are_exact_in_expectation(num_temperatures: int) -> None:
 def test_the_test_of_exactness_sees_the_stock_recipes_bias(
     num_temperatures: int, known: float
 ) -> None:
-    """The same measurement of TFP's recipe is off by more than 50 standard errors."""
-    mean, error = relative_mean_weight(
-        stock_recipe(num_temperatures), LOG_Z, MILLIONS[num_temperatures]
-    )
-    assert error <= 0.002
-    assert abs(mean - 1.0) > 50.0 * error
+    """The same measurement of TFP's recipe is off by more than 10 standard errors.
+
+    One million chains show it: the bias is 12 % of Z or more, at a standard error of at most 1 %.
+    """
+    mean, error = relative_mean_weight(stock_recipe(num_temperatures), LOG_Z, millions=1)
+    assert error <= 0.01
+    assert abs(mean - 1.0) > 10.0 * error
     # Known to two digits: half a unit of the last one and the error of both measurements.
     assert abs(mean - known) < 0.005 + 10.0 * error
 
@@ -151,7 +152,7 @@ def test_reverse_weights_are_exact_in_expectation(num_temperatures: int) -> None
 @pytest.fixture(scope="module")
 def linear_gaussian() -> LinearGaussianModel:
     return LinearGaussianModel.simulate(
-        batch=128, latent_dim=10, observed_dim=100, weight_scale=0.5, noise=1.0, seed=1
+        batch=128, latent_dim=10, observed_dim=25, weight_scale=1.0, noise=1.0, seed=1
     )
 
 
