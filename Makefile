@@ -42,7 +42,8 @@ test: $(VENV)/installed-test
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile $(PYTEST_ARGS)
+	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile \
+	    --no-loadscope-reorder $(PYTEST_ARGS)
 
 soak: $(VENV)/installed-test
 	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile -m kills --kills $(KILLS) \

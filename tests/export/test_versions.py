@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.errors import refused
+from tests.support.kills import RandomKills
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.versions import check_model_name, check_version, publish
 
@@ -281,18 +282,20 @@ def test_exports_at_once_get_different_versions(tmp_path: Path) -> None:
     assert_whole(tmp_path / "m")
 
 
+@pytest.mark.kills
 def test_kills_at_random_moments_leave_whole_versions_and_litter_that_the_next_export_clears(
-    tmp_path: Path,
+    tmp_path: Path, random_kills: RandomKills
 ) -> None:
-    """The moments are drawn anew at each run of this test, within a few publications."""
+    """The moments are random, within a few publications. 25 kills are quick and hit some."""
     with publisher(tmp_path, 20):
         started = time.monotonic()
     each = (time.monotonic() - started) / 20
     partials = 0
-    for _ in range(25):
+    while random_kills.kills < max(25, random_kills.number):
         with publisher(tmp_path, 10**6) as process:
             time.sleep(random.uniform(0.0, 3 * each))
             process.send_signal(signal.SIGKILL)
+        random_kills.kills += 1
         assert_whole(tmp_path / "m")
         partials += len(list(tmp_path.glob("m/.*.partial")))
     assert partials  # kills did hit publications

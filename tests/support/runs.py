@@ -86,11 +86,14 @@ def command(*arguments: str, **options: Any) -> subprocess.CompletedProcess[str]
 def call(*arguments: str) -> int:
     """Runs the command line in this process, by its entry point, and returns its exit code."""
     (entry,) = importlib.metadata.entry_points(group="console_scripts", name="tfp-smvi")
+    before, sys.argv = sys.argv, ["tfp-smvi", *arguments]  # some commands record it
     try:
         entry.load()(list(arguments))
     except SystemExit as stop:
         assert isinstance(stop.code, int)
         return stop.code
+    finally:
+        sys.argv = before
     raise AssertionError("the command line returned instead of exiting")
 
 
