@@ -3,7 +3,7 @@
 # make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'" WORKERS=2)
 # make soak    kills at random moments, KILLS of each kind       (KILLS=200)
 # make bench   the training step against PyTorch                 (BENCH_ARGS=...)
-# make format  formats the code and mends what the linter can
+# make format  formats the code and fixes what the linter can
 # make clean   deletes the virtual environment, caches and build products; runs stay
 
 PYTHON ?= python3

@@ -72,7 +72,7 @@ OWNERS = {
 
 
 class Import(NamedTuple):
-    """One import of a module: the dotted name, and whether it happens while the importing module loads."""
+    """One import of a module: its dotted name, and whether it happens while the module loads."""
 
     name: str
     at_load: bool
@@ -102,7 +102,7 @@ def parents(module: str) -> set[str]:
 
 
 def find_imports(source: str) -> Iterator[Import]:
-    """Yields the imports of a source, those for type checkers aside; a relative one as ".module"."""
+    """Yields the imports of a source, without those for type checkers; ".module" is relative."""
 
     def visit(node: ast.AST, at_load: bool) -> Iterator[Import]:
         if isinstance(node, ast.Import):
@@ -271,7 +271,7 @@ def test_what_costs_nothing_at_load_is_allowed(source):
 
 
 def test_every_folder_exists():
-    """A folder that is renamed must not leave its old name, and with it a rule that checks nothing."""
+    """Catches the old name of a renamed folder, a rule that checks nothing."""
     sources = read_sources()
     folders = {folder(module) for module in sources}
     assert {*(name for floor in FLOORS for name in floor), *WITHOUT_MODEL} <= folders

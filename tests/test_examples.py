@@ -11,7 +11,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 
 @pytest.mark.slow
 def test_a_model_of_one_s_own_trades_the_elbo_for_the_divergence() -> None:
-    """Catches a lam without an effect: at five standard errors, one seed in a million would fail by chance."""
+    """Catches a lam without an effect; at five standard errors, one seed in a million fails."""
     command = [
         sys.executable,
         str(EXAMPLES / "own_model.py"),

@@ -20,8 +20,12 @@ ROOT = Path(__file__).parents[1]
 MNIST = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
-    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
-    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "train-images-idx3-ubyte.gz": (
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609"
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c"
+    ),
 }
 
 
@@ -34,11 +38,15 @@ def run(*command: object, cwd: Path) -> None:
 
 @pytest.fixture(scope="module")
 def sdist(tmp_path_factory):
-    """The unpacked source distribution of a copy of the tree: building in the tree itself would leave files there."""
+    """The unpacked source distribution of a copy of the tree, in which the build leaves files."""
     place = tmp_path_factory.mktemp("sdist")
-    ignored = shutil.ignore_patterns(
+    outputs = shutil.ignore_patterns(
         ".git", ".venv*", ".*_cache", "__pycache__", "*.egg-info", "build", "dist", "runs"
     )
+
+    def ignored(folder, names):  # "runs" is also the name of a folder of the package
+        return outputs(folder, names) if Path(folder) == ROOT else {"__pycache__"} & {*names}
+
     shutil.copytree(ROOT, place / "tree", ignore=ignored)
     build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"
     run(sys.executable, "-c", build, place, cwd=place / "tree")
@@ -133,11 +141,13 @@ def test_wheel_names_the_command_and_the_licence(wheel):
 
 
 def test_wheel_works_without_the_tree(wheel, tmp_path):
-    """The command line and the data's files come from the wheel alone, from a folder that is not the tree."""
+    """The command line and the data's files come from the wheel alone."""
     wheel.extractall(tmp_path)
     code = (
-        "import tfp_smvi, tfp_smvi_cli.main as m; from tfp_smvi.data.mnist import FILES, PACKAGED_DIR; "
-        "assert all((PACKAGED_DIR / name).is_file() for name in FILES); print(tfp_smvi.__file__, m.__file__)"
+        "import tfp_smvi, tfp_smvi_cli.main as m\n"
+        "from tfp_smvi.data.mnist import FILES, PACKAGED_DIR\n"
+        "assert all((PACKAGED_DIR / name).is_file() for name in FILES)\n"
+        "print(tfp_smvi.__file__, m.__file__)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],

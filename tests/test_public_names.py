@@ -46,7 +46,10 @@ def test_type_checkers_see_a_name_under_its_own_name():
 
 
 def test_importing_the_package_imports_no_tensorflow():
-    code = "import sys, tfp_smvi; tfp_smvi.RunConfig(); print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    code = (
+        "import sys, tfp_smvi; tfp_smvi.RunConfig(); "
+        "print('tensorflow' in sys.modules, 'keras' in sys.modules)"
+    )
     done = run_python(code)
     assert (done.stdout, done.stderr) == ("False False\n", "")
 
@@ -75,7 +78,8 @@ def test_the_library_refuses_another_keras_backend_by_file(tmp_path):
 def test_the_library_refuses_another_keras_backend_that_is_installed():
     """Stands in for an installed jax or torch, which the tests do not need."""
     stub = "import sys, types; k = types.ModuleType('keras'); sys.modules['keras'] = k; "
-    stub += "k.config = types.SimpleNamespace(backend=lambda: 'torch'); import tfp_smvi.models.keras_backend"
+    stub += "k.config = types.SimpleNamespace(backend=lambda: 'torch')\n"
+    stub += "import tfp_smvi.models.keras_backend"
     done = run_python(stub)
     last_line = done.stderr.rstrip().splitlines()[-1]
     assert last_line.startswith("tfp_smvi.core.errors.SMVIError: Keras runs on the backend torch, ")

@@ -83,7 +83,7 @@ class LinearGaussianModel:
 
 @dataclass(frozen=True)
 class BernoulliModel:
-    """p(z) = N(0, I) in two dimensions, p(x|z) = Bernoulli(logits = V tanh(U z)), and data simulated from it.
+    """p(z) = N(0, I) in two dimensions, p(x|z) = Bernoulli(logits = V tanh(U z)), and its data.
 
     Attributes:
         hidden: U, float64 [hidden_dim, 2].

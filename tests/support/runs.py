@@ -168,7 +168,7 @@ def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarr
 
 
 def assert_same_run(one: Path, other: Path) -> None:
-    """Asserts that two runs have the same bits, and logged each epoch once with the same metrics."""
+    """Asserts that two runs have the same bits and log, with each epoch once."""
     assert newest(one).step == newest(other).step
     assert_same_bits(newest(one).arrays, newest(other).arrays)
     assert records(one) == records(other)

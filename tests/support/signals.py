@@ -98,7 +98,7 @@ class Ended(NamedTuple):
 
 
 class RunSignalled:
-    """Runs the command line with a signal at an audit event: in this process, unless it is SIGKILL."""
+    """Runs the command line with a signal at an audit event; SIGKILL in another process."""
 
     def __init__(self, signal_at: SignalAt, capsys: pytest.CaptureFixture[str]) -> None:
         self._signal_at, self._capsys = signal_at, capsys
