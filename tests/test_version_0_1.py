@@ -1,0 +1,124 @@
+"""Files that version 0.1 has written, through every command that reads them.
+
+tests/files/version_0_1 holds, of digits and a model of 2 latents:
+
+    half          a training of 3 epochs, stopped after 2
+    run           the same training at its end, evaluated, checked for convergence and classified
+    sweep         a sweep of two lams and 2 epochs, classified after each
+    saved_models  the export of the run
+    digits.npy    50 images, and in features.npz the features that the export gave for them
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support import runs
+from tfp_smvi import load_run
+from tfp_smvi.config import EvaluateConfig, RunConfig
+from tfp_smvi.evaluation.pipeline import evaluate
+from tfp_smvi.evaluation.results import Evaluation
+from tfp_smvi.sweeps.results import read_sweep
+
+FILES = Path(__file__).parent / "files" / "version_0_1"
+MODEL = (
+    *("--dataset", "digits", "--latent-dim", "2", "--hidden-sizes", "16"),
+    *("--batch-size", "32", "--lam-warmup-steps", "50"),
+)
+SWEEP = (
+    *("--lams", "0,0.5", "--epochs", "2", "--classify-every", "1", "--num-examples", "20"),
+    *("--num-chains", "4", "--num-temperatures", "8", "--num-leapfrog-steps", "1"),
+    *("--num-pilot-temperatures", "8", "--num-elbo-samples", "10"),
+    *("--num-divergence-samples", "10", "--num-importance-samples", "10"),
+    *("--num-simulated", "10", "--labels", "50", "--kernel", "linear", "--repeats", "2"),
+    *("--num-folds", "2"),
+)
+
+
+def copied(name: str, folder: Path) -> Path:
+    return Path(shutil.copytree(FILES / name, folder / name))
+
+
+def test_a_stopped_training_goes_on(tmp_path: Path) -> None:
+    """Catches a restart from other weights, another optimizer's state or another order.
+
+    The epoch moves the test ELBO by several nats. Rounding on another processor moves it by less
+    than 0.01 nat.
+    """
+    run_dir = copied("half", tmp_path)
+    done = runs.call("train", *MODEL, "--lam", "0.5", "--epochs", "3", "--run-dir", str(run_dir))
+    assert done == 0
+    continued, expected = runs.records(run_dir), runs.records(FILES / "run")
+    assert continued[:2] == expected[:2]
+    assert continued[2]["step"] == expected[2]["step"]
+    for name, value in expected[2]["test"].items():
+        assert continued[2]["test"][name] == pytest.approx(value, abs=0.01), name
+    assert runs.event_steps(run_dir)["elbo/test"] == [44, 88, 132]
+
+
+def test_a_run_is_loaded() -> None:
+    run = load_run(FILES / "run")
+    assert isinstance(run.config, RunConfig)
+    assert [record.epoch for record in run.history] == [1, 2, 3]
+    assert run.step == 132
+
+
+def test_blocks_of_an_evaluation_are_found_again(tmp_path: Path) -> None:
+    """Merging computes nothing: every block must be found by what it depends on."""
+    run_dir = copied("run", tmp_path)
+    before = json.loads((run_dir / "evaluation.json").read_text())
+    settings = EvaluateConfig.from_json(before["settings"])
+    evaluation = evaluate(run_dir, settings, merge=True)
+    assert evaluation is not None
+    after = json.loads((run_dir / "evaluation.json").read_text())
+    for part in ("splits", "bracket", "settings", "run"):
+        assert after[part] == before[part], part
+    assert {*after} == {*before}
+    assert len(after["warnings"]) == len(before["warnings"])
+    with (
+        np.load(run_dir / "evaluation.npz") as new,
+        np.load(FILES / "run" / "evaluation.npz") as old,
+    ):
+        runs.assert_same_bits(dict(new), dict(old))
+    assert Evaluation.from_json(before).splits == evaluation.splits
+
+
+def test_a_finished_sweep_does_nothing_again(tmp_path: Path) -> None:
+    sweep_dir = copied("sweep", tmp_path)
+    times = {path: path.stat().st_mtime_ns for path in sweep_dir.glob("*/*.json")}
+    assert runs.call("sweep", *MODEL, *SWEEP, "--sweep-dir", str(sweep_dir)) == 0
+    assert {path: path.stat().st_mtime_ns for path in sweep_dir.glob("*/*.json")} == times
+    assert (sweep_dir / "sweep.csv").read_bytes() == (FILES / "sweep" / "sweep.csv").read_bytes()
+    before, after = (
+        json.loads((folder / "sweep.json").read_text()) for folder in (FILES / "sweep", sweep_dir)
+    )
+    for part in ("format", "config", "lams", "seeds", "environment", "runs"):
+        assert after[part] == before[part], part
+
+
+def test_a_sweep_is_drawn_and_reported(tmp_path: Path) -> None:
+    sweep_dir = copied("sweep", tmp_path)
+    assert [run.status for run in read_sweep(sweep_dir).runs] == ["done", "done"]
+    assert runs.call("plot", str(sweep_dir)) == 0
+    assert {path.suffix for path in (sweep_dir / "figures").iterdir()} == {".png", ".pdf"}
+    assert runs.call("report", str(sweep_dir)) == 0
+    assert "lam" in (sweep_dir / "report.html").read_text()
+
+
+def test_an_export_passes_its_check_and_gives_the_same_features(tmp_path: Path) -> None:
+    """Rounding on another processor is all that may differ."""
+    models = copied("saved_models", tmp_path)
+    assert runs.call("export", "--check", str(models / "digits" / "1")) == 0
+    output = tmp_path / "features.npz"
+    arguments = (str(FILES / "digits.npy"), "--model", str(models / "digits"))
+    assert runs.call("features", *arguments, "--output", str(output)) == 0
+    with np.load(output) as new, np.load(FILES / "features.npz") as old:
+        assert new.files == old.files
+        for name in new.files:
+            if old[name].dtype.kind == "f":
+                np.testing.assert_allclose(new[name], old[name], rtol=1e-4, atol=1e-5)
+            else:
+                np.testing.assert_array_equal(new[name], old[name])
