@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support import runs
+from tests.support import golden, runs
+from tests.support.golden import GoldenCase
 from tests.support.runs import ReferenceRun
 from tests.support.signals import RunSignalled
 from tfp_smvi.config import AISConfig, EvaluateConfig
@@ -116,51 +117,26 @@ def test_convergence_prints_table_and_answer(
         assert len(arrays["test_elbo"]) == 70
 
 
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        (["--split", "valid"], "'valid' is not one of"),
-        (["--num-examples", "0"], "'0' is not a whole number of at least 1, nor all."),
-        (["--num-chains", "0"], "--num-chains = 0 is not allowed; give a whole number from 1"),
-        (["--num-temperatures", "many"], "'many' is not a valid integer"),
-        (["--initial", "uniform"], "'uniform' is not one of"),
-        (["--shard", "3/2"], "'3/2' is not a part such as 2/4"),
-        (["--shard", "1/2", "--merge"], "--shard does a part of the work and --merge none"),
-        (
-            ["--convergence", "--convergence-temperatures", "100,10"],
-            "is not a growing list of at least two",
-        ),
-        (
-            ["--convergence-temperatures", "10,100"],
-            "--convergence-temperatures is for --convergence",
-        ),
-        (
-            ["--convergence", "--num-temperatures", "10"],
-            "--num-temperatures is not for --convergence",
-        ),
-        (["--seed", str(2**70)], "--seed = "),
-        ([], "Missing argument 'RUN_DIR'"),
-    ],
-)
-def test_wrong_usage_is_one_line(
-    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+@pytest.fixture
+def fresh(reference: ReferenceRun, tmp_path: Path) -> Path:
+    """A run that is not evaluated."""
+    return Path(shutil.copytree(reference.run_dir, tmp_path / "fresh"))
+
+
+@pytest.fixture
+def other_data(fresh: Path) -> Path:
+    """A run that was trained on data of another content."""
+    settings = json.loads((fresh / "config.json").read_text())
+    settings["data"]["fingerprint"] = "0" * 64
+    (fresh / "config.json").write_text(json.dumps(settings))
+    return fresh
+
+
+@pytest.mark.parametrize("case", golden.cases("evaluate"))
+def test_wrong_usage_and_failures_are_one_line(
+    case: GoldenCase, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    run_dir = ["nowhere"] if arguments else []
-    assert words in runs.usage_error(capsys, "evaluate", *run_dir, *arguments)
-
-
-def test_a_directory_without_a_run_is_one_line(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    line = runs.failure(capsys, "evaluate", str(tmp_path))
-    assert line.startswith(f"Error: {tmp_path} is not a run directory")
-
-
-def test_merging_too_early_is_one_line(
-    reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    run_dir = shutil.copytree(reference.run_dir, tmp_path / "run")
-    assert "results are missing" in runs.failure(capsys, "evaluate", str(run_dir), "--merge")
+    golden.check(case, request, capsys)
 
 
 def test_every_setting_is_an_option(capsys: pytest.CaptureFixture[str]) -> None:

@@ -272,8 +272,9 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
     assert not (fresh / "evaluation.json").exists()
     with pytest.raises(SMVIError) as caught:
         evaluate(fresh, config, merge=True)
-    assert caught.value.field == "merge"
-    assert "5 of 10 results are missing, the first train block 0 in " in caught.value.problem
+    missing = "5 of 10 results are missing, the first of them bounds of train block 0"
+    assert caught.value.problem == missing
+    assert "{merge}" in str(caught.value.remedy)
     evaluate(fresh, config, shard=Shard(1, 2))
     evaluate(fresh, config, merge=True)
     for name in ("evaluation.npz", "evaluation.json"):

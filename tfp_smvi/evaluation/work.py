@@ -94,12 +94,10 @@ def _require_done(session: EvaluationSession, blocks: Sequence[Block]) -> None:
     missing = [block for block in blocks if not session.is_done(block)]
     if missing:
         first = missing[0]
-        folder = session.store(first.kind, first.config).path
         raise SMVIError(
-            f"{len(missing)} of {len(blocks)} results are missing, the first "
-            f"{first.data} block {first.index} in {folder}",
-            field="merge",
-            remedy="run all shards with the same settings, or compute them without {merge}",
+            f"{len(missing)} of {len(blocks)} results are missing, the first of them {first.kind} "
+            f"of {first.data} block {first.index}",
+            remedy="run all shards with the same settings, or run without {merge} to compute them",
         )
 
 
