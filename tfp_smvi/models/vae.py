@@ -2,7 +2,7 @@
 
 References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
-    Sections 4 and 5.
+        Sections 4 and 5.
 """
 
 import math

@@ -2,8 +2,9 @@
 
 References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
-    Sections 4 and 5. [2] B. T. Polyak and A. B. Juditsky. Acceleration of Stochastic Approximation
-    by Averaging. 1992.
+        Sections 4 and 5.
+    [2] B. T. Polyak and A. B. Juditsky. Acceleration of Stochastic Approximation by Averaging.
+        1992.
 """
 
 import math
