@@ -120,7 +120,8 @@ def test_contributing_names_files_and_registries_that_exist() -> None:
     for path in re.findall(r"`([a-z_]+/[a-z_/]+\.py)`", read("CONTRIBUTING.md")):
         if not (ROOT / "tfp_smvi" / path).exists() and not (ROOT / path).exists():
             missing.append(path)
-    paths = [path for folder in ("tfp_smvi", "cli") for path in (ROOT / folder).rglob("*.py")]
+    folders = (ROOT / name for name in ("tfp_smvi", "cli", "tests"))
+    paths = [path for folder in folders for path in folder.rglob("*.py")]
     sources = "".join(path.read_text(encoding="utf-8") for path in paths)
     for registry in re.findall(r"`([A-Z]{3,})`", read("CONTRIBUTING.md")):
         if not re.search(rf"^{registry}\b.* = ", sources, re.MULTILINE):
