@@ -65,7 +65,7 @@ def test_table_is_on_stdout_and_all_else_on_stderr(evaluated: tuple[Path, str, s
 
 @pytest.mark.parametrize(
     ("number", "own_process", "code"),
-    [(signal.SIGKILL, True, -9), (signal.SIGTERM, True, 143), (signal.SIGINT, False, 130)],
+    [(signal.SIGKILL, True, -9), (signal.SIGTERM, False, 143), (signal.SIGINT, False, 130)],
 )
 def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     number: signal.Signals,

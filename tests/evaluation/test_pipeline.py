@@ -483,7 +483,14 @@ def test_gap_falls_with_lam(tmp_path: Path) -> None:
             DataConfig("mnist"), ModelConfig(latent_dim=10, hidden_sizes=(64,)), train
         )
         fit(config, dataset, tmp_path / str(lam))
-        settings = EvaluateConfig(AISConfig(num_chains=8), num_examples=60, num_simulated=30)
+        # One block each.
+        settings = EvaluateConfig(
+            AISConfig(num_chains=8),
+            num_examples=50,
+            num_divergence_samples=2,
+            num_importance_samples=1,
+            num_simulated=50,
+        )
         report = evaluate(tmp_path / str(lam), settings)
         assert report is not None
         assert report.bracket.width.mean < 0.5
