@@ -59,9 +59,10 @@ def sweep(
 ) -> Summary:
     """Trains, evaluates and classifies at each lam and seed, and resumes where it was stopped.
 
-    Each run has a run directory in the sweep directory and its own process, so that a run that
-    dies does not stop the others. After every stage sweep.json and sweep.csv are written again. What is done with the same settings is not done again; runs of a lam or a seed
-    that an earlier call asked for are kept.
+    Each run has a run directory in the sweep directory and its own process, so that a run that dies
+    does not stop the others. After every stage sweep.json and sweep.csv are written again. What is
+    done with the same settings is not done again; runs of a lam or a seed that an earlier call
+    asked for are kept.
 
     Args:
         sweep_dir: the sweep directory.
