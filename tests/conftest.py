@@ -1,7 +1,6 @@
 """What the tests share: the environment, the digits, and a run and a sweep without interruption."""
 
 import contextlib
-import gc
 import os
 import shutil
 import subprocess
@@ -30,9 +29,6 @@ from tfp_smvi.sweeps.driver import sweep
 from tfp_smvi.sweeps.orders import Order
 
 sys.addaudithook(signals.audit)
-# Tracing makes very many objects, and few of them garbage.
-gc.freeze()
-gc.set_threshold(100_000, 20, 20)
 FOLDER = Path(__file__).parent
 # The files that take longest, and their rank.
 LONGEST = {

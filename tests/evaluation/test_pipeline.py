@@ -485,7 +485,7 @@ def test_gap_falls_with_lam(tmp_path: Path) -> None:
         fit(config, dataset, tmp_path / str(lam))
         # One block each.
         settings = EvaluateConfig(
-            AISConfig(num_chains=8),
+            AISConfig(num_chains=8, num_temperatures=32),
             num_examples=50,
             num_divergence_samples=2,
             num_importance_samples=1,
