@@ -144,19 +144,29 @@ def records(run_dir: Path) -> list[dict[str, Any]]:
     ]
 
 
-def event_steps(run_dir: Path) -> dict[str, list[int]]:
-    """Reads the steps of each curve and image series, in ascending order.
+def read_events(run_dir: Path) -> dict[str, list[Any]]:
+    """Reads the events of each curve, such as "elbo/train", and image series, by step.
 
     TensorBoard reads files by name, and two that one process began within a second may not be in
     the order of time.
     """
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
-    events = EventAccumulator(str(run_dir / "tensorboard"), size_guidance={"tensors": 0})
-    events.Reload()
+    events = EventMultiplexer(size_guidance={"tensors": 0})
+    events.AddRunsFromDirectory(str(run_dir / "tensorboard")).Reload()
     return {
-        tag: sorted(event.step for event in events.Tensors(tag)) for tag in events.Tags()["tensors"]
+        tag if run == "." else f"{tag}/{run}": sorted(
+            events.Tensors(run, tag), key=lambda event: event.step
+        )
+        for run, tags in events.Runs().items()
+        for tag in tags["tensors"]
+        if not tag.startswith("_hparams_/")
     }
+
+
+def event_steps(run_dir: Path) -> dict[str, list[int]]:
+    """Reads the steps of each curve and image series, in ascending order."""
+    return {tag: [event.step for event in events] for tag, events in read_events(run_dir).items()}
 
 
 def assert_same_bits(one: Mapping[str, np.ndarray], other: Mapping[str, np.ndarray]) -> None:

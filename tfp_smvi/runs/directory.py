@@ -2,7 +2,7 @@
 
 config.json      the configuration, the data's fingerprint, versions and machine
 metrics.jsonl    one line per epoch
-tensorboard/     the same as curves, with reconstructions and samples
+tensorboard/     the same as curves, with reconstructions, samples and settings
 checkpoints/     see `checkpoint`
 """
 
@@ -97,7 +97,8 @@ class RunDirectory:
 
     def _clear(self) -> None:
         """Deletes a run and no other files; config.json goes last, so that a kill leaves a run."""
-        events = self.tensorboard.glob("events.out.tfevents.*")
+        folders = (self.tensorboard, *(self.tensorboard / name for name in ("train", "test")))
+        events = [path for folder in folders for path in folder.glob("events.out.tfevents.*")]
         for path in (
             *list_checkpoints(self.checkpoints),
             *events,

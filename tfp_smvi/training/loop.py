@@ -173,7 +173,8 @@ class _Run:
             num_steps=max(end - step, 0),
             binarize=self.binarize,
         )
-        log = MetricsLog(self.run, self.history, self.trainer.model, self._images_to_reconstruct())
+        images = self._images_to_reconstruct()
+        log = MetricsLog(self.run, self.config, self.history, self.trainer.model, images)
         try:
             iterator = iter(batches)
             for epoch in range(step // steps_per_epoch, config.epochs):

@@ -1,0 +1,139 @@
+"""TensorBoard's files of a run, in which each epoch is once despite all stops.
+
+tensorboard/         reconstructions and samples, and the settings for the HParams page
+tensorboard/train/   the curves of the training data
+tensorboard/test/    those of the test data; equal names share a chart
+"""
+
+import contextlib
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
+
+from tfp_smvi.config import RunConfig
+from tfp_smvi.core.errors import plain_reason
+from tfp_smvi.core.records import flatten
+from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, EpochRecord
+
+__all__ = ["EventFiles"]
+
+CURVES = {"train": TRAIN_METRICS, "test": TEST_METRICS}
+IMAGES = {"reconstructions", "samples"}
+_FILES = "events.out.tfevents.*"
+
+
+class EventFiles:
+    """Writes curves, images and settings for TensorBoard, from the last checkpoint on.
+
+    Args:
+        folder: the folder of the files.
+        config: the run's settings.
+        history: the epochs that the checkpoint holds; others are dropped from the files.
+
+    Raises:
+        OSError: a file cannot be written; so do the methods.
+    """
+
+    def __init__(self, folder: Path, config: RunConfig, history: Sequence[EpochRecord]) -> None:
+        """Brings the files to the state of the checkpoint."""
+        self._epochs = config.train.epochs
+        with _as_os_error():
+            _keep_images(folder, history[-1].step if history else -1)
+            self._main = tf.summary.create_file_writer(str(folder))
+            with self._main.as_default():
+                summary_v2.hparams(_settings(config))
+            self._writers = {}
+            for name in CURVES:
+                for path in (folder / name).glob(_FILES):
+                    path.unlink()  # the history has all of its content
+                self._writers[name] = tf.summary.create_file_writer(str(folder / name))
+            for record in history:
+                self._write_curves(record)
+            self._flush()
+
+    def write(self, record: EpochRecord, images: Sequence[tuple[str, np.ndarray]]) -> None:
+        """Appends one epoch, with images by name: float32 [1, height, width, channels]."""
+        with _as_os_error():
+            self._write_curves(record)
+            with self._main.as_default(step=record.step):
+                for name, image in images:
+                    tf.summary.image(name, image)
+            self._flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        with _as_os_error():
+            for writer in (self._main, *self._writers.values()):
+                writer.close()
+
+    def _write_curves(self, record: EpochRecord) -> None:
+        for name, metrics in CURVES.items():
+            with self._writers[name].as_default(step=record.step):
+                for metric in metrics:
+                    value = getattr(getattr(record, name), metric)
+                    if not math.isnan(value):
+                        tf.summary.scalar(metric, value)
+        if record.epoch == self._epochs:
+            end = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
+            with self._main.as_default():
+                tf.summary.experimental.write_raw_pb(end.SerializeToString(), step=0)
+
+    def _flush(self) -> None:
+        for writer in (self._main, *self._writers.values()):
+            writer.flush()
+
+
+def _settings(config: RunConfig) -> Mapping[str, bool | float | str]:
+    """The settings by name; HParams takes neither lists nor numbers that are not finite."""
+
+    def plain(value: object) -> bool | float | str:
+        if isinstance(value, bool | int | float | str):
+            return value
+        return ", ".join(map(str, value)) if isinstance(value, list) else "none"
+
+    return {name.rpartition(".")[2]: plain(value) for name, value in flatten(config.to_json())}
+
+
+@contextlib.contextmanager
+def _as_os_error() -> Iterator[None]:
+    """Turns TensorFlow's errors of file operations into OSError, which Python's files raise."""
+    try:
+        yield
+    except tf.errors.OpError as error:
+        raise OSError(plain_reason(error)) from error
+
+
+def _keep_images(folder: Path, step: int) -> None:
+    """Rewrites the files without all but the images up to a step.
+
+    Later images are written again by the resumed run, and so are the settings. Curves that are
+    there are those of version 0.1.
+    """
+    for path in sorted(folder.glob(_FILES)):
+        remaining, complete = [], True
+        records = iter(tf.data.TFRecordDataset(str(path)))
+        while True:
+            try:
+                record = next(records).numpy()
+            except StopIteration:
+                break
+            except tf.errors.DataLossError:  # the torn end of a killed process
+                complete = False
+                break
+            event = tf.compat.v1.Event.FromString(record)
+            tags = {value.tag for value in event.summary.value}
+            if tags <= IMAGES and not (tags and event.step > step):
+                remaining.append(record)
+            else:
+                complete = False
+        if not complete:
+            # The name must not contain "tfevents": TensorBoard would read the file after a kill.
+            aside = folder / "rewritten.partial"
+            with tf.io.TFRecordWriter(str(aside)) as writer:
+                for record in remaining:
+                    writer.write(record)
+            aside.replace(path)
