@@ -45,6 +45,7 @@ setup(
     package_dir={"tfp_smvi_cli": "cli"},
     package_data={
         "tfp_smvi": ["py.typed", "*.pyi"],
+        "tfp_smvi.classification": ["*.pyi"],
         "tfp_smvi.data": ["mnist/*.gz"],
         "tfp_smvi.report": ["templates/*.j2"],
     },

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import click
 
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.paths import expand_home
 from tfp_smvi.core.records import Record
 from tfp_smvi.data import DATASETS, default_data_dir, is_prepared
 
@@ -46,18 +48,29 @@ def datasets(data_dir: Path | None, as_json: bool) -> None:
     Any other image set of TensorFlow Datasets loads by its name, too. Your own images load from an
     .npz file with the arrays x_train and x_test.
     """
-    directory = default_data_dir() if data_dir is None else data_dir.expanduser()
+    directory = _directory(data_dir)
     rows = [_describe(name, directory) for name in DATASETS]
     if as_json:
         click.echo(json.dumps([row.to_json() for row in rows], indent=2))
         return
     click.echo(_table(rows))
-    click.echo(f"\nPrepared data are kept in {directory}.")
+    where = directory or "no folder: this user has no home directory; set TFP_SMVI_DATA_DIR"
+    click.echo(f"\nPrepared data are kept in {where}.")
     click.echo("Also: any image set of TensorFlow Datasets by its name, and your own images as")
     click.echo("PATH.npz with the arrays x_train and x_test (y_train and y_test for labels).")
 
 
-def _describe(name: str, directory: Path) -> _Row:
+def _directory(data_dir: Path | None) -> Path | None:
+    """The folder of prepared data; None for a user without a home directory."""
+    if data_dir is not None:
+        return expand_home(data_dir, "data_dir")
+    try:
+        return default_data_dir()
+    except SMVIError:
+        return None
+
+
+def _describe(name: str, directory: Path | None) -> _Row:
     entry = DATASETS[name]
     return _Row(
         name=name,
@@ -70,7 +83,7 @@ def _describe(name: str, directory: Path) -> _Row:
         licence=entry.licence,
         source=entry.source,
         needs_download=entry.needs_download,
-        prepared=is_prepared(name, directory),
+        prepared=is_prepared(name, directory) if directory else entry.source == "scikit-learn",
     )
 
 

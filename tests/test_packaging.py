@@ -117,6 +117,7 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel):
     wanted = {f"tfp_smvi/{path}" for path in sources("tfp_smvi")}
     wanted |= {f"tfp_smvi_cli/{path}" for path in sources("cli")}
     wanted |= {"tfp_smvi/py.typed", "tfp_smvi/__init__.pyi"}
+    wanted.add("tfp_smvi/classification/__init__.pyi")
     wanted.add("tfp_smvi/report/templates/report.html.j2")
     wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST}
     info = f"tfp_smvi-{__version__}.dist-info/"

@@ -18,8 +18,8 @@ import pytest
 
 from tests.support.errors import refused
 from tests.support.runs import config
-from tfp_smvi.classification import measuring
-from tfp_smvi.classification.labels import labelled_subset
+from tfp_smvi.classification import check_labels, measuring
+from tfp_smvi.classification.labels import labelled_subset, read_labels
 from tfp_smvi.classification.pca import PrincipalComponents
 from tfp_smvi.classification.protocol import classify
 from tfp_smvi.classification.results import Choice, Classification
@@ -27,7 +27,7 @@ from tfp_smvi.classification.svm import measure_accuracy
 from tfp_smvi.classification.table import format_classification
 from tfp_smvi.config import ClassifyConfig, DataConfig, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data import Dataset, eval_batches, load_dataset
+from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset
 from tfp_smvi.data.test_batches import read_inputs
 from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.runs.loading import load_run
@@ -194,8 +194,28 @@ def test_numbers_of_labels_that_the_data_do_not_have_are_refused(
 
 def test_a_class_without_an_example_is_named() -> None:
     """As where classes are numbered with a gap, or one is in the test set alone."""
-    with pytest.raises(SMVIError, match="class 1 of 3"):
+    with pytest.raises(SMVIError, match="label 1 is in the test data"):
         labelled_subset(np.array([0, 2, 2, 0]), 3, 3, 0, 0)
+
+
+def test_classes_are_the_labels_that_occur() -> None:
+    """As in EMNIST's letters: the labels 1 to 26, of the 37 that the set declares."""
+    labels = np.arange(26 * 12) % 26 + 1
+    pixels = np.zeros((len(labels), 1, 1, 1), np.uint8)
+    data = Dataset("x", ArraySplit(pixels, labels), ArraySplit(pixels, labels[::-1]), 37, "x")
+    train, test, num_classes, names = read_labels(data, ClassifyConfig(labels=(130,)))
+    assert (num_classes, names.tolist()) == (26, list(range(1, 27)))
+    np.testing.assert_array_equal(train, labels - 1)
+    np.testing.assert_array_equal(test, labels[::-1] - 1)
+    check_labels(data, ClassifyConfig(labels=(130, 260)))
+    with refused("labels", 37 * 5):
+        check_labels(data, ClassifyConfig(labels=(37 * 5,)))
+    # Label 7 is to be recognized, and there is no example of it to learn from.
+    alone = Dataset(
+        "x", ArraySplit(pixels[:3], np.arange(3)), ArraySplit(pixels[:1], np.array([7])), 8, "x"
+    )
+    with pytest.raises(SMVIError, match="label 7 "):
+        check_labels(alone, ClassifyConfig(labels=(20,)))
 
 
 # The features.

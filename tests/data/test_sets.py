@@ -10,6 +10,7 @@ import click.testing
 import numpy as np
 import pytest
 
+from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import DATASETS, default_data_dir, load_dataset
 from tfp_smvi.data.dataset import ArraySplit, check_contents, content_fingerprint
@@ -163,6 +164,17 @@ def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:
         with pytest.raises(SMVIError, match="cannot be read") as caught:
             load_dataset(str(tmp_path / "bad.npz"))
         assert "\n" not in str(caught.value)
+
+
+def test_data_of_a_file_have_the_name_of_the_configuration_from_any_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, x_train=GOOD, x_test=GOOD)
+    monkeypatch.chdir(tmp_path)
+    config, dataset = DataConfig("images.npz"), load_dataset("images.npz")
+    monkeypatch.chdir("/")
+    assert dataset.name == config.dataset == str(tmp_path / "images.npz")
+    assert DataConfig(dataset.name) == config
 
 
 def test_what_is_no_archive_is_called_so_and_not_a_pickle(tmp_path: Path) -> None:

@@ -16,17 +16,19 @@ LabelArray = npt.NDArray[np.int64]
 
 
 class Labels(NamedTuple):
-    """The classes of a data set's examples, counted from 0.
+    """The classes of a data set's examples: places in the sorted list of labels that occur.
 
     Attributes:
-        train: of the training examples: [num_train].
-        test: of the test examples: [num_test].
-        num_classes: the number of classes.
+        train: of the training examples: [num_train], in 0 .. num_classes - 1.
+        test: of the test examples: [num_test], in 0 .. num_classes - 1.
+        num_classes: the number of classes, each of which has a training or a test example.
+        names: the labels of the classes as they are in the data, ascending: [num_classes].
     """
 
     train: LabelArray
     test: LabelArray
     num_classes: int
+    names: LabelArray
 
 
 def check_labels(dataset: Dataset, config: ClassifyConfig) -> None:
@@ -37,23 +39,27 @@ def check_labels(dataset: Dataset, config: ClassifyConfig) -> None:
     """
     labels = read_labels(dataset, config)
     for size in config.labels:
-        labelled_subset(labels.train, size, labels.num_classes, config.seed, 0)
+        labelled_subset(labels.train, size, labels.num_classes, config.seed, 0, labels.names)
 
 
 def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
-    """Returns the labels of both splits.
+    """Returns the labels of both splits, without classes that the data only could have.
+
+    EMNIST's letters have 26 labels, 1 to 26, out of 37 that TensorFlow Datasets declares.
 
     Raises:
         SMVIError: the data cannot be classified with these settings.
     """
-    train, test, num_classes = dataset.train.labels, dataset.test.labels, dataset.num_classes
-    if train is None or test is None or num_classes is None:
+    train, test = dataset.train.labels, dataset.test.labels
+    if train is None or test is None:
         raise SMVIError(
             f"{dataset.name} has no labels for both training and test data and cannot be "
             "classified",
             remedy="train on data with labels, such as mnist or an .npz file with y_train and "
             "y_test, or leave the classification out (tfp-smvi sweep --no-classify)",
         )
+    names = np.union1d(train, test)
+    num_classes = len(names)
     if num_classes < 2:
         raise SMVIError(
             f"{dataset.name} has a single class, and there is nothing to classify",
@@ -76,11 +82,16 @@ def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
             value=config.input,
             remedy="give intensities, which takes values as they are",
         )
-    return Labels(train, test, num_classes)
+    return Labels(np.searchsorted(names, train), np.searchsorted(names, test), num_classes, names)
 
 
 def labelled_subset(
-    labels: LabelArray, num_labels: int, num_classes: int, seed: int, repeat: int
+    labels: LabelArray,
+    num_labels: int,
+    num_classes: int,
+    seed: int,
+    repeat: int,
+    names: LabelArray | None = None,
 ) -> LabelArray:
     """Draws labelled examples, equally many of each class.
 
@@ -88,11 +99,12 @@ def labelled_subset(
     Subsets of different sizes are drawn independently of each other.
 
     Args:
-        labels: the classes of all examples, from 0.
+        labels: the classes of all examples, as in `Labels`.
         num_labels: the number of examples to draw, a multiple of num_classes.
         num_classes: the number of classes.
         seed: the user's seed.
         repeat: the number of the draw.
+        names: the labels that messages name the classes by; None if they count from 0.
 
     Returns:
         Indices [num_labels], class by class.
@@ -100,6 +112,7 @@ def labelled_subset(
     Raises:
         SMVIError: num_labels is not such a multiple, or a class has too few examples.
     """
+    names = np.arange(num_classes) if names is None else names
     if num_labels % num_classes:
         raise SMVIError(
             f"is not a multiple of the {num_classes} classes",
@@ -110,12 +123,12 @@ def labelled_subset(
     per_class, counts = num_labels // num_classes, np.bincount(labels, minlength=num_classes)
     if counts.min() == 0:
         raise SMVIError(
-            f"class {counts.argmin()} of {num_classes} has no example to train on",
-            remedy="number the classes of y_train and y_test from 0 without a gap",
+            f"label {names[counts.argmin()]} is in the test data and has no example to train on",
+            remedy="leave such examples out of the test data",
         )
     if counts.min() < per_class:
         raise SMVIError(
-            f"asks for {per_class} examples of each class, and class {counts.argmin()} has "
+            f"asks for {per_class} examples of each class, and label {names[counts.argmin()]} has "
             f"{counts.min()} to train on",
             field="labels",
             value=num_labels,

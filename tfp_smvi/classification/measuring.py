@@ -55,10 +55,10 @@ class Measurement:
         """Draws the labelled subsets."""
         self._run, self._dataset, self._config, self._reporter = run, dataset, config, reporter
         self._labels = read_labels(dataset, config)
-        train, _, num_classes = self._labels
+        train, _, num_classes, names = self._labels
         self._subsets = {
             size: [
-                labelled_subset(train, size, num_classes, config.seed, repeat)
+                labelled_subset(train, size, num_classes, config.seed, repeat, names)
                 for repeat in range(config.repeats)
             ]
             for size in config.labels
@@ -115,7 +115,7 @@ class Measurement:
                 yield unit, self._measure(pool, unit, features)
 
     def _measure(self, pool: ThreadPool, unit: Unit, features: _FeatureArrays) -> Accuracy:
-        labels, test_labels, _ = self._labels
+        labels, test_labels = self._labels.train, self._labels.test
 
         def measure(subset: np.ndarray) -> Outcome:
             x = features.train[np.searchsorted(self._labelled, subset)]

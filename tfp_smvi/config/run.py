@@ -2,10 +2,10 @@
 
 import math
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Literal
 
 from tfp_smvi.config.base import Settings, encode, option, require, require_seed, require_whole
+from tfp_smvi.core.paths import absolute
 
 __all__ = [
     "Activation",
@@ -41,7 +41,7 @@ class DataConfig(Settings):
             "dataset", self.dataset, given, "the name of a data set or the path of an .npz file"
         )
         if self.is_file:
-            object.__setattr__(self, "dataset", str(Path(self.dataset).expanduser().resolve()))
+            object.__setattr__(self, "dataset", str(absolute(self.dataset, "dataset")))
 
     @property
     def is_file(self) -> bool:

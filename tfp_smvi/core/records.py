@@ -27,6 +27,16 @@ class Record:
         """Returns the fields as JSON values."""
         return {f.name: encode(getattr(self, f.name)) for f in fields(self)}  # type: ignore[arg-type]
 
+    def __getitem__(self, name: str) -> Any:
+        """Returns a field, so that a record reads like its JSON: record["test"]["elbo"].
+
+        Raises:
+            KeyError: there is no such field.
+        """
+        if any(f.name == name for f in fields(self)):  # type: ignore[arg-type]
+            return getattr(self, name)
+        raise KeyError(name)
+
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
         """Builds a record from a JSON object, in which other fields are ignored.
@@ -130,7 +140,8 @@ def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
         with contextlib.suppress(TypeError, ValueError, OverflowError):
             return True, float(value)
     if hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        return True, int(value)
+        # NumPy and TensorFlow hold no larger ones.
+        return -(2**63) <= int(value) < 2**63, int(value)
     if hint in (str, bool):
         return isinstance(value, hint), value
     return dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(Any, hint)), value

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.paths import absolute
 from tfp_smvi.data.dataset import ArraySplit, Dataset, content_fingerprint
 
 __all__ = ["load_npz"]
@@ -31,7 +32,7 @@ def load_npz(path: str | Path) -> Dataset:
     Raises:
         SMVIError: the file or an array in it is not of this kind.
     """
-    path = Path(path).expanduser()
+    path = absolute(path, "dataset")
     arrays = _read(path)
     for key in ("x_train", "x_test"):
         _check_images(path, key, arrays[key])

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data.dataset import Dataset, Progress, prefers_gaussian
 from tfp_smvi.data.digits import load_digits
 from tfp_smvi.data.mnist import load_mnist
@@ -150,13 +151,14 @@ def load_dataset(
     name = os.fspath(name)
     if name.endswith(".npz"):
         return load_npz(name)
-    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     if name in DATASETS:
-        return DATASETS[name].loader(directory, progress)
+        entry = DATASETS[name]
+        needs_none = entry.source == "scikit-learn"
+        return entry.loader(Path() if needs_none else _directory(data_dir), progress)
     known = tfds_names()
     # Other forms of a name stand for remote namespaces, paths and old versions.
     if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in known:
-        return load_tfds(name, directory, progress)
+        return load_tfds(name, _directory(data_dir), progress)
     close = difflib.get_close_matches(name.lower(), {*DATASETS, *known})
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     raise SMVIError(
@@ -166,16 +168,32 @@ def load_dataset(
 
 
 def default_data_dir() -> Path:
-    """Where prepared data are kept: TFP_SMVI_DATA_DIR, or else TensorFlow Datasets' folder."""
+    """Where prepared data are kept: TFP_SMVI_DATA_DIR, or else TensorFlow Datasets' folder.
+
+    Raises:
+        SMVIError: neither is set, and this user has no home directory.
+    """
     configured = os.environ.get("TFP_SMVI_DATA_DIR") or os.environ.get("TFDS_DATA_DIR")
-    return Path(configured or "~/tensorflow_datasets").expanduser()
+    if configured:
+        return expand_home(configured, "data_dir")
+    try:
+        return expand_home("~/tensorflow_datasets", "data_dir")
+    except SMVIError as error:
+        raise SMVIError(
+            "has no default, because this user has no home directory",
+            field="data_dir",
+            remedy="give {data_dir}, or set TFP_SMVI_DATA_DIR",
+        ) from error
 
 
 def is_prepared(name: str, data_dir: str | Path | None = None) -> bool:
     """Whether a set of DATASETS loads without download or preparation; needs no TensorFlow."""
     if DATASETS[name].source == "scikit-learn":
         return True
-    directory = default_data_dir() if data_dir is None else Path(data_dir).expanduser()
     # <data_dir>/<name>/<version>/: the version starts with a digit, an unfinished one with
     # "incomplete".
-    return any(directory.glob(f"{name}/[0-9]*/dataset_info.json"))
+    return any(_directory(data_dir).glob(f"{name}/[0-9]*/dataset_info.json"))
+
+
+def _directory(data_dir: str | Path | None) -> Path:
+    return default_data_dir() if data_dir is None else expand_home(data_dir, "data_dir")

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data import ArraySplit, Split, load_dataset
 from tfp_smvi.features.memory_maps import map_array
 from tfp_smvi.features.sources import ArrayImages, ImageFiles, ImageSource, SplitImages
@@ -31,7 +32,7 @@ def open_images(
     Raises:
         SMVIError: there are no such images, or they cannot be read.
     """
-    path, name = Path(images).expanduser(), os.fspath(images)
+    path, name = expand_home(images, "images"), os.fspath(images)
     if key is not None and path.suffix != ".npz":
         raise SMVIError(
             f"chooses an array of an .npz file, and {name} is not one",

@@ -15,6 +15,7 @@ from typing import NamedTuple
 
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError, explain_write_errors
+from tfp_smvi.core.paths import absolute
 from tfp_smvi.serving.encoders import export_versions
 from tfp_smvi.storage.atomic import write_atomically
 
@@ -101,7 +102,7 @@ def plan_server(config: ServeConfig) -> ServerPlan:
         SMVIError: there is no server, no such model or version, or the server cannot be restricted
             to the host.
     """
-    root = Path(config.models).expanduser().resolve()
+    root = absolute(config.models, "models")
     models = _models(root, config)
     in_docker = _needs_docker(config)
     bind = config.host or (_LOOPBACK if in_docker else "0.0.0.0")
