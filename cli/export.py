@@ -106,10 +106,11 @@ def export(run_dir: Path | None, path: Path | None, as_json: bool, **options: An
 def _check(folder: Path, as_json: bool) -> None:
     from .progress.training import make_reporter
 
-    with make_reporter().starting("Checking"):
+    reporter = make_reporter()
+    with reporter.starting("Checking"):
         from tfp_smvi.export.check import check_export
 
-        check_export(folder)
+        check_export(folder, warn=reporter.warn)
     if as_json:
         click.echo(json.dumps({"path": str(folder), "whole": True}))
     else:

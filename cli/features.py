@@ -84,7 +84,7 @@ def features(
 
         source = open_images(images, key, data_dir, note=reporter.note)
         encoder = (
-            LocalEncoder(model, version)
+            LocalEncoder(model, version, warn=reporter.warn)
             if model
             else connect(endpoint or "", config, version, label)
         )

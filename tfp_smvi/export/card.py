@@ -9,12 +9,11 @@ from pathlib import Path
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import DATASETS
+from tfp_smvi.export.formats import FORMAT
 from tfp_smvi.runs.loading import LoadedRun
 from tfp_smvi.runs.records import EpochRecord
 
-__all__ = ["MODEL_CARD", "CardData", "ModelCard", "SignatureSpec", "TensorSpec", "describe_run"]
-
-MODEL_CARD = "model_card.json"
+__all__ = ["CardData", "ModelCard", "SignatureSpec", "TensorSpec", "describe_run"]
 
 
 @dataclass(frozen=True)
@@ -74,6 +73,8 @@ class ModelCard(Record):
         licence: a note on the licence of the weights.
         precision: the precision of the weights.
         versions: the versions of the packages that matter.
+        format: the format of the export, as in `tfp_smvi.export.formats`; 1 where the card has
+            none.
     """
 
     model_name: str
@@ -91,6 +92,7 @@ class ModelCard(Record):
     licence: str
     precision: str
     versions: Mapping[str, str]
+    format: int = 1
 
 
 def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> ModelCard:
@@ -122,6 +124,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         licence="The weights are made from the data above; respect the data's licence.",
         precision="float32",
         versions=environment().versions,
+        format=FORMAT,
     )
 
 

@@ -5,10 +5,13 @@ import os
 import signal
 import subprocess
 import sys
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export import standalone_check
+from tfp_smvi.export.formats import find_weakness
 
 __all__ = ["CHECKSUMS", "check_export", "find_damage", "find_wrong_answer", "write_checksums"]
 
@@ -16,11 +19,13 @@ __all__ = ["CHECKSUMS", "check_export", "find_damage", "find_wrong_answer", "wri
 CHECKSUMS = "SHA256SUMS"
 
 
-def check_export(path: Path | str) -> None:
+def check_export(path: Path | str, *, warn: Callable[[str], None] | None = None) -> None:
     """Checks a published version: the contents of all files, and the answers of all signatures.
 
     Args:
         path: its folder, such as saved_models/mnist-lam0.5-seed0/1.
+        warn: is called with a line if it is whole, and should be exported again for its safety;
+            None warns as Python does.
 
     Raises:
         SMVIError: it does not exist or is damaged; the message names the file or the signature.
@@ -43,6 +48,8 @@ def check_export(path: Path | str) -> None:
             f"{path} does not answer as recorded, although its files are whole ({mistake})",
             remedy="check the version of TensorFlow, or export again",
         )
+    if weakness := find_weakness(path):
+        (warn or warnings.warn)(weakness)
 
 
 def write_checksums(folder: Path) -> None:

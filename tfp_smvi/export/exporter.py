@@ -24,8 +24,9 @@ import tensorflow as tf
 from tfp_smvi.config import PartName
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.data.dataset import to_float
-from tfp_smvi.export.card import MODEL_CARD, ModelCard, describe_run
+from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
+from tfp_smvi.export.formats import MODEL_CARD
 from tfp_smvi.export.signatures import Part, decoder_part, describe_signatures, encoder_part
 from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
 from tfp_smvi.export.versions import NOT_PUBLISHED, publish

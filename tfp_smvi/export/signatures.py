@@ -4,21 +4,19 @@ References:
     [1] https://www.tensorflow.org/guide/saved_model#specifying_signatures_during_export
 """
 
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
 from tfp_smvi.export.card import SignatureSpec, TensorSpec
+from tfp_smvi.export.encoded_images import decode_images, require
 from tfp_smvi.models.vae import VAE
 
 __all__ = ["Part", "decoder_part", "describe_signatures", "encoder_part"]
 
 # A tf.types.experimental.ConcreteFunction; TensorFlow has no types for the checker.
 Function: TypeAlias = Any
-
-_PNG, _JPEG = b"\x89PNG\r\n\x1a\n", b"\xff\xd8\xff"
 
 
 class Part(NamedTuple):
@@ -66,9 +64,9 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
         return encode(tf.cast(tf.ensure_shape(images, batch_shape), tf.float32) / 255.0)
 
     def from_bytes(image_bytes: tf.Tensor) -> dict[str, tf.Tensor]:
-        image_bytes, pixels = tf.ensure_shape(image_bytes, [None]), tf.TensorSpec(shape, tf.uint8)
-        decode_image = functools.partial(_decode_image, shape=shape)
-        return from_uint8(tf.map_fn(decode_image, image_bytes, fn_output_signature=pixels))
+        height, width, channels = shape
+        image_bytes = tf.ensure_shape(image_bytes, [None])
+        return from_uint8(decode_images(image_bytes, (height, width, channels)))
 
     functions = {"serving_default": _concrete(from_values, "images", batch_shape, tf.float32)}
     left_out = {}
@@ -136,49 +134,17 @@ def _concrete(
     )
 
 
-def _require(value: tf.Tensor, condition: tf.Tensor, message: str, *data: tf.Tensor) -> tf.Tensor:
-    """Returns the value, or fails with the message and the data if the condition is false."""
-    with tf.control_dependencies([tf.debugging.Assert(condition, [message, *data])]):
-        return tf.identity(value)
-
-
 def _require_intensities(images: tf.Tensor) -> tf.Tensor:
     message = (
         "images must be intensities in [0, 1], without NaN; the smallest and the largest given are:"
     )
     inside = tf.reduce_all((images >= 0.0) & (images <= 1.0))  # NaN is neither
-    return _require(images, inside, message, tf.reduce_min(images), tf.reduce_max(images))
+    return require(images, inside, message, tf.reduce_min(images), tf.reduce_max(images))
 
 
 def _require_finite(values: tf.Tensor, name: str) -> tf.Tensor:
     message = f"{name} must be finite numbers; NaN or infinite are, of those given:"
     finite = tf.math.is_finite(values)
-    return _require(
+    return require(
         values, tf.reduce_all(finite), message, tf.reduce_sum(tf.cast(~finite, tf.int32))
     )
-
-
-def _decode_image(image_bytes: tf.Tensor, shape: tuple[int, ...]) -> tf.Tensor:
-    """Decodes one PNG or JPEG to uint8 [height, width, channels], from grey or colours.
-
-    The size is read from the header first, because a small file may hold an image that is larger
-    than the memory.
-    """
-    height, width, channels = shape
-    # The part of a PNG that ends with the size has 24 bytes.
-    is_png = (tf.strings.substr(image_bytes, 0, 8) == _PNG) & (tf.strings.length(image_bytes) >= 24)
-    is_jpeg = tf.strings.substr(image_bytes, 0, 3) == _JPEG
-    message = "image_bytes must hold a PNG or a JPEG image; the number of bytes given is:"
-    image_bytes = _require(image_bytes, is_png | is_jpeg, message, tf.strings.length(image_bytes))
-    size = tf.cond(
-        is_png,
-        lambda: tf.io.decode_raw(
-            tf.strings.substr(image_bytes, 16, 8), tf.int32, little_endian=False
-        )[::-1],
-        lambda: tf.io.extract_jpeg_shape(image_bytes)[:2],
-    )
-    message = f"images must be {height} pixels high and {width} wide; height and width given are:"
-    image_bytes = _require(image_bytes, tf.reduce_all(size == [height, width]), message, size)
-    return tf.ensure_shape(
-        tf.io.decode_png(image_bytes, channels=channels), shape
-    )  # decodes JPEG, too

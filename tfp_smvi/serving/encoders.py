@@ -1,7 +1,8 @@
 """Encoders that give features of images: the protocol, and an export loaded into this process."""
 
 import hashlib
-from collections.abc import Mapping, Sequence
+import warnings
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -9,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.export.formats import find_weakness
 
 __all__ = [
     "Encoder",
@@ -110,16 +112,26 @@ class LocalEncoder:
     Args:
         model: the folder of a model, with its versions, or the folder of one version.
         version: the version; None for the highest.
+        warn: is called with a line if the export should be made again for its safety; None warns as
+            Python does.
 
     Raises:
         SMVIError: there is no such export, it cannot be loaded, or it is not an encoder.
     """
 
-    def __init__(self, model: Path | str, version: int | None = None) -> None:
+    def __init__(
+        self,
+        model: Path | str,
+        version: int | None = None,
+        *,
+        warn: Callable[[str], None] | None = None,
+    ) -> None:
         """Loads it."""
         import tensorflow as tf
 
         folder = _version_folder(Path(model), version)
+        if weakness := find_weakness(folder):
+            (warn or warnings.warn)(weakness)
         try:
             # The signatures are only valid as long as the model exists.
             self._model = tf.saved_model.load(str(folder))

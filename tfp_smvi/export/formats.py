@@ -1,0 +1,29 @@
+"""The format of an export, which its model card states, and what is wrong with older ones."""
+
+import json
+from pathlib import Path
+
+__all__ = ["FORMAT", "MODEL_CARD", "find_weakness"]
+
+MODEL_CARD = "model_card.json"
+# 1, which cards do not state: encoded_image took the size of a PNG from wherever the header should
+# be, and bounded no surplus data. 2: see `tfp_smvi.export.encoded_images`.
+FORMAT = 2
+
+
+def find_weakness(folder: Path) -> str | None:
+    """Returns a line on why a version should be exported again, or None if it need not be.
+
+    A SavedModel without a readable model card is not an export, and nothing is known of it.
+    """
+    try:
+        card = json.loads((folder / MODEL_CARD).read_text(encoding="utf-8"))
+        weak = card.get("format", 1) < FORMAT and "encoded_image" in card["signatures"]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return None
+    if not weak:
+        return None
+    return (
+        f"{folder} was exported by an older version of tfp-smvi: its signature encoded_image takes "
+        "crafted files that fill the memory; export the run again."
+    )
