@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, ProgressColumn
 
 from tfp_smvi.core.errors import name_fields
+from tfp_smvi.core.text import printable
 
 from ..options import option_name
 
@@ -78,7 +79,7 @@ class BarReporter:
 
     def note(self, message: str) -> None:
         """Prints one line."""
-        self._console.print(message, markup=False)
+        self._console.print(printable(message), markup=False)
 
     def warn(self, message: str) -> None:
         """Prints one line that needs attention; settings in braces are shown as options."""

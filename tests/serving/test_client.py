@@ -48,6 +48,7 @@ def models(loaded: Models) -> Iterator[Models]:
     loaded.requests.clear()
     yield loaded
     loaded.faults.clear()
+    loaded.largest_request = None
 
 
 @pytest.fixture(params=SERVERS)
@@ -202,12 +203,13 @@ def test_a_server_that_never_comes_is_an_error(scheme: str) -> None:
             r"stddev as float32 \[5, 1\] for 5 images",
         ),
         (lambda out: {**out, "mean": out["mean"] * np.nan}, "mean that are not finite"),
+        (lambda out: {**out, "stddev": -out["stddev"]}, "stddev that are negative"),
         (
             lambda out: {**out, "mean": np.full_like(out["mean"], b"x", dtype=object)},
             "features|mean as object",
         ),
     ],
-    ids=["a row less", "other columns", "NaN", "texts"],
+    ids=["a row less", "other columns", "NaN", "a negative stddev", "texts"],
 )
 def test_what_is_no_features_is_an_error_at_once(
     endpoint: str, models: Models, change: Callable[..., Any], words: str
@@ -225,6 +227,58 @@ def test_what_is_no_features_is_an_error_at_once(
     with connected(endpoint) as encoder, pytest.raises(SMVIError, match=words):
         encoder.encode("uint8", IMAGES)
     assert len(models.requests) == 1
+
+
+@pytest.mark.parametrize("protocol", SERVERS)
+def test_a_request_that_is_too_large_is_made_in_parts(
+    models: Models, exports: dict[int, Path], protocol: str
+) -> None:
+    """Without a wait, and the next one is not tried as a whole again."""
+    images = make_images(100)
+    models.largest_request = {"grpc": 2000, "rest": 10_000}[protocol]
+    with SERVERS[protocol](models) as endpoint, connected(endpoint) as encoder:
+        for _ in range(2):
+            features = encoder.encode("uint8", images)
+    counts = [count for _, _, count in models.requests]
+    assert sum(counts) == 200
+    assert max(counts) == 25
+    assert len(counts) == 8
+    expected = LocalEncoder(exports[2]).encode("uint8", images)
+    np.testing.assert_allclose(features.mean, expected.mean, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(features.stddev, expected.stddev, rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("protocol", "words"),
+    [("grpc", "larger than max"), ("rest", "HTTP 413: 413 Request Entity Too Large")],
+)
+def test_one_image_that_is_too_large_is_an_error_at_once(
+    models: Models, protocol: str, words: str
+) -> None:
+    models.largest_request = 150
+    with (
+        SERVERS[protocol](models) as endpoint,
+        connected(endpoint) as encoder,
+        pytest.raises(SMVIError, match=f"no request as large as one image.*{words}"),
+    ):
+        encoder.encode("uint8", IMAGES)
+    assert models.requests == []
+
+
+def test_an_array_of_one_value_many_times_is_refused_before_it_is_made(models: Models) -> None:
+    """By gRPC: a message of 40 bytes can stand for terabytes."""
+    models.faults = [Fault(change=lambda out: {**out, "mean": np.ones((2, 2), np.float32)})]
+    with SERVERS["grpc"](models) as endpoint, connected(endpoint) as encoder:
+        call = encoder._stub.Predict
+
+        def predict(request: Any, **options: Any) -> Any:
+            response = call(request, **options)
+            response.outputs["mean"].tensor_shape.dim[0].size = 2**40
+            return response
+
+        encoder._stub.Predict = predict
+        with pytest.raises(SMVIError, match="not with features"):
+            encoder.encode("uint8", IMAGES)
 
 
 def test_images_that_the_model_refuses_are_not_sent_again(endpoint: str, models: Models) -> None:

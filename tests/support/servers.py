@@ -87,6 +87,8 @@ class Models:
         self._labels = labels or {}
         self._lock = threading.Lock()
         self.faults: list[Fault] = []
+        # The bytes of a request that a server takes; None for any number.
+        self.largest_request: int | None = None
         # (version, signature, number of images) of each prediction, and how many were at work at
         # once at most.
         self.requests: list[tuple[int, str, int]] = []
@@ -203,7 +205,8 @@ def _grpc_errors(context: Any) -> Iterator[None]:
 @contextlib.contextmanager
 def grpc_server(models: Models, port: int = 0) -> Iterator[str]:
     """Serves models over gRPC; yields the endpoint."""
-    options = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
+    largest = -1 if models.largest_request is None else models.largest_request
+    options = [("grpc.max_receive_message_length", largest), ("grpc.max_send_message_length", -1)]
     server = grpc.server(ThreadPoolExecutor(8), options=[*options, ("grpc.so_reuseport", 0)])
     prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(_Servicer(models), server)
     port = server.add_insecure_port(f"127.0.0.1:{port}")
@@ -220,6 +223,11 @@ _HTTP_STATUS = {
     "UNAVAILABLE": 503,
     "RESOURCE_EXHAUSTED": 429,
 }
+# As nginx sends it.
+_TOO_LARGE = (
+    b"<html>\r\n<head><title>413 Request Entity Too Large</title></head>\r\n<body>\r\n"
+    b"<center><h1>413 Request Entity Too Large</h1></center>\r\n</body>\r\n</html>\r\n"
+)
 _PATH = re.compile(r"/v1/models/([^/:]+)(?:/versions/(\d+)|/labels/([^/:]+))?(/metadata|:predict)?")
 _DT = {tf.float32: "DT_FLOAT", tf.uint8: "DT_UINT8", tf.string: "DT_STRING"}
 
@@ -239,14 +247,20 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        largest = self.models.largest_request
+        if largest is not None and len(body) > largest:
+            self._send(413, "text/html", _TOO_LARGE)
+            return
         try:
             status, answer = 200, self._find(body)
         except ServingError as error:
             status, answer = _HTTP_STATUS[error.code], {"error": str(error)}
-        data = json.dumps(answer).encode()
+        self._send(status, "application/json", json.dumps(answer).encode())
+
+    def _send(self, status: int, content_type: str, data: bytes) -> None:
         with contextlib.suppress(OSError):  # the client may be gone
             self.send_response(status)
-            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Type", content_type)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()
             self.wfile.write(data)

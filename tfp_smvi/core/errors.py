@@ -4,6 +4,8 @@ import contextlib
 import re
 from collections.abc import Callable, Iterator
 
+from tfp_smvi.core.text import printable
+
 __all__ = ["RUN_AGAIN", "SMVIError", "explain_write_errors", "name_fields", "plain_reason"]
 
 # The remedy if nothing that was written before is lost.
@@ -57,6 +59,7 @@ class SMVIError(Exception):
         sentence = " ".join([*parts, self.problem])
         if self.remedy:
             sentence = f"{sentence}; {name_fields(self.remedy, name)}"
+        sentence = printable(sentence)
         # A log or a list of commands on lines of its own stays as it is.
         return sentence if sentence.endswith(".") or "\n" in sentence else f"{sentence}."
 
@@ -112,4 +115,5 @@ def plain_reason(reason: object, width: int = 300) -> str:
     line = re.sub(r"^\{\{function_node .*?\}\} ", "", line.partition(" [Op:")[0])
     if line.startswith("[") and line.endswith("]"):
         line = line[1:-1].replace("] [", " ")
+    line = printable(line)
     return line if len(line) <= width else line[: width - 3] + "..."

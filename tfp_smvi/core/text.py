@@ -1,9 +1,10 @@
 """How numbers and tables read."""
 
 import math
+import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["align", "format_number"]
+__all__ = ["align", "format_number", "printable"]
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -21,3 +22,19 @@ def align(rows: Sequence[Sequence[str]]) -> list[str]:
 def format_number(value: float | None) -> str:
     """Such as "0.65"."""
     return "not finite" if value is None or math.isnan(value) else f"{value:.2f}"
+
+
+def printable(text: str) -> str:
+    """Shows characters that control a terminal, other than line ends and tabs, as escapes.
+
+    So neither a server's text nor the name of a file can change what a person sees.
+    """
+    if text.isascii() and text.isprintable():
+        return text
+    return "".join(repr(letter)[1:-1] if _is_control(letter) else letter for letter in text)
+
+
+def _is_control(letter: str) -> bool:
+    """Whether a character is a control, a direction, a surrogate or unassigned."""
+    category = unicodedata.category(letter)
+    return letter not in "\n\t" and (category.startswith("C") or category in ("Zl", "Zp"))

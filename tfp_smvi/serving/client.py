@@ -7,7 +7,10 @@ References:
 """
 
 import base64
+import html
 import json
+import math
+import re
 import urllib.parse
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -25,12 +28,20 @@ from tfp_smvi.serving.encoders import (
     TensorInfo,
     make_signature,
 )
-from tfp_smvi.serving.served import Endpoint, ServedEncoder, TransientError
+from tfp_smvi.serving.served import (
+    Endpoint,
+    ServedEncoder,
+    TooLargeError,
+    TransientError,
+    is_too_large,
+)
 
 __all__ = ["Endpoint", "GrpcEncoder", "RestEncoder", "connect"]
 
 # Too many requests, and the codes of a server or a proxy that is down, busy or too slow.
 _RETRIED_HTTP = (408, 429, 502, 503, 504)
+# The largest answers: of gRPC, of metadata, and of REST for each number and for all others.
+_GRPC_BYTES, _METADATA_BYTES, _NUMBER_BYTES, _REST_BYTES = 2**28, 2**24, 64, 2**30
 # TF Serving's names of dtypes in JSON.
 _DTYPES = {"DT_FLOAT": "float32", "DT_UINT8": "uint8", "DT_STRING": "string"}
 
@@ -45,7 +56,9 @@ class GrpcEncoder(ServedEncoder):
         options = {
             # A batch is larger than gRPC's default of 4 MB.
             "grpc.max_send_message_length": -1,
-            "grpc.max_receive_message_length": -1,
+            "grpc.max_receive_message_length": _GRPC_BYTES,
+            # A bit for each algorithm: none compresses, so that a small message stays small.
+            "grpc.compression_enabled_algorithms_bitset": 1,
             # The default waits up to two minutes before it reconnects to a server that was down.
             "grpc.initial_reconnect_backoff_ms": 100,
             "grpc.max_reconnect_backoff_ms": 2000,
@@ -82,9 +95,12 @@ class GrpcEncoder(ServedEncoder):
             }
 
         signatures: dict[str, Signature] = {}
-        for name, definition in definitions.signature_def.items():
-            inputs, outputs = describe(definition.inputs), describe(definition.outputs)
-            signatures |= make_signature(name, inputs, outputs)
+        try:
+            for name, definition in definitions.signature_def.items():
+                inputs, outputs = describe(definition.inputs), describe(definition.outputs)
+                signatures |= make_signature(name, inputs, outputs)
+        except TypeError as error:
+            raise self._wrong_answer(f"unknown form of metadata: {error}") from error
         return response.model_spec.version.value, signatures
 
     def make_request(self, signature: str, images: Images) -> Any:
@@ -112,8 +128,14 @@ class GrpcEncoder(ServedEncoder):
         import tensorflow as tf
 
         response = self._call(self._stub.Predict, self.make_request(signature, images))
+        outputs = {key: response.outputs[key] for key in Features._fields}
+        for key, tensor in outputs.items():
+            # An array of one value many times is a small message.
+            shape = [dim.size for dim in tensor.tensor_shape.dim]
+            if math.prod(shape) > len(images) * how.latent_dim:
+                raise self._wrong_answer(f"{key} of shape {shape} for {len(images)} images")
         try:
-            arrays = {key: tf.make_ndarray(response.outputs[key]) for key in ("mean", "stddev")}
+            arrays = {key: tf.make_ndarray(tensor) for key, tensor in outputs.items()}
         except (ValueError, TypeError) as error:
             raise self._wrong_answer(error) from error
         return Features(**arrays)
@@ -133,6 +155,8 @@ class GrpcEncoder(ServedEncoder):
             return method(request, timeout=self._config.timeout)
         except grpc.RpcError as error:
             status, details = error.code(), error.details() or ""
+            if is_too_large(details):
+                raise TooLargeError(details) from error
             if status in transient:
                 raise TransientError(f"{status.name}: {details}") from error
             if status == code.INVALID_ARGUMENT:
@@ -146,26 +170,21 @@ class RestEncoder(ServedEncoder):
     """An encoder behind the REST API [2]; images travel as decimal numbers, or files in base64."""
 
     def _connect(self) -> None:
-        import urllib3
+        from tfp_smvi.serving.transport import Transport
 
-        where, config = self._endpoint, self._config
+        where = self._endpoint
         self._url = f"{where.scheme}://{where.address}/v1/models/{where.model}"
-        self._pool = urllib3.PoolManager(
-            maxsize=config.in_flight,
-            block=True,
-            retries=False,
-            timeout=urllib3.Timeout(config.timeout),
-        )
+        self._transport = Transport(self._config.timeout, self._config.in_flight)
 
     def close(self) -> None:
         """Closes idle connections."""
         super().close()
-        self._pool.clear()
+        self._transport.close()
 
     def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
         part = f"/versions/{version}" if version is not None else ""
         part = f"/labels/{urllib.parse.quote(label, safe='')}" if label is not None else part
-        answer = self._request("GET", f"{self._url}{part}/metadata")
+        answer = self._request("GET", f"{self._url}{part}/metadata", _METADATA_BYTES)
 
         def describe(tensors: Any) -> dict[str, TensorInfo]:
             return {
@@ -182,7 +201,7 @@ class RestEncoder(ServedEncoder):
                 inputs, outputs = describe(definition["inputs"]), describe(definition["outputs"])
                 signatures |= make_signature(name, inputs, outputs)
             return int(answer["model_spec"]["version"]), signatures
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
             raise self._wrong_answer(f"unknown form of metadata: {error!r}") from error
 
     def _predict(self, signature: str, how: Signature, images: Images) -> Features:
@@ -191,37 +210,53 @@ class RestEncoder(ServedEncoder):
         else:
             values = np.asarray(images, how.dtype).tolist()
         body = {"signature_name": signature, "inputs": {how.input_name: values}}
-        answer = self._request("POST", f"{self._url}/versions/{self._version}:predict", body)
+        numbers = 2 * len(images) * how.latent_dim
+        limit = min(_METADATA_BYTES + _NUMBER_BYTES * numbers, _REST_BYTES)
+        url = f"{self._url}/versions/{self._version}:predict"
+        answer = self._request("POST", url, limit, body)
         try:
             outputs = answer["outputs"]
             return Features(*(_array(outputs[name], how.latent_dim) for name in ("mean", "stddev")))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise self._wrong_answer(error) from error
 
-    def _request(self, method: str, url: str, body: object = None) -> Any:
+    def _request(self, method: str, url: str, limit: int, body: object = None) -> Any:
         """Makes one request, and sorts failures into those worth a retry and final ones."""
         import urllib3
 
+        from tfp_smvi.serving.transport import WrongAnswerError
+
         try:
-            response = self._pool.request(method, url, json=body)
+            status, name, data = self._transport.request(method, url, limit, body)
         except urllib3.exceptions.SSLError as error:
             raise self._refusal(str(error)) from error
+        except WrongAnswerError as error:
+            raise self._wrong_answer(error) from error
         except urllib3.exceptions.HTTPError as error:  # resets, time limits, no connection
             raise TransientError(str(error)) from error
         try:
-            answer = json.loads(response.data)
-        except ValueError:
-            answer = {"error": response.data[:200].decode(errors="replace")}
-        if response.status == 200:
-            return answer
-        reason = str(answer.get("error", answer)) if isinstance(answer, dict) else str(answer)
-        if response.status in _RETRIED_HTTP:
-            raise TransientError(f"HTTP {response.status}: {reason}")
-        if response.status == 400:
-            raise RejectedImagesError(plain_reason(reason))
-        if response.status == 404:
-            raise self._not_found(reason)
-        raise self._refusal(f"HTTP {response.status}: {reason}")
+            answer = json.loads(data)
+        except (ValueError, RecursionError) as error:
+            reason = _title(data) or name
+            if status == 200:
+                raise self._wrong_answer(reason) from error
+        else:
+            if status == 200:
+                return answer
+            reason = str(answer.get("error", answer) if isinstance(answer, dict) else answer)
+        raise self._failure(status, reason)
+
+    def _failure(self, status: int, reason: str) -> Exception:
+        """The error of an answer with another status than 200."""
+        if status == 413 or is_too_large(reason):
+            return TooLargeError(f"HTTP {status}: {reason}")
+        if status in _RETRIED_HTTP:
+            return TransientError(f"HTTP {status}: {reason}")
+        if status == 400:
+            return RejectedImagesError(plain_reason(reason))
+        if status == 404:
+            return self._not_found(reason)
+        return self._refusal(f"HTTP {status}: {reason}")
 
 
 def connect(
@@ -241,6 +276,14 @@ def connect(
 def _shape(sizes: Iterable[int]) -> tuple[int | None, ...]:
     """A shape in which -1 stands for a size that is free."""
     return tuple(size if size >= 0 else None for size in sizes)
+
+
+def _title(page: bytes) -> str:
+    """What a page of a proxy says: its title, or else its beginning without tags."""
+    text = page[:10_000].decode(errors="replace")
+    title = re.search(r"<title[^>]*>(.*?)</title>", text, re.IGNORECASE | re.DOTALL)
+    words = html.unescape(title[1] if title else re.sub(r"<[^>]*>", " ", text)).split()
+    return " ".join(words)[:200]
 
 
 def _array(values: Any, latent_dim: int) -> npt.NDArray[np.float32]:

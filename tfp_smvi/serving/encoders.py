@@ -188,7 +188,7 @@ def require_signatures(signatures: Mapping[str, Signature], where: str) -> None:
 
 
 def check_features(features: Features, num_images: int, latent_dim: int, where: str) -> Features:
-    """Returns the features if they are float32, finite and [num_images, latent_dim].
+    """Returns the features if they are float32 [num_images, latent_dim], finite, and stddev >= 0.
 
     Raises:
         SMVIError: they are not; the message begins with `where`.
@@ -205,6 +205,11 @@ def check_features(features: Features, num_images: int, latent_dim: int, where: 
                 f"{where} returned values of {name} that are not finite",
                 remedy="check the training of the model",
             )
+    if (features.stddev < 0).any():
+        raise SMVIError(
+            f"{where} returned values of stddev that are negative",
+            remedy="use an export of tfp-smvi",
+        )
     return features
 
 

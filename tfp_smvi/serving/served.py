@@ -1,11 +1,14 @@
 """The common base of the clients of a served encoder: endpoint, retries, checks of the answers."""
 
+import math
 import random
 import re
 import threading
 import time
 from collections.abc import Callable
 from typing import NamedTuple, Self, TypeVar
+
+import numpy as np
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError, plain_reason
@@ -19,10 +22,13 @@ from tfp_smvi.serving.encoders import (
     require_signatures,
 )
 
-__all__ = ["Endpoint", "ServedEncoder", "TransientError"]
+__all__ = ["Endpoint", "ServedEncoder", "TooLargeError", "TransientError", "is_too_large"]
 
 # Seconds before the first retry, which double with each until the largest.
 FIRST_DELAY, LARGEST_DELAY = 0.1, 10.0
+
+# What gRPC's libraries, proxies (with the status of HTTP in it) and TF Serving's batching say.
+_TOO_LARGE = re.compile(r"larger than max|exceeds maximum|status: 413", re.IGNORECASE)
 
 Result = TypeVar("Result")
 
@@ -70,6 +76,15 @@ class TransientError(Exception):
     """A request failed for a reason that may pass, so that it is worth another attempt."""
 
 
+class TooLargeError(Exception):
+    """A request is larger than the server or a proxy takes, so that a smaller one may succeed."""
+
+
+def is_too_large(reason: str) -> bool:
+    """Whether a server's reason for a refusal is the size of the request."""
+    return _TOO_LARGE.search(reason) is not None
+
+
 class ServedEncoder:
     """The common base of gRPC and REST: one fixed version, retries, checks of the answers.
 
@@ -93,20 +108,44 @@ class ServedEncoder:
     ) -> None:
         """Connects, and requests the version and the signatures of the model."""
         self._endpoint, self._config, self._closed = endpoint, config, threading.Event()
+        # The most images in a request that was not too large; several threads may lower it.
+        self._most_images: float = math.inf
         self._connect()
         # One version encodes all images, even if the server loads a newer one in the meantime.
         try:
             self._version, self.signatures = self._attempt(lambda: self._describe(version, label))
             require_signatures(self.signatures, str(endpoint))
-        except SMVIError as error:
+        except (SMVIError, TooLargeError) as error:
             self.close()
+            if isinstance(error, TooLargeError):
+                raise self._wrong_answer(error) from error
             if isinstance(error, RejectedImagesError):  # such as for an unknown label
                 raise self._not_found(error.problem) from error
             raise
         self.identity: Identity = {"endpoint": str(endpoint), "version": self._version}
 
     def encode(self, signature: str, images: Images) -> Features:
-        """Returns the features of images; see `tfp_smvi.serving.encoders.Encoder.encode`."""
+        """Returns the features of images; see `tfp_smvi.serving.encoders.Encoder.encode`.
+
+        If a request is too large for the server or a proxy, this one and all later ones are made in
+        parts.
+        """
+        parts: list[Features] = []
+        start = 0
+        while start < len(images) or not parts:
+            count = int(min(len(images) - start, self._most_images))
+            try:
+                parts.append(self._encode(signature, images[start : start + count]))
+            except TooLargeError as error:
+                if count <= 1:
+                    raise self._too_large(error) from error
+                self._most_images = min(self._most_images, count // 2)
+            else:
+                start += count
+        return Features(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+    def _encode(self, signature: str, images: Images) -> Features:
+        """Returns the features of images that fit in one request."""
         how = self.signatures[signature]
         features = self._attempt(lambda: self._predict(signature, how, images))
         return check_features(features, len(images), how.latent_dim, str(self._endpoint))
@@ -151,6 +190,14 @@ class ServedEncoder:
         return SMVIError(
             f"{self._endpoint} refuses the request ({plain_reason(reason)})",
             remedy="check the server and its log",
+        )
+
+    def _too_large(self, reason: object) -> SMVIError:
+        """The error of a server for which a request of one image is too large."""
+        return SMVIError(
+            f"{self._endpoint} takes no request as large as one image ({plain_reason(reason)})",
+            remedy="raise the largest size of a request of the server or of the proxy before it, "
+            "such as client_max_body_size of nginx",
         )
 
     def _not_found(self, reason: str) -> SMVIError:
