@@ -51,7 +51,7 @@ setup(
     },
     install_requires=[
         "click>=8.1",
-        "filelock>=3.16",
+        "filelock>=3.20.1",
         "grpcio>=1.66",
         # Imported by tensorflow-datasets 4.9.10, which does not declare it.
         "importlib_resources>=6",

@@ -1,7 +1,9 @@
 """Files that appear whole or not at all, and the litter of killed processes."""
 
+import fcntl
 import json
 import os
+import secrets
 import socket
 from pathlib import Path
 from typing import BinaryIO
@@ -54,14 +56,20 @@ def test_a_record_is_written_as_its_json(tmp_path: Path) -> None:
     }
 
 
-def test_litter_of_dead_processes_of_this_host_goes(tmp_path: Path) -> None:
-    """What runs, is of another host, of another file, or of no writer at all stays."""
+def test_litter_of_killed_processes_of_this_host_goes(tmp_path: Path) -> None:
+    """What is being written, is of another host, of another file, or of no writer at all stays.
+
+    Version 0.1 wrote the number of the process into the name, and held no lock.
+    """
     host, dead, alive = socket.gethostname(), dead_process(), os.getppid()
-    litter = [f".a.npz.{dead}.partial", f".a.npz.{host}.{dead}.0123abcd.partial"]
+    litter = [
+        f".a.npz.{dead}.partial",
+        f".a.npz.{os.getpid()}.partial",
+        f".a.npz.{host}.0123456789abcdef.partial",
+    ]
     others = [
         f".a.npz.{alive}.partial",
-        f".a.npz.{host}.{alive}.0123abcd.partial",
-        f".a.npz.another-{host}.{dead}.0123abcd.partial",
+        f".a.npz.another-{host}.0123456789abcdef.partial",
         f".b.npz.{dead}.partial",
         ".a.npz.partial",
         "a.npz.1.partial",
@@ -73,15 +81,69 @@ def test_litter_of_dead_processes_of_this_host_goes(tmp_path: Path) -> None:
     sweep_partials(tmp_path / "nowhere")
 
 
-def test_what_this_process_writes_now_is_no_litter(tmp_path: Path) -> None:
-    """Catches two threads of which one deletes what the other is writing."""
+def test_two_containers_of_one_name_and_process_number_write_beside_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches names made of host and process alone, and litter that is told by them.
+
+    A dead number stands for a process that the other container cannot see.
+    """
+    monkeypatch.setattr(os, "getpid", dead_process)
+    other = b"the other container's"
 
     def write(file: BinaryIO) -> None:
         sweep_partials(tmp_path)
+        write_atomically(tmp_path / "file", lambda inner: inner.write(other))
+        assert (tmp_path / "file").read_bytes() == other
+        sweep_partials(tmp_path)
         file.write(b"whole")
 
-    stale = tmp_path / f".stale.{os.getpid()}.partial"
-    stale.touch()
     write_atomically(tmp_path / "file", write)
     assert (tmp_path / "file").read_bytes() == b"whole"
-    assert not stale.exists()
+    assert [*tmp_path.iterdir()] == [tmp_path / "file"]
+
+
+def test_a_file_that_is_deleted_before_it_is_locked_is_made_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The moment in which it looks like litter."""
+    lock, calls = fcntl.flock, []
+
+    def delete_first(file: BinaryIO, operation: int) -> None:
+        calls.append(operation)
+        if len(calls) == 1:
+            sweep_partials(tmp_path)
+        lock(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", delete_first)
+    write_atomically(tmp_path / "file", lambda file: file.write(b"whole"))
+    assert (tmp_path / "file").read_bytes() == b"whole"
+    assert len(calls) == 3  # the writer's, the sweep's, and the writer's of the second file
+
+
+def test_no_link_is_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither in the place of the file nor in that of the one beside it, were its name foreseen."""
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    (tmp_path / "file").symlink_to(precious)
+    write_atomically(tmp_path / "file", lambda file: file.write(b"new"))
+    assert not (tmp_path / "file").is_symlink()
+    monkeypatch.setattr(secrets, "token_hex", lambda count: "0123456789abcdef")
+    planted = tmp_path / f".file.{socket.gethostname()}.0123456789abcdef.partial"
+    planted.symlink_to(precious)
+    with pytest.raises(FileExistsError):
+        write_atomically(tmp_path / "file", lambda file: file.write(b"newer"))
+    sweep_partials(tmp_path)
+    assert planted.is_symlink()
+    assert (precious.read_bytes(), (tmp_path / "file").read_bytes()) == (b"precious", b"new")
+
+
+def test_a_file_system_without_locks_keeps_what_may_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(file: object, operation: int) -> None:
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    write_atomically(tmp_path / "file", lambda file: (file.write(b"a"), sweep_partials(tmp_path)))
+    assert [*tmp_path.iterdir()] == [tmp_path / "file"]

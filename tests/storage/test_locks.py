@@ -39,3 +39,11 @@ def test_a_folder_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
         pass
     assert caught.value.remedy == "choose another {run_dir}"
     assert "\n" not in str(caught.value)
+
+
+def test_a_link_in_place_of_the_lock_leads_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / ".lock").symlink_to("precious")
+    with pytest.raises(SMVIError), hold_folder(tmp_path, remedy="choose another"):
+        pass
+    assert (tmp_path / "precious").read_text() == "precious"

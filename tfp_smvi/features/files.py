@@ -93,6 +93,13 @@ class FeatureFile:
             remedy="wait for it, or choose another {output}",
         )
         place = self.path.parent
+        if self.folder.is_symlink():
+            raise SMVIError(
+                f"cannot be written beside {self.folder}, a link that may lead anywhere",
+                field="output",
+                value=str(self.path),
+                remedy="delete the link, or choose another {output}",
+            )
         with hold_folder(self.folder, busy=busy, remedy=_ADVICE, place=place):
             with self._writing():
                 report = self._begin(settings, fresh)

@@ -7,6 +7,8 @@ tensorboard/test/    those of the test data; equal names share a chart
 
 import contextlib
 import math
+import operator
+import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -18,12 +20,15 @@ from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import plain_reason
 from tfp_smvi.core.records import flatten
 from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, EpochRecord
+from tfp_smvi.storage.atomic import sweep_partials, write_atomically
 
 __all__ = ["EventFiles"]
 
 CURVES = {"train": TRAIN_METRICS, "test": TEST_METRICS}
 IMAGES = {"reconstructions", "samples"}
 _FILES = "events.out.tfevents.*"
+# The bytes around a record: its length, and checksums of the length and of the record.
+_FRAME = 8 + 4 + 4
 
 
 class EventFiles:
@@ -42,15 +47,16 @@ class EventFiles:
         """Brings the files to the state of the checkpoint."""
         self._epochs = config.train.epochs
         with _as_os_error():
+            sweep_partials(folder)
             _keep_images(folder, history[-1].step if history else -1)
-            self._main = tf.summary.create_file_writer(str(folder))
+            self._main = _new_file(folder)
             with self._main.as_default():
                 summary_v2.hparams(_settings(config))
             self._writers = {}
             for name in CURVES:
                 for path in (folder / name).glob(_FILES):
                     path.unlink()  # the history has all of its content
-                self._writers[name] = tf.summary.create_file_writer(str(folder / name))
+                self._writers[name] = _new_file(folder / name)
             for record in history:
                 self._write_curves(record)
             self._flush()
@@ -87,6 +93,11 @@ class EventFiles:
             writer.flush()
 
 
+def _new_file(folder: Path) -> tf.summary.SummaryWriter:
+    """Opens a file under a name that nobody can foresee, so that no link has it."""
+    return tf.summary.create_file_writer(str(folder), filename_suffix=f".{secrets.token_hex(8)}.v2")
+
+
 def _settings(config: RunConfig) -> Mapping[str, bool | float | str]:
     """The settings by name; HParams takes neither lists nor numbers that are not finite."""
 
@@ -114,26 +125,16 @@ def _keep_images(folder: Path, step: int) -> None:
     there are those of version 0.1.
     """
     for path in sorted(folder.glob(_FILES)):
-        remaining, complete = [], True
-        records = iter(tf.data.TFRecordDataset(str(path)))
-        while True:
-            try:
-                record = next(records).numpy()
-            except StopIteration:
-                break
-            except tf.errors.DataLossError:  # the torn end of a killed process
-                complete = False
-                break
-            event = tf.compat.v1.Event.FromString(record)
-            tags = {value.tag for value in event.summary.value}
-            if tags <= IMAGES and not (tags and event.step > step):
-                remaining.append(record)
-            else:
-                complete = False
-        if not complete:
+        content, remaining, begin = path.read_bytes(), [], 0
+        with contextlib.suppress(tf.errors.DataLossError):  # the torn end of a killed process
+            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+                end = begin + len(record) + _FRAME
+                event = tf.compat.v1.Event.FromString(record)
+                tags = {value.tag for value in event.summary.value}
+                if tags <= IMAGES and not (tags and event.step > step):
+                    remaining.append(content[begin:end])
+                begin = end
+        if (kept := b"".join(remaining)) != content:
             # The name must not contain "tfevents": TensorBoard would read the file after a kill.
-            aside = folder / "rewritten.partial"
-            with tf.io.TFRecordWriter(str(aside)) as writer:
-                for record in remaining:
-                    writer.write(record)
-            aside.replace(path)
+            write = operator.methodcaller("write", kept)
+            write_atomically(path, write, beside="rewritten")

@@ -1,11 +1,14 @@
 """Files that appear whole or not at all, also when the machine fails.
 
-A file is written under another name beside its place, `.<name>.<host>.<pid>.<random>.partial`,
-synced, and renamed. What a kill leaves half-written is removed by `sweep_partials`, which knows by
-host and process that nobody writes it any more.
+A file is written under another name beside its place, `.<name>.<host>.<random>.partial`, synced,
+and renamed. The other file is new: no process of this host or another has it, and no link has its
+name. Its writer holds a lock on it, by which `sweep_partials` knows what a kill has left
+half-written: names of hosts and numbers of processes do not tell, as containers that share a folder
+may have the same.
 """
 
 import contextlib
+import fcntl
 import json
 import os
 import re
@@ -15,40 +18,39 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+from tfp_smvi.core.files import append_to
 from tfp_smvi.core.records import Record
 
 __all__ = ["append_line", "sweep_partials", "sync_folder", "write_atomically", "write_json"]
 
 _SUFFIX = ".partial"
-# What threads of this process are writing.
-_BEING_WRITTEN: set[Path] = set()
-# The host, the process and the random part of a name; version 0.1 wrote the process alone.
-_WRITER = re.compile(
-    r"\.(?P<host>[\w-]+)\.(?P<pid>\d+)\.[0-9a-f]{8}\.partial$|\.(?P<old_pid>\d+)\.partial$"
-)
+# The host and the random part of a name; version 0.1 wrote the number of the process instead.
+_WRITER = re.compile(r"\.(?P<host>[\w-]+)\.[0-9a-f]{16}\.partial$|\.(?P<pid>\d+)\.partial$")
 
 
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
+def write_atomically(
+    path: Path, write: Callable[[BinaryIO], object], *, beside: str | None = None
+) -> None:
     """Writes a file that appears whole or not at all.
 
     Args:
-        path: the file; one that exists is replaced.
+        path: the file; one that exists is replaced, and so is a link, not what it leads to.
         write: is called with a binary file object and writes the contents.
+        beside: the name that the file beside it begins with; None for the name of the file.
 
     Raises:
         OSError: the file cannot be written; `path` is as it was and nothing is left beside it.
     """
-    aside = path.with_name(f".{path.name}.{_host()}.{os.getpid()}.{secrets.token_hex(4)}{_SUFFIX}")
-    _BEING_WRITTEN.add(aside)
+    aside, file = _create(path.parent, beside or path.name)
     try:
-        with aside.open("wb") as file:
+        with file:
             write(file)
             file.flush()
             os.fsync(file.fileno())
-        aside.replace(path)
+            # While the lock is held, so that nobody deletes it before it has its name.
+            aside.replace(path)
     finally:
         aside.unlink(missing_ok=True)
-        _BEING_WRITTEN.discard(aside)
     sync_folder(path.parent)
 
 
@@ -69,10 +71,10 @@ def append_line(path: Path, line: str) -> None:
     A kill may leave a torn line at the end, without its line feed.
 
     Raises:
-        OSError: it cannot be written.
+        OSError: it cannot be written, or is a link or not a regular file.
     """
-    with path.open("a", encoding="utf-8") as file:
-        file.write(line + "\n")
+    with append_to(path) as file:
+        file.write(f"{line}\n".encode())
         file.flush()
         os.fsync(file.fileno())
 
@@ -99,11 +101,38 @@ def sweep_partials(folder: Path, name: str = "*") -> None:
     """
     for partial in folder.glob(f".{name}{_SUFFIX}"):
         writer = _WRITER.search(partial.name)
+        # A lock may be one of this host alone.
         if writer is None or writer["host"] not in (None, _host()):
             continue
-        if not _is_written(partial, int(writer["pid"] or writer["old_pid"])):
+        if writer["pid"] is None or not _runs(int(writer["pid"])):
             with contextlib.suppress(OSError):
-                partial.unlink()
+                _delete_unlocked(partial)
+
+
+def _create(folder: Path, name: str) -> tuple[Path, BinaryIO]:
+    """Makes a new file under a name that nobody can foresee, and locks it."""
+    while True:
+        aside = folder / f".{name}.{_host()}.{secrets.token_hex(8)}{_SUFFIX}"
+        file = aside.open("xb")
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        if os.fstat(file.fileno()).st_nlink:
+            return aside, file
+        file.close()  # it was deleted before it was locked
+
+
+def _delete_unlocked(partial: Path) -> None:
+    """Deletes a file that nobody writes.
+
+    Raises:
+        OSError: somebody does, or it is a link or cannot be opened.
+    """
+    descriptor = os.open(partial, os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        partial.unlink()
+    finally:
+        os.close(descriptor)
 
 
 def _host() -> str:
@@ -111,10 +140,10 @@ def _host() -> str:
     return re.sub(r"[^\w-]", "-", socket.gethostname())[:40] or "host"
 
 
-def _is_written(partial: Path, pid: int) -> bool:
-    """Whether the process of this number, on this host, may still write a file."""
+def _runs(pid: int) -> bool:
+    """Whether another process of this number may run on this host."""
     if pid == os.getpid():
-        return partial in _BEING_WRITTEN
+        return False
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
