@@ -79,7 +79,10 @@ def cli() -> None:
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failure, 2 usage, 128 + n stopped by signal n."""
     with handle_stop_signals(raise_stopped):  # long commands handle them by themselves
-        code = _run(arguments)
+        try:
+            code = _run(arguments)
+        except Stopped as stopped:  # by a second signal, while the first one was reported
+            code = 128 + stopped.signum
     sys.exit(code)
 
 

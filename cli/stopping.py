@@ -1,4 +1,4 @@
-"""Ending a command at SIGINT and SIGTERM."""
+"""Ending a command at the signals that ask for it."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def raise_stopped(signum: int) -> NoReturn:
 
 @contextlib.contextmanager
 def stop_at_once(report: Callable[[], None]) -> Iterator[None]:
-    """Ends the process at SIGINT and SIGTERM, during work that is saved piece by piece.
+    """Ends the process at SIGINT, SIGTERM and SIGHUP, during work that is saved piece by piece.
 
     Args:
         report: prints what the user should know, before the end.

@@ -79,7 +79,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def default_signals() -> Iterator[None]:
-    """SIGINT and SIGTERM act as in a shell, even if the tests were started with them ignored."""
+    """The stop signals act as in a shell, even if the tests were started with them ignored."""
     yield from signals.default_signals()
 
 

@@ -6,8 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from tfp_smvi.core.signals import handle_stop_signals
+from tfp_smvi.core.signals import STOP_SIGNALS, handle_stop_signals
 
+# Every one of these has its effect; see SIGHUP's own tests for a second one of it.
 BOTH = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -17,7 +18,7 @@ def old() -> Iterator[list[int]]:
     received: list[int] = []
     previous = {
         number: signal.signal(number, lambda number, frame: received.append(number))
-        for number in BOTH
+        for number in STOP_SIGNALS
     }
     yield received
     for number, handler in previous.items():
@@ -49,6 +50,22 @@ def test_a_handler_for_once_leaves_the_second_signal_to_the_old_one(
     assert (received, old) == ([number], [*BOTH])
 
 
+@pytest.mark.parametrize("once", [True, False])
+def test_a_second_hangup_does_nothing_until_the_end_of_the_block(
+    once: bool, old: list[int]
+) -> None:
+    """A terminal that closes sends two, and the second must not end what saves at the first."""
+    received: list[int] = []
+    with handle_stop_signals(received.append, once=once):
+        signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGHUP)
+        assert (received, old) == ([signal.SIGHUP], [])
+        signal.raise_signal(signal.SIGTERM)
+        assert (received + old)[1:] == [signal.SIGTERM]
+    signal.raise_signal(signal.SIGHUP)
+    assert old[-1] == signal.SIGHUP
+
+
 def test_a_handler_that_raises_ends_the_block_and_the_old_one_is_back(old: list[int]) -> None:
     def refuse(number: int) -> None:
         raise ValueError(number)
@@ -72,11 +89,11 @@ def test_another_thread_than_the_main_one_sets_no_handlers(old: list[int]) -> No
     assert (received, old) == ([], [signal.SIGTERM])
 
 
-@pytest.mark.parametrize("number", BOTH)
+@pytest.mark.parametrize("number", STOP_SIGNALS)
 def test_a_signal_that_is_ignored_stays_ignored(number: int, old: list[int]) -> None:
-    """As for a command that a shell started in the background, or cron."""
+    """As for a command that a shell started in the background, by cron or by nohup."""
     received: list[int] = []
-    (other,) = {*BOTH} - {number}
+    other = signal.SIGINT if number == signal.SIGTERM else signal.SIGTERM
     signal.signal(number, signal.SIG_IGN)
     with handle_stop_signals(received.append), handle_stop_signals(received.append, once=True):
         signal.raise_signal(number)

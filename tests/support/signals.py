@@ -12,6 +12,7 @@ from typing import NamedTuple, NoReturn
 import pytest
 
 from tests.support import runs
+from tfp_smvi.core.signals import STOP_SIGNALS
 
 __all__ = [
     "Ended",
@@ -23,7 +24,6 @@ __all__ = [
     "signalled_command",
 ]
 
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # A process that sends itself a signal. argv[1:5] are the audit event, a part of its first
 # argument, the number of the event that sends the signal, and the signal. The rest are the
 # command line's.
@@ -123,12 +123,12 @@ class RunSignalled:
 
 
 def default_signals() -> Iterator[None]:
-    """Gives SIGINT and SIGTERM Python's handlers, even if they were ignored at the start.
+    """Gives the stop signals Python's handlers, even if they were ignored at the start.
 
-    A shell script starts `make test &` with SIGINT ignored, and so do some schedulers. The
-    processes that the tests start inherit the default.
+    A shell script starts `make test &` with SIGINT ignored, and so do some schedulers; nohup
+    ignores SIGHUP. The processes that the tests start inherit the default.
     """
-    defaults = (signal.default_int_handler, signal.SIG_DFL)
+    defaults = (signal.default_int_handler, signal.SIG_DFL, signal.SIG_DFL)
     previous = [signal.signal(*pair) for pair in zip(STOP_SIGNALS, defaults, strict=True)]
     yield
     for number, handler in zip(STOP_SIGNALS, previous, strict=True):

@@ -30,8 +30,9 @@ STOPPED = 128 + signal.SIGTERM
 
 def main() -> None:
     """Runs the task that the command line holds."""
-    # Ctrl-C reaches all processes of the terminal; the leading one handles it and stops the others.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    # Ctrl-C and the end of a terminal reach all of its processes; the leading one handles them and
+    # stops the others.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     signal.signal(signal.SIGTERM, _end_at_once)
     context = _WorkerContext()
     threading.Thread(target=_end_with_parent, args=(context,), daemon=True).start()

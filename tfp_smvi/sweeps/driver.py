@@ -82,7 +82,7 @@ def sweep(
     Raises:
         SMVIError: jobs is less than 1, another process works there, the directory holds a sweep
             with other settings, or it cannot be written.
-        SweepInterrupted: SIGINT or SIGTERM came; all processes have saved and ended.
+        SweepInterrupted: SIGINT, SIGTERM or SIGHUP came; all processes have saved and ended.
 
     Source: [1].
     """

@@ -106,7 +106,7 @@ def fit(
         SMVIError: the configuration does not fit the data or the directory, checkpoint_minutes is
             not above 0, keep_every is less than 1, the objective is no longer finite, or the
             directory cannot be written.
-        TrainingInterrupted: SIGINT or SIGTERM came; the state is saved.
+        TrainingInterrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
 
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
