@@ -34,30 +34,29 @@ __all__ = ["serve"]
 def serve(dry_run: bool, **settings: Any) -> int:
     """Serve exported models with TF Serving, until Ctrl-C.
 
-    Runs tensorflow_model_server from the PATH, or else its Docker image. The files and the log of
-    the server are in the folder _server beside the models.
+    Runs its Docker image; or with --host 0.0.0.0 tensorflow_model_server, if it is on the PATH,
+    which cannot listen on one address alone. The files and the log of the server are in the folder
+    _server beside the models.
     """
     try:
         config = ServeConfig(**settings)
     except SMVIError as error:
         raise usage_error(error) from error
+    from tfp_smvi.core.text import printable
+    from tfp_smvi.serving import server
     from tfp_smvi.serving.plan import plan_server
-    from tfp_smvi.serving.server import serve as run
 
     def note(line: str) -> None:
-        click.echo(line, err=True)
+        click.echo(printable(line), err=True)
 
     plan = plan_server(config)
+    for line in plan.notes:
+        note(line)
     if dry_run:
-        plan.write_files()
+        server.write_files(plan)
         note(f"The files of the server are in {plan.folder}; nothing is started.")
         click.echo(plan.shell_command)
         return 0
-    if plan.bind == "0.0.0.0":
-        note(
-            "Warning: the server listens on all interfaces, without a password; with --docker it "
-            "listens on 127.0.0.1 only."
-        )
     note(f"Starting {plan.command[0]} with {', '.join(plan.models)}")
-    run(plan, note=note, ready=lambda text: click.echo(text + "\nStop it with Ctrl-C."))
+    server.serve(plan, note=note, ready=lambda text: click.echo(text + "\nStop it with Ctrl-C."))
     return 0

@@ -154,7 +154,8 @@ def fake_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_dry_run_prints_the_command_and_starts_nothing(
     export: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("serve", "--models", str(export.parent), "--dry-run") == 0
+    arguments = ("serve", "--models", str(export.parent), "--host", "0.0.0.0")
+    assert runs.call(*arguments, "--dry-run") == 0
     captured = capsys.readouterr()
     command = shlex.split(captured.out)
     assert command[0] == "tensorflow_model_server"
@@ -164,7 +165,9 @@ def test_a_dry_run_prints_the_command_and_starts_nothing(
 
 
 @pytest.mark.usefixtures("fake_path")
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130), (signal.SIGHUP, 129)]
+)
 def test_a_signal_stops_the_server(number: signal.Signals, code: int, export: Path) -> None:
     port = free_port()
     line = [
@@ -172,6 +175,8 @@ def test_a_signal_stops_the_server(number: signal.Signals, code: int, export: Pa
         "serve",
         "--models",
         str(export.parent),
+        "--host",
+        "0.0.0.0",
         "--rest-port",
         str(port),
         "--grpc-port",
@@ -203,7 +208,8 @@ def test_a_server_that_dies_is_a_failure_that_shows_its_log(
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", "dies")
     ports = ("--grpc-port", str(free_port()), "--rest-port", str(free_port()))
-    assert runs.call("serve", "--models", str(export.parent), *ports) == 1
+    models = ("--models", str(export.parent), "--host", "0.0.0.0")
+    assert runs.call("serve", *models, *ports) == 1
     error = capsys.readouterr().err
     assert "Error: the server ended with exit code 3" in error
     assert error.endswith("  a reason to die\n")

@@ -24,7 +24,7 @@ from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.export import exporter as export_module
-from tfp_smvi.export.card import MODEL_CARD, ModelCard
+from tfp_smvi.export.card import ModelCard
 from tfp_smvi.export.check import (
     CHECKSUMS,
     check_export,
@@ -33,9 +33,11 @@ from tfp_smvi.export.check import (
     write_checksums,
 )
 from tfp_smvi.export.exporter import ExportResult, export_run
+from tfp_smvi.export.formats import FORMAT, MODEL_CARD, find_weakness
 from tfp_smvi.export.standalone_check import find_mistake
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
+from tfp_smvi.serving.encoders import LocalEncoder
 from tfp_smvi.training.loop import fit
 
 # Another order of the same float32 sums; features and probabilities are of the order of 1.
@@ -460,3 +462,23 @@ def test_a_folder_that_is_no_export_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path, tmp_path / "nothing"):
         with refused("path", str(path)):
             check_export(path)
+
+
+def test_an_export_of_version_0_1_is_whole_and_should_be_made_again() -> None:
+    """Its encoded_image takes the size of an image from where the header of the PNG should be."""
+    folder = Path(__file__).parents[1] / "files/version_0_1/saved_models/digits/1"
+    warnings: list[str] = []
+    check_export(folder, warn=warnings.append)
+    (line,) = warnings
+    assert line.startswith(f"{folder} was exported by an older version")
+    with pytest.warns(UserWarning, match="export the run again"):
+        LocalEncoder(folder)
+
+
+def test_a_new_export_has_the_format_of_this_version(exported: Exported, copied: Path) -> None:
+    """And a card that cannot be read says nothing of a version."""
+    assert exported.encoder.card.format == FORMAT
+    assert find_weakness(exported.encoder.path) is None
+    for content in (b"{", b"[]", b"[" * 100_000, b'{"format": 1}', b"\xff"):
+        (copied / MODEL_CARD).write_bytes(content)
+        assert find_weakness(copied) is None

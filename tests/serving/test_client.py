@@ -255,7 +255,7 @@ def test_a_request_that_is_too_large_is_made_in_parts(
 def test_one_image_that_is_too_large_is_an_error_at_once(
     models: Models, protocol: str, words: str
 ) -> None:
-    models.largest_request = 150
+    models.largest_request = 100
     with (
         SERVERS[protocol](models) as endpoint,
         connected(endpoint) as encoder,

@@ -1,7 +1,15 @@
 """Starting and stopping the server, with the programs of tests/support/fake_servers.py."""
 
+import contextlib
+import csv
+import json
+import os
 import shlex
+import shutil
 import socket
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +23,11 @@ from tests.support.fake_servers import install_docker, install_server
 from tests.support.servers import NAME, Models, free_port, make_export, rest_server
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.serving import server
-from tfp_smvi.serving.plan import IMAGE, plan_server
-from tfp_smvi.serving.server import serve
+from tfp_smvi.export.formats import FORMAT
+from tfp_smvi.serving import process, server
+from tfp_smvi.serving.docker import IMAGE
+from tfp_smvi.serving.plan import plan_server
+from tfp_smvi.serving.server import serve, write_files
 
 
 class StopError(Exception):
@@ -55,14 +65,17 @@ def models(tmp_path: Path) -> Path:
 
 
 def make_config(folder: Path, **settings: Any) -> ServeConfig:
+    """The settings of a server that is on the PATH; in Docker, host="127.0.0.1"."""
     ports = {"grpc_port": free_port(), "rest_port": free_port()}
-    return ServeConfig(**{"models": str(folder), "model_name": NAME, **ports, **settings})
+    defaults = {"models": str(folder), "model_name": NAME, "host": "0.0.0.0", **ports}
+    return ServeConfig(**{**defaults, **settings})
 
 
-def test_the_server_on_the_path_comes_first(programs: Path, models: Path) -> None:
+def test_all_interfaces_are_served_by_the_server_on_the_path(programs: Path, models: Path) -> None:
     install_server(programs)
     install_docker(programs)
     plan = plan_server(make_config(models, grpc_port=8500, rest_port=8501))
+    assert plan.notes == ("Warning: the server listens on all interfaces, without a password.",)
     folder = models / "_server"
     assert plan.command == (
         "tensorflow_model_server",
@@ -80,7 +93,8 @@ def test_the_server_on_the_path_comes_first(programs: Path, models: Path) -> Non
 
 def test_docker_serves_a_pinned_image_on_loopback(programs: Path, models: Path) -> None:
     install_docker(programs)
-    plan = plan_server(make_config(models, grpc_port=1, rest_port=2))
+    plan = plan_server(ServeConfig(str(models), NAME, grpc_port=1, rest_port=2))
+    assert plan.notes == ()
     text = " ".join(plan.command)
     assert f"source={models},target=/models,readonly" in text
     assert "-p 127.0.0.1:1:8500 -p 127.0.0.1:2:8501" in text
@@ -91,14 +105,49 @@ def test_docker_serves_a_pinned_image_on_loopback(programs: Path, models: Path) 
     assert "-p 0.0.0.0:1:8500 -p 0.0.0.0:2:8501" in " ".join(everywhere.command)
 
 
-def test_a_server_that_listens_everywhere_is_not_started_for_one_address(
+def test_a_server_that_listens_everywhere_is_not_started_unless_asked_for(
+    programs: Path, models: Path
+) -> None:
+    """Without Docker there is no other, and with it that one is taken."""
+    install_server(programs)
+    with refused("host", "127.0.0.1") as caught:
+        plan_server(ServeConfig(str(models)))
+    assert "0.0.0.0 as {host}" in str(caught.value.remedy)
+    install_docker(programs)
+    plan = plan_server(ServeConfig(str(models)))
+    assert plan.command[0] == "docker"
+    (note,) = plan.notes
+    assert note.startswith("Using Docker, because tensorflow_model_server cannot listen on 127.")
+
+
+def test_a_path_with_a_comma_and_quotes_is_one_field_of_the_mount(
+    programs: Path, models: Path
+) -> None:
+    """By the rules of CSV, as Docker reads it."""
+    install_docker(programs)
+    folder = models.rename(models.with_name('saved, "my" models'))
+    command = plan_server(make_config(folder, host="127.0.0.1")).command
+    (fields,) = csv.reader([command[command.index("--mount") + 1]])
+    assert fields == ["type=bind", f"source={folder}", "target=/models", "readonly"]
+
+
+def test_a_folder_whose_name_the_list_of_models_cannot_hold_is_refused(
     programs: Path, models: Path
 ) -> None:
     install_server(programs)
-    with refused("host", "127.0.0.1"):
-        plan_server(make_config(models, host="127.0.0.1"))
-    install_docker(programs)
-    assert plan_server(make_config(models, host="127.0.0.1", docker=True)).command[0] == "docker"
+    folder = models.rename(models.with_name("\udcff"))
+    with refused("models"):
+        plan_server(make_config(folder))
+
+
+def test_exports_of_older_versions_are_named(programs: Path, models: Path) -> None:
+    """Before they are served; a card of this version and a model without one are not."""
+    install_server(programs)
+    card = {"signatures": {"encoded_image": {}}, "version": 2}
+    (models / NAME / "2" / "model_card.json").write_text(json.dumps(card))
+    (models / NAME / "10" / "model_card.json").write_text(json.dumps({**card, "format": FORMAT}))
+    _, warning = plan_server(make_config(models)).notes
+    assert warning.startswith(f"Warning: {models / NAME / '2'} was exported by an older version")
 
 
 def test_with_no_server_the_message_says_how_to_install_one(programs: Path, models: Path) -> None:
@@ -184,7 +233,7 @@ def test_a_server_is_awaited_described_and_stopped(
 ) -> None:
     monkeypatch.setenv("FAKE_MODE", mode)
     # The test waits no longer than a second for a server that does not end.
-    monkeypatch.setattr(server, "GRACE", -4 if mode == "stubborn" else 30)
+    monkeypatch.setattr(process, "GRACE", -4 if mode == "stubborn" else 30)
     install_server(programs)
     session = Session(make_config(models))
     with pytest.raises(StopError):
@@ -202,7 +251,7 @@ def test_docker_fetches_once_and_stops_its_container(
     programs: Path, models: Path, tmp_path: Path
 ) -> None:
     install_docker(programs)
-    session = Session(make_config(models))
+    session = Session(make_config(models, host="127.0.0.1"))
     for notes in ([f"Fetching {IMAGE}, once"], []):
         session.notes.clear()
         with pytest.raises(StopError):
@@ -223,7 +272,7 @@ def test_docker_that_does_not_run_is_one_line(
     with pytest.raises(
         SMVIError, match=r"Cannot connect to the Docker daemon.*systemctl start docker"
     ):
-        Session(make_config(models)).run()
+        Session(make_config(models, host="127.0.0.1")).run()
 
 
 @pytest.mark.parametrize(
@@ -273,9 +322,117 @@ def test_a_port_in_use_is_a_message_before_anything_starts(
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
         session = Session(make_config(models, **{name: port}))
-        with refused(name, port):
+        with refused(name, port) as caught:
             session.run()
+    assert f"there listens process {os.getpid()}, python" in caught.value.problem
+    assert f"kill {os.getpid()}" in str(caught.value.remedy)
     assert not (models / "_server").exists()
+
+
+class Second(Session):
+    """Tries to serve as well when the first server is ready; records why it may not."""
+
+    def __init__(self, config: ServeConfig, second: ServeConfig) -> None:
+        super().__init__(config)
+        self.second, self.errors = plan_server(second), list[SMVIError]()
+
+    def _ready(self, text: str) -> None:
+        self.record = json.loads((self.plan.folder / "server.json").read_text())
+        for attempt in (
+            lambda: serve(self.second, note=print, ready=print),
+            lambda: write_files(self.second),
+        ):
+            with contextlib.suppress(StopError):
+                try:
+                    attempt()
+                except SMVIError as error:
+                    self.errors.append(error)
+        super()._ready(text)
+
+
+def test_a_second_server_says_what_serves_already(programs: Path, models: Path) -> None:
+    """On the same models, whose files the first one reads again, and on its port."""
+    install_server(programs)
+    config = make_config(models)
+    session = Second(config, make_config(models, model_name="other"))
+    with pytest.raises(StopError):
+        session.run()
+    assert [error.field for error in session.errors] == ["models", "models"]
+    expected = (
+        f"process {session.record['pid']}, which serves {NAME} on 0.0.0.0, ports "
+        f"{config.grpc_port} and {config.rest_port}, since "
+    )
+    assert all(expected in error.problem for error in session.errors)
+    assert session.errors[0].remedy == f"stop it with: kill {os.getpid()}"
+    assert not (session.plan.folder / "server.json").exists()
+
+    elsewhere = shutil.copytree(models, models.with_name("elsewhere"))
+    session = Second(config, make_config(elsewhere, rest_port=config.rest_port))
+    with pytest.raises(StopError):
+        session.run()
+    (error,) = session.errors  # writing the files there is allowed
+    assert (error.field, error.value) == ("rest_port", config.rest_port)
+    assert f"process {session.record['pid']}, which serves {NAME}" in error.problem
+
+
+_SERVE = """
+import sys
+from tfp_smvi.config import ServeConfig
+from tfp_smvi.serving.plan import plan_server
+from tfp_smvi.serving.server import serve
+folder, host, grpc_port, rest_port = sys.argv[1:]
+config = ServeConfig(folder, host=host, grpc_port=int(grpc_port), rest_port=int(rest_port))
+serve(plan_server(config), note=print, ready=lambda text: print("ready", flush=True))
+"""
+
+
+@pytest.mark.parametrize(
+    ("host", "mode"), [("0.0.0.0", "stubborn"), ("127.0.0.1", "good")], ids=["native", "docker"]
+)
+def test_a_killed_process_takes_its_server_along(
+    host: str, mode: str, programs: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even one that ignores SIGTERM; with Docker, its client ends the container."""
+    monkeypatch.setenv("FAKE_MODE", mode)
+    install_server(programs)
+    install_docker(programs)
+    config = make_config(models, host=host)
+    line = [sys.executable, "-c", _SERVE, str(models), host]
+    ports = [str(config.grpc_port), str(config.rest_port)]
+    with subprocess.Popen([*line, *ports], stdout=subprocess.PIPE, text=True) as serving:
+        assert serving.stdout is not None
+        while "ready" not in serving.stdout.readline():
+            assert serving.poll() is None
+        assert not gone(config.rest_port)
+        serving.kill()
+    deadline = time.monotonic() + 20
+    while not gone(config.rest_port) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert gone(config.rest_port)
+    # What it left behind does not stop the next one.
+    monkeypatch.setenv("FAKE_MODE", "good")
+    session = Session(config)
+    with pytest.raises(StopError):
+        session.run()
+
+
+def test_a_log_that_is_a_link_is_replaced(programs: Path, models: Path, tmp_path: Path) -> None:
+    install_server(programs)
+    (tmp_path / "precious").write_text("precious")
+    (models / "_server").mkdir()
+    (models / "_server" / "server.log").symlink_to(tmp_path / "precious")
+    with pytest.raises(StopError):
+        Session(make_config(models)).run()
+    assert (tmp_path / "precious").read_text() == "precious"
+
+
+def test_a_folder_of_files_that_is_a_link_is_refused(
+    programs: Path, models: Path, tmp_path: Path
+) -> None:
+    install_server(programs)
+    (models / "_server").symlink_to(tmp_path)
+    with pytest.raises(SMVIError, match="is a link"):
+        Session(make_config(models)).run()
 
 
 def test_the_curl_that_is_shown_works(tmp_path: Path, programs: Path) -> None:
@@ -296,7 +453,8 @@ def test_the_curl_that_is_shown_works(tmp_path: Path, programs: Path) -> None:
 def test_compose_starts_the_same(programs: Path, models: Path) -> None:
     install_docker(programs)
     text = (Path(__file__).parents[2] / "compose.yaml").read_text()
-    flags = plan_server(make_config(models, grpc_port=8500, rest_port=8501)).command
+    settings = {"host": "127.0.0.1", "grpc_port": 8500, "rest_port": 8501}
+    flags = plan_server(make_config(models, **settings)).command
     flags = flags[flags.index(IMAGE) + 1 :]
     assert [
         line.strip()[2:] for line in text.splitlines() if line.strip().startswith("- --")

@@ -83,6 +83,8 @@ def served(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) ->
         "stable=1",
     ]
     line += ["--grpc-port", str(ports[0]), "--rest-port", str(ports[1])]
+    if shutil.which("tensorflow_model_server"):
+        line += ["--host", "0.0.0.0"]  # it cannot listen on one address
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
         text = ""

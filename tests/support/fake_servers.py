@@ -51,7 +51,7 @@ http.server.HTTPServer(("127.0.0.1", int(flags["rest_api_port"])), Handler).serv
 # Runs the server as if it were in a container: the mount is read where it lies, ports are the
 # published ones.
 _DOCKER = f"""#!{sys.executable}
-import os, signal, subprocess, sys
+import csv, os, signal, subprocess, sys
 state = os.environ["FAKE_DOCKER"]
 with open(state + "/calls", "a") as calls:
     print(*sys.argv[1:], file=calls)
@@ -64,7 +64,8 @@ if command == "pull":
     open(state + "/image", "w").close()
 if command == "run":
     arguments = sys.argv[2:]
-    source = arguments[arguments.index("--mount") + 1].split("source=")[1].split(",")[0]
+    (mount,) = csv.reader([arguments[arguments.index("--mount") + 1]])
+    source = dict(part.partition("=")[::2] for part in mount)["source"]
     rest = [a for a in arguments if a.endswith(":8501")][0].split(":")[-2]
     flags = arguments[arguments.index("--entrypoint") + 3 :]
     flags = [flag.replace("=/models/", "=" + source + "/") for flag in flags]
@@ -73,6 +74,8 @@ if command == "run":
     process = subprocess.Popen([server, *flags])
     with open(state + "/pid", "w") as file:
         file.write(str(process.pid))
+    # As Docker's client does, unless there is a terminal.
+    signal.signal(signal.SIGTERM, lambda number, frame: process.terminate())
     sys.exit(process.wait())
 if command in ("stop", "rm"):
     number = signal.SIGTERM if command == "stop" else signal.SIGKILL

@@ -44,9 +44,7 @@ class ServeConfig(Settings):
         2, "The newest versions of each model to serve; a request may name one."
     )
     labels: tuple[str, ...] = option((), "A name for a version, as NAME=VERSION; may be repeated.")
-    host: str | None = option(
-        None, "The address to listen on; 127.0.0.1 if the server can be restricted to it."
-    )
+    host: str = option("127.0.0.1", "The address to listen on; 0.0.0.0 for all interfaces.")
     grpc_port: int = option(8500, "Port of gRPC.")
     rest_port: int = option(8501, "Port of REST and of the metrics for Prometheus.")
     docker: bool = option(False, "Use Docker even if tensorflow_model_server is on the PATH.")
@@ -71,7 +69,7 @@ class ServeConfig(Settings):
         require(
             "host",
             self.host,
-            self.host is None or _is_ipv4(self.host),
+            _is_ipv4(self.host),
             "an IPv4 address such as 0.0.0.0",
         )
         for label in self.labels:

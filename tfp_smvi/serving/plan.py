@@ -9,24 +9,24 @@ import json
 import operator
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError, explain_write_errors
 from tfp_smvi.core.paths import absolute
+from tfp_smvi.export.formats import find_weakness
+from tfp_smvi.serving.docker import IMAGE, SERVER, docker_command
 from tfp_smvi.serving.encoders import export_versions
 from tfp_smvi.storage.atomic import write_atomically
 
-__all__ = ["IMAGE", "SERVER", "ServerPlan", "plan_server"]
+__all__ = ["LOG", "ServerPlan", "plan_server"]
 
-SERVER = "tensorflow_model_server"
-# The same release as the tensorflow-serving-api of the client.
-IMAGE = "tensorflow/serving:2.21.0"
 # Names of models begin with a letter or a digit, so none is equal to this.
 FILES_FOLDER = "_server"
-_LOOPBACK = "127.0.0.1"
+LOG = "server.log"
+_LOOPBACK, _EVERYWHERE = "127.0.0.1", "0.0.0.0"
 
 _INSTALL = f"""there is no {SERVER} on the PATH and no Docker; install one of them:
   Docker:          https://docs.docker.com/engine/install/
@@ -58,9 +58,9 @@ class ServerPlan(NamedTuple):
         files: the contents of the files that it reads, by name.
         models: the models that it serves.
         container: the name of its Docker container, or None.
-        bind: the address that it listens on.
         address: the address to reach it at.
         config: the settings of the server.
+        notes: lines for a person before it starts.
     """
 
     command: tuple[str, ...]
@@ -68,9 +68,9 @@ class ServerPlan(NamedTuple):
     files: Mapping[str, str]
     models: tuple[str, ...]
     container: str | None
-    bind: str
     address: str
     config: ServeConfig
+    notes: tuple[str, ...]
 
     @property
     def shell_command(self) -> str:
@@ -89,7 +89,6 @@ class ServerPlan(NamedTuple):
             SMVIError: they cannot be written.
         """
         with explain_write_errors(f"to {self.folder}", "give write permission"):
-            self.folder.mkdir(exist_ok=True)
             for name, text in self.files.items():
                 write = operator.methodcaller("write", text.encode())
                 write_atomically(self.folder / name, write)
@@ -102,15 +101,14 @@ def plan_server(config: ServeConfig) -> ServerPlan:
         SMVIError: there is no server, no such model or version, or the server cannot be restricted
             to the host.
     """
-    root = absolute(config.models, "models")
+    root = _require_utf8(absolute(config.models, "models"))
     models = _models(root, config)
     in_docker = _needs_docker(config)
-    bind = config.host or (_LOOPBACK if in_docker else "0.0.0.0")
     base = "/models" if in_docker else str(root)
     container = f"tfp-smvi-serve-{config.rest_port}" if in_docker else None
     if container:
         flags = _flags(f"{base}/{FILES_FOLDER}", 8500, 8501)
-        command = _docker_command(root, container, bind, config, flags)
+        command = docker_command(root, container, config, flags)
     else:
         flags = _flags(f"{base}/{FILES_FOLDER}", config.grpc_port, config.rest_port)
         command = (SERVER, *flags)
@@ -119,45 +117,62 @@ def plan_server(config: ServeConfig) -> ServerPlan:
         "batching.config": _BATCHING,
         "monitoring.config": _MONITORING,
     }
-    address = _LOOPBACK if bind == "0.0.0.0" else bind
-    return ServerPlan(command, root / FILES_FOLDER, files, models, container, bind, address, config)
+    address = _LOOPBACK if config.host == _EVERYWHERE else config.host
+    notes = (*_notes(config, in_docker=in_docker), *_weaknesses(root, models))
+    folder = root / FILES_FOLDER
+    return ServerPlan(command, folder, files, models, container, address, config, notes)
+
+
+def _require_utf8(root: Path) -> Path:
+    try:
+        str(root).encode()
+    except UnicodeEncodeError as error:
+        raise SMVIError(
+            "is not UTF-8, as the server's list of models must be",
+            field="models",
+            value=str(root),
+            remedy="rename the folder",
+        ) from error
+    return root
+
+
+def _notes(config: ServeConfig, *, in_docker: bool) -> Iterator[str]:
+    """What a person should know of the address."""
+    if config.host == _EVERYWHERE:
+        yield "Warning: the server listens on all interfaces, without a password."
+    elif not config.docker and in_docker and shutil.which(SERVER):
+        yield f"Using Docker, because {SERVER} cannot listen on {config.host} alone."
+
+
+def _weaknesses(root: Path, models: tuple[str, ...]) -> Iterator[str]:
+    """What is wrong with exports; a version that is not served now may be served later."""
+    for model in models:
+        for version in export_versions(root / model):
+            if weakness := find_weakness(root / model / str(version)):
+                yield f"Warning: {weakness}"
 
 
 def _needs_docker(config: ServeConfig) -> bool:
     """Whether the server runs in Docker; raises an SMVIError if it can run nowhere."""
-    in_docker = config.docker or shutil.which(SERVER) is None
+    has_server = shutil.which(SERVER) is not None
+    in_docker = config.docker or not has_server or config.host != _EVERYWHERE
     if in_docker and shutil.which("docker") is None:
-        if not config.docker:
+        if config.docker:
+            raise SMVIError(
+                "needs Docker, which is not installed",
+                field="docker",
+                remedy="install it, or leave {docker} out",
+            )
+        if not has_server:
             raise SMVIError(_INSTALL)
         raise SMVIError(
-            "needs Docker, which is not installed",
-            field="docker",
-            remedy="install it, or leave {docker} out",
-        )
-    if not in_docker and config.host not in (None, "0.0.0.0"):
-        raise SMVIError(
-            f"is not possible: {SERVER} always listens on all interfaces",
+            f"is not possible without Docker: {SERVER} always listens on all interfaces",
             field="host",
             value=config.host,
-            remedy="give {docker}, or 0.0.0.0 as {host} if a firewall protects this machine",
+            remedy=f"give {_EVERYWHERE} as {{host}} if a firewall protects this machine, or "
+            "install Docker",
         )
     return in_docker
-
-
-def _docker_command(
-    root: Path, container: str, bind: str, config: ServeConfig, flags: list[str]
-) -> tuple[str, ...]:
-    """The command that runs the server in Docker, with the models mounted at /models."""
-    return (
-        *("docker", "run", "--rm"),
-        "--init",  # as process 1 the server would not end at a signal
-        *("--name", container),
-        *("--mount", f"type=bind,source={root},target=/models,readonly"),
-        *("-p", f"{bind}:{config.grpc_port}:8500"),
-        *("-p", f"{bind}:{config.rest_port}:8501"),
-        *("--entrypoint", SERVER, IMAGE),
-        *flags,
-    )
 
 
 def _models(root: Path, config: ServeConfig) -> tuple[str, ...]:

@@ -1,28 +1,31 @@
 """TF Serving's own server: started, watched and stopped."""
 
 import base64
-import contextlib
+import errno
 import io
 import json
 import shlex
 import socket
 import subprocess
 import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.text import printable
 from tfp_smvi.serving.client import connect
+from tfp_smvi.serving.docker import prepare_docker
 from tfp_smvi.serving.encoders import Signature
-from tfp_smvi.serving.plan import IMAGE, SERVER, ServerPlan
+from tfp_smvi.serving.listeners import find_listener
+from tfp_smvi.serving.plan import LOG, ServerPlan
+from tfp_smvi.serving.process import holding, running
+from tfp_smvi.serving.served import TransientError
 
-__all__ = ["serve"]
+__all__ = ["serve", "write_files"]
 
-LOG = "server.log"
-# Seconds that the server gets to end by itself.
-GRACE = 10
+# The largest answer to a question for the state of a model.
+_STATES_BYTES = 2**20
 
 
 class VersionState(NamedTuple):
@@ -43,7 +46,7 @@ class VersionState(NamedTuple):
     def __str__(self) -> str:
         """Such as "version 2 is in state END: no weights"."""
         text = f"version {self.version} is in state {self.state}"
-        return f"{text}: {self.error}" if self.error else text
+        return printable(f"{text}: {self.error}" if self.error else text)
 
 
 def serve(plan: ServerPlan, *, note: Callable[[str], None], ready: Callable[[str], None]) -> None:
@@ -55,15 +58,33 @@ def serve(plan: ServerPlan, *, note: Callable[[str], None], ready: Callable[[str
         ready: receives the addresses and an example when all models answer.
 
     Raises:
-        SMVIError: a port is in use, the server does not start, no version of a model becomes
-            available in time, or the server ends by itself.
+        SMVIError: the models are served already, a port is in use, the server does not start, no
+            version of a model becomes available in time, or the server ends by itself.
     """
-    _require_free(plan.bind, "grpc_port", plan.config.grpc_port)
-    _require_free(plan.bind, "rest_port", plan.config.rest_port)
+    _require_free(plan.config.host, "grpc_port", plan.config.grpc_port)
+    _require_free(plan.config.host, "rest_port", plan.config.rest_port)
     if plan.container:
-        _prepare_docker(note)
-    plan.write_files()
-    with _running(plan) as process:
+        prepare_docker(note)
+    with holding(plan) as lock:
+        plan.write_files()
+        _run(plan, lock, note, ready)
+
+
+def write_files(plan: ServerPlan) -> None:
+    """Writes the files that the server reads, and starts nothing.
+
+    Raises:
+        SMVIError: a server runs with them, or they cannot be written.
+    """
+    with holding(plan):
+        plan.write_files()
+
+
+def _run(
+    plan: ServerPlan, lock: int, note: Callable[[str], None], ready: Callable[[str], None]
+) -> None:
+    """Runs the server until it ends."""
+    with running(plan, lock) as process:
         _wait_until_available(plan, process, note)
         ready(_describe(plan))
         process.wait()
@@ -79,83 +100,15 @@ def _require_free(host: str, name: str, port: int) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(address)
     except OSError as error:
+        listener = find_listener(port) if error.errno == errno.EADDRINUSE else None
+        there = f"; there listens {listener.description}" if listener else ""
+        stop = f"stop it with: {listener.stop_command}" if listener else "stop what listens there"
         raise SMVIError(
-            f"cannot be used on {host} ({error.strerror})",
+            f"cannot be used on {host} ({error.strerror}{there})",
             field=name,
             value=port,
-            remedy=f"stop the program that listens there, or give another {{{name}}} or {{host}}",
+            remedy=f"give another {{{name}}} or {{host}}, or {stop}",
         ) from error
-
-
-def _prepare_docker(note: Callable[[str], None]) -> None:
-    """Fetches the image if it is missing, which may take minutes.
-
-    Raises:
-        SMVIError: Docker does not run, or there is no network.
-    """
-    answer = _docker("version", "--format", "{{.Server.Version}}")
-    if answer.returncode:
-        raise SMVIError(
-            f"there is no {SERVER} on the PATH, and Docker does not answer "
-            f"({_last_line(answer.stderr)})",
-            remedy="start Docker, for example with: sudo systemctl start docker",
-        )
-    if _docker("image", "inspect", IMAGE).returncode:
-        note(f"Fetching {IMAGE}, once")
-        answer = _docker("pull", "--quiet", IMAGE)
-        if answer.returncode:
-            raise SMVIError(
-                f"cannot fetch {IMAGE} ({_last_line(answer.stderr)})", remedy="check the network"
-            )
-
-
-def _docker(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
-
-
-def _last_line(text: str) -> str:
-    return (text.strip().splitlines() or ["no reason given"])[-1]
-
-
-@contextlib.contextmanager
-def _running(plan: ServerPlan) -> Iterator["subprocess.Popen[bytes]"]:
-    """Starts the server, and stops it at the end."""
-    with (plan.folder / LOG).open("wb") as log:
-        try:
-            process = subprocess.Popen(
-                plan.command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # Ctrl-C in the terminal must reach this process only, which then stops the server.
-                start_new_session=True,
-            )
-        except OSError as error:
-            raise SMVIError(
-                f"cannot start {plan.command[0]} ({error.strerror})", remedy="install it again"
-            ) from error
-    try:
-        yield process
-    finally:
-        _stop(plan, process)
-
-
-def _stop(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> None:
-    """Asks the server to end, and kills it if it does not."""
-    try:
-        if process.poll() is None:
-            if plan.container:
-                _docker("stop", "--time", str(GRACE), plan.container)
-            else:
-                process.terminate()
-            process.wait(GRACE + 5)
-    except BaseException as error:  # it does not end, or a second signal came
-        if plan.container:
-            _docker("rm", "--force", plan.container)
-        process.kill()
-        process.wait()
-        if not isinstance(error, subprocess.TimeoutExpired):
-            raise
 
 
 def _wait_until_available(
@@ -179,11 +132,14 @@ def _wait_until_available(
 
 def _states(url: str) -> list[VersionState]:
     """Requests the states of a model's versions; empty while the server does not answer."""
-    # A proxy cannot reach the loopback address of this machine.
-    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    import urllib3
+
+    from tfp_smvi.serving.transport import Transport, WrongAnswerError
+
+    transport = Transport(timeout=5.0)
     try:
-        with opener.open(url, timeout=5) as response:
-            statuses = json.load(response)["model_version_status"]
+        answer = transport.request("GET", url, _STATES_BYTES)
+        statuses = json.loads(answer.data)["model_version_status"]
         return [
             VersionState(
                 version=int(status["version"]),
@@ -193,8 +149,12 @@ def _states(url: str) -> list[VersionState]:
             )
             for status in statuses
         ]
-    except (OSError, ValueError, KeyError):  # the errors of urllib are OSErrors
+    except (urllib3.exceptions.HTTPError, TransientError, WrongAnswerError):
         return []
+    except (ValueError, KeyError, TypeError):  # it is another program
+        return []
+    finally:
+        transport.close()
 
 
 def _unavailable(plan: ServerPlan, model: str, states: list[VersionState]) -> SMVIError:

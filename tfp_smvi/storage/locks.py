@@ -1,6 +1,8 @@
 """The lock of a folder, which the operating system releases when its process ends in any way."""
 
 import contextlib
+import fcntl
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import filelock
 
 from tfp_smvi.core.errors import SMVIError, explain_write_errors
 
-__all__ = ["hold_folder"]
+__all__ = ["hold_folder", "hold_shared"]
 
 
 @contextlib.contextmanager
@@ -47,3 +49,26 @@ def hold_folder(
         yield
     finally:
         lock.release()
+
+
+def hold_shared(path: Path) -> int | None:
+    """Takes a lock that processes which inherit its descriptor hold as well, until the last ends.
+
+    Args:
+        path: the lock's file, which is made if it does not exist.
+
+    Returns:
+        The descriptor, to be closed; None if others hold the lock.
+
+    Raises:
+        OSError: the file cannot be opened, or is a link.
+    """
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        os.close(descriptor)
+        if isinstance(error, BlockingIOError):
+            return None
+        raise
+    return descriptor
