@@ -58,7 +58,7 @@ OWNERS = {
     "tensorflow_datasets": {"data"},
     "grpc": {"serving.client"},
     "pyarrow": {"features.formats"},
-    "urllib3": {"serving.client", "serving.transport"},
+    "urllib3": {"serving.transport"},
     "sklearn": {"data.digits", "classification"},
     "matplotlib": {"report"},
     "jinja2": {"report.page"},

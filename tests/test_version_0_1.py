@@ -108,13 +108,18 @@ def test_a_sweep_is_drawn_and_reported(tmp_path: Path) -> None:
     assert "lam" in (sweep_dir / "report.html").read_text()
 
 
-def test_an_export_passes_its_check_and_gives_the_same_features(tmp_path: Path) -> None:
-    """Rounding on another processor is all that may differ."""
+def test_an_export_passes_its_check_and_gives_the_same_features(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rounding on another processor is all that may differ; both say to export again."""
     models = copied("saved_models", tmp_path)
+    warning = f"Warning: {models / 'digits' / '1'} was exported by an older version of tfp-smvi"
     assert runs.call("export", "--check", str(models / "digits" / "1")) == 0
+    assert capsys.readouterr().err.startswith(warning)
     output = tmp_path / "features.npz"
     arguments = (str(FILES / "digits.npy"), "--model", str(models / "digits"))
     assert runs.call("features", *arguments, "--output", str(output)) == 0
+    assert capsys.readouterr().err.startswith(warning)
     with np.load(output) as new, np.load(FILES / "features.npz") as old:
         assert new.files == old.files
         for name in new.files:

@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-import urllib3
 
 from tests.support.servers import NAME
 from tfp_smvi.config import FeaturesConfig
@@ -133,7 +132,7 @@ def test_an_answer_of_the_limit_arrives_and_a_larger_one_is_refused() -> None:
 
 def test_an_answer_that_is_cut_short_is_a_failed_connection() -> None:
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"
-    with pytest.raises(urllib3.exceptions.HTTPError):
+    with pytest.raises(TransientError):
         ask(lambda connection: connection.sendall(cut))
 
 

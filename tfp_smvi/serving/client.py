@@ -222,18 +222,14 @@ class RestEncoder(ServedEncoder):
 
     def _request(self, method: str, url: str, limit: int, body: object = None) -> Any:
         """Makes one request, and sorts failures into those worth a retry and final ones."""
-        import urllib3
-
-        from tfp_smvi.serving.transport import WrongAnswerError
+        from tfp_smvi.serving.transport import UntrustedError, WrongAnswerError
 
         try:
             status, name, data = self._transport.request(method, url, limit, body)
-        except urllib3.exceptions.SSLError as error:
+        except UntrustedError as error:
             raise self._refusal(str(error)) from error
         except WrongAnswerError as error:
             raise self._wrong_answer(error) from error
-        except urllib3.exceptions.HTTPError as error:  # resets, time limits, no connection
-            raise TransientError(str(error)) from error
         try:
             answer = json.loads(data)
         except (ValueError, RecursionError) as error:

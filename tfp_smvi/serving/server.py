@@ -132,8 +132,6 @@ def _wait_until_available(
 
 def _states(url: str) -> list[VersionState]:
     """Requests the states of a model's versions; empty while the server does not answer."""
-    import urllib3
-
     from tfp_smvi.serving.transport import Transport, WrongAnswerError
 
     transport = Transport(timeout=5.0)
@@ -149,7 +147,7 @@ def _states(url: str) -> list[VersionState]:
             )
             for status in statuses
         ]
-    except (urllib3.exceptions.HTTPError, TransientError, WrongAnswerError):
+    except (TransientError, WrongAnswerError):
         return []
     except (ValueError, KeyError, TypeError):  # it is another program
         return []

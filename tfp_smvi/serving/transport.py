@@ -12,7 +12,7 @@ import urllib3
 
 from tfp_smvi.serving.served import TransientError
 
-__all__ = ["Answer", "Transport", "WrongAnswerError"]
+__all__ = ["Answer", "Transport", "UntrustedError", "WrongAnswerError"]
 
 
 class Answer(NamedTuple):
@@ -31,6 +31,10 @@ class Answer(NamedTuple):
 
 class WrongAnswerError(Exception):
     """An answer that is too large, or that cannot be expanded."""
+
+
+class UntrustedError(Exception):
+    """TLS fails, such as by a certificate that is not valid."""
 
 
 class Transport:
@@ -64,8 +68,8 @@ class Transport:
 
         Raises:
             WrongAnswerError: the answer is larger than the limit or cannot be expanded.
-            TransientError: there was no whole answer in time.
-            urllib3.exceptions.HTTPError: the connection failed.
+            UntrustedError: TLS fails.
+            TransientError: the connection failed, or there was no whole answer in time.
         """
         # Nobody asks for a compressed answer: only a server that compresses nevertheless sends one.
         headers = {"Content-Type": "application/json"} if body is not None else {}
@@ -79,7 +83,9 @@ class Transport:
             except (OSError, urllib3.exceptions.HTTPError) as error:
                 if deadline.passed:
                     raise self._too_late() from error
-                raise
+                if isinstance(error, urllib3.exceptions.SSLError):
+                    raise UntrustedError(str(error)) from error
+                raise TransientError(str(error)) from error
         if deadline.passed:  # an answer without a length ends where the connection does
             raise self._too_late()
         encoding = response.headers.get("Content-Encoding", "identity")
