@@ -1,6 +1,8 @@
 """Engines run the same tasks to the same end, in this process and in others."""
 
 import json
+import os
+import signal
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +30,13 @@ def fail(context: Context, path: str, text: str) -> None:
 def crash(context: Context, path: str, text: str) -> None:
     """Fails with a defect."""
     raise ZeroDivisionError("a defect\nwith a second line")
+
+
+def be_in_a_terminal_that_closes(context: Context, path: str, text: str) -> None:
+    """Receives what a terminal sends to all of its processes."""
+    os.kill(os.getpid(), signal.SIGINT)
+    os.kill(os.getpid(), signal.SIGHUP)
+    write(context, path, text)
 
 
 def task(function: Callable[..., object], folder: Path, text: str) -> Task:
@@ -71,6 +80,22 @@ def test_both_engines_do_the_same_and_say_the_same(tmp_path: Path) -> None:
     assert found[0] == found[1]
     assert ("one", "begin", {"stage": "one"}) in found[0]
     assert ("one", "exit", {"code": 0}) in found[0]
+
+
+def test_signals_of_the_terminal_are_left_to_the_leading_process(tmp_path: Path) -> None:
+    """Which stops the others in order; they must not end before."""
+    with Processes(1) as engine:
+        events = events_of(engine, [task(be_in_a_terminal_that_closes, tmp_path, "one")])
+    assert ("one", "exit", {"code": 0}) in events
+    assert (tmp_path / "one").exists()
+
+
+def test_a_log_that_is_a_link_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "precious").write_text("precious")
+    (tmp_path / "task.log").symlink_to("precious")
+    with Processes(1) as engine:
+        events_of(engine, [task(write, tmp_path, "one")])
+    assert (tmp_path / "precious").read_text() == "precious"
 
 
 def test_an_error_of_a_task_is_raised_here_and_an_event_there(tmp_path: Path) -> None:

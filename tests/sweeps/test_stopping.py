@@ -118,7 +118,7 @@ def test_no_process_is_left_behind_by_a_sweep_that_fails(
 def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is_not(
     whole_sweep: WholeSweep, tmp_path: Path, random_kills: RandomKills
 ) -> None:
-    """Ctrl-C and the end of memory or power, at random moments within a stage.
+    """The end of the terminal, of memory and of power, at random moments within a stage.
 
     Both signals to the leading process alone have a test above.
     """
@@ -126,7 +126,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
     while not random_kills.done:
         sweep_dir = tmp_path / f"sweep-{random_kills.kills}"
         for number, stage, all_of_them in (
-            (signal.SIGINT, "train", True),
+            (signal.SIGHUP, "train", True),
             (signal.SIGKILL, "evaluate", True),
             (signal.SIGKILL, "classify", False),
         ):
