@@ -8,8 +8,6 @@ rounds, ratios medians of the ratios within a round.
 """
 
 import argparse
-import atexit
-import contextlib
 import datetime
 import json
 import math
@@ -28,8 +26,6 @@ from typing import Any
 import numpy as np
 
 BATCH, PIXELS, HIDDEN, LATENT, LAM, CLIP = 128, 784, 1024, 50, 0.5, 1000.0
-_kept_open = contextlib.ExitStack()  # settings that hold for the life of the process
-atexit.register(_kept_open.close)
 Turn = Callable[[int], float]  # takes steps and returns the seconds of one
 STEPS = 20  # in a turn
 REST = 0.3  # seconds between turns: idle threads of a contestant spin for a while
@@ -66,7 +62,7 @@ def products() -> Counter[tuple[int, int, int]]:
 
 def tensorflow_step(precision: str, threads: int) -> Turn:
     """The package's own step, on one batch in memory."""
-    from tfp_smvi.core.runtime import mixed_precision, quiet_tensorflow, set_threads
+    from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
 
     quiet_tensorflow()
     set_threads(threads)
@@ -77,7 +73,6 @@ def tensorflow_step(precision: str, threads: int) -> Turn:
     from tfp_smvi.training.trainer import Trainer
 
     config = TrainConfig(lam=LAM, precision=precision, clip_norm=CLIP, lam_warmup_steps=0)
-    _kept_open.enter_context(mixed_precision(config.precision, config.xla))
     trainer = Trainer(VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1)), config)
     x = tf.constant((np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.13).astype(np.float32))
     batches = iter(tf.data.Dataset.from_tensors(x).repeat())

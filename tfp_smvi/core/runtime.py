@@ -1,4 +1,4 @@
-"""What the process runs on: quiet start-up, threads, precision and compilation."""
+"""What the process runs on: quiet start-up, threads and compilation."""
 
 import contextlib
 import importlib.metadata
@@ -12,7 +12,6 @@ from tfp_smvi.core.records import Record
 
 __all__ = [
     "environment",
-    "mixed_precision",
     "quiet_tensorflow",
     "set_threads",
     "uses_gpu",
@@ -85,30 +84,6 @@ def uses_xla(mode: str) -> bool:
     On a CPU oneDNN's kernels are faster than XLA's, which take 1.1 to 2 times as long for the step.
     """
     return uses_gpu() if mode == "auto" else mode == "on"
-
-
-@contextlib.contextmanager
-def mixed_precision(precision: str, xla: str) -> Iterator[None]:
-    """Builds and runs in the precision of the configuration, and restores the old one afterwards.
-
-    bfloat16 is oneDNN's on a CPU, where a graph rewrite picks the operations that gain, and Keras's
-    policy on a GPU or under XLA, which that rewrite does not reach. The weights are float32 in
-    both.
-    """
-    import keras
-    import tensorflow as tf
-
-    reduced = precision == "bfloat16"
-    by_policy = reduced and (uses_gpu() or uses_xla(xla))
-    policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("mixed_bfloat16" if by_policy else "float32")
-    rewrite = "auto_mixed_precision_onednn_bfloat16"
-    tf.config.optimizer.set_experimental_options({rewrite: reduced and not by_policy})
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(policy)
-        tf.config.optimizer.set_experimental_options({rewrite: False})
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,15 @@ References:
         Sections 4 and 5.
 """
 
+import copy
 import math
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.config import ModelConfig
+from tfp_smvi.config import ModelConfig, Precision
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.models.layers import Dense, fully_connected
+from tfp_smvi.models.layers import Dense, apply, fully_connected
 from tfp_smvi.models.likelihoods import LIKELIHOODS
 from tfp_smvi.models.posteriors import POSTERIORS, diagonal_gaussian
 
@@ -39,6 +40,7 @@ class VAE:
         """Builds the networks."""
         if config.likelihood is None:
             raise ValueError(f"config.likelihood is None; give one of {', '.join(LIKELIHOODS)}.")
+        self._products: Precision = "float32"
         self.config = config
         self.image_shape = tuple(image_shape)
         self.posterior = POSTERIORS["diagonal"]
@@ -66,7 +68,8 @@ class VAE:
             SMVIError: x has another shape or dtype.
         """
         x = _floats("x", x, self.image_shape, batch_rank=1)
-        output = self.encoder(tf.reshape(x, [-1, math.prod(self.image_shape)]))
+        x = tf.reshape(x, [-1, math.prod(self.image_shape)])
+        output = apply(self.encoder, x, self._products)
         return self.posterior.distribution(output)
 
     def decode(self, z: tf.Tensor) -> tfd.Distribution:
@@ -82,7 +85,8 @@ class VAE:
             SMVIError: z has another shape or dtype.
         """
         z = _floats("z", z, (self.config.latent_dim,))
-        output = self.decoder(tf.reshape(z, [-1, self.config.latent_dim]))
+        latent = tf.reshape(z, [-1, self.config.latent_dim])
+        output = apply(self.decoder, latent, self._products)
         shape = tf.concat(
             [tf.shape(z)[:-1], self.image_shape, [self.likelihood.num_outputs]], axis=0
         )
@@ -109,6 +113,15 @@ class VAE:
         for name, variable in twin.named_variables.items():
             variable.assign(self.named_variables[name])
         return twin
+
+    def with_products(self, precision: Precision) -> "VAE":
+        """Returns a model with the same variables whose matrix products are in a precision.
+
+        All else is float32: weights, biases, activations, densities and their sums.
+        """
+        view = copy.copy(self)
+        view._products = precision
+        return view
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.reporters import Silent
-from tfp_smvi.core.runtime import environment, mixed_precision
+from tfp_smvi.core.runtime import environment
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.test_batches import TEST_SEED
@@ -118,7 +118,6 @@ def fit(
     signals: list[int] = []  # received so far; a second one has its usual effect
     with (
         handle_stop_signals(signals.append, once=True),
-        mixed_precision(config.train.precision, config.train.xla),
         explain_write_errors(f"to {run_dir}", f"earlier checkpoints are intact: {RUN_AGAIN}"),
         RunDirectory.open(
             run_dir,

@@ -78,6 +78,7 @@ class Trainer:
         self.model, self._config, self._weight = model, config, weight_of(config)
         self._learner = model if config.averaging_steps == 0 else model.copy()
         self._variables = self._learner.trainable_variables
+        self._reduced = self._learner.with_products(config.precision)
         self.optimizer = Adam(config.learning_rate)
         self.optimizer._create_all_weights(self._variables)
         # AutoGraph is not needed, and its temporary files would fail on a full disk.
@@ -151,7 +152,7 @@ class Trainer:
         with tf.GradientTape() as tape:
             seed = fold_seed(config.seed, "posterior", step)
             weight = self._weight
-            terms = _objective(self._learner, x, seed, weight.lam, weight.scale(step))
+            terms = _objective(self._reduced, x, seed, weight.lam, weight.scale(step))
             loss = -tf.reduce_mean(terms.objective)
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
