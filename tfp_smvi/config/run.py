@@ -125,15 +125,21 @@ class RunConfig(Settings):
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
 
-    def differences(self, other: "RunConfig") -> list[str]:
-        """Returns one line per field that differs, such as "train.lam: 0.5 here, 1.0 given"."""
+    def differences(
+        self, other: "RunConfig", places: tuple[str, str] = ("here", "given")
+    ) -> list[str]:
+        """Returns one line per field that differs, such as "train.lam: 0.5 here, 1.0 given".
+
+        Args:
+            other: the other settings.
+            places: where these settings and the others are, as the lines say it.
+        """
         lines = []
         for section in fields(self):
             here, given = getattr(self, section.name), getattr(other, section.name)
             for f in fields(here):
                 old, new = getattr(here, f.name), getattr(given, f.name)
                 if old != new:
-                    lines.append(
-                        f"{section.name}.{f.name}: {encode(old)} here, {encode(new)} given"
-                    )
+                    name, (one, two) = f"{section.name}.{f.name}", places
+                    lines.append(f"{name}: {encode(old)} {one}, {encode(new)} {two}")
         return lines

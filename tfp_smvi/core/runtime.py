@@ -12,7 +12,10 @@ from tfp_smvi.core.records import Record
 
 __all__ = [
     "environment",
+    "numerics_unchecked",
     "quiet_tensorflow",
+    "require_float32",
+    "require_one_device",
     "set_threads",
     "uses_gpu",
     "uses_xla",
@@ -69,6 +72,67 @@ def set_threads(threads: int | None) -> None:
         raise SMVIError(
             "the number of threads must be set before TensorFlow's first operation."
         ) from error
+
+
+def require_float32() -> None:
+    """Makes sure that what follows runs eagerly, and in the dtypes that it states.
+
+    Raises:
+        SMVIError: TensorFlow builds a graph, or rewrites all graphs of this process to a lower
+            precision.
+    """
+    import tensorflow as tf
+
+    if not tf.executing_eagerly():
+        raise SMVIError(
+            "models are trained and loaded eagerly, and TensorFlow builds a graph here",
+            remedy="call this outside of tf.Graph and tf.function, and without "
+            "tf.compat.v1.disable_eager_execution",
+        )
+    options = tf.config.optimizer.get_experimental_options()
+    for name, value in options.items():
+        if name.startswith("auto_mixed_precision") and value:
+            raise SMVIError(
+                f"TensorFlow's option {name} is on: it takes sums out of float32, too, and the "
+                "numbers would be wrong",
+                remedy=f'switch it off: tf.config.optimizer.set_experimental_options({{"{name}": '
+                "False}})",
+            )
+
+
+def require_one_device() -> None:
+    """Raises SMVIError inside the scope of a distribution strategy."""
+    import tensorflow as tf
+
+    if tf.distribute.has_strategy():
+        raise SMVIError(
+            "training runs on one device, and this is the scope of a distribution strategy "
+            f"({type(tf.distribute.get_strategy()).__name__})",
+            remedy="call fit outside of the scope",
+        )
+
+
+@contextlib.contextmanager
+def numerics_unchecked() -> Iterator[None]:
+    """Suspends tf.debugging.enable_check_numerics where NaN and infinity have a meaning.
+
+    The log density of the impossible is -inf, TFP marks what is not computed yet with NaN, and a
+    trajectory that diverges is rejected. Works for eager operations and while a graph is traced.
+    """
+    import tensorflow as tf
+
+    checked = False
+    with tf.init_scope():  # eagerly, also while a graph is traced: TensorFlow has no getter
+        try:
+            tf.math.log(-1.0)
+        except tf.errors.InvalidArgumentError:
+            checked = True
+            tf.debugging.disable_check_numerics()
+    try:
+        yield
+    finally:
+        if checked:
+            tf.debugging.enable_check_numerics()
 
 
 def uses_gpu() -> bool:

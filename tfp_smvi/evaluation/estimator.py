@@ -19,7 +19,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.densities import LogDensity
-from tfp_smvi.core.runtime import uses_gpu
+from tfp_smvi.core.runtime import numerics_unchecked, uses_gpu
 from tfp_smvi.inference.ais import (
     annealed_importance_sampling,
     reverse_annealed_importance_sampling,
@@ -243,7 +243,8 @@ class BlockEstimator:
 def _compiled(function: Callable[..., Estimates]) -> Any:
     # On a CPU XLA took 0.86 of the chains' time on one machine and 1.2 on another (results/ais.md),
     # and has to be compiled first.
-    return tf.function(function, jit_compile=uses_gpu(), autograph=False)
+    unchecked = numerics_unchecked()(function)
+    return tf.function(unchecked, jit_compile=uses_gpu(), autograph=False)
 
 
 def _settings(ais: AISConfig) -> AnnealingOptions:

@@ -18,6 +18,7 @@ import tensorflow as tf
 
 from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.inference.annealing import AnnealedChain, Endpoints, anneal
 from tfp_smvi.inference.arguments import (
     compiled_unless_traced,
@@ -118,6 +119,7 @@ class AISResult(NamedTuple):
             raise SMVIError(f"these chains ran {ran}", remedy=f"call {other}()")
 
 
+@numerics_unchecked()
 def annealed_importance_sampling(
     target_log_prob_fn: LogDensity,
     initial_distribution: Any,
@@ -176,6 +178,7 @@ def annealed_importance_sampling(
     return compiled_unless_traced(run, jit_compile)._replace(direction=FORWARD)
 
 
+@numerics_unchecked()
 def reverse_annealed_importance_sampling(
     target_log_prob_fn: LogDensity,
     initial_distribution: Any,

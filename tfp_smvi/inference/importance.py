@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from tfp_smvi.core.densities import LogDensity, one_for_each
+from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.inference.arguments import (
     require_positive_integer,
     require_vectors,
@@ -29,6 +30,7 @@ class ImportanceWeightedBound(NamedTuple):
     effective_sample_size: tf.Tensor
 
 
+@numerics_unchecked()
 def importance_weighted_bound(
     target_log_prob_fn: LogDensity,
     posterior: Any,

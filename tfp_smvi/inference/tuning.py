@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.inference.annealing import Endpoints, anneal_segment
 from tfp_smvi.inference.arguments import (
     compiled_unless_traced,
@@ -26,6 +27,7 @@ __all__ = ["tune_step_sizes"]
 PILOT_CHAINS = 6
 
 
+@numerics_unchecked()
 def tune_step_sizes(
     target_log_prob_fn: LogDensity,
     initial_distribution: Any,

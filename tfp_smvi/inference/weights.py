@@ -5,6 +5,7 @@ inequality its expectation lies below `log Z`. Everything here is a function of 
 `sum(w)` and `sum(w^2)`, so that any number of weights can be streamed.
 """
 
+import math
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -43,6 +44,9 @@ class WeightSums(NamedTuple):
         One weight says nothing about its error: the result is then NaN. It never exceeds 1, and
         where the effective sample size is near 1 the true error is larger.
         """
+        if tf.get_static_value(self.num_weights) == 1:
+            # As a constant, and not from 0 / 0, where tf.debugging would stop.
+            return tf.fill(tf.shape(self.log_sum), tf.constant(math.nan, self.log_sum.dtype))
         count = tf.cast(self.num_weights, self.log_sum.dtype)
         # Equal weights can round to an effective sample size just above their number.
         relative_variance = tf.maximum(count / self.effective_sample_size() - 1.0, 0.0)

@@ -131,8 +131,13 @@ class VAE:
     @property
     def named_variables(self) -> dict[str, tf.Variable]:
         """The weights by name, such as "encoder/hidden_0/kernel"."""
-        networks = (self.encoder, self.decoder)
-        return {v.path: v.value for network in networks for v in network.trainable_variables}
+        # Their paths would begin with the name scope that the model was built in.
+        return {
+            f"{network.name}/{layer.name}/{variable.name}": variable.value
+            for network in (self.encoder, self.decoder)
+            for layer in network.layers
+            for variable in layer.trainable_variables
+        }
 
     def freeze_decoder(self) -> None:
         """Speeds up gradients of log p(x|z) with respect to z; the decoder must not change then.

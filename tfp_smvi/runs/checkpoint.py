@@ -2,7 +2,8 @@
 
 A checkpoint is one .npz file, `step-<step>.npz`, or `step-<step>-kept.npz` for one that is kept
 permanently. It exists as a whole or not at all. Nothing points to the newest one: it is the
-readable file with the highest step.
+readable file with the highest step. It holds the configuration that its arrays were trained with,
+and what does not fit that configuration is never loaded.
 """
 
 import json
@@ -13,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.runs.records import TrainingState
+from tfp_smvi.runs.records import RunRecord, TrainingState
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
 from tfp_smvi.storage.atomic import sweep_partials
 
@@ -22,6 +23,7 @@ __all__ = [
     "list_checkpoints",
     "list_steps",
     "read_checkpoint",
+    "require_run",
     "restore_checkpoint",
     "save_checkpoint",
 ]
@@ -72,7 +74,7 @@ def save_checkpoint(
     """
     path = directory / f"{_PREFIX}{step:010d}{_KEPT if forever else ''}{_SUFFIX}"
     # The names are there too, because damage in the archive's directory can hide a member.
-    header = json.dumps({"names": list(arrays), "info": state.to_json()})
+    header = json.dumps({"names": list(arrays), "step": step, "info": state.to_json()})
     write_arrays(path, {_INFO: np.frombuffer(header.encode(), np.uint8), **arrays})
     for old in list_checkpoints(directory)[keep:]:
         if not old.stem.endswith(_KEPT):
@@ -135,6 +137,48 @@ def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoi
     return None
 
 
+def require_run(
+    checkpoint: Checkpoint,
+    record: RunRecord,
+    shapes: Mapping[str, tuple[int, ...]],
+    run_dir: Path,
+) -> None:
+    """Raises SMVIError unless a checkpoint is of a run and holds the arrays of its model.
+
+    Args:
+        checkpoint: the checkpoint.
+        record: the run, as its config.json describes it.
+        shapes: the shape of each array that the checkpoint must hold, and no other, by name.
+        run_dir: the run directory, for the error.
+    """
+    places = ("in config.json", "in the checkpoint")
+    saved = checkpoint.state.run
+    problems = [] if saved is None else record.differences(saved, places)
+    problems = problems or _other_arrays(checkpoint.arrays, shapes)
+    if problems:
+        raise SMVIError(
+            f"the checkpoint at step {checkpoint.step} of {run_dir} does not fit its config.json "
+            f"({'; '.join(problems[:3])}{'; ...' if problems[3:] else ''})",
+            remedy="restore the config.json of that run, or the checkpoint; or start over with "
+            "tfp-smvi train --fresh",
+        )
+
+
+def _other_arrays(
+    arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
+) -> list[str]:
+    """One line for each array that is missing, too many or of another shape."""
+    return [
+        *(f"{name} is missing" for name in shapes if name not in arrays),
+        *(f"{name} has no place in the model" for name in arrays if name not in shapes),
+        *(
+            f"{name} has the shape {list(arrays[name].shape)} and not {list(shape)}"
+            for name, shape in shapes.items()
+            if name in arrays and arrays[name].shape != tuple(shape)
+        ),
+    ]
+
+
 def _step(path: Path) -> int | None:
     digits = path.name.removeprefix(_PREFIX).removesuffix(_SUFFIX).removesuffix(_KEPT)
     return int(digits) if digits.isdecimal() else None
@@ -152,9 +196,11 @@ def _read(path: Path) -> Checkpoint:
     try:
         header = json.loads(arrays.pop(_INFO).tobytes())
         state = TrainingState.from_json(header["info"])
-        names = header["names"]
+        names, saved_step = header["names"], header.get("step", step)
     except (KeyError, TypeError, ValueError, SMVIError) as error:
         raise DamagedFileError(f"its header is not readable: {error}") from error
+    if saved_step != step:
+        raise DamagedFileError(f"it was saved at step {saved_step}, and renamed")
     if list(arrays) != names:
         raise DamagedFileError("arrays are missing")
     return Checkpoint(step, arrays, state)

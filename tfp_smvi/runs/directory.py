@@ -7,7 +7,6 @@ checkpoints/     see `checkpoint`
 """
 
 import contextlib
-import dataclasses
 import json
 import math
 from collections.abc import Callable, Iterator
@@ -21,7 +20,7 @@ from tfp_smvi.runs.records import RunRecord
 from tfp_smvi.storage.atomic import sweep_partials, write_json
 from tfp_smvi.storage.locks import hold_folder
 
-__all__ = ["RunDirectory", "read_run", "run_directory_name", "with_epochs"]
+__all__ = ["RunDirectory", "read_run", "run_directory_name"]
 
 _CONFIG = "config.json"
 
@@ -110,11 +109,7 @@ class RunDirectory:
     def _check(self, given: RunRecord, warn: Callable[[str], None]) -> None:
         """Compares the existing run with the requested one."""
         stored = read_run(self.path)
-        config = with_epochs(stored.config, given.config.train.epochs)
-        if config.data.is_file and given.config.data.is_file:
-            # The file may have moved: its fingerprint shows whether it is the same.
-            config = dataclasses.replace(config, data=given.config.data)
-        differences = config.differences(given.config) + stored.data.differences(given.data)
+        differences = stored.differences(given)
         if differences:
             raise SMVIError(
                 f"{self.path} holds a run with another configuration ({'; '.join(differences)})",
@@ -137,11 +132,6 @@ class RunDirectory:
                 value=epochs,
                 remedy=f"give at least {least}, or start over with {{fresh}}",
             )
-
-
-def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
-    """The same run with another number of epochs: no step depends on how many follow it."""
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
 
 
 def read_run(path: Path) -> RunRecord:

@@ -7,11 +7,18 @@ from typing import NamedTuple
 
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.models.vae import VAE
-from tfp_smvi.runs.checkpoint import Checkpoint, list_steps, read_checkpoint, restore_checkpoint
+from tfp_smvi.runs.checkpoint import (
+    Checkpoint,
+    list_steps,
+    read_checkpoint,
+    require_run,
+    restore_checkpoint,
+)
 from tfp_smvi.runs.directory import RunDirectory, read_run
-from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.runs.records import EpochRecord, RunRecord
 
 __all__ = ["LoadedRun", "load_data_of", "load_run"]
 
@@ -50,8 +57,10 @@ def load_run(
             UserWarning.
 
     Raises:
-        SMVIError: there is no run, no checkpoint yet, none of that epoch, or none that can be read.
+        SMVIError: there is no run, no checkpoint yet, none of that epoch, none that can be read, or
+            it is not of the run that config.json describes; or this is inside a graph.
     """
+    require_float32()
     warn = warn or (lambda message: warnings.warn(message, stacklevel=4))
     run = RunDirectory(Path(path))
     record = read_run(run.path)
@@ -62,8 +71,7 @@ def load_run(
         checkpoint = _of_epoch(run, checkpoint, epoch)
     config, data = record.config, record.data
     model = VAE(config.model, data.image_shape, config.train.seed)
-    for name, variable in model.named_variables.items():
-        variable.assign(checkpoint.arrays[name])
+    _assign(model, checkpoint, record, run.path)
     return LoadedRun(
         config=config,
         model=model,
@@ -72,6 +80,17 @@ def load_run(
         data_fingerprint=data.fingerprint,
         real_valued=data.real_valued,
     )
+
+
+def _assign(model: VAE, checkpoint: Checkpoint, record: RunRecord, run_dir: Path) -> None:
+    """Sets a model's weights; the optimizer's state and the weights without averaging stay out."""
+    networks = tuple(f"{network.name}/" for network in (model.encoder, model.decoder))
+    arrays = {name: a for name, a in checkpoint.arrays.items() if name.startswith(networks)}
+    variables = model.named_variables
+    shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
+    require_run(checkpoint._replace(arrays=arrays), record, shapes, run_dir)
+    for name, variable in variables.items():
+        variable.assign(arrays[name])
 
 
 def load_data_of(

@@ -1,5 +1,6 @@
 """What a run logs and records: an epoch, and the run as config.json describes it."""
 
+import dataclasses
 import json
 import math
 from collections.abc import Mapping
@@ -21,6 +22,7 @@ __all__ = [
     "TrainMetrics",
     "TrainingState",
     "read_history",
+    "with_epochs",
 ]
 
 
@@ -79,21 +81,6 @@ class EpochRecord(Record):
 
 
 @dataclass(frozen=True)
-class TrainingState(Record):
-    """What a restart of a training needs beside the arrays; it is part of a checkpoint.
-
-    Attributes:
-        history: the finished epochs.
-        sums: TRAIN_METRICS summed over the steps of the current epoch.
-        seconds: spent on the current epoch.
-    """
-
-    history: tuple[EpochRecord, ...]
-    sums: tuple[float, ...]
-    seconds: float
-
-
-@dataclass(frozen=True)
 class DataRecord(Record):
     """The data that a run was trained on.
 
@@ -108,10 +95,17 @@ class DataRecord(Record):
     image_shape: tuple[int, ...]
     real_valued: bool | None = None
 
-    def differences(self, other: "DataRecord") -> list[str]:
-        """Returns one line per field that differs; one that is not recorded does not differ."""
+    def differences(
+        self, other: "DataRecord", places: tuple[str, str] = ("here", "given")
+    ) -> list[str]:
+        """Returns one line per field that differs; one that is not recorded does not differ.
+
+        Args:
+            other: the other data.
+            places: where these data and the others are, as the lines say it.
+        """
         return [
-            f"data.{name}: {encode(here)} here, {encode(given)} given"
+            f"data.{name}: {encode(here)} {places[0]}, {encode(given)} {places[1]}"
             for name in ("fingerprint", "image_shape", "real_valued")
             if (here := getattr(self, name)) != (given := getattr(other, name)) and here is not None
         ]
@@ -132,6 +126,45 @@ class RunRecord(Record):
     data: DataRecord
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Machine | None = None
+
+    def differences(
+        self, other: "RunRecord", places: tuple[str, str] = ("here", "given")
+    ) -> list[str]:
+        """Returns one line per setting or property of the data that makes it another run.
+
+        The number of epochs does not: no step depends on how many follow it. The path of a file of
+        data does not either: its fingerprint shows whether it is the same.
+
+        Args:
+            other: the other run.
+            places: where this run and the other are recorded, as the lines say it.
+        """
+        config = with_epochs(self.config, other.config.train.epochs)
+        if config.data.is_file and other.config.data.is_file:
+            config = dataclasses.replace(config, data=other.config.data)
+        return config.differences(other.config, places) + self.data.differences(other.data, places)
+
+
+@dataclass(frozen=True)
+class TrainingState(Record):
+    """What a restart of a training needs beside the arrays; it is part of a checkpoint.
+
+    Attributes:
+        history: the finished epochs.
+        sums: TRAIN_METRICS summed over the steps of the current epoch.
+        seconds: spent on the current epoch.
+        run: the run that the arrays are of; None in files of version 0.1.
+    """
+
+    history: tuple[EpochRecord, ...]
+    sums: tuple[float, ...]
+    seconds: float
+    run: RunRecord | None = None
+
+
+def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
+    """The same run with another number of epochs."""
+    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
 
 
 def read_history(path: Path) -> tuple[EpochRecord, ...]:

@@ -16,8 +16,8 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.engines.base import Context
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.runs.checkpoint import list_steps
-from tfp_smvi.runs.directory import RunDirectory, read_run, with_epochs
-from tfp_smvi.runs.records import EpochRecord, read_history
+from tfp_smvi.runs.directory import RunDirectory, read_run
+from tfp_smvi.runs.records import EpochRecord, read_history, with_epochs
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.orders import Order

@@ -10,14 +10,14 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.config import RunConfig
-from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
 from tfp_smvi.core.reporters import Silent
-from tfp_smvi.core.runtime import environment
+from tfp_smvi.core.runtime import environment, require_float32, require_one_device
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.vae import VAE
-from tfp_smvi.runs.checkpoint import restore_checkpoint, save_checkpoint
+from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
 from tfp_smvi.runs.directory import RunDirectory
 from tfp_smvi.runs.log import MetricsLog
 from tfp_smvi.runs.records import (
@@ -104,30 +104,34 @@ def fit(
 
     Raises:
         SMVIError: the configuration does not fit the data or the directory, checkpoint_minutes is
-            not above 0, keep_every is less than 1, the objective is no longer finite, or the
-            directory cannot be written.
+            not above 0, keep_every is less than 1, the objective is no longer finite, the
+            directory cannot be written, or this is a graph or a distribution strategy's scope.
         TrainingInterrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
 
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
     check_fit_arguments(checkpoint_minutes, keep_every)
+    require_float32()
+    require_one_device()
     reporter, run_dir = reporter or Silent(), Path(run_dir)
     config = resolve(config, dataset)
     data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.real_valued)
     host = environment()
+    record = RunRecord(config, data, host.versions, host.machine)
     signals: list[int] = []  # received so far; a second one has its usual effect
     with (
+        tf.init_scope(),  # without the caller's gradient tapes
         handle_stop_signals(signals.append, once=True),
         explain_write_errors(f"to {run_dir}", f"earlier checkpoints are intact: {RUN_AGAIN}"),
         RunDirectory.open(
             run_dir,
-            RunRecord(config, data, host.versions, host.machine),
+            record,
             fresh=fresh,
             warn=reporter.warn,
             steps_per_epoch=dataset.train.num_examples // config.train.batch_size,
         ) as run,
     ):
-        return _Run(config, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
+        return _Run(record, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
 
 
 class _Run:
@@ -135,7 +139,7 @@ class _Run:
 
     def __init__(
         self,
-        config: RunConfig,
+        record: RunRecord,
         dataset: Dataset,
         run: RunDirectory,
         reporter: TrainingReporter,
@@ -143,7 +147,8 @@ class _Run:
         checkpoint_minutes: float,
         keep_every: int | None,
     ) -> None:
-        self.config, self.dataset, self.run = config, dataset, run
+        config = record.config
+        self.record, self.config, self.dataset, self.run = record, config, dataset, run
         self.reporter, self.signals = reporter, signals
         self.checkpoint_seconds, self.keep_every = 60.0 * checkpoint_minutes, keep_every
         self.binarize = config.model.likelihood == "bernoulli"
@@ -237,7 +242,9 @@ class _Run:
             raise TrainingInterrupted(self.signals[-1], self.trainer.step)
 
     def _save(self, *, forever: bool = False) -> None:
-        state = TrainingState(tuple(self.history), tuple(self.sums.tolist()), self.seconds)
+        state = TrainingState(
+            tuple(self.history), tuple(self.sums.tolist()), self.seconds, self.record
+        )
         step = self.trainer.step
         save_checkpoint(self.run.checkpoints, step, self.trainer.arrays(), state, forever=forever)
         self.saved_step, self.saved_at = step, time.monotonic()
@@ -247,14 +254,8 @@ class _Run:
         if checkpoint is None:
             self._warn_of_lost_epochs()
             return
-        try:
-            self.trainer.assign(checkpoint.arrays)
-        except (KeyError, ValueError) as error:
-            raise SMVIError(
-                f"the checkpoint at step {checkpoint.step} of {self.run.path} was written by "
-                "another version of this program",
-                remedy="install the version in config.json, or start over with {fresh}",
-            ) from error
+        require_run(checkpoint, self.record, self.trainer.shapes(), self.run.path)
+        self.trainer.assign(checkpoint.arrays)
         state = checkpoint.state
         self.history, self.seconds = [*state.history], state.seconds
         self.sums = np.array(state.sums)
