@@ -14,6 +14,7 @@ from tfp_smvi.models.layers import MINIMUM_SCALE, Dense, positive
 from tfp_smvi.models.likelihoods import LIKELIHOODS
 from tfp_smvi.models.posteriors import POSTERIORS
 from tfp_smvi.models.vae import VAE
+from tfp_smvi.objectives.smvi import smvi_objective
 
 SMALL = {"latent_dim": 3, "hidden_sizes": (16, 8)}
 # float32 rounding of sums of some dozen terms.
@@ -148,6 +149,40 @@ def test_dense_has_the_first_and_second_order_gradients_of_keras(activation):
 
     for value, expected in zip(gradients(ours), gradients(reference), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_matrix_products_alone_are_in_bfloat16_in_gradients_of_both_orders():
+    """Sums over pixels or examples in 8 bits lose a nat; only the 12 sums for biases are products.
+
+    The encoder has 2 products forward, 3 backward; the decoder the score's, and all again.
+    """
+    model = small_model().with_products("bfloat16")
+    variables = model.trainable_variables
+
+    @tf.function(input_signature=[tf.TensorSpec([7, 4, 5, 1])], autograph=False)
+    def step(x):
+        with tf.GradientTape() as tape:
+            posterior = model.encode(x)
+            z = posterior.sample(seed=(0, 0))
+            log_likelihood = lambda z: model.decode(z).log_prob(x)  # noqa: E731
+            objective = smvi_objective(posterior, model.prior, log_likelihood, 0.5, z).objective
+        return objective, tape.gradient(objective, variables)
+
+    operations = step.get_concrete_function().graph.get_operations()
+    reduced = [op for op in operations if op.outputs and op.outputs[0].dtype == tf.bfloat16]
+    assert {op.type for op in reduced} == {"Cast", "MatMul"}
+    products = [op for op in operations if op.type == "MatMul"]
+    assert len([op for op in reduced if op.type == "MatMul"]) >= 26
+    # Sums over the batch, as products with ones.
+    assert all(op.inputs[0].shape == [1, 7] for op in products if op not in reduced)
+    objective, gradients = step(tf.ones([7, 4, 5, 1]))
+    assert {t.dtype for t in (objective, *gradients)} == {tf.float32}
+
+
+def test_terms_of_a_product_in_bfloat16_are_added_in_float32():
+    """In bfloat16 the sum of ones ends at 256; 1000 is a bfloat16."""
+    layer = Dense(1, kernel_initializer="ones")
+    assert layer(tf.ones([1, 1000]), products="bfloat16") == 1000.0
 
 
 def test_a_likelihood_must_be_chosen():

@@ -153,6 +153,14 @@ def test_no_flipped_bit_in_the_newest_is_ever_taken_for_the_truth(
     assert fallbacks > len(whole) * bits // 2
 
 
+def test_checkpoint_under_the_name_of_another_step_is_not_taken_for_it(tmp_path: Path) -> None:
+    save_checkpoint(tmp_path, 1, ARRAYS, STATE)
+    save_checkpoint(tmp_path, 2, ARRAYS, STATE).rename(tmp_path / "step-0000000009.npz")
+    warnings: list[str] = []
+    assert_same(restore_checkpoint(tmp_path, warnings.append), 1)
+    assert "saved at step 2" in warnings[0]
+
+
 def test_garbled_newest_falls_back(tmp_path: Path) -> None:
     save_checkpoint(tmp_path, 1, ARRAYS, STATE)
     save_checkpoint(tmp_path, 2, ARRAYS, STATE).write_bytes(os.urandom(3000))

@@ -1,16 +1,18 @@
 """What was trained is what is loaded."""
 
 import dataclasses
+import json
 import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from tests.support.runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, config
+from tests.support.runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, config, newest
 from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
+from tfp_smvi.runs.checkpoint import save_checkpoint
 from tfp_smvi.runs.loading import load_data_of, load_run
 from tfp_smvi.training.checks import resolve
 from tfp_smvi.training.loop import FitResult, fit
@@ -45,6 +47,66 @@ def test_loading_falls_back_with_a_warning(trained: FitResult, tmp_path: Path) -
     (run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz").write_bytes(b"")
     with pytest.warns(UserWarning, match="damaged"):
         assert load_run(run_dir).step == (EPOCHS - 1) * STEPS_PER_EPOCH
+
+
+EDITS: list[tuple[str, dict[str, object]]] = [
+    ("model.hidden_sizes", {"hidden_sizes": [32]}),
+    ("model.activation", {"activation": "tanh"}),
+    ("model.latent_dim", {"latent_dim": 5}),
+    ("train.lam", {"lam": 0.25}),
+    ("train.precision", {"precision": "bfloat16"}),
+    ("data.fingerprint", {"fingerprint": "0" * 64}),
+    ("data.image_shape", {"image_shape": [64]}),
+]
+
+
+@pytest.mark.parametrize(("name", "change"), EDITS)
+def test_configuration_that_the_weights_were_not_trained_with_is_refused(
+    name: str, change: dict[str, object], trained: FitResult, tmp_path: Path
+) -> None:
+    """hidden_sizes cut short has its arrays, too, and another activation all of the same shapes."""
+    run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
+    edit_config(run_dir, change)
+    with pytest.raises(SMVIError) as caught:
+        load_run(run_dir)
+    assert name in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_configuration_may_have_other_epochs(trained: FitResult, tmp_path: Path) -> None:
+    """A training with more epochs writes it before its first checkpoint."""
+    run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
+    edit_config(run_dir, {"epochs": 300})
+    assert load_run(run_dir).config.train.epochs == 300
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"hidden_sizes": [32]}, r"encoder/hidden_1/kernel has no place in the model"),
+        ({"hidden_sizes": [32, 32, 32]}, r"encoder/hidden_2/kernel is missing"),
+        ({"hidden_sizes": [32, 8]}, r"has the shape \[32, 32\] and not \[32, 8\]"),
+    ],
+)
+def test_arrays_of_version_0_1_have_the_names_and_shapes_of_the_model(
+    change: dict[str, object], problem: str, trained: FitResult, tmp_path: Path
+) -> None:
+    """Its checkpoints hold no configuration."""
+    run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
+    step, arrays, state = newest(run_dir)
+    save_checkpoint(run_dir / "checkpoints", step, arrays, dataclasses.replace(state, run=None))
+    assert load_run(run_dir).step == step
+    edit_config(run_dir, change)
+    with pytest.raises(SMVIError, match=problem):
+        load_run(run_dir)
+
+
+def edit_config(run_dir: Path, change: dict[str, object]) -> None:
+    """Changes fields in the sections of a run's config.json that have them."""
+    record = json.loads((run_dir / "config.json").read_text())
+    for section in (*record["config"].values(), record["data"]):
+        section.update({name: value for name, value in change.items() if name in section})
+    (run_dir / "config.json").write_text(json.dumps(record))
 
 
 def test_damage_is_reported_to_the_function_given(trained: FitResult, tmp_path: Path) -> None:

@@ -181,9 +181,9 @@ def test_checkpoint_with_other_arrays_is_refused(
     run_dir = tmp_path / "run"
     shutil.copytree(trained.run_dir, run_dir)
     checkpoint = newest(run_dir)
-    checkpoint.arrays.popitem()
+    name, _ = checkpoint.arrays.popitem()
     save_checkpoint(run_dir / "checkpoints", checkpoint.step, checkpoint.arrays, checkpoint.state)
-    with pytest.raises(SMVIError, match="another version of this program"):
+    with pytest.raises(SMVIError, match=f"does not fit its config.json .{name} is missing"):
         fit(CONFIG, digits, run_dir)
 
 

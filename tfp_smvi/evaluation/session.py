@@ -54,7 +54,7 @@ class EvaluationSession:
     ) -> None:
         """Loads the model and the data."""
         reporter = reporter or Silent()
-        self.run_dir, self._data_dir = Path(run_dir), data_dir
+        self.run_dir, self._data_dir = Path(run_dir).absolute(), data_dir
         self.run = load_run(self.run_dir, warn=reporter.warn)
         self.dataset = load_data_of(self.run, data_dir, dataset=dataset, progress=reporter.note)
         self.weights = _digest(self.run.model.named_variables)

@@ -74,7 +74,8 @@ class RunDirectory:
             SMVIError: another process runs there, the directory holds another configuration, other
                 data or a longer training, or it cannot be written.
         """
-        run = cls(path)
+        # The working directory may change while the run is open.
+        run = cls(path.absolute())
         busy = SMVIError(
             f"{path} is in use by another process", remedy="wait for it or choose another {run_dir}"
         )

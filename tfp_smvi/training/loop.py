@@ -120,7 +120,6 @@ def fit(
     record = RunRecord(config, data, host.versions, host.machine)
     signals: list[int] = []  # received so far; a second one has its usual effect
     with (
-        tf.init_scope(),  # without the caller's gradient tapes
         handle_stop_signals(signals.append, once=True),
         explain_write_errors(f"to {run_dir}", f"earlier checkpoints are intact: {RUN_AGAIN}"),
         RunDirectory.open(
