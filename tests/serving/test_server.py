@@ -26,6 +26,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.formats import FORMAT
 from tfp_smvi.serving import process, server
 from tfp_smvi.serving.docker import IMAGE
+from tfp_smvi.serving.listeners import Listener, find_listener
 from tfp_smvi.serving.plan import plan_server
 from tfp_smvi.serving.server import serve, write_files
 
@@ -329,6 +330,19 @@ def test_a_port_in_use_is_a_message_before_anything_starts(
     assert not (models / "_server").exists()
 
 
+def test_a_container_that_listens_is_named(programs: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its port belongs to a process of Docker's, which only root may look at."""
+    install_docker(programs)
+    monkeypatch.setenv("FAKE_CONTAINER", "tfp-smvi-serve-8501")
+    assert find_listener(free_port()) == Listener(
+        "the container tfp-smvi-serve-8501", "docker stop tfp-smvi-serve-8501"
+    )
+    monkeypatch.delenv("FAKE_CONTAINER")
+    assert find_listener(free_port()) is None
+    (programs / "docker").unlink()
+    assert find_listener(free_port()) is None
+
+
 class Second(Session):
     """Tries to serve as well when the first server is ready; records why it may not."""
 
@@ -378,6 +392,7 @@ def test_a_second_server_says_what_serves_already(programs: Path, models: Path) 
 _SERVE = """
 import sys
 from tfp_smvi.config import ServeConfig
+from tfp_smvi.serving.listeners import Listener, find_listener
 from tfp_smvi.serving.plan import plan_server
 from tfp_smvi.serving.server import serve
 folder, host, grpc_port, rest_port = sys.argv[1:]
