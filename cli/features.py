@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.console import Console
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 
 from .options import data_dir_option, setting, threads_option, usage_error
+from .progress.base import stderr_console
 from .progress.features import FeaturesProgress
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def features(
     config = _check_usage(model, endpoint, version, label, output, settings)
     from .stopping import stop_at_once
 
-    reporter = FeaturesProgress(Console(stderr=True, highlight=False, soft_wrap=True))
+    reporter = FeaturesProgress(stderr_console())
     message = (
         f"Stopped; what is done is kept in {output}.partial. Run the same command again to go on."
     )

@@ -15,6 +15,7 @@ from tfp_smvi.version import __version__
 
 from .options import option_name
 from .stopping import Stopped, raise_stopped
+from .terminal import leave_closed_terminal
 
 __all__ = ["COMMANDS", "main"]
 
@@ -95,6 +96,7 @@ def _run(arguments: list[str] | None) -> int:
         error.show()
         return error.exit_code
     except (Stopped, click.Abort) as stop:
+        leave_closed_terminal()
         click.echo("Stopped.", err=True)
         return 128 + getattr(stop, "signum", signal.SIGINT)
     except Exception as error:

@@ -8,6 +8,8 @@ from typing import NoReturn
 
 from tfp_smvi.core.signals import handle_stop_signals
 
+from .terminal import leave_closed_terminal
+
 __all__ = ["Stopped", "raise_stopped", "stop_at_once"]
 
 
@@ -36,6 +38,7 @@ def stop_at_once(report: Callable[[], None]) -> Iterator[None]:
         try:
             yield
         except Stopped as stopped:
+            leave_closed_terminal()
             report()
             sys.stdout.flush()
             # Do not wait for TensorFlow's threads, which are at work.

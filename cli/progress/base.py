@@ -3,7 +3,7 @@
 import contextlib
 import time
 from collections.abc import Iterator
-from typing import Any, Self
+from typing import IO, Any, Self, cast
 
 from rich.console import Console
 from rich.progress import Progress, ProgressColumn
@@ -12,6 +12,7 @@ from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.text import printable
 
 from ..options import option_name
+from ..terminal import Stderr
 
 __all__ = ["BarReporter", "WorkReporter", "stderr_console"]
 
@@ -21,7 +22,7 @@ SECONDS_PER_LINE = 10.0
 
 def stderr_console() -> Console:
     """Makes the console of this process's stderr."""
-    return Console(stderr=True, highlight=False, soft_wrap=True)
+    return Console(file=cast(IO[str], Stderr()), highlight=False, soft_wrap=True)
 
 
 class BarReporter:

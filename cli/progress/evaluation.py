@@ -3,14 +3,14 @@
 from rich.console import Console
 from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
 
-from .base import WorkReporter
+from .base import WorkReporter, stderr_console
 
 __all__ = ["BlockReporter", "make_block_reporter"]
 
 
 def make_block_reporter(doing: str = "evaluating") -> "BlockReporter":
     """Makes the reporter for this process's stderr, with the word for what is done."""
-    return BlockReporter(Console(stderr=True, highlight=False, soft_wrap=True), doing)
+    return BlockReporter(stderr_console(), doing)
 
 
 class BlockReporter(WorkReporter):
