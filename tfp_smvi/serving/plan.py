@@ -118,7 +118,7 @@ def plan_server(config: ServeConfig) -> ServerPlan:
         "monitoring.config": _MONITORING,
     }
     address = _LOOPBACK if config.host == _EVERYWHERE else config.host
-    notes = (*_notes(config, in_docker=in_docker), *_weaknesses(root, models))
+    notes = (*_notes(config, in_docker=in_docker), *_weaknesses(root, models, config))
     folder = root / FILES_FOLDER
     return ServerPlan(command, folder, files, models, container, address, config, notes)
 
@@ -144,10 +144,10 @@ def _notes(config: ServeConfig, *, in_docker: bool) -> Iterator[str]:
         yield f"Using Docker, because {SERVER} cannot listen on {config.host} alone."
 
 
-def _weaknesses(root: Path, models: tuple[str, ...]) -> Iterator[str]:
-    """What is wrong with exports; a version that is not served now may be served later."""
+def _weaknesses(root: Path, models: tuple[str, ...], config: ServeConfig) -> Iterator[str]:
+    """What is wrong with the exports to serve."""
     for model in models:
-        for version in export_versions(root / model):
+        for version in _served(export_versions(root / model), config):
             if weakness := find_weakness(root / model / str(version)):
                 yield f"Warning: {weakness}"
 
@@ -256,8 +256,7 @@ def _version_lines(versions: list[int], model: str, config: ServeConfig) -> list
                 remedy=f"give one of: {known}",
             )
         labels[label] = int(version)
-    chosen = sorted({*labels.values(), *versions[-config.num_versions :]})
-    numbers = " ".join(f"versions: {version}" for version in chosen)
+    numbers = " ".join(f"versions: {version}" for version in _served(versions, config))
     policy = f"model_version_policy {{ specific {{ {numbers} }} }}"
     return [
         policy,
@@ -266,3 +265,9 @@ def _version_lines(versions: list[int], model: str, config: ServeConfig) -> list
             for label, version in labels.items()
         ),
     ]
+
+
+def _served(versions: list[int], config: ServeConfig) -> list[int]:
+    """The newest versions, and those with labels."""
+    labelled = (int(label.partition("=")[2]) for label in config.labels)
+    return sorted({*labelled, *versions[-config.num_versions :]})
