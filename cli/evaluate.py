@@ -10,6 +10,7 @@ import click
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.records import Record
+from tfp_smvi.core.text import is_whole
 
 from .options import data_dir_option, option_name, setting, threads_option, usage_error
 from .stopping import stop_at_once
@@ -30,7 +31,7 @@ class _NumExamples(click.ParamType):  # type: ignore[type-arg]  # click 8.1 take
         """Reads the text; -1 means all."""
         if value == "all":
             return -1
-        if not str(value).isdecimal() or int(value) < 1:
+        if not is_whole(str(value)) or int(value) < 1:
             self.fail(f"{value!r} is not a whole number of at least 1, nor all.", param, ctx)
         return int(value)
 
@@ -43,7 +44,7 @@ class _ShardType(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Splits the text."""
         number, _, count = str(value).partition("/")
-        if not (number.isdecimal() and count.isdecimal() and 1 <= int(number) <= int(count)):
+        if not (is_whole(number) and is_whole(count) and 1 <= int(number) <= int(count)):
             self.fail(f"{value!r} is not a part such as 2/4, the second of four.", param, ctx)
         return int(number), int(count)
 
@@ -56,7 +57,7 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Splits the text."""
         parts = str(value).split(",")
-        numbers = [int(part) for part in parts if part.strip().isdecimal()]
+        numbers = [int(part) for part in parts if is_whole(part.strip())]
         if (
             len(numbers) != len(parts)
             or len(numbers) < 2

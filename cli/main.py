@@ -9,12 +9,13 @@ from typing import Any
 
 import click
 
-from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.errors import SMVIError, plain_reason, shorten_words
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.version import __version__
 
 from .options import option_name
 from .stopping import Stopped, raise_stopped
+from .streams import prepare_streams
 from .terminal import leave_closed_terminal
 
 __all__ = ["COMMANDS", "main"]
@@ -79,6 +80,7 @@ def cli() -> None:
 
 def main(arguments: list[str] | None = None) -> None:
     """Runs the command line and exits: 0 done, 1 failure, 2 usage, 128 + n stopped by signal n."""
+    prepare_streams()
     with handle_stop_signals(raise_stopped):  # long commands handle them by themselves
         try:
             code = _run(arguments)
@@ -93,6 +95,7 @@ def _run(arguments: list[str] | None) -> int:
     except click.exceptions.Exit as error:
         return error.exit_code
     except click.ClickException as error:
+        error.message = shorten_words(error.message)  # type: ignore[misc]  # of its class alone
         error.show()
         return error.exit_code
     except (Stopped, click.Abort) as stop:
@@ -107,7 +110,7 @@ def _run(arguments: list[str] | None) -> int:
             # The output is lost or has no reader; Python must not try to flush it again at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if not isinstance(error, BrokenPipeError):
-            click.echo(f"Error: {line}", err=True)
+            click.echo(f"Error: {shorten_words(line)}", err=True)
         return 1
     return code if isinstance(code, int) else 0
 

@@ -1,7 +1,6 @@
 """Options made from the fields of the configuration, with their defaults and help."""
 
 import contextlib
-import json
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -13,6 +12,8 @@ import click
 
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.text import parse_real
+from tfp_smvi.storage.json_files import read_json
 
 __all__ = [
     "build_config",
@@ -33,7 +34,7 @@ data_dir_option = click.option(
     help="Folder of prepared data sets.",
 )
 threads_option = click.option(
-    "--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]"
+    "--threads", type=click.IntRange(1, 1 << 16), help="CPU threads.  [default: one per core]"
 )
 
 
@@ -52,6 +53,18 @@ class _Sizes(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no t
             self.fail(f"{value!r} is not a list of whole numbers such as 1024,1024.", param, ctx)
 
 
+class _Real(click.types.FloatParamType):
+    """A number, which is infinite only by its name."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Reads the text."""
+        number = super().convert(value, param, ctx)
+        try:
+            return parse_real(value) if isinstance(value, str) else number
+        except ValueError as error:
+            self.fail(f"{error}.", param, ctx)
+
+
 def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     """Makes the option of one field of a configuration, with its name, type, default and help.
 
@@ -65,7 +78,7 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
         hint = next(kind for kind in typing.get_args(hint) if kind is not type(None))
     origin, default = typing.get_origin(hint), field.default
     assert default is not MISSING
-    kind: Any = hint
+    kind: Any = _Real() if hint is float else hint
     if origin is tuple:
         kind, default = _Sizes(), ",".join(map(str, default))
     elif origin is Literal:
@@ -123,7 +136,7 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
     if path is None:
         return
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        values = read_json(path)
         config = RunConfig.from_json(
             values.get("config", values) if isinstance(values, dict) else values
         )

@@ -2,7 +2,6 @@
 
 import copy
 import dataclasses
-import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
@@ -13,6 +12,8 @@ import click
 from tfp_smvi.config import ClassifyConfig, EvaluateConfig, SweepConfig
 from tfp_smvi.config.base import Settings
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.text import parse_real
+from tfp_smvi.storage.json_files import read_json
 
 from .classify import classify
 from .evaluate import evaluate
@@ -47,7 +48,8 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
         if isinstance(value, list | tuple):
             return tuple(value)
         try:
-            return tuple(self._kind(part) for part in str(value).split(","))
+            parse = parse_real if self._kind is float else self._kind
+            return tuple(parse(part) for part in str(value).split(","))
         except ValueError:
             self.fail(f"{value!r} is not a list such as {self._example}.", param, ctx)
 
@@ -142,7 +144,7 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
     config = SweepConfig()
     if path is not None:
         try:
-            config = SweepConfig.from_summary(json.loads(path.read_text(encoding="utf-8")))
+            config = SweepConfig.from_summary(read_json(path))
         except (OSError, ValueError, AttributeError, TypeError) as error:
             raise click.UsageError(f"{path} is not a JSON object of settings: {error}") from error
         except SMVIError as error:

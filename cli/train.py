@@ -83,6 +83,7 @@ def train(
     reporter = make_reporter()
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.data import load_dataset
+        from tfp_smvi.data.description import describe
         from tfp_smvi.runs.directory import run_directory_name
         from tfp_smvi.training.checks import resolve
         from tfp_smvi.training.loop import TrainingInterrupted, fit
@@ -91,6 +92,8 @@ def train(
     dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
     with usage_errors():
         config = resolve(config, dataset)
+    assert config.model.likelihood is not None
+    reporter.note(describe(dataset, config.model.likelihood))
     run_dir = run_dir or Path("runs") / run_directory_name(config)
     try:
         with reporter:

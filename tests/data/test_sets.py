@@ -118,7 +118,7 @@ GOOD = random(4, 5, 5)
             {"x_train": GOOD, "x_test": random(4, 5, 6)},
             r"shape \(5, 5\), and those of x_test \(5, 6\)",
         ),
-        ({"x_train": GOOD, "x_test": GOOD > 0.5}, "x_train is float64 and x_test bool"),
+        ({"x_train": GOOD, "x_test": GOOD > 0.5}, "x_train is of float64 and x_test is of bool"),
         ({"x_train": GOOD, "x_test": GOOD[:0]}, "x_test has shape"),
         ({"x_train": GOOD[0, 0], "x_test": GOOD}, "x_train has shape"),
         ({"x_train": GOOD * np.nan, "x_test": GOOD}, "x_train has values that are NaN"),
@@ -129,7 +129,11 @@ GOOD = random(4, 5, 5)
             "integers from 256 to 256",
         ),
         ({"x_train": np.full((4, 5), -1), "x_test": np.full((4, 5), 2)}, "integers from -1 to -1"),
-        ({"x_train": np.ones((4, 5), int), "x_test": np.ones((4, 5), int)}, "give dtype bool"),
+        (
+            {"x_train": np.full((4, 5), 9), "x_test": np.ones((4, 5), int)},
+            "x_test has no integer above 1, and x_train has",
+        ),
+        ({"x_train": np.full((4, 5), 65535, np.uint16), "x_test": np.ones((4, 5), int)}, "65535"),
         ({"x_train": GOOD + 1j, "x_test": GOOD}, "dtype complex128"),
         ({"x_train": np.array([[None]]), "x_test": GOOD}, "without object arrays"),
         (

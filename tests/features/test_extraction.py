@@ -29,9 +29,10 @@ from tfp_smvi.data import load_dataset
 from tfp_smvi.data.test_batches import read_inputs
 from tfp_smvi.features import files as feature_files
 from tfp_smvi.features.extraction import extract_features
+from tfp_smvi.features.image_files import ImageFiles
 from tfp_smvi.features.images import open_images
 from tfp_smvi.features.results import FeaturesReport
-from tfp_smvi.features.sources import ArrayImages, ImageFiles, ImagesRead
+from tfp_smvi.features.sources import ArrayImages, ImagesRead
 from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.serving.client import connect

@@ -1,5 +1,7 @@
 """Inputs of `features`: arrays and folders of images, and those that are none."""
 
+import tracemalloc
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from tests.support.errors import refused
 from tests.support.servers import SHAPE, make_images
 from tfp_smvi.features.images import open_images
 from tfp_smvi.features.sources import ArrayImages, SplitImages
+from tfp_smvi.storage import array_files
 
 
 def test_images_of_a_split_on_disk_are_the_grey_levels() -> None:
@@ -62,7 +65,6 @@ def inputs(tmp_path: Path) -> Iterator[Path]:
     """A folder with inputs that are wrong, each in its way."""
     np.save(tmp_path / "texts.npy", np.array(["a", "b"]))
     np.save(tmp_path / "empty.npy", np.zeros((0, 8, 8)))
-    np.save(tmp_path / "bits.npy", make_images(20) % 2)
     np.save(tmp_path / "objects.npy", np.array([[None], [1]], object))
     np.savez(tmp_path / "two.npz", x=make_images(2), y=make_images(2))
     np.savez(tmp_path / "objects.npz", x=np.array([[None], [1]], object))
@@ -77,7 +79,6 @@ def inputs(tmp_path: Path) -> Iterator[Path]:
     [
         ("texts.npy", None, "images"),
         ("empty.npy", None, "images"),
-        ("bits.npy", None, "images"),
         ("objects.npy", None, "images"),
         ("objects.npz", None, "images"),
         ("garbage.npy", None, "images"),
@@ -97,6 +98,58 @@ def test_an_input_that_cannot_be_read_is_one_line(
     with refused(field, value) as error:
         open_images(str(inputs / name), key)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("shape", ["40, 8, 9, 1", "4, 8, 8, 1", "-4, 8, 8, 1", "9" * 40 + ", 8"])
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+def test_a_header_that_promises_other_bytes_is_one_line(
+    shape: str, suffix: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "good.npy", make_images(40))
+    content = (tmp_path / "good.npy").read_bytes().replace(b"(40, 8, 8, 1)", f"({shape})".encode())
+    path = tmp_path / f"x{suffix}"
+    # The header keeps its length, which ends with the line feed.
+    length = int.from_bytes(content[8:10], "little")
+    spare = len(content) - (tmp_path / "good.npy").stat().st_size
+    end = content.index(b"\n")
+    content = content[: end - spare] + content[end:]
+    assert content[9 + length] == ord("\n")
+    if suffix == ".npz":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("x.npy", content)
+    else:
+        path.write_bytes(content)
+    with refused("images", str(path)):
+        open_images(path)
+
+
+def test_the_header_of_a_packed_array_is_read_before_its_values(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As 1.5 MB that unpack to 1.9 GB: their shape is not the model's, which costs no memory."""
+    np.savez_compressed(tmp_path / "x.npz", x=np.zeros((4000, 100), np.uint8))
+    tracemalloc.start()
+    source = open_images(tmp_path / "x.npz")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert source.image_shape == (100,)
+    assert peak < 4000 * 100 / 2
+    # Of the right shape, it is refused beyond a size at which packing is no honest saving.
+    monkeypatch.setattr(array_files, "_LARGE", 100_000)
+    with refused("images", str(tmp_path / "x.npz")):
+        open_images(tmp_path / "x.npz")
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_a_bit_that_flipped_in_an_archive_is_found(save: Any, tmp_path: Path) -> None:
+    """Values that are mapped into memory would not be checked by themselves."""
+    save(tmp_path / "x.npz", x=np.random.default_rng(0).integers(0, 256, (4000, 64), np.uint8))
+    content = bytearray((tmp_path / "x.npz").read_bytes())
+    content[len(content) // 2] ^= 1
+    (tmp_path / "x.npz").write_bytes(content)
+    source = open_images(tmp_path / "x.npz")
+    with refused("images", f"{tmp_path / 'x.npz'}: x"):
+        source.read(0, 5)
 
 
 @pytest.mark.parametrize("name", ["tfds:", "tfds:mnist", "tfds:digits/validation"])

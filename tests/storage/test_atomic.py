@@ -1,10 +1,12 @@
 """Files that appear whole or not at all, and the litter of killed processes."""
 
+import errno
 import fcntl
 import json
 import os
 import secrets
 import socket
+import stat
 from pathlib import Path
 from typing import BinaryIO
 
@@ -46,6 +48,26 @@ def test_a_file_is_synced_before_it_gets_its_name(
     append_line(tmp_path / "lines", "two")
     assert calls == ["fsync", "fsync"]
     assert (tmp_path / "lines").read_text() == "one\ntwo\n"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOTSUP, errno.EBADF])
+def test_a_file_system_that_does_not_sync_folders_is_no_error(
+    number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is there; only a failing disk is an error."""
+    fsync = os.fsync
+
+    def refuse(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(number, os.strerror(number))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", refuse)
+    write_json(tmp_path / "file.json", {"a": 1})
+    assert json.loads((tmp_path / "file.json").read_text()) == {"a": 1}
+    number = errno.EIO
+    with pytest.raises(OSError, match=os.strerror(number)):
+        write_json(tmp_path / "other.json", {"a": 1})
 
 
 def test_a_record_is_written_as_its_json(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import field, fields
 from typing import Any, Self
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, brief
 from tfp_smvi.core.records import Record, decode, encode, type_hints
 
 __all__ = ["Settings", "encode", "option", "require", "require_seed", "require_whole"]
@@ -38,12 +38,14 @@ class Settings(Record):
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
         known = ", ".join(names)
         if not isinstance(values, Mapping):
-            raise SMVIError(f"{values!r} is not allowed", remedy=f"give an object with: {known}")
+            raise SMVIError(
+                f"{brief(values)} is not allowed", remedy=f"give an object with: {known}"
+            )
         for name in values:
             if name not in names:
                 sections = _sections_with(cls, name)
                 hint = "".join(f"; {name!r} goes in {section!r}" for section in sections)
-                problem = f"unknown configuration field {name!r}"
+                problem = f"unknown configuration field {brief(name)}"
                 raise SMVIError(problem, remedy=f"give one of: {known}{hint}")
         return cls(**values)
 

@@ -9,7 +9,7 @@ from tfp_smvi.config.base import Settings, option, require, require_whole
 from tfp_smvi.config.classify import ClassifyConfig
 from tfp_smvi.config.evaluate import EvaluateConfig
 from tfp_smvi.config.run import RunConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, brief
 from tfp_smvi.core.records import JSONObject
 
 __all__ = ["SweepConfig"]
@@ -93,10 +93,10 @@ class SweepConfig(Settings):
         for name in values:
             if name not in known:
                 raise SMVIError(
-                    f"unknown field {name!r}", remedy=f"give one of: {', '.join(known)}"
+                    f"unknown field {brief(name)}", remedy=f"give one of: {', '.join(known)}"
                 )
         grid = {name: values[name] for name in ("lams", "seeds") if name in values}
         config = values.get("config", {})
         if not isinstance(config, Mapping):
-            raise SMVIError(f"config = {config!r} is not allowed", remedy="give a JSON object")
+            raise SMVIError(f"config = {brief(config)} is not allowed", remedy="give a JSON object")
         return cls.from_json({**config, **grid})

@@ -6,7 +6,15 @@ from collections.abc import Callable, Iterator
 
 from tfp_smvi.core.text import printable
 
-__all__ = ["RUN_AGAIN", "SMVIError", "explain_write_errors", "name_fields", "plain_reason"]
+__all__ = [
+    "RUN_AGAIN",
+    "SMVIError",
+    "brief",
+    "explain_write_errors",
+    "name_fields",
+    "plain_reason",
+    "shorten_words",
+]
 
 # The remedy if nothing that was written before is lost.
 RUN_AGAIN = "make room or give write permission, and run the same command again"
@@ -71,7 +79,21 @@ def name_fields(text: str, name: Callable[[str], str] = str) -> str:
 
 def _shown(value: object) -> str:
     """Formats a value as a user types it: a tuple has the form of the command line."""
-    return ",".join(map(repr, value)) if isinstance(value, tuple) else repr(value)
+    return ",".join(map(brief, value)) if isinstance(value, tuple) else brief(value)
+
+
+def brief(value: object, width: int = 200) -> str:
+    """Returns the repr of a value that may be of any size, cut to a width."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python converts no number of more than 4300 digits
+        return f"{type(value).__name__} with too many digits to print"
+    return text if len(text) <= width else f"{text[: width - 3]}..."
+
+
+def shorten_words(text: str, width: int = 200) -> str:
+    """Cuts the words of a message that are longer than anything that a user means."""
+    return re.sub(rf"\S{{{width + 1},}}", lambda match: f"{match[0][: width - 3]}...", text)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 
-__all__ = ["absolute", "expand_home"]
+__all__ = ["absolute", "expand_home", "require_utf_8"]
 
 
 def expand_home(path: str | Path, field: str) -> Path:
@@ -59,4 +59,17 @@ def absolute(path: str | Path, field: str) -> Path:
             field=field,
             value=os.fspath(path),
             remedy="run in a folder that exists, or give a path from the root",
+        ) from error
+
+
+def require_utf_8(path: Path, field: str) -> None:
+    """Raises an SMVIError if the name is not UTF-8: TensorFlow writes no SavedModel there."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError as error:
+        raise SMVIError(
+            "is not UTF-8, and TensorFlow saves models only under such names",
+            field=field,
+            value=str(path),
+            remedy="choose another {" + field + "}",
         ) from error

@@ -10,7 +10,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from typing import Any, Literal, Self
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, brief
+from tfp_smvi.core.text import parse_real
 
 __all__ = ["JSONObject", "Record", "decode", "encode", "flatten", "type_hints"]
 
@@ -45,7 +46,7 @@ class Record:
             SMVIError: a field is missing, or its value has another type.
         """
         if not isinstance(values, Mapping):
-            raise SMVIError(f"{values!r} is not a JSON object")
+            raise SMVIError(f"{brief(values)} is not a JSON object")
         hints, found = type_hints(cls), {}
         for f in fields(cls):  # type: ignore[arg-type]
             if f.name in values:
@@ -109,7 +110,7 @@ def decode(name: str, value: Any, hint: Any, *, nan: bool = False) -> Any:
         return math.nan
     ok, decoded = _decode_items(name, value, hint, nan)
     if not ok:
-        ok, decoded = _convert(value, hint)
+        ok, decoded = _convert(value, hint, nan)
     if not ok:
         literal = typing.get_origin(hint) is Literal
         kind = _KINDS.get(typing.get_origin(hint) or hint, "an object")
@@ -132,16 +133,18 @@ def _decode_items(name: str, value: Any, hint: Any, nan: bool) -> tuple[bool, An
     return hint in (Any, object), value
 
 
-def _convert(value: Any, hint: Any) -> tuple[bool, Any]:
-    """Whether a value can be had as a plain type, and the value as that type."""
+def _convert(value: Any, hint: Any, written: bool) -> tuple[bool, Any]:
+    """Whether a value can be had as a plain type, and the value as that type.
+
+    Whole numbers of a written result have 64 bits, as in NumPy; settings have their own ranges.
+    """
     if typing.get_origin(hint) is Literal:
         return value in typing.get_args(hint), value
     if hint is float and not isinstance(value, bool):
         with contextlib.suppress(TypeError, ValueError, OverflowError):
-            return True, float(value)
+            return True, parse_real(value) if isinstance(value, str) else float(value)
     if hint is int and isinstance(value, numbers.Integral) and not isinstance(value, bool):
-        # NumPy and TensorFlow hold no larger ones.
-        return -(2**63) <= int(value) < 2**63, int(value)
+        return not written or -(2**63) <= int(value) < 2**63, int(value)
     if hint in (str, bool):
         return isinstance(value, hint), value
     return dataclasses.is_dataclass(hint) and isinstance(value, typing.cast(Any, hint)), value

@@ -45,7 +45,11 @@ def quiet_tensorflow() -> None:
 @contextlib.contextmanager
 def _silenced_stderr() -> Iterator[None]:
     """Redirects file descriptor 2 to nowhere; Python's own errors are raised and so not lost."""
-    saved = os.dup(2)
+    try:
+        saved = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
     try:
         with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
             os.dup2(nowhere.fileno(), 2)

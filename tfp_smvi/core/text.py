@@ -4,7 +4,7 @@ import math
 import unicodedata
 from collections.abc import Sequence
 
-__all__ = ["align", "format_number", "printable"]
+__all__ = ["align", "format_number", "is_whole", "parse_real", "printable"]
 
 
 def align(rows: Sequence[Sequence[str]]) -> list[str]:
@@ -38,3 +38,20 @@ def _is_control(letter: str) -> bool:
     """Whether a character is a control, a direction, a surrogate or unassigned."""
     category = unicodedata.category(letter)
     return letter not in "\n\t" and (category.startswith("C") or category in ("Zl", "Zp"))
+
+
+def parse_real(text: str) -> float:
+    """Reads a number; infinity only by its name, because lam = inf has a meaning of its own.
+
+    Raises:
+        ValueError: it is no number, or larger than any float.
+    """
+    value = float(text)
+    if math.isinf(value) and text.strip().lstrip("+-").lower() not in ("inf", "infinity"):
+        raise ValueError(f"{text[:20]} is larger than any number; inf is written inf")
+    return value
+
+
+def is_whole(text: str) -> bool:
+    """Whether a text is a whole number of at least 0 that fits in 64 bits."""
+    return text.isdecimal() and len(text) <= 18

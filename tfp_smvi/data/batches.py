@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import ArraySplit, Split
+from tfp_smvi.data.intensities import WHITE
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -201,7 +202,7 @@ def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
 
     def read(indices: tf.Tensor) -> tf.Tensor:
         x = tf.cast(tf.gather(pixels, indices), tf.float32)
-        return x / 255.0 if pixels.dtype == tf.uint8 else x
+        return x / float(WHITE) if pixels.dtype == tf.uint8 else x
 
     return read
 

@@ -1,5 +1,6 @@
 """A loaded data set: two splits of images, their labels and a fingerprint of the contents."""
 
+import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ import numpy.typing as npt
 
 from tfp_smvi.config import LikelihoodName
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data.intensities import store_pixels, to_float
 
 __all__ = [
     "ArraySplit",
@@ -19,7 +21,6 @@ __all__ = [
     "check_contents",
     "content_fingerprint",
     "prefers_gaussian",
-    "to_float",
 ]
 
 # Receives one line for a person when loading has slow work to do.
@@ -55,7 +56,7 @@ class ArraySplit:
 
     Attributes:
         pixels: [num_examples, *image_shape], uint8 intensities of 0 to 255, or float32 values as
-            they are.
+            they are. A `Dataset` turns others into these; see `tfp_smvi.data.intensities`.
         labels: int64 [num_examples] or None.
         real_valued: whether float32 pixels are any real numbers rather than intensities in [0, 1].
     """
@@ -90,6 +91,11 @@ class Dataset:
         num_classes: the number of classes of the labels, or None if there are no labels.
         fingerprint: SHA-256, in hex, that changes when the images, the labels or their order
             change.
+        notes: what loading has changed in the values, one line each.
+
+    Raises:
+        SMVIError: the two splits do not fit together, or floats that are not `real_valued` are
+            outside [0, 1].
     """
 
     name: str
@@ -97,6 +103,24 @@ class Dataset:
     test: Split
     num_classes: int | None
     fingerprint: str
+    notes: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Stores pixels in memory in the same way, whoever made the splits."""
+        if not (isinstance(self.train, ArraySplit) and isinstance(self.test, ArraySplit)):
+            return
+        splits = {"train": self.train, "test": self.test}
+        stored = store_pixels({name: split.pixels for name, split in splits.items()})
+        for (name, split), pixels in zip(splits.items(), stored.arrays, strict=True):
+            if stored.real_valued and not split.real_valued:
+                raise SMVIError(
+                    f"{name} has values outside [0, 1]",
+                    field="real_valued",
+                    value=False,
+                    remedy="give True, or intensities in [0, 1]",
+                )
+            object.__setattr__(self, name, dataclasses.replace(split, pixels=pixels))
+        object.__setattr__(self, "notes", (*self.notes, *stored.notes))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -117,16 +141,10 @@ class Dataset:
 def prefers_gaussian(image_shape: tuple[int, ...], real_valued: bool) -> bool:
     """Whether a Gaussian likelihood suits the values better than binarized intensities.
 
-    Drawing each channel to be 0 or 1 loses nearly all of a colour image, and little of a grey one.
+    Drawing each channel to be 0 or 1 loses nearly all of a colour image, with alpha or without, and
+    little of a grey one.
     """
-    return real_valued or (len(image_shape) == 3 and image_shape[-1] == 3)
-
-
-def to_float(pixels: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-    """Turns stored pixels into values: uint8 into intensities in [0, 1], float32 as it is."""
-    if pixels.dtype == np.uint8:
-        return pixels.astype(np.float32) / np.float32(255)
-    return pixels.astype(np.float32, copy=False)
+    return real_valued or (len(image_shape) == 3 and image_shape[-1] in (3, 4))
 
 
 def content_fingerprint(train: ArraySplit, test: ArraySplit) -> str:

@@ -150,7 +150,10 @@ def load_dataset(
     """
     name = os.fspath(name)
     if name.endswith(".npz"):
-        return load_npz(name)
+        dataset = load_npz(name)
+        for note in dataset.notes:
+            progress(note)
+        return dataset
     if name in DATASETS:
         entry = DATASETS[name]
         needs_none = entry.source == "scikit-learn"

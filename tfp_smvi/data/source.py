@@ -9,9 +9,10 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tfp_smvi.data.dataset import ArraySplit, to_float
+from tfp_smvi.data.dataset import ArraySplit
+from tfp_smvi.data.intensities import are_bits, bits_to_levels, to_float
 
-__all__ = ["CHUNK", "RecordList", "Records", "SourceSplit", "to_memory"]
+__all__ = ["CHUNK", "RecordList", "Records", "SourceSplit", "find_bits", "to_memory"]
 
 # Records that are decoded in one call: enough to make its fixed cost small.
 CHUNK = 1000
@@ -52,6 +53,7 @@ class SourceSplit:
         self._records = records
         self._label_key = label_key
         self._decode = _image_decoder(features[image_key], image_key)
+        self._has_bits = False
         self.num_examples = len(records)
         self.image_shape: tuple[int, ...] = features[image_key].shape
 
@@ -60,8 +62,9 @@ class SourceSplit:
         return to_float(self.pixels(indices))
 
     def pixels(self, indices: npt.ArrayLike) -> npt.NDArray[np.uint8]:
-        """Reads images, uint8 [n, *image_shape], at indices [n] in any order."""
-        return self._decode(self._read(indices))
+        """Reads images, uint8 [n, *image_shape] with 255 for 1, at indices [n] in any order."""
+        pixels = self._decode(self._read(indices))
+        return bits_to_levels(pixels) if self._has_bits else pixels
 
     @cached_property
     def labels(self) -> npt.NDArray[np.int64] | None:
@@ -83,6 +86,17 @@ class SourceSplit:
 
     def _read(self, indices: npt.ArrayLike) -> list[bytes]:
         return list(self._records.__getitems__([int(index) for index in np.asarray(indices)]))
+
+
+def find_bits(*splits: SourceSplit) -> None:
+    """Finds out whether the pixels of a set are bits, 0 and 1, and reads them as such from then on.
+
+    It reads up to the first grey level, which one of the first images has unless all are bits.
+    """
+    parts = (split.pixels(chunk) for split in splits for chunk in split.chunks())
+    if are_bits(parts):
+        for split in splits:
+            split._has_bits = True
 
 
 def to_memory(split: SourceSplit) -> ArraySplit:

@@ -19,7 +19,7 @@ import numpy as np
 
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import Dataset, Progress, content_fingerprint
-from tfp_smvi.data.source import CHUNK, RecordList, Records, SourceSplit, to_memory
+from tfp_smvi.data.source import CHUNK, RecordList, Records, SourceSplit, find_bits, to_memory
 from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["load_tfds", "tfds_names"]
@@ -206,6 +206,7 @@ def _read_prepared(name: str, builder: Any, image_key: str, label_key: str | Non
         for split in names
     )
     num_classes = info.features[label_key].num_classes if label_key else None
+    find_bits(train, test)
     if in_memory:
         arrays = to_memory(train), to_memory(test)
         return Dataset(name, *arrays, num_classes, content_fingerprint(*arrays))

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data import Dataset, Split, eval_batches
@@ -129,6 +130,11 @@ class EvaluationSession:
         store = self.store(kind, config)
         names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]
         blocks = [store.load(name) for name in names]
+        if any({*block} != {*blocks[0]} for block in blocks):
+            raise SMVIError(
+                f"{store.path} has results of different kinds",
+                remedy="delete it and run the same command again",
+            )
         return {
             name: np.concatenate([block[name] for block in blocks])[:count] for name in blocks[0]
         }

@@ -1,7 +1,6 @@
 """The model card of an export, for people and programs: model_card.json."""
 
 import datetime
-import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +11,7 @@ from tfp_smvi.data import DATASETS
 from tfp_smvi.export.formats import FORMAT
 from tfp_smvi.runs.loading import LoadedRun
 from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.storage.json_files import read_json
 
 __all__ = ["CardData", "ModelCard", "SignatureSpec", "TensorSpec", "describe_run"]
 
@@ -138,7 +138,7 @@ def _read_evaluation(
         "data_fingerprint": run.data_fingerprint,
     }
     try:
-        report = json.loads(path.read_text(encoding="utf-8"))
+        report = read_json(path)
         evaluated = {name: report["run"].get(name) for name in state}
         results = {name: report[name] for name in ("splits", "bracket", "warnings")}
     except FileNotFoundError:

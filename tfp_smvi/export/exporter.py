@@ -23,7 +23,8 @@ import tensorflow as tf
 
 from tfp_smvi.config import PartName
 from tfp_smvi.core.errors import SMVIError, plain_reason
-from tfp_smvi.data.dataset import to_float
+from tfp_smvi.core.paths import require_utf_8
+from tfp_smvi.data.intensities import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
 from tfp_smvi.export.formats import MODEL_CARD
@@ -109,6 +110,7 @@ def export_run(
             remedy=f"give one of {', '.join(get_args(PartName))}",
         )
     run_dir, output = Path(run_dir), Path(output)
+    require_utf_8(output, "output")
     run = load_run(run_dir, warn=note)
     exports = _exports(run, run_dir, model_name, part, note)
     writers = {

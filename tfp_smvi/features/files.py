@@ -25,6 +25,7 @@ from tfp_smvi.features.results import FeaturesReport
 from tfp_smvi.serving.encoders import Features, Identity
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
 from tfp_smvi.storage.atomic import sweep_partials, write_atomically, write_json
+from tfp_smvi.storage.json_files import parse_json, read_json
 from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["PIECE_SIZE", "FeatureFile", "Piece", "Settings"]
@@ -32,6 +33,8 @@ __all__ = ["PIECE_SIZE", "FeatureFile", "Piece", "Settings"]
 # The number of images in a piece: the work that a kill may cost, and the memory that is needed.
 PIECE_SIZE = 8192
 _SETTINGS, _FINISHED = "settings.json", "finished.json"
+# The arrays of a piece: the kind of their dtype, and the number of axes.
+_ARRAYS = {"indices": ("i", 1), "mean": ("f", 2), "stddev": ("f", 2), "errors": ("u", 1)}
 _ADVICE = f"what is done is kept: {RUN_AGAIN}"
 
 # Everything that the features depend on, by section.
@@ -179,7 +182,11 @@ class FeatureFile:
     def errors(self) -> Iterator[tuple[int, str]]:
         """Yields the images without features and the reasons, in order."""
         for number in range(self.num_pieces):
-            yield from json.loads(self._load(number, "errors").tobytes())
+            try:
+                errors = parse_json(self._load(number, "errors").tobytes())
+                yield from [(int(index), str(reason)) for index, reason in errors]
+            except (ValueError, TypeError) as error:
+                raise self._damaged(self._piece(number), error) from error
 
     def _load(self, number: int, name: str) -> npt.NDArray[Any]:
         """Reads an array of a piece.
@@ -189,10 +196,17 @@ class FeatureFile:
         """
         path = self._piece(number)
         try:
-            return read_arrays(path, [name])[name]
+            array = read_arrays(path, [name])[name]
+            if (array.dtype.kind, array.ndim) != _ARRAYS[name]:
+                raise DamagedFileError(f"{name} is {array.dtype} of shape {array.shape}")
+            return array
         except (OSError, DamagedFileError) as error:
-            remedy = "delete it and run the same command again"
-            raise SMVIError(f"{path} cannot be read ({error})", remedy=remedy) from error
+            raise self._damaged(path, error) from error
+
+    @staticmethod
+    def _damaged(path: Path, reason: Exception) -> SMVIError:
+        remedy = "delete it and run the same command again"
+        return SMVIError(f"{path} cannot be read ({reason})", remedy=remedy)
 
     def _write_errors(self, ids: Ids) -> None:
         """Writes a line of JSON for each image without features; no file if there are none."""
@@ -235,10 +249,10 @@ class FeatureFile:
         """Reads a JSON file of the folder; None if there is no such file."""
         path = self.folder / name
         try:
-            return parse(json.loads(path.read_text(encoding="utf-8")))
+            return parse(read_json(path))
         except FileNotFoundError:
             return None
-        except (ValueError, AttributeError, SMVIError) as error:
+        except (OSError, ValueError, AttributeError, SMVIError) as error:
             raise SMVIError(
                 f"{path} cannot be read ({error})", remedy="start over with {fresh}"
             ) from error

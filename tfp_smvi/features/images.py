@@ -1,14 +1,15 @@
 """Opens images by the name that a user gives: a file, a folder, or a split of a data set."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data import ArraySplit, Split, load_dataset
-from tfp_smvi.features.memory_maps import map_array
-from tfp_smvi.features.sources import ArrayImages, ImageFiles, ImageSource, SplitImages
+from tfp_smvi.features.image_files import ImageFiles
+from tfp_smvi.features.sources import ArrayImages, ImageSource, SplitImages, unreadable
+from tfp_smvi.storage.array_files import list_arrays, open_array
 
 __all__ = ["open_images"]
 
@@ -56,18 +57,13 @@ def open_images(
 
 def _open_array(path: Path, name: str, key: str | None) -> ArrayImages:
     try:
-        with path.open("rb") as file:
-            stat = os.fstat(file.fileno())
-        array, key = map_array(path, key)
+        if path.suffix == ".npz":
+            key = _choose(name, key, list_arrays(path))
+        array, stat = open_array(path, key), path.stat()
     except (SMVIError, MemoryError):
         raise
     except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
-        raise SMVIError(
-            f"cannot be read ({plain_reason(error)})",
-            field="images",
-            value=name,
-            remedy="write it with numpy.save or numpy.savez",
-        ) from error
+        raise unreadable(name, error) from error
     identity: dict[str, str | int] = {
         "file": str(path.resolve()),
         "size": stat.st_size,
@@ -75,6 +71,25 @@ def _open_array(path: Path, name: str, key: str | None) -> ArrayImages:
         **({"key": key} if key else {}),
     }
     return ArrayImages(array, identity, f"{name}: {key}" if key else name)
+
+
+def _choose(name: str, key: str | None, keys: Sequence[str]) -> str:
+    """Returns the array of an .npz file that is meant."""
+    if key is None and len(keys) != 1:
+        raise SMVIError(
+            f"is needed: {name} has the arrays {', '.join(keys) or 'none'}",
+            field="key",
+            remedy="give one of them",
+        )
+    key = keys[0] if key is None else key
+    if key not in keys:
+        raise SMVIError(
+            f"is not an array of {name}",
+            field="key",
+            value=key,
+            remedy=f"give one of: {', '.join(keys) or 'none'}",
+        )
+    return key
 
 
 def _open_split(name: str, data_dir: Path | None, note: Callable[[str], None]) -> ImageSource:

@@ -1,9 +1,6 @@
-"""Sources of images, read by index: an array, a folder of image files, a split of a data set."""
+"""Sources of images, read by index: what they have in common, arrays, and splits of data sets."""
 
-import hashlib
-import os
-from collections.abc import Callable, Sequence
-from pathlib import Path
+import threading
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -11,13 +8,14 @@ import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.data import Split
+from tfp_smvi.data.intensities import are_bits, bits_to_levels
 from tfp_smvi.serving.encoders import Identity, Images
+from tfp_smvi.storage.array_files import ArrayFile
 
-__all__ = ["ArrayImages", "ImageFiles", "ImageSource", "ImagesRead", "SplitImages"]
+__all__ = ["ArrayImages", "ImageSource", "ImagesRead", "SplitImages", "unreadable"]
 
-_SUFFIXES = (".png", ".jpg", ".jpeg")
-# The number of images that are examined to tell binary images in integers from grey levels.
-_SAMPLE = 1000
+# Images that are examined at a time to tell bits from grey levels.
+_PART = 1000
 
 
 class ImagesRead(NamedTuple):
@@ -75,34 +73,37 @@ class _Numbered:
 
 
 class ArrayImages(_Numbered):
-    """Images in an array, which may be mapped from a file.
+    """Images in an array, which may be in a file of which only the header has been read.
+
+    Integers of 0 and 1 are bits if none of all is larger, as in a data set.
 
     Args:
-        array: [n, ...]: bool, integers that are grey levels of 0 to 255, or floats as the model
-            takes them.
+        array: [n, ...]: bool, integers that are grey levels of 0 to 255 or bits, or floats as the
+            model takes them.
         identity: JSON values that identify the contents.
         name: the name of the array in messages.
 
     Raises:
-        SMVIError: the array does not hold images.
+        SMVIError: the array does not hold images; the values of a file are read by `read`.
     """
 
-    def __init__(self, array: npt.NDArray[Any], identity: Identity, name: str) -> None:
-        """Checks the dtype, the shape and the first images."""
-        _require_images(array, name)
-        self._array, self.identity = array, identity
-        self.num_images, self.image_shape = len(array), array.shape[1:]
+    def __init__(self, array: npt.NDArray[Any] | ArrayFile, identity: Identity, name: str) -> None:
+        """Checks the dtype and the shape."""
+        _require_images(array.shape, array.dtype, name)
+        self._source, self._name, self.identity = array, name, identity
+        self._lock, self._loaded = threading.Lock(), False
+        self.num_images, self.image_shape = array.shape[0], array.shape[1:]
         self.signature = "serving_default" if array.dtype.kind == "f" else "uint8"
 
     def read(self, start: int, stop: int) -> ImagesRead:
         """Reads the images from index `start` up to `stop`, exclusive."""
         images = np.asarray(self._array[start:stop])
         indices = np.arange(start, start + len(images))
-        if images.dtype.kind == "b":
-            return ImagesRead(indices, images.astype(np.uint8) * np.uint8(255), {})
         if images.dtype.kind == "f":
             with np.errstate(over="ignore"):  # the model refuses values that are not finite
                 return ImagesRead(indices, images.astype(np.float32, order="C"), {})
+        if self._has_bits:
+            return ImagesRead(indices, bits_to_levels(np.ascontiguousarray(images)), {})
         axes = tuple(range(1, images.ndim))
         lowest, highest = images.min(axis=axes), images.max(axis=axes)
         inside = (lowest >= 0) & (highest <= 255)
@@ -113,6 +114,29 @@ class ArrayImages(_Numbered):
             )
         }
         return ImagesRead(indices[inside], images[inside].astype(np.uint8, order="C"), errors)
+
+    @property
+    def _array(self) -> npt.NDArray[Any]:
+        """The values, read at the first use."""
+        with self._lock:
+            if not self._loaded:
+                self._values = self._load()
+                parts = (self._values[i : i + _PART] for i in range(0, self.num_images, _PART))
+                integer = self._values.dtype.kind in "ui"
+                low = integer and self._values[:_PART].min() < 0
+                self._has_bits = not integer or (not low and are_bits(parts))
+                self._loaded = True
+        return self._values
+
+    def _load(self) -> npt.NDArray[Any]:
+        if not isinstance(self._source, ArrayFile):
+            return self._source
+        try:
+            return self._source.load()
+        except MemoryError:
+            raise
+        except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
+            raise unreadable(self._name, error) from error
 
 
 class SplitImages(_Numbered):
@@ -133,101 +157,23 @@ class SplitImages(_Numbered):
         return ImagesRead(indices, np.rint(self._split.images(indices) * 255).astype(np.uint8), {})
 
 
-class ImageFiles:
-    """The PNG and JPEG files of a folder and its subfolders; ids are their paths in it, sorted.
-
-    Only the names are held in memory, and the files that are being read.
-
-    Args:
-        folder: the folder.
-        note: receives a line with the number of other files, if there are any.
-
-    Raises:
-        SMVIError: there are no such files.
-    """
-
-    signature, image_shape = "encoded_image", None
-
-    def __init__(self, folder: Path, note: Callable[[str], None] = lambda line: None) -> None:
-        """Lists the files."""
-        listed = [(os.path.relpath(path, folder), stat) for path, stat in _files(folder)]
-        files = sorted(file for file in listed if file[0].lower().endswith(_SUFFIXES))
-        if not files:
-            raise SMVIError(
-                f"has no files that end in {', '.join(_SUFFIXES)}",
-                field="images",
-                value=str(folder),
-                remedy="give a folder of images",
-            )
-        if len(files) < len(listed):
-            others = len(listed) - len(files)
-            note(
-                f"Files in {folder} that do not end in {', '.join(_SUFFIXES)} are left out: "
-                f"{others}."
-            )
-        digest = hashlib.sha256()
-        for name, stat in files:
-            digest.update(os.fsencode(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
-        self._folder, self._names = folder, [name for name, _ in files]
-        self.num_images = len(files)
-        self.identity: Identity = {
-            "folder": str(folder.resolve()),
-            "names, sizes and times": digest.hexdigest(),
-        }
-        self.id_dtype = np.dtype(f"U{max(len(_printable(name)) for name in self._names)}")
-
-    def read(self, start: int, stop: int) -> ImagesRead:
-        """Reads the images from index `start` up to `stop`, exclusive."""
-        indices, images, errors = [], [], {}
-        for index, name in enumerate(self._names[start:stop], start):
-            try:
-                images.append((self._folder / name).read_bytes())
-                indices.append(index)
-            except OSError as error:
-                errors[index] = plain_reason(error)
-        return ImagesRead(np.array(indices, np.int64), images, errors)
-
-    def ids(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Returns the ids of images: [n]."""
-        return np.array([_printable(self._names[index]) for index in indices], self.id_dtype)
+def unreadable(name: str, reason: Exception) -> SMVIError:
+    """The error of an array in a file that cannot be read."""
+    return SMVIError(
+        f"cannot be read ({plain_reason(reason)})",
+        field="images",
+        value=name,
+        remedy="write it with numpy.save or numpy.savez",
+    )
 
 
-def _require_images(array: npt.NDArray[Any], name: str) -> None:
+def _require_images(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
     """Raises an SMVIError unless an array may hold images."""
     problem = None
-    if array.dtype.kind not in "buif":
-        problem, allowed = f"has dtype {array.dtype}", "bool, integers of 0 to 255, or floats"
-    elif array.ndim < 2 or array.size == 0:
-        problem = f"has shape {list(array.shape)}"
+    if dtype.kind not in "buif":
+        problem, allowed = f"has dtype {dtype}", "bool, integers of 0 to 255, or floats"
+    elif len(shape) < 2 or 0 in shape:
+        problem = f"has shape {list(shape)}"
         allowed = "a non-empty array [n, *image_shape]"
-    elif array.dtype.kind in "ui" and array[:_SAMPLE].max() <= 1:
-        # As grey levels these images would be almost black.
-        problem, allowed = "begins with integers of 0 and 1 only", "dtype bool for binary images"
     if problem:
         raise SMVIError(problem, field="images", value=name, remedy=f"give {allowed}")
-
-
-def _files(folder: Path) -> Sequence[tuple[str, os.stat_result]]:
-    """Lists the files of a folder and its subfolders with their stat, without linked folders."""
-    files, folders = [], [str(folder)]
-    while folders:
-        try:
-            with os.scandir(folders.pop()) as entries:
-                for entry in entries:
-                    if entry.is_dir(follow_symlinks=False):
-                        folders.append(entry.path)
-                    elif not entry.is_dir():  # a broken link is a file that cannot be read
-                        files.append((entry.path, entry.stat(follow_symlinks=False)))
-        except OSError as error:
-            raise SMVIError(
-                f"cannot be listed: {error.filename} ({error.strerror})",
-                field="images",
-                value=str(folder),
-                remedy="give permission to read it",
-            ) from error
-    return files
-
-
-def _printable(name: str) -> str:
-    """Replaces bytes of a file's name that are not UTF-8, which no file format takes."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -48,7 +48,7 @@ def write_report(sweep: Sweep, path: Path) -> None:
     page = render_report(sweep)
     with explain_write_errors(str(path), "make room or choose another {output}"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(path, lambda file: file.write(page.encode()))
+        write_atomically(path, lambda file: file.write(page.encode(errors="backslashreplace")))
 
 
 def render_report(sweep: Sweep) -> str:

@@ -17,6 +17,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.records import RunRecord, TrainingState
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
 from tfp_smvi.storage.atomic import sweep_partials
+from tfp_smvi.storage.json_files import parse_json
 
 __all__ = [
     "Checkpoint",
@@ -194,7 +195,7 @@ def _read(path: Path) -> Checkpoint:
     assert step is not None
     arrays = read_arrays(path)
     try:
-        header = json.loads(arrays.pop(_INFO).tobytes())
+        header = parse_json(arrays.pop(_INFO).tobytes())
         state = TrainingState.from_json(header["info"])
         names, saved_step = header["names"], header.get("step", step)
     except (KeyError, TypeError, ValueError, SMVIError) as error:

@@ -7,7 +7,6 @@ checkpoints/     see `checkpoint`
 """
 
 import contextlib
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.checkpoint import list_checkpoints, list_steps
 from tfp_smvi.runs.records import RunRecord
 from tfp_smvi.storage.atomic import sweep_partials, write_json
+from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["RunDirectory", "read_run", "run_directory_name"]
@@ -143,7 +143,7 @@ def read_run(path: Path) -> RunRecord:
     """
     file = path / _CONFIG
     try:
-        return RunRecord.from_json(json.loads(file.read_text(encoding="utf-8")))
+        return RunRecord.from_json(read_json(file))
     except (FileNotFoundError, NotADirectoryError) as error:
         raise SMVIError(
             f"{path} is not a run directory: it has no config.json",

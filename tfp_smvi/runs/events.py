@@ -8,6 +8,7 @@ tensorboard/test/    those of the test data; equal names share a chart
 import contextlib
 import math
 import operator
+import os
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -95,14 +96,18 @@ class EventFiles:
 
 def _new_file(folder: Path) -> tf.summary.SummaryWriter:
     """Opens a file under a name that nobody can foresee, so that no link has it."""
-    return tf.summary.create_file_writer(str(folder), filename_suffix=f".{secrets.token_hex(8)}.v2")
+    return tf.summary.create_file_writer(
+        os.fsencode(folder), filename_suffix=f".{secrets.token_hex(8)}.v2"
+    )
 
 
 def _settings(config: RunConfig) -> Mapping[str, bool | float | str]:
     """The settings by name; HParams takes neither lists nor numbers that are not finite."""
 
     def plain(value: object) -> bool | float | str:
-        if isinstance(value, bool | int | float | str):
+        if isinstance(value, str):  # a path may hold bytes that are not UTF-8
+            return value.encode(errors="backslashreplace").decode()
+        if isinstance(value, bool | int | float):
             return value
         return ", ".join(map(str, value)) if isinstance(value, list) else "none"
 
@@ -127,7 +132,7 @@ def _keep_images(folder: Path, step: int) -> None:
     for path in sorted(folder.glob(_FILES)):
         content, remaining, begin = path.read_bytes(), [], 0
         with contextlib.suppress(tf.errors.DataLossError):  # the torn end of a killed process
-            for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
+            for record in tf.data.TFRecordDataset(os.fsencode(path)).as_numpy_iterator():
                 end = begin + len(record) + _FRAME
                 event = tf.compat.v1.Event.FromString(record)
                 tags = {value.tag for value in event.summary.value}

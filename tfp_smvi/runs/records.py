@@ -1,7 +1,6 @@
 """What a run logs and records: an epoch, and the run as config.json describes it."""
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -11,6 +10,7 @@ from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Machine
+from tfp_smvi.storage.json_files import parse_json
 
 __all__ = [
     "TEST_METRICS",
@@ -180,7 +180,7 @@ def read_history(path: Path) -> tuple[EpochRecord, ...]:
     try:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         return tuple(
-            EpochRecord.from_json(json.loads(line)) for line in lines if line.endswith("\n")
+            EpochRecord.from_json(parse_json(line)) for line in lines if line.endswith("\n")
         )
     except FileNotFoundError:
         return ()

@@ -8,6 +8,7 @@ may have the same.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -26,6 +27,8 @@ __all__ = ["append_line", "sweep_partials", "sync_folder", "write_atomically", "
 _SUFFIX = ".partial"
 # The host and the random part of a name; version 0.1 wrote the number of the process instead.
 _WRITER = re.compile(r"\.(?P<host>[\w-]+)\.[0-9a-f]{16}\.partial$|\.(?P<pid>\d+)\.partial$")
+# Answers of file systems that do not sync folders, such as CIFS and some of FUSE.
+_NO_FOLDER_SYNC = (errno.EINVAL, errno.EBADF, errno.ENOSYS, errno.ENOTSUP, errno.EROFS)
 
 
 def write_atomically(
@@ -82,12 +85,20 @@ def append_line(path: Path, line: str) -> None:
 def sync_folder(path: Path) -> None:
     """Makes what was created, renamed or deleted in a folder survive a power cut.
 
+    Some file systems cannot sync a folder, or let nobody open one. What was done is done there.
+
     Raises:
-        OSError: it cannot be opened or synced.
+        OSError: the disk fails.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
     finally:
         os.close(descriptor)
 
@@ -146,7 +157,7 @@ def _runs(pid: int) -> bool:
         return False
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except OSError:
         return True

@@ -15,6 +15,7 @@ from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.records import JSONObject
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
 from tfp_smvi.storage.atomic import sweep_partials, write_json
+from tfp_smvi.storage.json_files import read_json
 
 __all__ = ["ArrayStore", "JSONStore", "digest"]
 
@@ -89,7 +90,7 @@ class JSONStore:
     def load(self, key: Mapping[str, object]) -> JSONObject | None:
         """Reads the values of a key; None if there are none, or damaged ones."""
         try:
-            values = json.loads(self._file(key).read_text(encoding="utf-8"))
+            values = read_json(self._file(key))
             return values["result"] if values["key"] == key else None
         except (OSError, ValueError, KeyError, TypeError):
             return None

@@ -1,6 +1,5 @@
 """What a sweep found: sweep.json, its one reader and its one writer."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +10,7 @@ from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Environment
 from tfp_smvi.storage.atomic import write_atomically, write_json
+from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry, format_lam
 from tfp_smvi.sweeps.table import format_csv
 
@@ -183,7 +183,7 @@ def read_summary(sweep_dir: Path) -> Summary:
         DamagedSummaryError: it cannot be read.
     """
     try:
-        return Summary.from_json(json.loads((sweep_dir / "sweep.json").read_text(encoding="utf-8")))
+        return Summary.from_json(read_json(sweep_dir / "sweep.json"))
     except FileNotFoundError:
         raise
     except SMVIError as error:

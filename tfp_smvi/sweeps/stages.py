@@ -5,7 +5,6 @@ training asked for.
 """
 
 import dataclasses
-import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -19,6 +18,7 @@ from tfp_smvi.runs.checkpoint import list_steps
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.records import EpochRecord, read_history, with_epochs
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
+from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.orders import Order
 from tfp_smvi.sweeps.running import classify_run, evaluate_run, train_run
@@ -156,7 +156,7 @@ def _read_report(
 ) -> Report | None:
     """Reads a report; None if there is none with these settings after that step of training."""
     try:
-        report = kind.from_json(json.loads(path.read_text(encoding="utf-8")))
+        report = kind.from_json(read_json(path))
     except (OSError, ValueError, SMVIError):
         return None
     return report if report.settings == settings and report.run.step == step else None

@@ -2,6 +2,8 @@
 
 import dataclasses
 import math
+import warnings
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,9 +11,10 @@ import numpy as np
 from tfp_smvi.config import DataConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
+from tfp_smvi.data.description import doubts
 from tfp_smvi.runs.records import TRAIN_METRICS, Metrics
 
-__all__ = ["FiniteCheck", "check_fit_arguments", "resolve"]
+__all__ = ["FiniteCheck", "check_fit_arguments", "resolve", "warn_of_doubts"]
 
 
 def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
@@ -45,6 +48,20 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     return dataclasses.replace(
         config, model=dataclasses.replace(config.model, likelihood=likelihood)
     )
+
+
+def warn_of_doubts(config: RunConfig, dataset: Dataset, warn: Callable[[str], None] | None) -> None:
+    """Warns of what looks like a mistake in the data.
+
+    Args:
+        config: the configuration, complete.
+        dataset: the data.
+        warn: is called with one line for each; None for a UserWarning.
+    """
+    assert config.model.likelihood is not None
+    warn = warn or (lambda message: warnings.warn(message, stacklevel=4))
+    for message in (*dataset.notes, *doubts(dataset, config.model.likelihood)):
+        warn(message)
 
 
 def check_fit_arguments(checkpoint_minutes: float, keep_every: int | None) -> None:

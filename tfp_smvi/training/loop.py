@@ -28,7 +28,7 @@ from tfp_smvi.runs.records import (
     TrainingState,
     TrainMetrics,
 )
-from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve
+from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve, warn_of_doubts
 from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
 from tfp_smvi.training.trainer import Trainer
 
@@ -113,8 +113,9 @@ def fit(
     check_fit_arguments(checkpoint_minutes, keep_every)
     require_float32()
     require_one_device()
-    reporter, run_dir = reporter or Silent(), Path(run_dir)
     config = resolve(config, dataset)
+    warn_of_doubts(config, dataset, reporter.warn if reporter else None)
+    reporter, run_dir = reporter or Silent(), Path(run_dir)
     data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.real_valued)
     host = environment()
     record = RunRecord(config, data, host.versions, host.machine)

@@ -1,0 +1,141 @@
+"""What integers and floats mean, the same for every source and for the features of an export."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.errors import refused
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data import ArraySplit, Dataset, load_dataset
+from tfp_smvi.data.description import describe, doubts
+from tfp_smvi.data.intensities import store_pixels
+from tfp_smvi.features.sources import ArrayImages
+
+RNG = np.random.default_rng(0)
+BITS = RNG.random((20, 6, 6)) < 0.3
+
+
+def dataset_of(x: np.ndarray, real_valued: bool = False) -> Dataset:
+    split = ArraySplit(x, None, real_valued)
+    return Dataset("x", split, split, None, "x")
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int8, np.int64, np.uint16, np.float32])
+def test_zeros_and_ones_are_bits_from_every_source(dtype: Any, tmp_path: Path) -> None:
+    """Divided by 255, integers would give an intensity of 0.004 in place of 1."""
+    x = BITS.astype(dtype)
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x)
+    loaded = load_dataset(tmp_path / "x.npz")
+    for dataset in (loaded, dataset_of(x[..., None])):
+        np.testing.assert_array_equal(dataset.train.images(range(20))[..., 0], BITS)
+        assert "bits, 0 and 1, taken as they are" in describe(dataset, "bernoulli")
+        assert doubts(dataset, "bernoulli") == []
+    # The encoder's signature for uint8 divides by 255, and the one for floats does not.
+    images = ArrayImages(x, {}, "x").read(0, 20).images
+    expected = BITS * (1.0 if dtype is np.float32 else 255)
+    np.testing.assert_array_equal(images, expected)
+
+
+def test_a_dark_batch_of_grey_levels_is_not_taken_for_bits() -> None:
+    """What integers mean is decided on all images."""
+    x = np.zeros((4000, 2, 2), np.uint8)
+    x[:, 0, 0] = 1
+    x[-1] = 200
+    read = ArrayImages(x, {}, "x").read(0, 5)
+    np.testing.assert_array_equal(read.images, x[:5])
+    assert dataset_of(x[..., None]).train.images([0]).max() == np.float32(1) / np.float32(255)
+
+
+def test_integers_of_two_meanings_are_refused() -> None:
+    with pytest.raises(SMVIError, match="test has no integer above 1, and train has"):
+        store_pixels({"train": np.full((2, 3), 200), "test": np.ones((2, 3), int)})
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 65535), (-1, 9), (0, 256)])
+def test_integers_that_are_no_grey_levels_are_refused(low: int, high: int) -> None:
+    with pytest.raises(SMVIError, match=f"integers from {low} to {high}"):
+        dataset_of(np.array([[low, high]]))
+
+
+@pytest.mark.parametrize(
+    ("value", "real_valued"),
+    [(1 + 1e-12, False), (1 + 1e-6, False), (-1e-7, False), (1.001, True), (-0.001, True)],
+)
+def test_rounding_does_not_make_intensities_real_values(
+    value: float, real_valued: bool, tmp_path: Path
+) -> None:
+    x = RNG.random((300, 2, 2))
+    x[0, 0, 0] = value
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x)
+    notes: list[str] = []
+    dataset = load_dataset(tmp_path / "x.npz", progress=notes.append)
+    assert dataset.real_valued == real_valued
+    assert notes == list(dataset.notes)
+    stored = dataset.train.images(range(300))
+    inside = stored.min() >= 0.0 and stored.max() <= 1.0
+    assert inside == (not real_valued)
+    # Whatever is done is said, by the loading or by the training.
+    said = [*notes, *doubts(dataset, dataset.default_likelihood)]
+    assert len(said) == (np.float32(value) < 0 or np.float32(value) > 1)
+
+
+def test_floats_that_are_called_intensities_must_be() -> None:
+    with refused("real_valued", False):
+        dataset_of(np.array([[0.0, 2.0]]))
+    assert dataset_of(np.array([[0.0, 2.0]]), real_valued=True).real_valued
+
+
+@pytest.mark.parametrize(
+    ("x", "likelihood", "words"),
+    [
+        (RNG.random((9, 6, 6, 3)), "gaussian", "6 x 6 pixels (height x width) with 3 channels"),
+        (RNG.random((9, 6, 6, 1)), "bernoulli", "intensities from 0.0"),
+        (RNG.random((9, 7)) * 255, "gaussian", "vectors of 7 numbers; real values from "),
+        (RNG.integers(0, 256, (9, 6, 6, 1)), "bernoulli", "grey levels of 0 to 255, bits are"),
+    ],
+)
+def test_the_line_says_what_data_are_taken_for(x: np.ndarray, likelihood: Any, words: str) -> None:
+    dataset = dataset_of(x, real_valued=bool(x.max() > 1) and x.dtype.kind == "f")
+    assert dataset.default_likelihood == likelihood
+    line = describe(dataset, likelihood)
+    assert line.startswith("Data: 9 to train and 9 to test, ")
+    assert words in line
+    assert line.endswith(f"likelihood {likelihood}.")
+
+
+@pytest.mark.parametrize(
+    ("x", "words"),
+    [
+        (RNG.random((9, 3, 8, 8)), "channels first"),
+        (RNG.random((9, 1, 8, 8)), "channels first"),
+        (RNG.random((9, 8, 8, 4)), "red, green, blue and alpha"),
+        (RNG.random((9, 8, 8, 2)), "grey and alpha"),
+        (RNG.integers(0, 17, (9, 8, 8, 1)), "largest of all grey levels is 16 of 255"),
+        (RNG.integers(0, 256, (9, 8, 8, 1)).astype(np.float32), "whole numbers from 0"),
+        (np.append(RNG.random(999), 1.1).reshape(10, 100), "at most 1 %"),
+        (RNG.random((9, 8, 8, 3)) < 0.5, "All values are 0 or 1"),
+    ],
+)
+def test_what_looks_like_a_mistake_is_said(x: np.ndarray, words: str) -> None:
+    dataset = dataset_of(x, real_valued=bool(x.max() > 1) and x.dtype.kind == "f")
+    (line,) = doubts(dataset, dataset.default_likelihood)
+    assert words in line
+
+
+def test_colours_with_alpha_are_not_binarized_by_default() -> None:
+    assert dataset_of(RNG.random((9, 8, 8, 4))).default_likelihood == "gaussian"
+
+
+def test_splits_of_different_scales_are_said() -> None:
+    small, large = RNG.random((9, 5)), RNG.random((9, 5)) * 200
+    dataset = Dataset("x", ArraySplit(small, None, True), ArraySplit(large, None, True), None, "x")
+    (line,) = doubts(dataset, "gaussian")
+    assert line.startswith("Training data go up to 0.9")
+
+
+def test_ordinary_data_raise_no_doubt(digits: Dataset) -> None:
+    standardized = RNG.standard_normal((50, 10))
+    assert doubts(dataset_of(standardized, real_valued=True), "gaussian") == []
+    assert doubts(digits, "bernoulli") == []

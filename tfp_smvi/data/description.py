@@ -1,0 +1,145 @@
+"""What a data set was taken for, in words, and what looks like a mistake."""
+
+from collections.abc import Iterator
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.config import LikelihoodName
+from tfp_smvi.data.dataset import ArraySplit, Dataset, Split
+from tfp_smvi.data.intensities import WHITE
+
+__all__ = ["Values", "describe", "doubts", "examine"]
+
+Kind = Literal["bits", "grey levels", "intensities", "real values"]
+# Images of a split on disk that are examined.
+_SAMPLE = 1000
+# Numbers that are compared at a time, so that the first of them often decide.
+_CHUNK = 1 << 20
+
+
+class Values(NamedTuple):
+    """The values of a split.
+
+    Attributes:
+        kind: what they are.
+        low: the smallest; of grey levels 0 to 255.
+        high: the largest.
+        whole: whether all are whole numbers.
+        share_outside: the fraction outside [0, 1]; 0 unless they are real values.
+    """
+
+    kind: Kind
+    low: float
+    high: float
+    whole: bool
+    share_outside: float
+
+
+def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
+    """Returns the line that says what a data set is taken for, and the likelihood of the model."""
+    train, test = dataset.train.num_examples, dataset.test.num_examples
+    values = examine(dataset.train)
+    said = {
+        "bits": "bits, 0 and 1",
+        "grey levels": f"grey levels of 0 to {WHITE}",
+        "intensities": f"intensities from {values.low:g} to {values.high:g}",
+        "real values": f"real values from {values.low:g} to {values.high:g}",
+    }[values.kind]
+    if likelihood == "gaussian" or values.kind == "bits":
+        how = "taken as they are"
+    else:
+        how = "bits are drawn from them"
+    return (
+        f"Data: {train} to train and {test} to test, {_layout(dataset.image_shape)}; {said}, "
+        f"{how}; likelihood {likelihood}."
+    )
+
+
+def doubts(dataset: Dataset, likelihood: LikelihoodName) -> list[str]:
+    """Returns a line for everything about a data set that looks like a mistake."""
+    return [*_doubts_of_shape(dataset.image_shape), *_doubts_of_values(dataset, likelihood)]
+
+
+def examine(split: Split) -> Values:
+    """Examines the values of a split; of one on disk the first 1000 images."""
+    if isinstance(split, ArraySplit):
+        pixels = split.pixels
+    else:
+        pixels = split.images(np.arange(min(_SAMPLE, split.num_examples)))
+        if not split.real_valued:  # they are grey levels / 255
+            pixels = np.rint(pixels * WHITE).astype(np.uint8)
+    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
+    if pixels.dtype == np.uint8:
+        only_bits = not any(((part > 0) & (part < WHITE)).any() for part in _parts(pixels))
+        return Values("bits" if only_bits else "grey levels", low, high, True, 0.0)
+    whole = not any((part % 1 != 0).any() for part in _parts(pixels))
+    if not split.real_valued:
+        return Values("bits" if whole else "intensities", low, high, whole, 0.0)
+    outside = np.count_nonzero((pixels < 0.0) | (pixels > 1.0)) / max(pixels.size, 1)
+    return Values("real values", low, high, whole, outside)
+
+
+def _layout(shape: tuple[int, ...]) -> str:
+    """Such as "28 x 28 pixels (height x width) with 1 channel"."""
+    if len(shape) == 1:
+        return f"vectors of {shape[0]} numbers"
+    sizes = " x ".join(map(str, shape[:2]))
+    channels = "".join(f" with {c} channel{'s' * (c != 1)}" for c in shape[2:])
+    return f"images of {sizes} pixels (height x width){channels}"
+
+
+def _doubts_of_shape(shape: tuple[int, ...]) -> Iterator[str]:
+    if len(shape) != 3:
+        return
+    first, last = shape[0], shape[-1]
+    if first in (1, 3, 4) and last > 4 and shape[1] > 4:
+        yield (
+            f"Images of shape {shape} look like channels first, and are taken as {first} x "
+            f"{shape[1]} pixels with {last} channels; transpose them with x.transpose(0, 2, 3, 1)."
+        )
+    elif last in (2, 4):
+        names = "grey and alpha" if last == 2 else "red, green, blue and alpha"
+        yield (
+            f"Images with {last} channels look like {names}, and alpha is learned like a colour; "
+            f"leave it out with x[..., :{last - 1}]."
+        )
+
+
+def _doubts_of_values(dataset: Dataset, likelihood: LikelihoodName) -> Iterator[str]:
+    values, test = examine(dataset.train), examine(dataset.test)
+    high = max(values.high, test.high)
+    if values.kind == "grey levels" and high < WHITE / 2:
+        yield (
+            f"The largest of all grey levels is {high:.0f} of {WHITE}, so that all images are "
+            "dark; if it is white, divide by it and give floats; give counts as floats, too."
+        )
+    if values.kind == "real values":
+        yield from _doubts_of_real_values(values, test)
+    elif values.kind == "bits" and likelihood == "gaussian":
+        yield "All values are 0 or 1, to which a gaussian {likelihood} gives densities without end."
+
+
+def _doubts_of_real_values(values: Values, test: Values) -> Iterator[str]:
+    low, high = min(values.low, test.low), max(values.high, test.high)
+    if (values.high <= 1.0) != (test.high <= 1.0) and high > 2.0:
+        yield (
+            f"Training data go up to {values.high:g} and test data up to {test.high:g}; scale both "
+            "in the same way."
+        )
+    elif values.whole and test.whole and low >= 0.0:
+        yield (
+            f"All values are whole numbers from {low:g} to {high:g}, and are taken as real values; "
+            f"give grey levels of 0 to {WHITE} as integers."
+        )
+    elif max(values.share_outside, test.share_outside) < 0.01:
+        yield (
+            f"Values from {low:g} to {high:g} are taken as real values, although at most 1 % of "
+            "them are outside [0, 1]; for intensities clip them with numpy.clip(x, 0, 1)."
+        )
+
+
+def _parts(pixels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
+    rows = max(1, _CHUNK * len(pixels) // max(pixels.size, 1))
+    return (pixels[start : start + rows] for start in range(0, len(pixels), rows))

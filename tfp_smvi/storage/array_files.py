@@ -1,0 +1,140 @@
+"""Arrays in files of users, .npy and .npz: the headers first, then the values, mapped or read.
+
+Damaged or made-up files raise nearly anything: callers turn it into one line.
+"""
+
+import math
+import zipfile
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["ArrayFile", "list_arrays", "open_array"]
+
+# An archive whose arrays grow beyond both is made to fill the memory, or better written unpacked.
+_LARGE, _LARGE_RATIO = 1 << 30, 100
+_CHUNK = 1 << 20
+
+
+class ArrayFile(NamedTuple):
+    """An array of a file, of which the header has been read.
+
+    Attributes:
+        path: the file.
+        shape: its shape.
+        dtype: its dtype.
+        fortran_order: whether the first axis is the one whose neighbours are adjacent.
+        offset: where its values begin, in the file or in the member of the archive.
+        member: its member of an .npz file; None for a .npy file.
+    """
+
+    path: Path
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    fortran_order: bool
+    offset: int
+    member: zipfile.ZipInfo | None
+
+    def load(self) -> npt.NDArray[Any]:
+        """Maps the values into memory, or reads them if they are compressed; checks their CRC-32.
+
+        Raises:
+            Exception: they are damaged.
+        """
+        if self.member is None:
+            return self._map(self.offset)
+        with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
+            if self.member.compress_type != zipfile.ZIP_STORED:
+                values = np.lib.format.read_array(file, allow_pickle=False)
+                if file.read(1):
+                    raise ValueError("it holds more than an array")
+                return values
+            while file.read(_CHUNK):  # zipfile checks the CRC at the end
+                pass
+        with self.path.open("rb") as raw:
+            return self._map(_data_offset(raw, self.member) + self.offset)
+
+    def _map(self, offset: int) -> npt.NDArray[Any]:
+        order: Any = "F" if self.fortran_order else "C"
+        return np.memmap(self.path, self.dtype, "r", offset, self.shape, order)
+
+
+def list_arrays(path: Path) -> list[str]:
+    """Returns the names of the arrays in an .npz file.
+
+    Raises:
+        Exception: the file cannot be read.
+    """
+    _require_regular(path)
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not an .npz file, or it is cut short")
+    with zipfile.ZipFile(path) as archive:
+        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+
+
+def open_array(path: Path, key: str | None = None) -> ArrayFile:
+    """Reads the header of an array of a .npy or .npz file.
+
+    Args:
+        path: the file.
+        key: one of `list_arrays` for an .npz file; None for a .npy file.
+
+    Raises:
+        Exception: the file cannot be read, or holds objects or another format.
+    """
+    _require_regular(path)
+    if key is None:
+        with path.open("rb") as file:
+            return _read_header(path, file, path.stat().st_size, None)
+    with zipfile.ZipFile(path) as archive:
+        member = archive.getinfo(f"{key}.npy")
+        with archive.open(member) as file:
+            array = _read_header(path, file, member.file_size, member)
+    if member.file_size > max(_LARGE, _LARGE_RATIO * member.compress_size):
+        raise ValueError(
+            f"{member.compress_size / 1e6:.1f} MB unpack to {member.file_size / 1e9:.1f} GB; "
+            "written by numpy.savez it would be mapped into memory"
+        )
+    return array
+
+
+def _require_regular(path: Path) -> None:
+    """Raises ValueError for a pipe or a device, which might be read without end."""
+    if path.exists() and not path.is_file():
+        raise ValueError("it is a folder" if path.is_dir() else "it is not a regular file")
+
+
+def _read_header(
+    path: Path, file: Any, num_bytes: int, member: zipfile.ZipInfo | None
+) -> ArrayFile:
+    """Reads the header of a .npy file, which must promise as many bytes as there are."""
+    version = np.lib.format.read_magic(file)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }
+    if version not in read_header:
+        raise ValueError(f"version {version} of the .npy format")
+    shape, fortran_order, dtype = read_header[version](file)
+    # Pickles are code: a data file must not be able to run any.
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects")
+    offset = file.tell()
+    promised = offset + math.prod(shape) * dtype.itemsize
+    if min(shape, default=0) < 0 or promised != num_bytes:
+        raise ValueError(
+            f"its header promises {promised} bytes, and it has {num_bytes}: it is damaged"
+        )
+    return ArrayFile(path, shape, dtype, fortran_order, offset, member)
+
+
+def _data_offset(file: BinaryIO, member: zipfile.ZipInfo) -> int:
+    """Where the content of an uncompressed member begins in its archive."""
+    # The local header has 30 bytes, then the name, then an extra field whose length may differ from
+    # that in the directory.
+    file.seek(member.header_offset + 26)
+    lengths = file.read(4)
+    name, extra = (int.from_bytes(lengths[i : i + 2], "little") for i in (0, 2))
+    return member.header_offset + 30 + name + extra
