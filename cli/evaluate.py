@@ -189,7 +189,7 @@ def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outco
     result = evaluate(run_dir, config, **arguments)
     if result is None:
         return None
-    # Here their settings have the names of options.
+    # Here their settings have the names of options; those of the run are shown at the start.
     texts = warnings_about(result.splits, result.bracket)
     warnings = [name_fields(text, option_name) for text in texts]
     return _Outcome(
@@ -200,7 +200,11 @@ def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outco
 def _measure_convergence(
     run_dir: Path, config: EvaluateConfig, num_temperatures: tuple[int, ...], **arguments: Any
 ) -> _Outcome | None:
-    from tfp_smvi.evaluation.convergence import format_convergence, measure_convergence
+    from tfp_smvi.evaluation.convergence import (
+        format_convergence,
+        measure_convergence,
+        warnings_about,
+    )
     from tfp_smvi.report.convergence_figure import write_convergence_figure
 
     result = measure_convergence(run_dir, config, num_temperatures, **arguments)
@@ -208,7 +212,7 @@ def _measure_convergence(
         return None
     write_convergence_figure(result, run_dir / "convergence.png")
     table, files = format_convergence(result), "convergence.json and convergence.png"
-    return _Outcome(result, table, list(result.warnings), files)
+    return _Outcome(result, table, warnings_about(result.splits), files)
 
 
 def _refuse_ignored(name: str) -> None:

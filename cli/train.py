@@ -3,6 +3,7 @@
 import json
 import math
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +21,6 @@ from .options import (
 )
 
 if TYPE_CHECKING:
-    from tfp_smvi.objectives.weights import Weight
     from tfp_smvi.training.loop import FitResult, TrainingInterrupted
 
     from .progress.training import TrainingReporter
@@ -85,9 +85,9 @@ def train(
         from tfp_smvi.data import load_dataset
         from tfp_smvi.data.description import describe
         from tfp_smvi.runs.directory import run_directory_name
+        from tfp_smvi.runs.warnings import training_warnings
         from tfp_smvi.training.checks import resolve
         from tfp_smvi.training.loop import TrainingInterrupted, fit
-        from tfp_smvi.training.trainer import weight_of
 
     dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
     with usage_errors():
@@ -108,7 +108,7 @@ def train(
             )
     except TrainingInterrupted as stop:
         return _note_stop(reporter, stop, run_dir)
-    _print_result(result, run_dir, weight_of(config.train), as_json)
+    _print_result(result, training_warnings(config, result.history[-1].step), as_json)
     return 0
 
 
@@ -120,11 +120,12 @@ def _note_stop(reporter: "TrainingReporter", stop: "TrainingInterrupted", run_di
     return 128 + stop.signum
 
 
-def _print_result(result: "FitResult", run_dir: Path, weight: "Weight", as_json: bool) -> None:
-    """Prints the last epoch on stdout, and whether lam has grown to its full value."""
-    record = result.history[-1]
+def _print_result(result: "FitResult", warnings: Sequence[str], as_json: bool) -> None:
+    """Prints the last epoch on stdout, and again what was warned of at the start."""
+    record, run_dir = result.history[-1], result.run_dir
     if as_json:
-        click.echo(json.dumps({"run_dir": str(run_dir), **record.to_json()}))
+        values = {"run_dir": str(run_dir), **record.to_json(), "warnings": [*result.warnings]}
+        click.echo(json.dumps(values))
         return
     epochs = f"{record.epoch} epoch{'s' * (record.epoch != 1)}"
     steps = f"{record.step} step{'s' * (record.step != 1)}"
@@ -137,6 +138,6 @@ def _print_result(result: "FitResult", run_dir: Path, weight: "Weight", as_json:
         (record.test.divergence, "divergence D_SM"),
     ):
         click.echo(f"  {label:<18}{value:>10.2f}")
-    if note := weight.unfinished(record.step):
-        click.echo(name_fields(note, option_name))
+    for line in warnings:
+        click.echo(f"Warning: {name_fields(line, option_name)}")
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

@@ -20,7 +20,7 @@ from tfp_smvi.classification.results import (
     report_name,
 )
 from tfp_smvi.config import ClassifyConfig
-from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
+from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors, name_fields
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import Dataset
@@ -71,17 +71,14 @@ def classify(
     """
     started = time.monotonic()
     run_dir, reporter = Path(run_dir), reporter or Silent()
-    warnings: list[str] = []
-    run = load_run(run_dir, epoch, warn=warnings.append)
-    for warning in warnings:
-        reporter.warn(warning)
+    run = load_run(run_dir, epoch, warn=reporter.warn)
     dataset = load_data_of(run, data_dir, dataset=dataset, progress=reporter.note)
     measurement = Measurement(run, dataset, config, reporter)
     baselines_dir = baselines_dir or run_dir / "baselines"
     with explain_write_errors(f"to {baselines_dir}", RUN_AGAIN):
         results = measurement.measure(baselines_dir, threads or os.cpu_count() or 1)
     seconds = time.monotonic() - started
-    report = _make_report(run, dataset, config, results, warnings, seconds)
+    report = _make_report(run, dataset, config, results, seconds)
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_json(run_dir / report_name(epoch), report.to_json())
     return report
@@ -92,7 +89,6 @@ def _make_report(
     dataset: Dataset,
     config: ClassifyConfig,
     results: list[Accuracy],
-    warnings: list[str],
     seconds: float,
 ) -> Classification:
     here = environment()
@@ -104,7 +100,7 @@ def _make_report(
         settings=config,
         num_test=dataset.test.num_examples,
         results=tuple(results),
-        warnings=tuple(warnings),
+        warnings=tuple(map(name_fields, run.warnings)),
         seconds=round(seconds, 3),
         versions={**here.versions, "scikit-learn": scikit_learn},
         machine=here.machine,

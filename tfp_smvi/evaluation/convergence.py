@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.estimates import Estimate, estimate
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
@@ -29,7 +30,13 @@ from tfp_smvi.evaluation.summary import summarize_bracket, summarize_rates
 from tfp_smvi.evaluation.work import complete, writing
 from tfp_smvi.storage.atomic import write_json
 
-__all__ = ["Convergence", "format_convergence", "measure_convergence", "settled_at"]
+__all__ = [
+    "Convergence",
+    "format_convergence",
+    "measure_convergence",
+    "settled_at",
+    "warnings_about",
+]
 
 # A difference of more than two standard errors counts as a movement.
 ALLOWED_ERRORS = 2.0
@@ -170,6 +177,16 @@ def settled_at(log_likelihoods: Mapping[int, np.ndarray]) -> int | None:
     return None
 
 
+def warnings_about(splits: Mapping[str, SplitConvergence]) -> list[str]:
+    """Lists the splits whose estimate has not settled, in a line each."""
+    return [
+        f"{split}: the estimate still moves at {max(map(int, summary.by_num_temperatures))} "
+        "temperatures: compare larger numbers."
+        for split, summary in splits.items()
+        if summary.settled_at is None
+    ]
+
+
 def format_convergence(convergence: Convergence) -> str:
     """Lays a result out for people."""
     lines = []
@@ -213,12 +230,7 @@ def _summarize(
             str(count): summarize_bracket(session.load("bracket", changed, SIMULATED))
             for count, changed in configs.items()
         },
-        warnings=tuple(
-            f"{split}: the estimate still moves at {max(configs)} temperatures: "
-            "compare larger numbers."
-            for split, summary in splits.items()
-            if summary.settled_at is None
-        ),
+        warnings=(*map(name_fields, session.run.warnings), *warnings_about(splits)),
         settings=config,
         run=describe_run(session),
         versions=here.versions,

@@ -127,10 +127,11 @@ def _summarize(
     splits = {split: summarize_split(arrays) for split, arrays in results.items()}
     bracket = summarize_bracket(simulated)
     here = environment()
+    warnings = (*session.run.warnings, *warnings_about(splits, bracket))
     return Evaluation(
         splits=splits,
         bracket=bracket,
-        warnings=tuple(map(name_fields, warnings_about(splits, bracket))),
+        warnings=tuple(map(name_fields, warnings)),
         settings=config,
         run=describe_run(session),
         versions=here.versions,

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import DATASETS
@@ -75,6 +76,7 @@ class ModelCard(Record):
         versions: the versions of the packages that matter.
         format: the format of the export, as in `tfp_smvi.export.formats`; 1 where the card has
             none.
+        warnings: what is wrong with the training, such as a lam that has not grown to its value.
     """
 
     model_name: str
@@ -93,6 +95,7 @@ class ModelCard(Record):
     precision: str
     versions: Mapping[str, str]
     format: int = 1
+    warnings: tuple[str, ...] = ()
 
 
 def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> ModelCard:
@@ -125,6 +128,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         precision="float32",
         versions=environment().versions,
         format=FORMAT,
+        warnings=tuple(map(name_fields, run.warnings)),
     )
 
 

@@ -22,7 +22,7 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from tfp_smvi.config import PartName
-from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.paths import require_utf_8
 from tfp_smvi.data.intensities import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
@@ -111,7 +111,7 @@ def export_run(
         )
     run_dir, output = Path(run_dir), Path(output)
     require_utf_8(output, "output")
-    run = load_run(run_dir, warn=note)
+    run = load_run(run_dir, warn=lambda line: note(f"Warning: {name_fields(line)}"))
     exports = _exports(run, run_dir, model_name, part, note)
     writers = {
         name: functools.partial(_write, export, name, verify) for name, export in exports.items()

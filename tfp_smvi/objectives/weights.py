@@ -5,11 +5,12 @@ messages for how far it has grown.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import tensorflow as tf
+if TYPE_CHECKING:
+    import tensorflow as tf
 
 __all__ = ["FixedWeight", "Weight"]
 
@@ -22,14 +23,17 @@ class Weight(Protocol):
         """The full weight: any real number, or inf for the divergence alone."""
 
     @property
-    def variables(self) -> Mapping[str, tf.Variable]:
+    def variables(self) -> "Mapping[str, tf.Variable]":
         """The state by name, which a checkpoint holds; empty for a weight without state."""
 
-    def scale(self, step: int | tf.Tensor) -> float | tf.Tensor:
+    def scale(self, step: "int | tf.Tensor") -> "float | tf.Tensor":
         """The factor on lam at a step: float32 scalar."""
 
+    def reached(self, step: int) -> float:
+        """The weight after a number of steps, without TensorFlow."""
+
     def unfinished(self, step: int) -> str | None:
-        """A note for the user if a training ends before the weight is lam; else None."""
+        """A warning about a training that ends before the weight is lam; else None."""
 
 
 @dataclass(frozen=True)
@@ -49,27 +53,38 @@ class FixedWeight:
     warmup_power: float = 1.0
 
     @property
-    def variables(self) -> Mapping[str, tf.Variable]:
+    def variables(self) -> "Mapping[str, tf.Variable]":
         """No state: the weight follows from the step."""
         return {}
 
-    def scale(self, step: int | tf.Tensor) -> float | tf.Tensor:
+    def scale(self, step: "int | tf.Tensor") -> "float | tf.Tensor":
         """The factor on lam after a number of steps: float32 scalar, from 0 to 1."""
-        if self.warmup_steps == 0:
-            return 1.0
-        share = tf.minimum(1.0, tf.cast(step, tf.float32) / self.warmup_steps)
-        return share**self.warmup_power
+        import tensorflow as tf
+
+        return self._scale(tf.cast(step, tf.float32), tf.minimum)
+
+    def reached(self, step: int) -> float:
+        """The weight after a number of steps, without TensorFlow."""
+        return self.lam if self._is_constant else self.lam * float(self._scale(step, min))
 
     def unfinished(self, step: int) -> str | None:
-        """What to tell a user if the training ends at a step before the weight is lam; else None.
+        """A warning about a training that ends at a step before the weight is lam; else None.
 
         Settings are named in braces, as in an error's remedy: "{epochs}".
         """
-        if math.isinf(self.lam) or self.lam == 0.0 or step >= self.warmup_steps:
+        if self._is_constant or step >= self.warmup_steps:
             return None
-        grown = self.lam * float(self.scale(step))
         return (
-            f"lam has grown to {grown:.2g} of {self.lam:g}, over {step} of {self.warmup_steps} "
-            "steps of its warm-up; to reach all of it, continue with more {epochs}. "
-            "A small {lam_warmup_steps} costs likelihood."
+            f"lam grows to {self.reached(step):.2g} of {self.lam:g} only: the training has {step} "
+            f"steps, and the warm-up {self.warmup_steps}. To reach all of it, give more "
+            "{epochs} or fewer {lam_warmup_steps}; a short warm-up costs likelihood."
         )
+
+    @property
+    def _is_constant(self) -> bool:
+        return self.lam == 0.0 or math.isinf(self.lam)
+
+    def _scale(self, step: Any, minimum: Callable[[float, Any], Any]) -> Any:
+        if self.warmup_steps == 0:
+            return 1.0
+        return minimum(1.0, step / self.warmup_steps) ** self.warmup_power

@@ -17,6 +17,7 @@ from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.figures import FIGURES, describe_bars, draw_all, missing_figures
 from tfp_smvi.report.style import styled, write_figure
+from tfp_smvi.report.warnings import warnings_by_run
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 from tfp_smvi.version import __version__
@@ -75,7 +76,7 @@ def render_report(sweep: Sweep) -> str:
         left_out=sweep.left_out,
         pictures=[_picture(sweep, name, figure) for name, figure in drawn.items()],
         missing=[(FIGURES[name].title, needs) for name, needs in missing_figures(sweep).items()],
-        warnings=_warnings(sweep),
+        warnings=warnings_by_run(sweep),
         evaluation=report_tables.evaluation_table(sweep),
         accuracies=report_tables.accuracy_tables(sweep),
         differences=report_tables.difference_tables(sweep)
@@ -104,17 +105,6 @@ def _picture(sweep: Sweep, name: str, figure: Figure) -> _Picture:
         width,
         height,
     )
-
-
-def _warnings(sweep: Sweep) -> list[tuple[str, list[str]]]:
-    """The warnings of `evaluate` and `classify`, by run."""
-    warnings = []
-    for run in sweep.finished:
-        reports = (run.evaluation, run.classification)
-        lines = [warning for report in reports if report for warning in report.warnings]
-        if lines:
-            warnings.append((f"λ = {figure_data.lam_label(run.lam)}, seed {run.seed}", lines))
-    return warnings
 
 
 def _settings(values: Mapping[str, object]) -> list[tuple[str, str]]:

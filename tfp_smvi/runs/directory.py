@@ -82,9 +82,12 @@ class RunDirectory:
         with hold_folder(path, busy=busy, remedy="choose another {run_dir}"):
             if fresh:
                 run._clear()
+            lines: list[str] = []
             if (path / _CONFIG).exists():
-                run._check(record, warn)
+                stored = read_run(path)
+                run._check(record, stored, lines.append)
                 run._check_length(record.config.train.epochs, steps_per_epoch)
+                record = dataclasses.replace(record, warnings=stored.warnings)
             elif list_checkpoints(run.checkpoints):
                 raise SMVIError(
                     f"{path} holds checkpoints but no config.json",
@@ -93,7 +96,17 @@ class RunDirectory:
             sweep_partials(path)
             run.checkpoints.mkdir(exist_ok=True)
             write_json(path / _CONFIG, record)
+            for line in lines:
+                run.add_warning(line)
+                warn(line)
             yield run
+
+    def add_warning(self, line: str) -> None:
+        """Adds a line to the warnings of config.json, each of which is there once."""
+        record = read_run(self.path)
+        lines = tuple(dict.fromkeys((*record.warnings, line)))
+        if lines != record.warnings:
+            write_json(self.path / _CONFIG, dataclasses.replace(record, warnings=lines))
 
     def _clear(self) -> None:
         """Deletes a run and no other files; config.json goes last, so that a kill leaves a run."""
@@ -107,9 +120,8 @@ class RunDirectory:
         ):
             path.unlink(missing_ok=True)
 
-    def _check(self, given: RunRecord, warn: Callable[[str], None]) -> None:
+    def _check(self, given: RunRecord, stored: RunRecord, warn: Callable[[str], None]) -> None:
         """Compares the existing run with the requested one."""
-        stored = read_run(self.path)
         differences = stored.differences(given)
         if differences:
             raise SMVIError(

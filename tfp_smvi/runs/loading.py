@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfp_smvi.config import RunConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.models.vae import VAE
@@ -19,6 +19,7 @@ from tfp_smvi.runs.checkpoint import (
 )
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.records import EpochRecord, RunRecord
+from tfp_smvi.runs.warnings import training_warnings
 
 __all__ = ["LoadedRun", "load_data_of", "load_run"]
 
@@ -34,6 +35,8 @@ class LoadedRun(NamedTuple):
         data_fingerprint: the fingerprint of the data that it was trained on.
         real_valued: whether those are any real numbers and not intensities in [0, 1]; None if a
             version of this program trained it that did not record this.
+        warnings: a line for each newer checkpoint that is damaged, and for what the training
+            lacks; settings are named in braces, for `name_fields`.
     """
 
     config: RunConfig
@@ -42,6 +45,7 @@ class LoadedRun(NamedTuple):
     history: tuple[EpochRecord, ...]
     data_fingerprint: str
     real_valued: bool | None
+    warnings: tuple[str, ...] = ()
 
 
 def load_run(
@@ -53,22 +57,32 @@ def load_run(
         path: the run directory.
         epoch: the finished epoch, counted from 1, whose checkpoint to load; None for the newest
             checkpoint.
-        warn: is called with one line for each newer checkpoint that is damaged; None for a
-            UserWarning.
+        warn: is called with each of the run's `warnings`; None for a UserWarning.
 
     Raises:
         SMVIError: there is no run, no checkpoint yet, none of that epoch, none that can be read, or
             it is not of the run that config.json describes; or this is inside a graph.
     """
     require_float32()
-    warn = warn or (lambda message: warnings.warn(message, stacklevel=4))
+    lines: list[str] = []
+
+    def note(line: str) -> None:
+        lines.append(line)
+        if warn is None:
+            warnings.warn(name_fields(line), stacklevel=4)
+        else:
+            warn(line)
+
     run = RunDirectory(Path(path))
     record = read_run(run.path)
-    checkpoint = restore_checkpoint(run.checkpoints, warn)
+    checkpoint = restore_checkpoint(run.checkpoints, note)
     if checkpoint is None:
         raise SMVIError(f"{path} has no checkpoint yet", remedy="train it with tfp-smvi train")
-    if epoch is not None:
+    if epoch is not None:  # on the way, lam is expected to grow
         checkpoint = _of_epoch(run, checkpoint, epoch)
+    else:
+        for line in training_warnings(record.config, checkpoint.step):
+            note(line)
     config, data = record.config, record.data
     model = VAE(config.model, data.image_shape, config.train.seed)
     _assign(model, checkpoint, record, run.path)
@@ -79,6 +93,7 @@ def load_run(
         history=checkpoint.state.history,
         data_fingerprint=data.fingerprint,
         real_valued=data.real_valued,
+        warnings=tuple(lines),
     )
 
 

@@ -120,12 +120,14 @@ class RunRecord(Record):
         data: the data.
         versions: the versions of Python and of the packages that matter, by name.
         machine: the machine and its threads; None in files that do not record it.
+        warnings: what the training met, such as a damaged checkpoint, in the order of time.
     """
 
     config: RunConfig
     data: DataRecord
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Machine | None = None
+    warnings: tuple[str, ...] = ()
 
     def differences(
         self, other: "RunRecord", places: tuple[str, str] = ("here", "given")

@@ -130,6 +130,7 @@ class _Sweep:
         # By run: the current stage and when it began, and the error that a task reported.
         self.stages: dict[str, tuple[str, float]] = {}
         self.errors: dict[str, str] = {}
+        self.warned: set[tuple[str, str]] = set()
         self.waiting: deque[str] = deque()
         self.stopped_by: int | None = None
 
@@ -181,7 +182,9 @@ class _Sweep:
             case orders.Progress(fraction, text):
                 self.reporter.progress(self.entries[name], fraction, text)
             case orders.Warned(message):
-                self.reporter.warn(f"{name}: {message}")
+                if (name, message) not in self.warned:  # every stage warns of the training
+                    self.warned.add((name, message))
+                    self.reporter.warn(f"{name}: {message}")
             case orders.Failed(error, common):
                 self.errors[name] = error
                 if common:

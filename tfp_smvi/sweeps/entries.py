@@ -30,6 +30,7 @@ class Entry(Record):
         error: why the run failed, in one line.
         seconds: how long each stage took.
         history: the epochs of the training.
+        warnings: those of the training; evaluation and classification have their own.
         evaluation: None until the run is evaluated.
         classification: that of the last epoch; None until the run is classified.
         classification_by_epoch: those of earlier epochs.
@@ -42,6 +43,7 @@ class Entry(Record):
     error: str | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
     history: tuple[EpochRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
     evaluation: Evaluation | None = None
     classification: Classification | None = None
     classification_by_epoch: Mapping[int, Classification] = field(default_factory=dict)
@@ -70,6 +72,14 @@ class Entry(Record):
         final = self.classification
         by_epoch = {**self.classification_by_epoch, **({final.epoch: final} if final else {})}
         return dict(sorted(by_epoch.items()))
+
+    @property
+    def all_warnings(self) -> tuple[str, ...]:
+        """The warnings of all stages, each once."""
+        sources = (self, self.evaluation, self.classification)
+        return tuple(
+            dict.fromkeys(line for source in sources if source for line in source.warnings)
+        )
 
     def is_in(self, config: SweepConfig) -> bool:
         """Whether the run is in a configuration's grid."""

@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors, name_fields
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Environment
+from tfp_smvi.runs.warnings import training_warnings
 from tfp_smvi.storage.atomic import write_atomically, write_json
 from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry, format_lam
@@ -74,6 +75,7 @@ class Summary:
         here = content.environment
         environment = Environment.from_json(here) if here.get("machine") else None
         settings = SweepConfig.from_json(config)
+        runs = tuple(_with_warnings(run, settings) for run in runs)
         return cls(content.command, content.earlier_commands, settings, runs, environment)
 
 
@@ -87,6 +89,14 @@ class _Content(Record):
     runs: tuple[Entry, ...]
     earlier_commands: tuple[tuple[str, ...], ...] = ()
     environment: Mapping[str, object] = field(default_factory=dict)
+
+
+def _with_warnings(run: Entry, config: SweepConfig) -> Entry:
+    """Adds the warnings of a training, which files of version 0.1 lack."""
+    if not run.done or not run.history:
+        return run
+    lines = training_warnings(config.run(run.lam, run.seed), run.history[-1].step)
+    return run.changed(warnings=tuple(dict.fromkeys((*run.warnings, *map(name_fields, lines)))))
 
 
 class Sweep(NamedTuple):

@@ -26,7 +26,6 @@ def train_run(order: Order, context: Context) -> None:
     from tfp_smvi.runs.gallery import write_gallery
     from tfp_smvi.training.checks import resolve
     from tfp_smvi.training.loop import TrainingInterrupted, fit
-    from tfp_smvi.training.trainer import weight_of
 
     run_dir, config = Path(order.run_dir), order.train
     try:
@@ -52,8 +51,6 @@ def train_run(order: Order, context: Context) -> None:
     except TrainingInterrupted:
         os._exit(STOPPED)
     step = result.history[-1].step
-    if note := weight_of(config.train).unfinished(step):
-        emit(context, Warned(note))
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_gallery(run_dir / "gallery.npz", result.model, dataset, step)
 

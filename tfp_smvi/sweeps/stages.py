@@ -17,6 +17,7 @@ from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.runs.checkpoint import list_steps
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.records import EpochRecord, read_history, with_epochs
+from tfp_smvi.runs.warnings import run_warnings
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry
@@ -79,7 +80,12 @@ def missing_epochs(entry: Entry, config: SweepConfig) -> list[int | None]:
 def _read_training(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     history = _read_history(run_dir, config.run(entry.lam, entry.seed))
     seconds = round(sum(record.seconds for record in history), 3)
-    return entry.changed(history=history, seconds={**entry.seconds, "train": seconds})
+    ended = history and history[-1].epoch == config.train.train.epochs
+    return entry.changed(
+        history=history,
+        seconds={**entry.seconds, "train": seconds},
+        warnings=run_warnings(read_run(run_dir), history[-1].step) if ended else (),
+    )
 
 
 def _is_trained(entry: Entry, run_dir: Path, config: SweepConfig) -> bool:

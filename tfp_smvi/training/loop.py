@@ -18,7 +18,7 @@ from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
-from tfp_smvi.runs.directory import RunDirectory
+from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.log import MetricsLog
 from tfp_smvi.runs.records import (
     TRAIN_METRICS,
@@ -28,6 +28,7 @@ from tfp_smvi.runs.records import (
     TrainingState,
     TrainMetrics,
 )
+from tfp_smvi.runs.warnings import run_warnings, training_warnings
 from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve, warn_of_doubts
 from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
 from tfp_smvi.training.trainer import Trainer
@@ -64,11 +65,13 @@ class FitResult(NamedTuple):
         model: the model.
         history: the epochs, as in metrics.jsonl.
         run_dir: the run directory.
+        warnings: what went wrong without stopping the training, and what it lacks.
     """
 
     model: VAE
     history: tuple[EpochRecord, ...]
     run_dir: Path
+    warnings: tuple[str, ...] = ()
 
 
 def fit(
@@ -169,6 +172,8 @@ class _Run:
         steps_per_epoch = split.num_examples // config.batch_size
         step, end = self.trainer.step, config.epochs * steps_per_epoch
         self.reporter.begin(self.config.train.epochs, step, steps_per_epoch)
+        for line in training_warnings(self.config, end) if step < end else ():
+            self.reporter.warn(line)
         batches = train_batches(
             split,
             batch_size=config.batch_size,
@@ -187,7 +192,8 @@ class _Run:
             self._stop_if_asked()
         finally:
             log.close()
-        return FitResult(self.trainer.model, tuple(self.history), self.run.path)
+        warnings = run_warnings(read_run(self.run.path), self.trainer.step)
+        return FitResult(self.trainer.model, tuple(self.history), self.run.path, warnings)
 
     def _train_epoch(self, batches: Iterator[tf.Tensor], epoch: int, steps_per_epoch: int) -> None:
         """Trains until the end of the epoch, in calls of about CALL_SECONDS."""
@@ -250,7 +256,7 @@ class _Run:
         self.saved_step, self.saved_at = step, time.monotonic()
 
     def _restore(self) -> None:
-        checkpoint = restore_checkpoint(self.run.checkpoints, self.reporter.warn)
+        checkpoint = restore_checkpoint(self.run.checkpoints, self._warn)
         if checkpoint is None:
             self._warn_of_lost_epochs()
             return
@@ -265,10 +271,14 @@ class _Run:
         """Warns if the checkpoints of a run were deleted: a kill loses at most one."""
         log = self.run.metrics
         if log.exists() and len(log.read_bytes().splitlines()) > 1:
-            self.reporter.warn(
+            self._warn(
                 f"{log} has epochs, but there is no checkpoint in {self.run.checkpoints}; "
                 "the training starts from the beginning."
             )
+
+    def _warn(self, message: str) -> None:
+        self.run.add_warning(message)
+        self.reporter.warn(message)
 
     def _images_to_reconstruct(self) -> np.ndarray:
         test = self.dataset.test

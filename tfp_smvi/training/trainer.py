@@ -20,10 +20,10 @@ from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.objectives.smvi import Objective, smvi_objective, trade_off
-from tfp_smvi.objectives.weights import FixedWeight, Weight
 from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, Metrics
+from tfp_smvi.runs.warnings import weight_of
 
-__all__ = ["Trainer", "weight_of"]
+__all__ = ["Trainer"]
 
 _DIVERGENCE = TRAIN_METRICS.index("divergence")
 # Steps between updates of the average: frequent enough to be accurate, rare enough to be free.
@@ -47,11 +47,6 @@ def _objective(
 
     # ELBO - lam * D_SM(q(z|x), p(z|x))
     return smvi_objective(posterior, model.prior, log_likelihood, lam, z, lam_scale)
-
-
-def weight_of(config: TrainConfig) -> Weight:
-    """The weight of the divergence in a training."""
-    return FixedWeight(config.lam, config.lam_warmup_steps, config.lam_warmup_power)
 
 
 class Trainer:

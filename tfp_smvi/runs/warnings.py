@@ -1,0 +1,29 @@
+"""What is wrong with a training although it ended: the warnings of a run, without TensorFlow."""
+
+from tfp_smvi.config import RunConfig, TrainConfig
+from tfp_smvi.core.errors import name_fields
+from tfp_smvi.objectives.weights import FixedWeight, Weight
+from tfp_smvi.runs.records import RunRecord
+
+__all__ = ["run_warnings", "training_warnings", "weight_of"]
+
+
+def weight_of(config: TrainConfig) -> Weight:
+    """The weight of the divergence in a training."""
+    return FixedWeight(config.lam, config.lam_warmup_steps, config.lam_warmup_power)
+
+
+def training_warnings(config: RunConfig, step: int) -> tuple[str, ...]:
+    """Lists what is wrong with a training that ends at a step.
+
+    Returns:
+        One line for each warning; "{epochs}" names a setting, for `name_fields`.
+    """
+    line = weight_of(config.train).unfinished(step)
+    return () if line is None else (line,)
+
+
+def run_warnings(record: RunRecord, step: int) -> tuple[str, ...]:
+    """The warnings of a run whose training ended at a step: what it met, and what it lacks."""
+    lines = (*record.warnings, *map(name_fields, training_warnings(record.config, step)))
+    return tuple(dict.fromkeys(lines))
