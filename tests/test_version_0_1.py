@@ -95,8 +95,35 @@ def test_a_finished_sweep_does_nothing_again(tmp_path: Path) -> None:
     before, after = (
         json.loads((folder / "sweep.json").read_text()) for folder in (FILES / "sweep", sweep_dir)
     )
+    for run in after["runs"]:
+        assert run.pop("warnings") == []  # which version 0.1 did not keep
     for part in ("format", "config", "lams", "seeds", "environment", "runs"):
         assert after[part] == before[part], part
+
+
+def test_a_training_within_its_warm_up_is_warned_of_by_all_that_read_it(tmp_path: Path) -> None:
+    """Also of results made before: the warning follows from the settings and the step."""
+    run_dir = copied("run", tmp_path)
+    file = run_dir / "config.json"
+    values = json.loads(file.read_text())
+    values["config"]["train"]["lam_warmup_steps"] = 1000
+    file.write_text(json.dumps(values))
+    settings = json.loads((run_dir / "evaluation.json").read_text())["settings"]
+    evaluation = evaluate(run_dir, EvaluateConfig.from_json(settings), merge=True)
+    assert evaluation is not None
+    grown = "lam grows to 0.0087 of 0.5 only: the training has 132 steps, and the warm-up 1000."
+    assert evaluation.warnings[0].startswith(grown)
+    with pytest.warns(UserWarning, match="lam grows to 0.0087 of 0.5 only"):
+        load_run(run_dir)
+
+    sweep_dir = copied("sweep", tmp_path)
+    file = sweep_dir / "sweep.json"
+    values = json.loads(file.read_text())
+    values["config"]["train"]["train"]["lam_warmup_steps"] = 1000
+    file.write_text(json.dumps(values))
+    by_lam = {run.lam: run.all_warnings for run in read_sweep(sweep_dir).runs}
+    assert any("lam grows to 0.0039 of 0.5 only" in line for line in by_lam[0.5])
+    assert not any("lam grows" in line for line in by_lam[0.0])
 
 
 def test_a_sweep_is_drawn_and_reported(tmp_path: Path) -> None:

@@ -227,7 +227,7 @@ def test_json_is_the_only_thing_on_stdout(reference: ReferenceRun) -> None:
     assert result["run_dir"] == str(reference.run_dir)
     assert (result["epoch"], result["step"]) == (EPOCHS, EPOCHS * STEPS_PER_EPOCH)
     last = json.loads((reference.run_dir / "metrics.jsonl").read_text().splitlines()[-1])
-    assert {key: value for key, value in result.items() if key != "run_dir"} == last
+    assert result == {**last, "run_dir": str(reference.run_dir), "warnings": []}
 
 
 def test_stderr_has_a_plain_line_per_epoch_and_no_chatter(reference: ReferenceRun) -> None:
@@ -265,7 +265,7 @@ def test_finished_run_says_so_and_gives_its_result_again(
     assert f"Trained {EPOCHS} epochs, {EPOCHS * STEPS_PER_EPOCH} steps" in output.out
     assert re.search(rf"ELBO +{result['test']['elbo']:.2f}\n", output.out)
     assert str(reference.run_dir) in output.out
-    assert "lam has grown" not in output.out  # all of it is in force
+    assert "lam grows" not in output.out  # all of it is in force
 
 
 def test_terminal_shows_a_bar_and_a_config_file_repeats_the_run(
@@ -340,14 +340,21 @@ def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
     assert "train.lam: 0.5 here, 2.0 given" in line
     assert_same_run(run_dir, reference.run_dir)
     assert runs.call(*other, "--fresh") == 0
-    assert json.loads(capsys.readouterr().out)["step"] == STEPS_PER_EPOCH
+    output = capsys.readouterr()
+    result = json.loads(output.out)
+    assert result["step"] == STEPS_PER_EPOCH
     assert read_run(run_dir).config.train.lam == 2.0
     assert len(runs.records(run_dir)) == 1
-    # Within the warm-up of 100 steps the user is told what lam really was.
+    # Within the warm-up of 100 steps the user is told what lam really was: before and after.
+    grown = f"lam grows to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2 only"
+    assert output.err.startswith(f"Warning: {grown}")
+    assert "give more --epochs" in output.err
+    (warning,) = result["warnings"]
+    assert warning.startswith(grown)
     assert runs.call(*other[:-1]) == 0
-    assert (
-        f"lam has grown to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2" in capsys.readouterr().out
-    )
+    output = capsys.readouterr()
+    assert f"Warning: {grown}" in output.out
+    assert "Warning" not in output.err  # there is nothing to train
 
 
 def test_more_epochs_go_on_with_a_finished_run(

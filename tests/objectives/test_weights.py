@@ -28,6 +28,15 @@ def test_scale_is_the_same_for_a_tensor_in_a_graph_and_for_a_number():
         assert in_a_graph == pytest.approx(float(weight.scale(step)), rel=1e-6)
 
 
+@pytest.mark.parametrize(("lam", "power"), [(2.0, 1.7), (-0.5, 1.0), (0.0, 2.0), (math.inf, 2.0)])
+def test_the_weight_reached_is_that_of_the_training_step(lam, power):
+    """Up to the rounding of float32; at lam = inf there is no warm-up."""
+    weight = FixedWeight(lam, warmup_steps=7, warmup_power=power)
+    for step in (0, 3, 7, 9):
+        expected = lam if math.isinf(lam) else lam * float(weight.scale(tf.constant(step)))
+        assert weight.reached(step) == pytest.approx(expected, rel=1e-6)
+
+
 def test_weight_without_a_warm_up_is_full_from_the_start():
     weight = FixedWeight(0.5)
     assert weight.scale(0) == 1.0
@@ -49,5 +58,5 @@ def test_a_training_that_ends_within_the_warm_up_is_noted(lam, step, growth):
     note = FixedWeight(lam, warmup_steps=10, warmup_power=2.0).unfinished(step)
     assert (note is None) == (growth is None)
     if growth:
-        assert f"lam has grown to {growth}" in note
+        assert f"lam grows to {growth} only" in note
         assert "{epochs}" in note

@@ -82,7 +82,7 @@ def test_configuration_and_details_are_recorded_and_read_back(tmp_path: Path) ->
 def test_config_file_has_the_parts_that_it_has_always_had(tmp_path: Path) -> None:
     with open_run(tmp_path):
         recorded = json.loads((tmp_path / "config.json").read_text())
-    assert list(recorded) == ["config", "data", "versions", "machine"]
+    assert list(recorded) == ["config", "data", "versions", "machine", "warnings"]
     assert recorded["data"] == {
         "fingerprint": "abc",
         "image_shape": [8, 8, 1],
@@ -139,6 +139,7 @@ def test_other_versions_or_machine_are_warned_of_once(
             pass
     assert len(warnings) == 1
     assert "not bit for bit" in warnings[0]
+    assert read_run(path).warnings == tuple(warnings)  # also after the run was opened again
 
 
 def test_fresh_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:

@@ -24,10 +24,11 @@ from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.errors import name_fields
 from tfp_smvi.engines.base import Event
 from tfp_smvi.runs.loading import load_run
-from tfp_smvi.sweeps.entries import run_name
+from tfp_smvi.sweeps.entries import Entry, run_name
 from tfp_smvi.sweeps.orders import Order, SweepEvent, Warned, read_event
 from tfp_smvi.sweeps.results import Summary
 from tfp_smvi.sweeps.running import train_run
+from tfp_smvi.sweeps.stages import refresh
 
 
 class Context:
@@ -174,11 +175,11 @@ def test_the_gallery_has_pictures_of_the_trained_model(whole_sweep: WholeSweep) 
 
 def test_a_lam_that_has_not_grown_is_a_warning(tmp_path: Path) -> None:
     """Runs that end within the warm-up differ by little, whatever their lams."""
-    train = changed(train={"epochs": 1, "lam_warmup_steps": 5000}).run(0.5, 0)
+    config = changed(train={"epochs": 1, "lam_warmup_steps": 5000})
     order = Order(
         run_dir=str(tmp_path / "lam0.5-seed0"),
         stages=("train",),
-        train=train,
+        train=config.run(0.5, 0),
         evaluate=CONFIG.evaluate,
         classify=None,
         classify_epochs=(),
@@ -190,7 +191,10 @@ def test_a_lam_that_has_not_grown_is_a_warning(tmp_path: Path) -> None:
     context = Context()
     train_run(order, context)
     (message,) = [event.message for event in context.events if isinstance(event, Warned)]
-    assert message.startswith("lam has grown to 3.")
+    assert message.startswith("lam grows to 3.9e-05 of 0.5 only")
+    entry, left = refresh(Entry(0.5, 0, "lam0.5-seed0"), tmp_path, config)
+    assert left == ["evaluate", "classify"]
+    assert entry.warnings == (name_fields(message),)
 
 
 def test_no_two_lams_share_a_directory() -> None:

@@ -25,6 +25,7 @@ from tests.support.runs import (
 )
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
+from tfp_smvi.runs.directory import read_run
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.training import loop as training
 from tfp_smvi.training.loop import FitResult, TrainingInterrupted, fit
@@ -151,10 +152,11 @@ def test_damaged_newest_checkpoint_costs_one_interval_and_a_warning(
     path = run_dir / "checkpoints" / f"step-{EPOCHS * STEPS_PER_EPOCH:010d}.npz"
     path.write_bytes(path.read_bytes()[:-1000])
     recorder = Recorder()
-    fit(CONFIG, digits, run_dir, reporter=recorder)
+    result = fit(CONFIG, digits, run_dir, reporter=recorder)
     assert recorder.begins == [(EPOCHS - 1) * STEPS_PER_EPOCH]
     assert len(recorder.warnings) == 1
     assert "damaged" in recorder.warnings[0]
+    assert result.warnings == read_run(run_dir).warnings == tuple(recorder.warnings)
     assert recorder.epochs == [EPOCHS]
     assert_same_run(run_dir, trained.run_dir)
 

@@ -37,21 +37,18 @@ def warning_note(sweep: Sweep, stages: Collection[str], width: int) -> str:
         width: the largest number of characters of a line.
     """
     reached = {
-        f"{lam_reached(sweep, run):.2g} of {run.lam:g}": None
+        f"{_short(lam_reached(sweep, run))} of {lam_label(run.lam)}": None
         for run in sweep.finished
         if _ended_early(sweep, run)
     }
-    lines = (
-        [f"Ended within the warm\N{HYPHEN}up, λ reached: {', '.join(reached)}."] if reached else []
-    )
+    lines = [f"Ended within the warm-up, λ reached: {', '.join(reached)}."] if reached else []
     found = []
     for stage in stages:
         lams = sorted({run.lam for run in sweep.finished if _has_other(sweep, run, stage)})
         if lams:
             found.append(f"{_NAMES[stage]} at λ = {', '.join(map(lam_label, lams))}")
     lines += [f"Warnings (see the report): {'; '.join(found)}."] if found else []
-    text = "\n".join(wrapped for line in lines for wrapped in textwrap.wrap(line, width))
-    return text.replace("-", "\N{MINUS SIGN}")
+    return "\n".join(wrapped for line in lines for wrapped in textwrap.wrap(line, width))
 
 
 _NAMES = {"train": "training", "evaluate": "evaluation", "classify": "classification"}
@@ -67,3 +64,8 @@ def _has_other(sweep: Sweep, run: Entry, stage: str) -> bool:
         return len(run.warnings) > _ended_early(sweep, run)
     report = run.evaluation if stage == "evaluate" else run.classification
     return report is not None and not {*report.warnings} <= {*run.warnings}
+
+
+def _short(lam: float) -> str:
+    """A lam with two digits."""
+    return lam_label(float(f"{lam:.2g}"))
