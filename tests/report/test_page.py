@@ -17,10 +17,8 @@ from PIL import Image
 from tests.support import runs, sweeps
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.report.differences import crossed_mean
-from tfp_smvi.report.figures import draw_all
 from tfp_smvi.report.page import render_report, write_report
 from tfp_smvi.report.tables import format_estimate
-from tfp_smvi.report.warnings import lam_reached, warning_note
 from tfp_smvi.sweeps.results import read_sweep
 
 EVIL = "<script>alert(1)</script> & \"'"
@@ -213,32 +211,9 @@ def test_a_sweep_whose_lam_did_not_grow_is_not_certified(tmp_path: Path) -> None
         run["evaluation"]["warnings"] = []
     summary["config"]["train"]["train"]["lam_warmup_steps"] = 93_600  # twice the steps
     (tmp_path / "sweep.json").write_text(json.dumps(summary))
-    sweep = read_sweep(tmp_path)
-    text = Page(render_report(sweep)).text
+    text = Page(render_report(read_sweep(tmp_path))).text
     assert "lam grows to 2.5 of 10 only: the training has 46800 steps" in text
     assert "no warning" not in text
-    assert warning_note(sweep, ("train", "evaluate"), 80) == (
-        "Ended within the warm-up, λ reached: 2.5 of 10."
-    )
-    assert [lam_reached(sweep, run) for run in sweep.runs] == [0.0, 2.5]
-    figure = draw_all(sweep)["training"]
-    assert "2.5 of 10" in figure.get_supxlabel()
-
-
-def test_warnings_are_named_by_stage_and_wrapped(tmp_path: Path) -> None:
-    summary = sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False)
-    for run, name in zip(summary["runs"], ("evaluation", "classification"), strict=True):
-        run["evaluation"]["warnings"] = []
-        run[name]["warnings"] = ["something"]
-    (tmp_path / "sweep.json").write_text(json.dumps(summary))
-    sweep = read_sweep(tmp_path)
-    assert warning_note(sweep, ("train",), 80) == ""
-    assert warning_note(sweep, ("train", "classify"), 80) == (
-        "Warnings (see the report): classification at λ = 0.5."
-    )
-    note = warning_note(sweep, ("train", "evaluate", "classify"), 30)
-    assert "evaluation at λ = 0;" in note
-    assert max(map(len, note.splitlines())) <= 30
 
 
 def test_all_commands_that_made_a_grid_are_told(tmp_path: Path) -> None:

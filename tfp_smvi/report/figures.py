@@ -11,8 +11,7 @@ from matplotlib.figure import Figure
 from tfp_smvi.core.errors import explain_write_errors
 from tfp_smvi.report import curves, images, points
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.style import NOTE, styled, write_figure
-from tfp_smvi.report.warnings import warning_note
+from tfp_smvi.report.style import styled, write_figure
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 
@@ -27,10 +26,6 @@ __all__ = [
 ]
 
 
-# Of a note of 7 points: it is wrapped within the figure.
-CHARACTERS_PER_INCH = 16
-
-
 class FigureKind(NamedTuple):
     """A figure that can be made of a sweep.
 
@@ -43,7 +38,6 @@ class FigureKind(NamedTuple):
         in_words: a text for those who cannot see it.
         bars: over what the standard errors are taken if there is one seed; empty for a figure
             without bars.
-        stages: the stages whose results it shows; it names runs that have warnings of these.
     """
 
     title: str
@@ -53,7 +47,6 @@ class FigureKind(NamedTuple):
     caption: str
     in_words: str
     bars: str = ""
-    stages: tuple[str, ...] = ("train",)
 
 
 class PlotResult(NamedTuple):
@@ -106,7 +99,6 @@ FIGURES = {
         "costs: the log-likelihood, by annealed importance sampling (AIS), and the ELBO.",
         "Two panels of curves; their numbers are in the table of likelihood and gap.",
         "images",
-        ("train", "evaluate"),
     ),
     "accuracy": FigureKind(
         "Classification from few labels",
@@ -119,7 +111,6 @@ FIGURES = {
         "subsets of labels, are at the right end.",
         "A panel of curves for each kernel; their numbers are in the tables of accuracy.",
         "subsets of labels",
-        ("train", "classify"),
     ),
     "differences": FigureKind(
         "Accuracy compared with λ = 0",
@@ -134,7 +125,6 @@ FIGURES = {
         "with λ = 0.",
         "paired differences of the subsets of labels; they do not include the chance of the "
         "training",
-        ("train", "classify"),
     ),
     "accuracy_by_epoch": FigureKind(
         "Accuracy during training",
@@ -144,7 +134,6 @@ FIGURES = {
         "Accuracy on the test set against the epochs that the encoder was trained for.",
         "A panel of curves for each kernel and number of labels; their numbers are in sweep.json.",
         "subsets of labels",
-        ("train", "classify"),
     ),
     "training": FigureKind(
         "Training",
@@ -217,10 +206,7 @@ def draw_all(sweep: Sweep) -> dict[str, Figure]:
     """
     with styled():
         drawn = {name: kind.draw(sweep) for name, kind in FIGURES.items() if kind.has_data(sweep)}
-        for name, figure in drawn.items():
-            width = int(CHARACTERS_PER_INCH * figure.get_figwidth())
-            if note := warning_note(sweep, FIGURES[name].stages, width):
-                figure.supxlabel(note, x=0.01, ha="left", fontsize=7.0, color=NOTE)
+        for figure in drawn.values():
             # Laid out once, so that every format shows the same.
             figure.draw_without_rendering()
             figure.set_layout_engine("none")

@@ -17,7 +17,6 @@ from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.figures import FIGURES, describe_bars, draw_all, missing_figures
 from tfp_smvi.report.style import styled, write_figure
-from tfp_smvi.report.warnings import warnings_by_run
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 from tfp_smvi.version import __version__
@@ -76,7 +75,7 @@ def render_report(sweep: Sweep) -> str:
         left_out=sweep.left_out,
         pictures=[_picture(sweep, name, figure) for name, figure in drawn.items()],
         missing=[(FIGURES[name].title, needs) for name, needs in missing_figures(sweep).items()],
-        warnings=warnings_by_run(sweep),
+        warnings=_warnings(sweep),
         evaluation=report_tables.evaluation_table(sweep),
         accuracies=report_tables.accuracy_tables(sweep),
         differences=report_tables.difference_tables(sweep)
@@ -105,6 +104,15 @@ def _picture(sweep: Sweep, name: str, figure: Figure) -> _Picture:
         width,
         height,
     )
+
+
+def _warnings(sweep: Sweep) -> list[tuple[str, list[str]]]:
+    """The warnings of all stages, by run."""
+    return [
+        (f"λ = {figure_data.lam_label(run.lam)}, seed {run.seed}", [*run.all_warnings])
+        for run in sweep.finished
+        if run.all_warnings
+    ]
 
 
 def _settings(values: Mapping[str, object]) -> list[tuple[str, str]]:

@@ -13,7 +13,6 @@ from matplotlib.figure import Figure
 from tfp_smvi.report.points import Point
 
 __all__ = [
-    "NOTE",
     "Dashes",
     "Line",
     "draw_band",
@@ -30,7 +29,6 @@ COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#00
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 GREY = "#767676"
-NOTE = "#9C1C00"  # of warnings, contrast 8 on white
 _NO_METADATA = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
