@@ -80,7 +80,7 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     assert default is not MISSING
     kind: Any = _Real() if hint is float else hint
     if origin is tuple:
-        kind, default = _Sizes(), ",".join(map(str, default))
+        kind, default = _Sizes(), default and ",".join(map(str, default))
     elif origin is Literal:
         kind = click.Choice(typing.get_args(hint))
     options = {"type": kind, "default": default, "show_default": default is not None}

@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfp_smvi.config import SweepConfig
+from tfp_smvi.core.errors import name_fields
 
+from .options import option_name
 from .sweep_options import (
     build_sweep_config,
     config_file_option,
@@ -102,6 +104,10 @@ def sweep(
                 redo=redo,
                 reporter=reporter,
             )
+    except driver.CommonFailure as failure:
+        message = name_fields(str(failure.text), option_name)
+        kind = click.UsageError if failure.of_setting else click.ClickException
+        raise kind(f"{message}.") from failure
     except driver.SweepInterrupted as stop:
         name = signal.Signals(stop.signum).name
         reporter.note(f"Stopped by {name}; what is done is kept in {sweep_dir}.")

@@ -19,14 +19,15 @@ import pytest
 from tests.support.errors import refused
 from tests.support.runs import config
 from tfp_smvi.classification import check_labels, measuring
-from tfp_smvi.classification.labels import labelled_subset, read_labels
+from tfp_smvi.classification.labels import choose_sizes, labelled_subset, read_labels
 from tfp_smvi.classification.pca import PrincipalComponents
 from tfp_smvi.classification.protocol import classify
-from tfp_smvi.classification.results import Choice, Classification
+from tfp_smvi.classification.results import Accuracy, Choice, Classification, ClassifiedRun
 from tfp_smvi.classification.svm import measure_accuracy
 from tfp_smvi.classification.table import format_classification
 from tfp_smvi.config import ClassifyConfig, DataConfig, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.runtime import Machine
 from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset
 from tfp_smvi.data.test_batches import read_inputs
 from tfp_smvi.models.encoding import encode_means
@@ -216,6 +217,38 @@ def test_classes_are_the_labels_that_occur() -> None:
     )
     with pytest.raises(SMVIError, match="label 7 "):
         check_labels(alone, ClassifyConfig(labels=(20,)))
+
+
+def test_default_numbers_of_labels_that_do_not_fit_are_left_out_with_a_note(
+    digits: Dataset,
+) -> None:
+    notes: list[str] = []
+    labels = read_labels(digits, ClassifyConfig())
+    assert choose_sizes(labels, ClassifyConfig(), notes.append) == (600, 1000)
+    (note,) = notes
+    assert note.startswith("Classification from 3000 labels is left out: 3000 asks for 300 ")
+    with refused("labels", 3000):  # what a user asks for is not left out
+        choose_sizes(labels, ClassifyConfig(labels=(600, 1000, 3000)), notes.append)
+    with pytest.raises(SMVIError, match="none of the default numbers of labels, 600, 1000, 3000"):
+        choose_sizes(labels._replace(num_classes=7), ClassifyConfig(), notes.append)
+
+
+def test_a_classification_answers_settings_that_ask_for_the_numbers_it_has() -> None:
+    def made(labels: tuple[int, ...] | None, sizes: tuple[int, ...]) -> Classification:
+        results = tuple(Accuracy("pixels", "rbf", n, 0.5, 0.1, (0.5,), ()) for n in sizes)
+        run = ClassifiedRun(RunConfig(), 0, "")
+        machine = Machine("", "", (), 1)
+        return Classification(
+            1, run, 0, ClassifyConfig(labels=labels), 0, results, (), 0.0, {}, machine
+        )
+
+    default, spelled = ClassifyConfig(), ClassifyConfig(labels=(600, 1000, 3000))
+    assert made(None, (600, 1000)).answers(default)
+    assert not made(None, (600, 1000)).answers(spelled)
+    assert made((600, 1000, 3000), (600, 1000, 3000)).answers(default)  # of version 0.1
+    assert made(None, (600, 1000, 3000)).answers(spelled)
+    assert not made((600, 1000), (600, 1000)).answers(default)
+    assert not made(None, (600,)).answers(dataclasses.replace(default, repeats=3))
 
 
 # The features.

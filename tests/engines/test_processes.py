@@ -11,7 +11,7 @@ from tests.support.small_sweep import BEGIN, CONFIG, Recorder, changed, fake_sta
 from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.sweeps import driver as sweep_module
-from tfp_smvi.sweeps.driver import sweep
+from tfp_smvi.sweeps.driver import CommonFailure, sweep
 from tfp_smvi.sweeps.orders import Order
 
 
@@ -56,15 +56,18 @@ def test_labels_that_classify_will_miss_are_missed_before_the_training(
     train = dataclasses.replace(CONFIG.train, data=DataConfig(str(tmp_path / "data.npz")))
     config = changed(grid={"train": train, "lams": (0.0, 0.5, 1.0)}, classify={"labels": (12,)})
     reporter = Recorder()
-    summary = sweep(tmp_path / "sweep", config, reporter=reporter)
-    for entry in summary.runs:
-        assert entry.status == "failed"
-        assert str(entry.error).startswith("train: ")
-        assert reason in str(entry.error)
-    assert read(tmp_path / "sweep") == summary.to_json()
+    with pytest.raises(CommonFailure) as caught:
+        sweep(tmp_path / "sweep", config, reporter=reporter)
+    assert reason in str(caught.value)
+    assert caught.value.of_setting == (labels is not None)
+    assert str(caught.value).count("--no-classify") == 1
+    for entry in read(tmp_path / "sweep")["runs"]:
+        assert entry["status"] == "failed"
+        assert entry["error"] == f"train: {caught.value}".removesuffix(".")
     assert not list((tmp_path / "sweep").glob("*/checkpoints/*"))
     # The others would meet the same, and are not tried.
     assert reporter.stages == [("lam0-seed0", "train")]
+    assert reporter.messages == []  # the error is raised, and told once
 
 
 def test_a_run_without_a_place_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,16 +1,18 @@
 """Labels: whether data have those that a classification needs, and the labelled subsets."""
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.config import ClassifyConfig
+from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data import Dataset
 
-__all__ = ["LabelArray", "Labels", "check_labels", "labelled_subset", "read_labels"]
+__all__ = ["LabelArray", "Labels", "check_labels", "choose_sizes", "labelled_subset", "read_labels"]
 
 LabelArray = npt.NDArray[np.int64]
 
@@ -31,15 +33,72 @@ class Labels(NamedTuple):
     names: LabelArray
 
 
-def check_labels(dataset: Dataset, config: ClassifyConfig) -> None:
+def check_labels(
+    dataset: Dataset, config: ClassifyConfig, note: Callable[[str], None] = lambda line: None
+) -> None:
     """Checks, before anything is trained, that data have the labels that `classify` needs.
+
+    Args:
+        dataset: the data.
+        config: the settings.
+        note: as in `choose_sizes`.
 
     Raises:
         SMVIError: they have none, or too few of a class.
     """
-    labels = read_labels(dataset, config)
-    for size in config.labels:
-        labelled_subset(labels.train, size, labels.num_classes, config.seed, 0, labels.names)
+    choose_sizes(read_labels(dataset, config), config, note)
+
+
+def choose_sizes(
+    labels: Labels, config: ClassifyConfig, note: Callable[[str], None]
+) -> tuple[int, ...]:
+    """The numbers of labels to classify with: as set, or the default ones that the data allow.
+
+    Args:
+        labels: the labels of the data.
+        config: the settings.
+        note: is called with one line for each default number that is left out.
+
+    Raises:
+        SMVIError: a number that was set does not fit, or no default number does.
+    """
+    if config.labels is not None:
+        for size in config.labels:
+            _check_size(labels, size, config.num_folds)
+        return config.labels
+    sizes = []
+    for size in DEFAULT_LABELS:
+        try:
+            _check_size(labels, size, config.num_folds)
+        except SMVIError as error:
+            if error.field is None:
+                raise  # no number would fit
+            note(f"Classification from {size} labels is left out: {size} {error.problem}.")
+        else:
+            sizes.append(size)
+    if not sizes:
+        counts = np.bincount(labels.train, minlength=labels.num_classes)
+        raise SMVIError(
+            f"none of the default numbers of labels, {', '.join(map(str, DEFAULT_LABELS))}, suits "
+            f"{labels.num_classes} classes of which the smallest has {counts.min()} examples",
+            remedy=f"give {{labels}}: multiples of {labels.num_classes}, at least "
+            f"{labels.num_classes * config.num_folds}",
+        )
+    return tuple(sizes)
+
+
+def _check_size(labels: Labels, size: int, num_folds: int) -> None:
+    """Raises SMVIError if subsets of this size cannot be drawn, or not be divided into folds."""
+    least = labels.num_classes * num_folds
+    if size < least:
+        raise SMVIError(
+            f"is fewer than one example of each of the {labels.num_classes} classes for each of "
+            f"the {num_folds} folds of the cross-validation",
+            field="labels",
+            value=size,
+            remedy=f"give at least {least}",
+        )
+    labelled_subset(labels.train, size, labels.num_classes, 0, 0, labels.names)
 
 
 def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
@@ -65,16 +124,6 @@ def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
             f"{dataset.name} has a single class, and there is nothing to classify",
             remedy="train on data with two or more classes",
         )
-    for size in config.labels:
-        least = num_classes * config.num_folds
-        if size < least:
-            raise SMVIError(
-                f"is fewer than one example of each of the {num_classes} classes for each of the "
-                f"{config.num_folds} folds of the cross-validation",
-                field="labels",
-                value=size,
-                remedy=f"give at least {least}",
-            )
     if config.input == "binarized" and dataset.real_valued:
         raise SMVIError(
             f"needs intensities in [0, 1], and {dataset.name} has other values",

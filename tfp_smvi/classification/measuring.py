@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-from tfp_smvi.classification.labels import labelled_subset, read_labels
+from tfp_smvi.classification.labels import choose_sizes, labelled_subset, read_labels
 from tfp_smvi.classification.pca import PrincipalComponents
 from tfp_smvi.classification.plan import Unit, baseline_key, plan_units, unit_cost
 from tfp_smvi.classification.results import ENCODER, FEATURES, PCA, Accuracy
@@ -55,13 +55,14 @@ class Measurement:
         """Draws the labelled subsets."""
         self._run, self._dataset, self._config, self._reporter = run, dataset, config, reporter
         self._labels = read_labels(dataset, config)
+        self._sizes = choose_sizes(self._labels, config, reporter.note)
         train, _, num_classes, names = self._labels
         self._subsets = {
             size: [
                 labelled_subset(train, size, num_classes, config.seed, repeat, names)
                 for repeat in range(config.repeats)
             ]
-            for size in config.labels
+            for size in self._sizes
         }
         # The images that are read, out of perhaps many more.
         subsets = itertools.chain.from_iterable(self._subsets.values())
@@ -77,7 +78,7 @@ class Measurement:
         Returns:
             The results in the order of the report.
         """
-        units = plan_units(self._config)
+        units = plan_units(self._config, self._sizes)
         baselines = [unit for unit in units if unit.is_baseline]
         store = JSONStore(baselines_dir)
         kept = self._load(store, baselines)

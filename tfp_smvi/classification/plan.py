@@ -1,6 +1,7 @@
 """The units of work of a classification: what each costs, and what its result depends on."""
 
 import importlib.metadata
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tfp_smvi.classification.results import ENCODER, FEATURES, FORMAT, PCA, Kernel
@@ -24,13 +25,13 @@ class Unit(NamedTuple):
         return self.features != ENCODER
 
 
-def plan_units(config: ClassifyConfig) -> list[Unit]:
-    """Returns all units of a classification, in the order of the report."""
+def plan_units(config: ClassifyConfig, sizes: Sequence[int]) -> list[Unit]:
+    """Returns all units of a classification with these numbers of labels, as in the report."""
     return [
         Unit(features, kernel, size)
         for features in FEATURES
         for kernel in config.kernels
-        for size in config.labels
+        for size in sizes
     ]
 
 

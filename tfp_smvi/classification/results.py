@@ -1,10 +1,12 @@
 """The results of a classification: typed, and the same in classification.json."""
 
+import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from tfp_smvi.config import ClassifyConfig, RunConfig
+from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.runtime import Machine
@@ -118,6 +120,22 @@ class Classification(Record):
     seconds: float
     versions: Mapping[str, str]
     machine: Machine
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The numbers of labels, in their order."""
+        return tuple(dict.fromkeys(result.num_labels for result in self.results))
+
+    def answers(self, settings: ClassifyConfig) -> bool:
+        """Whether it is what these settings ask for, also if it was made with others.
+
+        The default numbers of labels are those that the data allow: they were measured.
+        """
+        if dataclasses.replace(self.settings, labels=settings.labels) != settings:
+            return False
+        if settings.labels is None:
+            return self.settings.labels in (None, DEFAULT_LABELS)
+        return {*settings.labels} == {*self.sizes}
 
     def find(self, features: str, kernel: str, num_labels: int) -> Accuracy | None:
         """The accuracy of one classifier; None if it was not measured."""

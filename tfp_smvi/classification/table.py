@@ -15,7 +15,7 @@ def format_classification(report: Classification) -> str:
     for result in report.results:
         name = f"{FEATURES[result.features]}, {result.kernel}"
         cells.setdefault(name, []).append(_percent(result))
-    rows = [["labels", *map(str, settings.labels)]]
+    rows = [["labels", *map(str, report.sizes)]]
     rows += [[name, *row] for name, row in cells.items()]
     one = settings.repeats == 1
     subsets = "one labelled subset" if one else f"{settings.repeats} labelled subsets"

@@ -10,11 +10,11 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.engines.base import Event
@@ -29,7 +29,7 @@ from tfp_smvi.sweeps.stages import STAGES, missing_epochs, refresh
 from tfp_smvi.sweeps.summary import open_summary, read_environment
 from tfp_smvi.sweeps.task import LOG, make_task
 
-__all__ = ["SweepInterrupted", "sweep"]
+__all__ = ["CommonFailure", "SweepInterrupted", "sweep"]
 
 
 class SweepInterrupted(Exception):  # noqa: N818
@@ -43,6 +43,20 @@ class SweepInterrupted(Exception):  # noqa: N818
         """Stores it."""
         super().__init__(f"stopped by {signal.Signals(signum).name}; what is done is kept.")
         self.signum = signum
+
+
+class CommonFailure(SMVIError):  # noqa: N818
+    """No run can begin: all would meet the same failure, such as settings that the data refuse.
+
+    Attributes:
+        text: the failure, with settings in braces for `name_fields`.
+        of_setting: whether the value of a setting is at fault.
+    """
+
+    def __init__(self, text: str) -> None:
+        """Stores it."""
+        super().__init__(name_fields(text))
+        self.text, self.of_setting = text, text.startswith("{")
 
 
 def sweep(
@@ -82,6 +96,7 @@ def sweep(
     Raises:
         SMVIError: jobs is less than 1, another process works there, the directory holds a sweep
             with other settings, or it cannot be written.
+        CommonFailure: no run can begin, for one reason; they are "failed" in sweep.json.
         SweepInterrupted: SIGINT, SIGTERM or SIGHUP came; all processes have saved and ended.
 
     Source: [1].
@@ -130,7 +145,8 @@ class _Sweep:
         # By run: the current stage and when it began, and the error that a task reported.
         self.stages: dict[str, tuple[str, float]] = {}
         self.errors: dict[str, str] = {}
-        self.warned: set[tuple[str, str]] = set()
+        self.common: str | None = None  # the error that every run would meet
+        self.told: set[str] = set()  # the notes and warnings so far
         self.waiting: deque[str] = deque()
         self.stopped_by: int | None = None
 
@@ -150,6 +166,8 @@ class _Sweep:
                 self._handle(event.task, orders.read_event(event))
         if self.stopped_by is not None:
             raise SweepInterrupted(self.stopped_by)
+        if self.common is not None:
+            raise CommonFailure(self.common)
         return self.summary
 
     def _start(self, name: str) -> None:
@@ -182,13 +200,14 @@ class _Sweep:
             case orders.Progress(fraction, text):
                 self.reporter.progress(self.entries[name], fraction, text)
             case orders.Warned(message):
-                if (name, message) not in self.warned:  # every stage warns of the training
-                    self.warned.add((name, message))
-                    self.reporter.warn(f"{name}: {message}")
+                self._tell(self.reporter.warn, f"{name}: {message}")
+            case orders.Noted(message):
+                self._tell(self.reporter.note, message)
             case orders.Failed(error, common):
-                self.errors[name] = error
+                self.errors[name] = name_fields(error) if common else error
                 if common:
-                    self._give_up(f"{self.stages[name][0]}: {error}")
+                    self.common = error
+                    self._give_up(f"{self.stages[name][0]}: {self.errors[name]}")
             case orders.StageEnded():
                 self._end_stage(name)
                 if not self._refresh(name)[1]:
@@ -222,7 +241,9 @@ class _Sweep:
         else:
             reason = f"{stage}: {error or describe_exit(code, LOG)}"
             self._change(name, status="failed", error=reason)
-        if not was_done:
+        if self.common is not None:
+            self._save()  # the error is raised, once
+        elif not was_done:
             self._report(name)
 
     def _give_up(self, error: str) -> None:
@@ -230,7 +251,6 @@ class _Sweep:
         for name in [name for name in self.waiting if not self.entries[name].history]:
             self.waiting.remove(name)
             self._change(name, status="failed", error=error)
-            self.reporter.update(self.entries[name])
 
     def _stop(self, number: int) -> None:
         if self.stopped_by is not None:  # asked for twice
@@ -241,6 +261,12 @@ class _Sweep:
         self.reporter.note(
             "Stopping: the runs save what they have; a second signal ends them at once."
         )
+
+    def _tell(self, tell: Callable[[str], None], line: str) -> None:
+        """Reports a line once: every stage warns of the training, and every run notes the same."""
+        if line not in self.told:
+            self.told.add(line)
+            tell(line)
 
     def _refresh(self, name: str) -> tuple[Entry, list[str]]:
         """Reads the results of a run; returns its entry and the stages that are left."""

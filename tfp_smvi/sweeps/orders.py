@@ -9,6 +9,7 @@ from tfp_smvi.engines.base import Context, Event
 __all__ = [
     "Exited",
     "Failed",
+    "Noted",
     "Order",
     "Progress",
     "Signalled",
@@ -73,13 +74,23 @@ class Warned(Record):
 
 
 @dataclass(frozen=True)
+class Noted(Record):
+    """Something worth a line, which all runs of the sweep report."""
+
+    message: str
+
+
+@dataclass(frozen=True)
 class StageEnded(Record):
     """The results of the stage are on disk."""
 
 
 @dataclass(frozen=True)
 class Failed(Record):
-    """No stage follows. A common failure is one that all runs of the sweep would meet."""
+    """No stage follows. A common failure is one that all runs of the sweep would meet.
+
+    In the error of a common failure, settings are named in braces.
+    """
 
     error: str
     common: bool = False
@@ -99,12 +110,13 @@ class Signalled(Record):
     number: int
 
 
-SweepEvent = StageBegun | Progress | Warned | StageEnded | Failed | Exited | Signalled
+SweepEvent = StageBegun | Progress | Warned | Noted | StageEnded | Failed | Exited | Signalled
 
 _KINDS: dict[str, type[SweepEvent]] = {
     "begin": StageBegun,
     "progress": Progress,
     "warn": Warned,
+    "note": Noted,
     "end": StageEnded,
     "failed": Failed,
     "exit": Exited,

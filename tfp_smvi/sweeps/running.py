@@ -5,13 +5,15 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.engines.base import Context
 from tfp_smvi.engines.worker import STOPPED
 from tfp_smvi.runs.records import EpochRecord
-from tfp_smvi.sweeps.orders import Order, Progress, Warned, emit
+from tfp_smvi.sweeps.orders import Noted, Order, Progress, Warned, emit
 
 if TYPE_CHECKING:
+    from tfp_smvi.data import Dataset
     from tfp_smvi.training.reporter import TrainingProgress
 
 __all__ = ["classify_run", "evaluate_run", "train_run"]
@@ -31,13 +33,10 @@ def train_run(order: Order, context: Context) -> None:
     try:
         dataset = load_dataset(config.data.dataset, _data_dir(order))
         if order.classify is not None:
-            from tfp_smvi.classification.labels import check_labels
-
-            # Now, and not after hours of training.
-            check_labels(dataset, order.classify)
+            _check_labels(dataset, order.classify, context)
         resolve(config, dataset)
     except SMVIError as error:
-        raise _CommonError(str(error).removesuffix(".")) from error
+        raise _CommonError(error.render("{{{}}}".format).removesuffix(".")) from error
     try:
         with context.handling_signals():
             result = fit(
@@ -88,12 +87,27 @@ def classify_run(order: Order, context: Context) -> None:
         )
 
 
+def _check_labels(dataset: "Dataset", config: ClassifyConfig, context: Context) -> None:
+    """Checks now, and not after hours of training, whether the data can be classified."""
+    from tfp_smvi.classification.labels import check_labels
+
+    try:
+        check_labels(dataset, config, lambda line: emit(context, Noted(line)))
+    except SMVIError as error:
+        if error.field != "labels":
+            raise
+        other = "or leave the classification out (tfp-smvi sweep --no-classify)"
+        raise SMVIError(
+            error.problem, field="labels", value=error.value, remedy=f"{error.remedy}, {other}"
+        ) from error
+
+
 def _data_dir(order: Order) -> Path | None:
     return Path(order.data_dir) if order.data_dir is not None else None
 
 
 class _CommonError(SMVIError):
-    """A failure that all runs of the sweep would meet."""
+    """A failure that all runs of the sweep would meet; it names settings in braces."""
 
     common = True
 

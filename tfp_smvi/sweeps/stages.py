@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from tfp_smvi.classification.results import Classification, report_name
-from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig, SweepConfig
+from tfp_smvi.config import RunConfig, SweepConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.engines.base import Context
 from tfp_smvi.evaluation.results import Evaluation
@@ -104,7 +104,10 @@ def _is_trained(entry: Entry, run_dir: Path, config: SweepConfig) -> bool:
 def _read_evaluation(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     step = _steps(entry.history)[config.train.train.epochs]
     path = run_dir / "evaluation.json"
-    return entry.changed(evaluation=_read_report(Evaluation, path, config.evaluate, step))
+    report = _read_report(Evaluation, path, step)
+    return entry.changed(
+        evaluation=report if report and report.settings == config.evaluate else None
+    )
 
 
 def _read_classifications(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
@@ -113,8 +116,8 @@ def _read_classifications(entry: Entry, run_dir: Path, config: SweepConfig) -> E
     for epoch in (*config.epochs_to_classify, None):
         step = steps[config.train.train.epochs if epoch is None else epoch]
         path = run_dir / report_name(epoch)
-        report = _read_report(Classification, path, config.classify, step)
-        if report is not None:
+        report = _read_report(Classification, path, step)
+        if report is not None and report.answers(config.classify):
             reports[epoch] = report
     final = reports.pop(None, None)
     return entry.changed(classification=final, classification_by_epoch=reports)
@@ -157,12 +160,10 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
     return history if same else ()
 
 
-def _read_report(
-    kind: type[Report], path: Path, settings: EvaluateConfig | ClassifyConfig, step: int
-) -> Report | None:
-    """Reads a report; None if there is none with these settings after that step of training."""
+def _read_report(kind: type[Report], path: Path, step: int) -> Report | None:
+    """Reads a report; None if there is none after that step of training."""
     try:
         report = kind.from_json(read_json(path))
     except (OSError, ValueError, SMVIError):
         return None
-    return report if report.settings == settings and report.run.step == step else None
+    return report if report.run.step == step else None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfp_smvi.classification.results import report_name
 from tfp_smvi.config import SweepConfig
+from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.records import flatten
 from tfp_smvi.core.runtime import Environment
@@ -127,6 +128,9 @@ def _check_settings(sweep_dir: Path, earlier: Summary, config: SweepConfig, redo
         ):
             here[section] = given[section]
     here["classify_every"] = given["classify_every"]
+    for settings in (here, given):  # the default numbers of labels may be spelled out
+        if settings["classify"] and settings["classify"]["labels"] is None:
+            settings["classify"]["labels"] = [*DEFAULT_LABELS]
     old, new = dict(flatten(here)), dict(flatten(given))
     # A training may continue, or end at once.
     trained = max((_epochs_begun(sweep_dir, entry) for entry in earlier.runs), default=0)
