@@ -105,7 +105,7 @@ def sweep(
                 reporter=reporter,
             )
     except driver.CommonFailure as failure:
-        message = name_fields(str(failure.text), option_name)
+        message = name_fields(failure.text, option_name)
         kind = click.UsageError if failure.of_setting else click.ClickException
         raise kind(f"{message}.") from failure
     except driver.SweepInterrupted as stop:

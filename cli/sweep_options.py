@@ -93,8 +93,8 @@ def shared_options(own: set[str | None]) -> Iterator[click.Parameter]:
     """
     # The grid gives lam and the seed of training; evaluation and labels keep their seeds, so that
     # runs can be compared.
-    settings = _defaults(SweepConfig()).keys() - {"seed", "lam"}
-    names = {*settings, "likelihood", "data_dir", "checkpoint_minutes"} - own
+    settings = _option_values(SweepConfig()).keys() - {"seed", "lam"}
+    names = {*settings, "data_dir", "checkpoint_minutes"} - own
     for command in (train, evaluate, classify):
         for option in command.params:
             if option.name in names:
@@ -150,17 +150,19 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
         except SMVIError as error:
             raise click.UsageError(f"{path}: {error}") from error
     ctx.meta[BASE] = config
-    ctx.default_map = _defaults(config)
+    ctx.default_map = {
+        name: value for name, value in _option_values(config).items() if value is not None
+    }
 
 
-def _defaults(config: SweepConfig) -> dict[str, object]:
+def _option_values(config: SweepConfig) -> dict[str, object]:
     """The options' values that stand for a configuration."""
     values = config.to_json()
     classification, evaluation = values.pop("classify"), values.pop("evaluate")
-    defaults = {name: v for section in values.pop("train").values() for name, v in section.items()}
-    defaults |= evaluation.pop("ais") | evaluation | (classification or {}) | values
-    defaults |= {
+    options = {name: v for section in values.pop("train").values() for name, v in section.items()}
+    options |= evaluation.pop("ais") | evaluation | (classification or {}) | values
+    options |= {
         "with_classification": classification is not None,
         "num_examples": evaluation["num_examples"] or "all",
     }
-    return {name: value for name, value in defaults.items() if value is not None}
+    return options

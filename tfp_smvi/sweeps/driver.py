@@ -56,7 +56,7 @@ class CommonFailure(SMVIError):  # noqa: N818
     def __init__(self, text: str) -> None:
         """Stores it."""
         super().__init__(name_fields(text))
-        self.text, self.of_setting = text, text.startswith("{")
+        self.text, self.of_setting = text.removesuffix("."), text.startswith("{")
 
 
 def sweep(
