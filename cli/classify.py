@@ -10,6 +10,7 @@ import click
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import SMVIError
 
+from .groups import GroupedCommand
 from .options import data_dir_option, setting, threads_option, usage_error
 
 __all__ = ["classify"]
@@ -22,7 +23,7 @@ def _settings(command: Any) -> Any:
     return command
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
 @_settings
 @click.option(

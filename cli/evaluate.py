@@ -12,6 +12,7 @@ from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.text import is_whole
 
+from .groups import GroupedCommand, grouped
 from .options import data_dir_option, option_name, setting, threads_option, usage_error
 from .stopping import stop_at_once
 
@@ -72,10 +73,11 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
         return tuple(numbers)
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
 @setting(EvaluateConfig, "split")
-@click.option(
+@grouped(
+    "Evaluation",
     "--num-examples",
     type=_NumExamples(),
     help="Examples of each split, from its beginning.  "
@@ -95,20 +97,26 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(EvaluateConfig, "num_importance_samples")
 @setting(EvaluateConfig, "num_simulated")
 @setting(EvaluateConfig, "seed")
-@click.option(
-    "--shard", type=_ShardType(), help="Do only the i-th of n parts of the work; write no report."
+@grouped(
+    "Parts of the work",
+    "--shard",
+    type=_ShardType(),
+    help="Do only the i-th of n parts of the work; write no report.",
 )
-@click.option(
+@grouped(
+    "Parts of the work",
     "--merge",
     is_flag=True,
     help="Compute nothing; write the report from the results of all shards.",
 )
-@click.option(
+@grouped(
+    "Convergence",
     "--convergence",
     is_flag=True,
     help="Compare numbers of temperatures instead; print a table and draw a plot.",
 )
-@click.option(
+@grouped(
+    "Convergence",
     "--convergence-temperatures",
     type=_Temperatures(),
     default=CONVERGENCE_TEMPERATURES,

@@ -10,6 +10,7 @@ import click
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 
+from .groups import GroupedCommand, grouped
 from .options import data_dir_option, setting, threads_option, usage_error
 from .progress.base import stderr_console
 from .progress.features import FeaturesProgress
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["features"]
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @click.argument("images", metavar="INPUT")
 @click.option(
     "--output",
@@ -28,17 +29,19 @@ __all__ = ["features"]
     required=True,
     help=".npz or .parquet with ids, mean and stddev, or .npy with the means only.",
 )
-@click.option(
+@grouped(
+    "Encoder",
     "--model",
     type=click.Path(file_okay=False, path_type=Path),
     help="A local export, saved_models/NAME: its highest version, or --version.",
 )
-@click.option(
+@grouped(
+    "Encoder",
     "--endpoint",
     help="A server instead of --model: grpc://HOST:8500/NAME or http://HOST:8501/NAME.",
 )
-@click.option("--version", type=click.IntRange(min=1), help="The version of the model.")
-@click.option("--label", help="The label of the version on the server.")
+@grouped("Encoder", "--version", type=click.IntRange(min=1), help="The version of the model.")
+@grouped("Encoder", "--label", help="The label of the version on the server.")
 @click.option("--key", help="The array in an .npz file; needed if it has several.")
 @setting(FeaturesConfig, "batch_size")
 @setting(FeaturesConfig, "in_flight")

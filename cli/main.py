@@ -1,5 +1,6 @@
 """The entry point: finds the command, and turns each failure into one line and an exit code."""
 
+import difflib
 import functools
 import importlib
 import os
@@ -44,6 +45,21 @@ class _LazyGroup(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
         """Returns the names, in the order of a user's work."""
         return list(COMMANDS)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Finds the command; for one that does not exist the error names the nearest ones."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            near = difflib.get_close_matches(name, COMMANDS)
+            hint = (
+                f"did you mean {' or '.join(near)}?"
+                if near
+                else f"give one of {', '.join(COMMANDS)}."
+            )
+            raise click.UsageError(f"There is no command {name!r}; {hint}", ctx)
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Imports a command."""

@@ -10,10 +10,22 @@ from typing import Any, Literal, TypeVar
 
 import click
 
-from tfp_smvi.config import RunConfig
+from tfp_smvi.config import (
+    AISConfig,
+    ClassifyConfig,
+    DataConfig,
+    EvaluateConfig,
+    FeaturesConfig,
+    ModelConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+)
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.text import parse_real
 from tfp_smvi.storage.json_files import read_json
+
+from .groups import GENERAL, grouped
 
 __all__ = [
     "build_config",
@@ -38,19 +50,38 @@ threads_option = click.option(
 )
 
 
-class _Sizes(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
-    """Whole numbers with commas between, such as 1024,1024."""
+# The groups that the options of settings are listed in.
+GROUPS: dict[Any, str] = {
+    DataConfig: "Data",
+    ModelConfig: "Model",
+    TrainConfig: "Training",
+    EvaluateConfig: "Evaluation",
+    AISConfig: "Annealed importance sampling",
+    ClassifyConfig: "Classification",
+    SweepConfig: "Sweep",
+    FeaturesConfig: "Requests",
+}
 
-    name = "sizes"
+
+class _Numbers(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
+    """Numbers of one kind with commas between, such as 1024,1024."""
+
+    name = "numbers"
+
+    def __init__(self, kind: type[float] | type[int]) -> None:
+        """Takes whole numbers or any."""
+        self._kind = kind
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Splits the text."""
         if isinstance(value, list | tuple):
             return tuple(value)
         try:
-            return tuple(int(part) for part in str(value).split(","))
+            return tuple(self._kind(part) for part in str(value).split(","))
         except ValueError:
-            self.fail(f"{value!r} is not a list of whole numbers such as 1024,1024.", param, ctx)
+            example = "1000,3000" if self._kind is int else "0,0.1,0.5"
+            what = "whole numbers" if self._kind is int else "numbers"
+            self.fail(f"{value!r} is not a list of {what} such as {example}.", param, ctx)
 
 
 class _Real(click.types.FloatParamType):
@@ -71,7 +102,8 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     Args:
         config: the dataclass.
         name: the field.
-        overrides: arguments of click.option that differ from what follows from the field.
+        overrides: arguments of click.option that differ from what follows from the field, and
+            `group`, the title of the group in the help.
     """
     field, hint = config.__dataclass_fields__[name], typing.get_type_hints(config)[name]
     if typing.get_origin(hint) in (types.UnionType, typing.Union):
@@ -80,17 +112,16 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     assert default is not MISSING
     kind: Any = _Real() if hint is float else hint
     if origin is tuple:
-        kind, default = _Sizes(), default and ",".join(map(str, default))
+        kind = _Numbers(typing.get_args(hint)[0])
+        default = default and ",".join(repr(number).removesuffix(".0") for number in default)
     elif origin is Literal:
         kind = click.Choice(typing.get_args(hint))
     options = {"type": kind, "default": default, "show_default": default is not None}
     if hint is bool:
         options = {"is_flag": True}
-    return click.option(
-        "--" + name.replace("_", "-"),
-        name,
-        **{**options, "help": field.metadata["help"], **overrides},
-    )
+    settings = {**options, "help": field.metadata["help"], **overrides}
+    group = settings.pop("group", GROUPS.get(config, GENERAL))
+    return grouped(group, "--" + name.replace("_", "-"), name, **settings)
 
 
 def config_options(command: Command) -> Command:

@@ -11,12 +11,11 @@ import click
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.errors import name_fields
 
-from .options import option_name
+from .groups import GroupedCommand, grouped
+from .options import option_name, setting
 from .sweep_options import (
     build_sweep_config,
     config_file_option,
-    field_help,
-    grid_option,
     shared_options,
 )
 
@@ -26,16 +25,18 @@ if TYPE_CHECKING:
 __all__ = ["sweep"]
 
 
-@click.command()
-@grid_option("lams", float, "0,0.1,0.5")
-@grid_option("seeds", int, "0,1,2")
-@click.option(
+@click.command(cls=GroupedCommand)
+@setting(SweepConfig, "lams")
+@setting(SweepConfig, "seeds")
+@grouped(
+    "Sweep",
     "--sweep-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of the runs and the summary.  [default: runs/<dataset>-sweep]",
 )
 @config_file_option()
-@click.option(
+@grouped(
+    "Sweep",
     "--jobs",
     type=click.IntRange(min=1),
     default=1,
@@ -47,13 +48,15 @@ __all__ = ["sweep"]
     type=click.IntRange(min=1),
     help="CPU threads of each run.  [default: the cores divided by --jobs]",
 )
-@click.option(
+@grouped(
+    "Classification",
     "--classify/--no-classify",
     "with_classification",
     help="Whether to classify at all; data without labels need --no-classify.",
 )
-@click.option("--classify-every", type=int, metavar="N", help=field_help("classify_every"))
-@click.option(
+@setting(SweepConfig, "classify_every", metavar="N", group="Classification")
+@grouped(
+    "Sweep",
     "--redo",
     is_flag=True,
     help="Evaluate and classify again if their settings have changed; without it, changed settings "

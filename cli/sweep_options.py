@@ -23,8 +23,6 @@ from .train import train
 __all__ = [
     "build_sweep_config",
     "config_file_option",
-    "field_help",
-    "grid_option",
     "shared_options",
 ]
 
@@ -32,44 +30,6 @@ __all__ = [
 BASE = "tfp_smvi.sweep.base"
 
 Section = TypeVar("Section", bound=Settings)
-
-
-class _Numbers(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
-    """Numbers with commas between."""
-
-    name = "numbers"
-
-    def __init__(self, kind: type[float] | type[int], example: str) -> None:
-        """Takes numbers of one kind."""
-        self._kind, self._example = kind, example
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Splits the text."""
-        if isinstance(value, list | tuple):
-            return tuple(value)
-        try:
-            parse = parse_real if self._kind is float else self._kind
-            return tuple(parse(part) for part in str(value).split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list such as {self._example}.", param, ctx)
-
-
-def grid_option(name: str, kind: type[float] | type[int], example: str) -> Callable[[Any], Any]:
-    """Makes the option of a field of numbers: "lams" or "seeds"."""
-    default = ",".join(f"{value:g}" for value in getattr(SweepConfig(), name))
-    return click.option(
-        f"--{name}",
-        type=_Numbers(kind, example),
-        default=default,
-        show_default=True,
-        help=field_help(name),
-    )
-
-
-def field_help(name: str) -> str:
-    """The help text of a field of SweepConfig."""
-    text: str = SweepConfig.__dataclass_fields__[name].metadata["help"]
-    return text
 
 
 def config_file_option() -> Callable[[Any], Any]:

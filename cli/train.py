@@ -11,6 +11,7 @@ import click
 
 from tfp_smvi.core.errors import name_fields
 
+from .groups import GroupedCommand, grouped
 from .options import (
     build_config,
     config_options,
@@ -37,16 +38,18 @@ def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -
     return value
 
 
-@click.command()
+@click.command(cls=GroupedCommand)
 @config_options
-@click.option(
+@grouped(
+    "Run",
     "--run-dir",
     type=click.Path(file_okay=False, path_type=Path),
     help="The run's directory.  [default: runs/<dataset>-lam<lam>-seed<seed>]",
 )
 @data_dir_option
-@click.option("--fresh", is_flag=True, help="Delete the run in the directory and start over.")
-@click.option(
+@grouped("Run", "--fresh", is_flag=True, help="Delete the run in the directory and start over.")
+@grouped(
+    "Run",
     "--checkpoint-minutes",
     type=click.FloatRange(min=0.0, min_open=True),
     callback=_refuse_nan,
@@ -54,7 +57,8 @@ def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -
     show_default=True,
     help="Minutes between checkpoints within an epoch; the end of each epoch is always saved.",
 )
-@click.option(
+@grouped(
+    "Run",
     "--keep-every",
     type=click.IntRange(min=1),
     metavar="N",

@@ -65,6 +65,26 @@ def test_help_of_train_has_an_option_for_every_setting(capsys: Capture) -> None:
             assert f"--{field.name.replace('_', '-')} " in options
 
 
+def test_long_lists_of_options_are_in_groups_that_fit_80_columns(capsys: Capture) -> None:
+    """Each option is listed once, under the title of what it is a setting of."""
+    text = help_text(capsys, "sweep", "--help")
+    assert re.findall(r"^([A-Z][a-z ]+):$", text, re.MULTILINE) == [
+        *("Sweep", "Data", "Model", "Training", "Run", "Evaluation"),
+        *("Annealed importance sampling", "Classification", "General"),
+    ]
+    groups = dict(re.findall(r"^([A-Z][a-z ]+):\n((?:  .*\n|\n(?=  ))+)", text, re.MULTILINE))
+    for option, group in (
+        ("--lams", "Sweep"),
+        ("--epochs", "Training"),
+        ("--checkpoint-minutes", "Run"),
+        ("--num-chains", "Annealed importance sampling"),
+        ("--no-classify", "Classification"),
+        ("--help", "General"),
+    ):
+        assert [title for title, body in groups.items() if f"{option} " in body] == [group]
+    assert max(map(len, text.splitlines())) <= 80
+
+
 def test_version_is_printed(capsys: Capture) -> None:
     assert runs.call("--version") == 0
     assert capsys.readouterr().out == f"tfp-smvi, version {__version__}\n"
@@ -83,6 +103,7 @@ def test_the_package_runs_as_a_module() -> None:
         (("--help",), HEAVY | {"numpy", "rich"}),
         (("--version",), HEAVY | {"numpy", "rich"}),
         (("train", "--help"), HEAVY | {"numpy", "rich"}),
+        (("sweep", "--help"), HEAVY | {"numpy", "rich"}),
         (("datasets", "--help"), HEAVY),
         (("datasets",), HEAVY),
         (("train", "--epochs", "0"), HEAVY | {"numpy", "rich"}),
@@ -110,7 +131,9 @@ def test_quick_answers_load_nothing_slow(arguments: tuple[str, ...], not_loaded:
 @pytest.mark.parametrize(
     ("arguments", "named"),
     [
-        (("tarin",), "tarin"),
+        (("trian",), "'trian'; did you mean train?"),
+        (("report-sweep",), "give one of train, evaluate, "),
+        (("train", "--epoch", "1"), "--epochs"),
         (("train", "--lamda", "1"), "--lamda"),
         (("train", "--lam", "much"), "--lam"),
         (("train", "--lam", "nan"), "--lam"),
