@@ -5,8 +5,10 @@ import time
 from collections.abc import Iterator
 from typing import IO, Any, Self, cast
 
-from rich.console import Console
-from rich.progress import Progress, ProgressColumn
+from rich.console import Console, RenderableType
+from rich.progress import BarColumn, Progress, ProgressColumn, TextColumn, TimeRemainingColumn
+from rich.table import Column
+from rich.text import Text
 
 from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.text import printable
@@ -25,15 +27,42 @@ def stderr_console() -> Console:
     return Console(file=cast(IO[str], Stderr()), highlight=False, soft_wrap=True)
 
 
-class BarReporter:
-    """A bar on a terminal, and single lines."""
+class _Bar(Progress):
+    """A bar with its amount and the time left on one line, at any width; details are below it."""
 
-    def __init__(self, console: Console, *columns: ProgressColumn, **options: Any) -> None:
-        """Makes the bar from its columns; the options are rich's."""
+    def get_renderables(self) -> Iterator[RenderableType]:
+        """Yields the line of each task and, if it has "details", these, wrapped at words."""
+        for task in self.tasks:
+            yield self.make_tasks_table([task])
+            if details := task.fields.get("details"):
+                # Stated, because a console with soft wrap would cut the text off.
+                yield Text(details, overflow="fold", no_wrap=False)
+
+
+class BarReporter:
+    """A bar on a terminal, and single lines.
+
+    Args:
+        console: where to show it.
+        doing: the word for what is done, before the bar.
+        amount: the column between the bar and the time that is left.
+        options: of rich's `Progress`.
+    """
+
+    def __init__(
+        self, console: Console, doing: str, amount: ProgressColumn, **options: Any
+    ) -> None:
+        """Makes the bar."""
         self._console = console
-        self._bar = Progress(
-            *columns,
+        self._bar = _Bar(
+            TextColumn(doing),
+            # It has what the others leave: their columns are never cut off for it.
+            BarColumn(bar_width=None, table_column=Column(ratio=1)),
+            amount,
+            TextColumn("ETA"),
+            TimeRemainingColumn(),
             console=console,
+            expand=True,
             transient=True,
             disable=not console.is_terminal,
             refresh_per_second=2,

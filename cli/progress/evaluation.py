@@ -1,7 +1,7 @@
 """The progress of an evaluation or a classification, on stderr: a bar, or lines in a pipe."""
 
 from rich.console import Console
-from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+from rich.progress import TextColumn
 
 from .base import WorkReporter, stderr_console
 
@@ -17,13 +17,11 @@ class BlockReporter(WorkReporter):
     """A `tfp_smvi.core.reporters.EvaluationReporter`: shows the progress through blocks."""
 
     def __init__(self, console: Console, doing: str) -> None:
-        """Shows it on a console."""
+        """Shows it on a console, with the word for what is done."""
         super().__init__(
             console,
-            TextColumn(doing),
-            BarColumn(bar_width=None),
-            TextColumn("{task.percentage:3.0f} %  ETA"),
-            TimeRemainingColumn(),
+            doing,
+            TextColumn("{task.percentage:3.0f} %"),
             # A block may take minutes: the estimate looks at all of them.
             speed_estimate_period=1e9,
         )
@@ -33,7 +31,7 @@ class BlockReporter(WorkReporter):
         self._begin(cost, cost_done)
         if cost_done:
             self.note(f"{100 * cost_done / cost:.0f} % of the work is done already.")
-        self._task = self._bar.add_task("evaluate", total=cost)
+        self._task = self._bar.add_task("", total=cost)
         self._bar.update(self._task, completed=cost_done)
 
     def advance(self, cost: float) -> None:

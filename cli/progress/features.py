@@ -1,7 +1,7 @@
 """The progress of an extraction of features."""
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 
 from .base import WorkReporter
 
@@ -13,26 +13,19 @@ class FeaturesProgress(WorkReporter):
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""
-        super().__init__(
-            console,
-            TextColumn("features"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}  ETA"),
-            TimeRemainingColumn(),
-        )
+        super().__init__(console, "features", MofNCompleteColumn())
 
     def begin(self, num_images: int, num_done: int) -> None:
         """Shows the bar, and reports what was done before."""
         self._begin(num_images, num_done)
         if num_done:
             self.note(f"Going on after {num_done} of {num_images} images.")
-        self._task = self._bar.add_task("features", total=num_images, completed=num_done, rate="")
+        self._task = self._bar.add_task("", total=num_images, completed=num_done, details="")
 
     def advance(self, num_images: int) -> None:
         """Moves the bar, or prints a line if the last one is old enough."""
         self._done += num_images
         rate = f"{self._speed():.0f} images/s"
-        self._bar.update(self._task, completed=self._done, rate=rate)
+        self._bar.update(self._task, completed=self._done, details=rate)
         if self._line_is_due():
             self.note(f"{self._done} of {self._total} images, {rate}")

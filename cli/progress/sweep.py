@@ -2,14 +2,16 @@
 
 import datetime
 import math
+import textwrap
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
 
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from tfp_smvi.classification.results import ENCODER
 from tfp_smvi.core.errors import name_fields
@@ -124,18 +126,31 @@ class SweepReporter:
         return f"{done} of {len(entries)} runs done{left}"
 
     def _render(self) -> RenderableType:
+        """The table, as far as the terminal has room for it, and what is going on."""
         entries = [*self._entries.values()]
         running = [entry.run_dir for entry in entries if entry.status == "running"]
         lines = [f"{run}: {self._texts.get(run, 'starting')}" for run in running]
-        caption = "\n".join([*lines, self._describe_rest()])
-        table = Table(caption=caption, caption_justify="left", box=None, pad_edge=False)
+        lines.append(self._describe_rest())
+        width, height = self._console.size
+        # Besides the rows: the titles, two lines about hidden columns and that of the cursor.
+        room = height - sum(len(textwrap.wrap(line, width)) for line in lines) - 4
+        shown = _most_telling(entries, max(1, room))
+        if len(shown) < len(entries):
+            lines[-1] += f" ({len(entries) - len(shown)} not shown)"
         columns = _accuracies(entries)
-        for title in _titles(columns):
-            table.add_column(title, justify="right", overflow="fold")
-        for entry in entries:
-            elapsed = self._pace.elapsed(entry.run_dir)
-            table.add_row(*_cells(entry, columns), _time(entry, elapsed))
-        return table
+        rows = [
+            [*_cells(entry, columns), _time(entry, self._pace.elapsed(entry.run_dir))]
+            for entry in shown
+        ]
+        titles, rows, hidden = _fitting(_titles(columns), rows, width)
+        if hidden:
+            lines.append(f"no room for: {', '.join(hidden)}")
+        table = Table(box=None, pad_edge=False)
+        for title in titles:
+            table.add_column(title, justify="right", no_wrap=True)
+        for row in rows:
+            table.add_row(*row)
+        return Group(table, Text("\n".join(lines), overflow="fold", no_wrap=False))
 
 
 class _Pace:
@@ -201,6 +216,29 @@ class _Current:
     fraction: float = 0.0
     first: float | None = None
     since: float = 0.0
+
+
+def _most_telling(entries: Sequence[Entry], count: int) -> list[Entry]:
+    """As many runs as there is room for, in their order: those at work first, pending ones last."""
+    order = ("running", "failed", "done", "pending")
+    ranked = sorted(entries, key=lambda entry: order.index(entry.status))[:count]
+    return [entry for entry in entries if entry in ranked]
+
+
+def _fitting(
+    titles: Sequence[str], rows: Sequence[Sequence[str]], width: int
+) -> tuple[list[str], list[list[str]], list[str]]:
+    """Leaves out the columns that a line has no room for: those of results, the last ones first.
+
+    Returns:
+        The titles and rows that fit, and the titles that do not.
+    """
+    table = [list(column) for column in zip(titles, *rows, strict=True)]
+    hidden: list[str] = []
+    while sum(2 + max(map(len, column)) for column in table) - 2 > width and len(table) > 4:
+        hidden.insert(0, table.pop(-2)[0])  # the last one is the time
+    kept_titles, *kept_rows = (list(line) for line in zip(*table, strict=True))
+    return kept_titles, kept_rows, hidden
 
 
 def _titles(columns: Mapping[str, Sequence[int]]) -> list[str]:

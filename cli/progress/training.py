@@ -3,7 +3,7 @@
 import math
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import MofNCompleteColumn
 
 from tfp_smvi.runs.records import EpochRecord, Metrics
 from tfp_smvi.training.reporter import TrainingProgress
@@ -24,16 +24,7 @@ class TrainingReporter(BarReporter):
 
     def __init__(self, console: Console) -> None:
         """Shows the progress on a console."""
-        super().__init__(
-            console,
-            TextColumn("epoch {task.fields[epoch]}/{task.fields[epochs]}"),
-            BarColumn(bar_width=None),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[rate]}"),
-            TextColumn("ETA"),
-            TimeRemainingColumn(),
-            TextColumn("{task.fields[metrics]}"),
-        )
+        super().__init__(console, "training", MofNCompleteColumn())
         self._epochs = 0
 
     def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
@@ -48,32 +39,30 @@ class TrainingReporter(BarReporter):
         elif step:
             self.note(f"Continuing after step {step} of {total}.")
         epoch = min(step // steps_per_epoch + 1, self._epochs)
-        self._task = self._bar.add_task(
-            "train",
-            total=total,
-            completed=step,
-            epoch=epoch,
-            epochs=self._epochs,
-            rate="",
-            metrics="",
-        )
+        details = f"epoch {epoch}/{self._epochs}"
+        self._task = self._bar.add_task("", total=total, completed=step, details=details)
 
     def progress(self, progress: TrainingProgress) -> None:
         """Moves the bar."""
-        self._bar.update(
-            self._task,
-            completed=progress.step,
-            epoch=progress.epoch + 1,
-            rate=f"{progress.steps_per_second:.1f} steps/s",
-            metrics=_values(progress.metrics),
+        details = (
+            f"epoch {progress.epoch + 1}/{self._epochs}, "
+            f"{progress.steps_per_second:.1f} steps/s, {_values(progress.metrics)}"
         )
+        self._bar.update(self._task, completed=progress.step, details=details)
 
     def epoch(self, record: EpochRecord) -> None:
-        """Prints a line with the epoch's metrics."""
-        self.note(
-            f"epoch {record.epoch}/{self._epochs}  train: {_values(record.train)}  "
-            f"test: {_values(record.test)}  {record.seconds:.1f} s"
-        )
+        """Prints a line with the epoch's metrics, or some if a terminal is too narrow for it."""
+        parts = [
+            f"epoch {record.epoch}/{self._epochs}",
+            f"train: {_values(record.train)}",
+            f"test: {_values(record.test)}",
+            f"{record.seconds:.1f} s",
+        ]
+        line = "  ".join(parts)
+        if self._console.is_terminal and len(line) > self._console.width:
+            first, *metrics, seconds = parts
+            line = "\n  ".join([f"{first}  {seconds}", *metrics])
+        self.note(line)
 
 
 def _values(metrics: Metrics) -> str:
