@@ -18,7 +18,6 @@ TEST = [
     "pytest-timeout>=2.3",  # no test waits for ever
     "pytest-xdist>=3.6",  # two workers
     "ruff>=0.17,<0.18",  # another release formats and lints differently
-    "scipy>=1.13",
     "selenium>=4.20",  # opens the report in Chromium, if it is installed
     "setuptools>=70.1",  # builds the wheel that the tests look into
 ]
@@ -63,6 +62,7 @@ setup(
         "pyarrow>=16",
         "rich>=13.7",
         "scikit-learn>=1.5",
+        "scipy>=1.13",
         "tensorboard>=2.18",
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.7",

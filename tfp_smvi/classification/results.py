@@ -75,7 +75,8 @@ class Accuracy(Record):
     @property
     def estimate(self) -> Estimate:
         """The mean with its standard error."""
-        return Estimate(self.mean, self.standard_error)
+        error = self.standard_error
+        return Estimate(self.mean, error, degrees_of_freedom=len(self.values) - 1)
 
 
 @dataclass(frozen=True)

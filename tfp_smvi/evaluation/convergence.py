@@ -5,7 +5,6 @@ References:
 """
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,9 +36,6 @@ __all__ = [
     "settled_at",
     "warnings_about",
 ]
-
-# A difference of more than two standard errors counts as a movement.
-ALLOWED_ERRORS = 2.0
 
 
 @dataclass(frozen=True)
@@ -159,8 +155,8 @@ def measure_convergence(
 def settled_at(log_likelihoods: Mapping[int, np.ndarray]) -> int | None:
     """Finds the number of temperatures from which on the mean estimate no longer moves.
 
-    It is the smallest number whose mean differs from those of all larger numbers by at most two
-    standard errors of the difference, over examples.
+    It is the smallest number whose mean differences to those of all larger numbers have 95 %
+    intervals over examples, by Student's t, that hold 0.
 
     Args:
         log_likelihoods: float [num_examples] by number of temperatures, on the same examples.
@@ -209,9 +205,8 @@ def format_convergence(convergence: Convergence) -> str:
         answer = (
             "still moves at the largest number" if settled is None else f"stops moving at {settled}"
         )
-        allowed = f"differences of up to {ALLOWED_ERRORS:g} standard errors"
         lines += [f"{split}, {summary.num_examples} examples:", *align(rows)]
-        lines += [f"The estimate {answer} ({allowed}).", ""]
+        lines += [f"The estimate {answer} (95 % intervals of the differences).", ""]
     return "\n".join([*lines, "Values are in nats, means over examples +/- one standard error."])
 
 
@@ -262,6 +257,5 @@ def _moved(differences: np.ndarray) -> bool:
     """Whether a mean difference is larger than its errors allow, or not finite."""
     if not np.all(np.isfinite(differences)):
         return True
-    count = len(differences)
-    error = differences.std(ddof=1) / math.sqrt(count) if count > 1 else math.inf
-    return bool(abs(differences.mean()) > ALLOWED_ERRORS * error)
+    mean = estimate(differences)
+    return abs(mean.mean) > mean.half_width  # not if the error is not known

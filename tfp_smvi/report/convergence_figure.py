@@ -31,11 +31,12 @@ def write_convergence_figure(convergence: Convergence, path: Path) -> None:
     for split, summary in convergence.splits.items():
         by_number = summary.by_num_temperatures
         differences = {count: values.difference_to_last for count, values in by_number.items()}
-        _plot_means(upper, differences, split)
+        _plot_means(upper, differences, summary.num_examples, split)
     widths = {count: bracket.width for count, bracket in convergence.brackets.items()}
-    _plot_means(lower, widths, "simulated")
+    num_simulated = min(bracket.num_examples for bracket in convergence.brackets.values())
+    _plot_means(lower, widths, num_simulated, "simulated")
     figure.suptitle(
-        "Estimates by number of temperatures; bars are two standard errors over examples",
+        "Estimates by number of temperatures; bars are 95 % intervals over examples",
         fontsize="medium",
     )
     upper.set_ylabel("log-likelihood minus that at\nthe largest number (nats)")
@@ -51,10 +52,12 @@ def write_convergence_figure(convergence: Convergence, path: Path) -> None:
         write_atomically(path, lambda file: write_figure(figure, "png", file))
 
 
-def _plot_means(axes: Axes, estimates: Mapping[str, Estimate], label: str) -> None:
-    finite = {int(n): e for n, e in estimates.items() if not math.isnan(e.mean)}
-    errors = [
-        0.0 if math.isnan(e.standard_error) else 2.0 * e.standard_error for e in finite.values()
-    ]
+def _plot_means(
+    axes: Axes, estimates: Mapping[str, Estimate], num_examples: int, label: str
+) -> None:
+    finite = {
+        int(n): e.known_to(num_examples - 1) for n, e in estimates.items() if not math.isnan(e.mean)
+    }
+    errors = [0.0 if math.isnan(e.half_width) else e.half_width for e in finite.values()]
     means = [e.mean for e in finite.values()]
     axes.errorbar(list(finite), means, errors, marker="o", capsize=3, label=label)

@@ -198,11 +198,10 @@ def _draw_baseline(
     if estimate is None:
         return
     axes.axhline(estimate.mean, color=line.color, linestyle=line.dashes, linewidth=0.9)
-    bar = figure_data.BAR_ERRORS * estimate.standard_error
     axes.errorbar(
         [axis.right],
         [estimate.mean],
-        [np.nan_to_num(bar)],
+        [np.nan_to_num(estimate.half_width)],
         marker=line.marker,
         color=line.color,
         markerfacecolor="white",

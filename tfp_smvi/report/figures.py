@@ -107,7 +107,7 @@ FIGURES = {
         "no finished run has been classified",
         "Accuracy on the test set of a support vector machine that sees the encoder's means of a "
         "few labelled images. Horizontal lines are the same classifier on raw pixels and on as "
-        "many principal components as there are latents; their bars, two standard errors over "
+        "many principal components as there are latents; their bars, 95 % intervals over "
         "subsets of labels, are at the right end.",
         "A panel of curves for each kernel; their numbers are in the tables of accuracy.",
         "subsets of labels",
@@ -222,6 +222,17 @@ def missing_figures(sweep: Sweep) -> dict[str, str]:
     return {name: kind.needs for name, kind in FIGURES.items() if not kind.has_data(sweep)}
 
 
+def _ends(sweep: Sweep, name: str) -> str:
+    """What the bars of means over seeds are."""
+    if name == "differences":
+        return (
+            "bars are 95 % intervals, which include the chance of the labels and of the training "
+            f"(Student's t, at most {len(sweep.seeds) - 1} degrees of freedom)"
+        )
+    bars = "bands" if name == "training" else "bars"
+    return f"{bars} reach from the lowest to the highest: they are no interval of confidence"
+
+
 def describe_bars(sweep: Sweep, name: str) -> str:
     """Describes a figure's points and bars in a sentence or two; empty if it has none."""
     if name in _PICTURES:
@@ -232,13 +243,9 @@ def describe_bars(sweep: Sweep, name: str) -> str:
         )
     seeds, over = ", ".join(map(str, sweep.seeds)), FIGURES[name].bars
     if len(sweep.seeds) > 1:
-        ends = "bands" if name == "training" else "bars"
-        text = (
-            f"Points are means over the seeds {seeds}, and {ends} reach from the lowest to the "
-            "highest."
-        )
+        text = f"Points are means over the seeds {seeds}, and {_ends(sweep, name)}."
     else:
-        text = f"Bars are two standard errors to each side, over {over}." if over else ""
+        text = f"Bars are 95 % intervals (Student's t), over {over}." if over else ""
     if len(sweep.compared) < len(sweep.finished):
         text += f" Seeds that some λ lack are in the tables only; all λ have {seeds}."
     elif len(sweep.compared) < len(sweep.seeds) * len({run.lam for run in sweep.compared}):

@@ -1,7 +1,7 @@
 """The numbers that figures and tables show, taken from a sweep; nothing is drawn here.
 
 A point is for one lam or epoch. If there is one seed to compare, it is the estimate of that run,
-and its bar is two standard errors to each side. If there are several, it is the mean over seeds,
+and its bar is its 95 % interval by Student's t. If there are several, it is the mean over seeds,
 and its bar reaches from the lowest to the highest. The seeds are those that every lam has
 (`Sweep.compared`).
 """
@@ -22,7 +22,6 @@ from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
 
 __all__ = [
-    "BAR_ERRORS",
     "BASELINES",
     "Gallery",
     "Point",
@@ -36,12 +35,12 @@ __all__ = [
     "label_numbers",
     "lam_label",
     "over_lams",
+    "point",
     "read_galleries",
     "splits",
     "training_curves",
 ]
 
-BAR_ERRORS = 2.0
 # What classifiers see in place of the encoder's means.
 BASELINES = {PIXELS: "raw pixels", PCA: "PCA"}
 
@@ -125,14 +124,22 @@ def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
 
     def estimate(run: Entry) -> Estimate | None:
         summary = run.evaluation.splits.get(split) if run.evaluation else None
-        return getattr(summary, quantity) if summary else None
+        if summary is None:
+            return None
+        value: Estimate = getattr(summary, quantity)
+        return value.known_to(summary.num_examples - 1)
 
     return over_lams(sweep, estimate)
 
 
 def brackets(sweep: Sweep) -> list[Point]:
     """Upper minus lower bound of log p(x) on simulated images over lam, in nats."""
-    return over_lams(sweep, lambda run: run.evaluation.bracket.width if run.evaluation else None)
+
+    def width(run: Entry) -> Estimate | None:
+        bracket = run.evaluation.bracket if run.evaluation else None
+        return bracket.width.known_to(bracket.num_examples - 1) if bracket else None
+
+    return over_lams(sweep, width)
 
 
 def accuracy(
@@ -225,6 +232,12 @@ def _shades(images: np.ndarray, originals: np.ndarray) -> np.ndarray:
     return images[..., None] if images.ndim == 3 else images
 
 
+def point(x: float, estimate: Estimate, num_seeds: int = 1) -> Point:
+    """The point of one estimate, whose bar is its 95 % interval."""
+    bar = 0.0 if math.isnan(estimate.half_width) else estimate.half_width
+    return Point(x, estimate.mean, estimate.mean - bar, estimate.mean + bar, num_seeds)
+
+
 def _points(sweep: Sweep, values: Iterable[tuple[float, Estimate | None]]) -> list[Point]:
     groups: dict[float, list[Estimate]] = {}
     for x, estimate in values:
@@ -239,9 +252,7 @@ def _point(x: float, values: Sequence[Estimate], over_seeds: bool) -> Point:
         low, high = min(means), max(means)
         # Rounding must not put the mean of equal values beside them.
         return Point(x, float(np.clip(np.mean(means), low, high)), low, high, len(means))
-    estimate = values[0]
-    bar = 0.0 if math.isnan(estimate.standard_error) else BAR_ERRORS * estimate.standard_error
-    return Point(x, estimate.mean, estimate.mean - bar, estimate.mean + bar, 1)
+    return point(x, values[0])
 
 
 def _all_accuracies(sweep: Sweep) -> list[Accuracy]:

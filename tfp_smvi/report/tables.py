@@ -9,7 +9,7 @@ from tfp_smvi.classification.results import ENCODER
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.report import points as figure_data
-from tfp_smvi.report.differences import difference_to_lam_0
+from tfp_smvi.report.differences import difference_to_lam_0, format_difference
 from tfp_smvi.report.points import Point
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
@@ -93,12 +93,13 @@ def difference_tables(sweep: Sweep) -> list[Table]:
             for name, group in groups if lam != 0.0 else ():
                 cells = [difference_to_lam_0(sweep, group, kernel, number) for number in numbers]
                 if any(cells):
-                    rows.append([*name, *(_percent(cell, sign="+") for cell in cells)])
+                    rows.append([*name, *map(format_difference, cells)])
         caption = (
             "Accuracy minus that at λ = 0 with the same seed, in percentage points, "
             f"{kernel} kernel: mean of the differences subset by subset of labels ± one standard "
-            "error. With one seed that error includes the chance of the labels but not that of the "
-            "training; rows “mean” are over all seeds of a λ, and their error includes both."
+            "error, and the 95 % interval by Student's t. With one seed they include the chance of "
+            "the labels but not that of the training; rows “mean” are over all seeds of a λ, and "
+            "include both."
         )
         if rows:
             tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
@@ -118,7 +119,7 @@ def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
                 ]
                 if any(cells):
                     name = [figure_data.lam_label(lam), f"{number:,}"]
-                    rows.append([*name, *(_percent(cell, sign="+") for cell in cells)])
+                    rows.append([*name, *map(format_difference, cells)])
         caption = (
             f"The same by epoch of the training, {kernel} kernel, means over all seeds of a λ."
         )
@@ -159,11 +160,11 @@ def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
     return f"{text} ± {error:,.{places}f}" if math.isfinite(error) else text
 
 
-def _percent(estimate: Estimate | None, sign: str = "-") -> str:
+def _percent(estimate: Estimate | None) -> str:
     if estimate is None:
         return DASH
     percent = Estimate(100.0 * estimate.mean, 100.0 * estimate.standard_error)
-    return format_estimate(percent, 2, sign)
+    return format_estimate(percent, 2)
 
 
 def _by_lam(sweep: Sweep) -> list[tuple[float, list[Entry]]]:
@@ -227,7 +228,8 @@ def _mean_row(lam: float, cells: Sequence[str]) -> list[str]:
 
 def _about_means(sweep: Sweep) -> str:
     return (
-        " Rows “mean”: over seeds, with the lowest and the highest seed."
+        " Rows “mean”: over seeds, with the lowest and the highest seed, which is no interval of "
+        "confidence."
         if len(sweep.seeds) > 1
         else ""
     )
