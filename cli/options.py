@@ -79,7 +79,7 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
         try:
             return tuple(self._kind(part) for part in str(value).split(","))
         except ValueError:
-            example = "1000,3000" if self._kind is int else "0,0.1,0.5"
+            example = "100,200" if self._kind is int else "0,0.1,0.5"
             what = "whole numbers" if self._kind is int else "numbers"
             self.fail(f"{value!r} is not a list of {what} such as {example}.", param, ctx)
 

@@ -10,6 +10,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -412,8 +413,9 @@ def test_fallback_to_an_older_checkpoint_is_in_the_report(run_dir: Path, tmp_pat
     max((copy / "checkpoints").iterdir()).write_bytes(b"")
     report = classify(copy, dataclasses.replace(SMALL, labels=(30,), repeats=1))
     assert report.epoch == 2
-    (warning,) = report.warnings
-    assert "damaged" in warning
+    damage, warm_up = report.warnings
+    assert "damaged" in damage
+    assert warm_up.startswith("lam grows to 0.39 of 0.5 only")  # at that checkpoint
     assert np.isnan(report.results[0].standard_error)
     assert format_classification(report).endswith("in percent, mean of one labelled subset.")
 
@@ -425,6 +427,8 @@ def test_interrupt_during_the_work_waits_for_no_machine_and_writes_nothing(
     (copy / "classification.json").unlink(missing_ok=True)
 
     def interrupt(*arguments: Any) -> None:
+        # The other thread waits by now: what comes just before would be noticed after its wait.
+        time.sleep(0.5)
         os.kill(os.getpid(), signal.SIGINT)
         end.wait()
         ended.append(True)

@@ -132,7 +132,7 @@ def test_quick_answers_load_nothing_slow(arguments: tuple[str, ...], not_loaded:
     ("arguments", "named"),
     [
         (("trian",), "'trian'; did you mean train?"),
-        (("report-sweep",), "give one of train, evaluate, "),
+        (("draw",), "give one of train, evaluate, "),
         (("train", "--epoch", "1"), "--epochs"),
         (("train", "--lamda", "1"), "--lamda"),
         (("train", "--lam", "much"), "--lam"),
