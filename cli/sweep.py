@@ -137,6 +137,13 @@ def _print_summary(summary: "Summary", sweep_dir: Path, *, as_json: bool) -> Non
     else:
         click.echo(format_runs(summary.runs))
         click.echo(f"All of it is in {sweep_dir}: sweep.json and sweep.csv.")
+    doubtful = [entry.run_dir for entry in summary.runs if entry.done and entry.all_warnings]
+    if doubtful:
+        click.echo(
+            f"Warning: {len(doubtful)} of {len(summary.runs)} runs have warnings, which are in "
+            f"sweep.json and in the report (tfp-smvi report {sweep_dir}): {', '.join(doubtful)}.",
+            err=True,
+        )
 
 
 def _default_directory(config: SweepConfig) -> Path:

@@ -1,7 +1,9 @@
 """What the stages of a run do: the work of each, with its progress as a fraction."""
 
+import contextlib
 import os
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -35,8 +37,10 @@ def train_run(order: Order, context: Context) -> None:
         if order.classify is not None:
             _check_labels(dataset, order.classify, context)
         resolve(config, dataset)
+    except _CommonError:
+        raise
     except SMVIError as error:
-        raise _CommonError(error.render("{{{}}}".format).removesuffix(".")) from error
+        raise _common(error) from error
     try:
         with context.handling_signals():
             result = fit(
@@ -75,31 +79,45 @@ def classify_run(order: Order, context: Context) -> None:
     run_dir, config = Path(order.run_dir), order.classify
     assert config is not None
     for number, epoch in enumerate(order.classify_epochs):
-        classify(
-            run_dir,
-            config,
-            data_dir=_data_dir(order),
-            epoch=epoch,
-            # The baselines are the same for all runs: the first to need one measures it.
-            baselines_dir=run_dir.parent / "baselines",
-            threads=order.threads,
-            reporter=_PartReporter(context, number, len(order.classify_epochs)),
-        )
+        with _label_errors_are_common():
+            classify(
+                run_dir,
+                config,
+                data_dir=_data_dir(order),
+                epoch=epoch,
+                # The baselines are the same for all runs: the first to need one measures it.
+                baselines_dir=run_dir.parent / "baselines",
+                threads=order.threads,
+                reporter=_PartReporter(context, number, len(order.classify_epochs)),
+            )
 
 
 def _check_labels(dataset: "Dataset", config: ClassifyConfig, context: Context) -> None:
     """Checks now, and not after hours of training, whether the data can be classified."""
     from tfp_smvi.classification.labels import check_labels
 
-    try:
+    with _label_errors_are_common():
         check_labels(dataset, config, lambda line: emit(context, Noted(line)))
+
+
+@contextlib.contextmanager
+def _label_errors_are_common() -> Iterator[None]:
+    """Adds to an error about the numbers of labels that a sweep needs no classification."""
+    try:
+        yield
     except SMVIError as error:
         if error.field != "labels":
             raise
         other = "or leave the classification out (tfp-smvi sweep --no-classify)"
-        raise SMVIError(
-            error.problem, field="labels", value=error.value, remedy=f"{error.remedy}, {other}"
+        remedy = f"{error.remedy}, {other}"
+        raise _common(
+            SMVIError(error.problem, field="labels", value=error.value, remedy=remedy)
         ) from error
+
+
+def _common(error: SMVIError) -> "_CommonError":
+    """The error as one that all runs would meet, which names settings in braces."""
+    return _CommonError(error.render("{{{}}}".format).removesuffix("."))
 
 
 def _data_dir(order: Order) -> Path | None:
