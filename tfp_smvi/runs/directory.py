@@ -7,6 +7,7 @@ checkpoints/     see `checkpoint`
 """
 
 import contextlib
+import dataclasses
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -84,7 +85,7 @@ class RunDirectory:
                 run._clear()
             lines: list[str] = []
             if (path / _CONFIG).exists():
-                stored = read_run(path)
+                stored = read_run(run.path)
                 run._check(record, stored, lines.append)
                 run._check_length(record.config.train.epochs, steps_per_epoch)
                 record = dataclasses.replace(record, warnings=stored.warnings)
