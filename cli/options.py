@@ -77,7 +77,8 @@ class _Numbers(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
         if isinstance(value, list | tuple):
             return tuple(value)
         try:
-            return tuple(self._kind(part) for part in str(value).split(","))
+            parse = parse_real if self._kind is float else self._kind
+            return tuple(parse(part) for part in str(value).split(","))
         except ValueError:
             example = "100,200" if self._kind is int else "0,0.1,0.5"
             what = "whole numbers" if self._kind is int else "numbers"

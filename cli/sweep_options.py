@@ -12,7 +12,6 @@ import click
 from tfp_smvi.config import ClassifyConfig, EvaluateConfig, SweepConfig
 from tfp_smvi.config.base import Settings
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.core.text import parse_real
 from tfp_smvi.storage.json_files import read_json
 
 from .classify import classify

@@ -50,18 +50,25 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     )
 
 
-def warn_of_doubts(config: RunConfig, dataset: Dataset, warn: Callable[[str], None] | None) -> None:
+def warn_of_doubts(
+    config: RunConfig, dataset: Dataset, warn: Callable[[str], None] | None
+) -> list[str]:
     """Warns of what looks like a mistake in the data.
 
     Args:
         config: the configuration, complete.
         dataset: the data.
         warn: is called with one line for each; None for a UserWarning.
+
+    Returns:
+        The lines.
     """
     assert config.model.likelihood is not None
     warn = warn or (lambda message: warnings.warn(message, stacklevel=4))
-    for message in (*dataset.notes, *doubts(dataset, config.model.likelihood)):
+    messages = [*dataset.notes, *doubts(dataset, config.model.likelihood)]
+    for message in messages:
         warn(message)
+    return messages
 
 
 def check_fit_arguments(checkpoint_minutes: float, keep_every: int | None) -> None:

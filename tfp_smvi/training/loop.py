@@ -117,7 +117,7 @@ def fit(
     require_float32()
     require_one_device()
     config = resolve(config, dataset)
-    warn_of_doubts(config, dataset, reporter.warn if reporter else None)
+    doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
     reporter, run_dir = reporter or Silent(), Path(run_dir)
     data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.real_valued)
     host = environment()
@@ -134,6 +134,8 @@ def fit(
             steps_per_epoch=dataset.train.num_examples // config.train.batch_size,
         ) as run,
     ):
+        for line in doubts:
+            run.add_warning(line)
         return _Run(record, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
 
 
