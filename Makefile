@@ -1,7 +1,8 @@
 # make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the encoder and
-#              writes the features of the test set                (LAM=0.5 EPOCHS=3)
+#              writes the features of the test set                (LAM=0.5 EPOCHS=3 TRAIN_ARGS= EVALUATE_ARGS=)
 # make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'" WORKERS=2)
-# make soak    kills at random moments, KILLS of each kind       (KILLS=200)
+# make soak    kills at random moments, KILLS of each kind, and FUZZ odd inputs of each kind
+#              (KILLS=200 FUZZ=1000)
 # make bench   the training step against PyTorch                 (BENCH_ARGS=...)
 # make format  formats the code and fixes what the linter can
 # make clean   deletes the virtual environment, caches and build products; runs stay
@@ -12,10 +13,13 @@ LAM ?= 0.5
 EPOCHS ?= 3
 RUN ?= runs/mnist-lam$(LAM)-seed0
 MODEL ?= mnist
+TRAIN_ARGS ?=
+EVALUATE_ARGS ?=
 PYTEST_ARGS ?=
 # Each runs the tests of whole files, with one thread.
 WORKERS ?= 2
 KILLS ?= 200
+FUZZ ?= 1000
 BENCH_ARGS ?=
 
 BIN = $(VENV)/bin
@@ -27,8 +31,8 @@ METADATA = setup.py pyproject.toml tfp_smvi/version.py
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed
-	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) --run-dir "$(RUN)"
-	"$(BIN)/tfp-smvi" evaluate "$(RUN)" --num-examples 100 --num-elbo-samples 2048
+	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) --run-dir "$(RUN)" $(TRAIN_ARGS)
+	"$(BIN)/tfp-smvi" evaluate "$(RUN)" --num-examples 100 --num-elbo-samples 2048 $(EVALUATE_ARGS)
 	"$(BIN)/tfp-smvi" export "$(RUN)" --model-name $(MODEL)
 	"$(BIN)/tfp-smvi" features tfds:mnist/test --model saved_models/$(MODEL) --output "$(RUN)/features.npz" --fresh
 	@echo
@@ -46,8 +50,8 @@ test: $(VENV)/installed-test
 	    --no-loadscope-reorder $(PYTEST_ARGS)
 
 soak: $(VENV)/installed-test
-	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile -m kills --kills $(KILLS) \
-	    -o faulthandler_timeout=0
+	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile -m "kills or fuzz" \
+	    --kills $(KILLS) --fuzz $(FUZZ) --fuzz-seed $$(date +%s) -o faulthandler_timeout=0
 
 bench: $(VENV)/installed-bench
 	"$(BIN)/python" benchmarks/training_step.py $(BENCH_ARGS)

@@ -17,7 +17,7 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREA
     os.environ.setdefault(_name, "1")
 
 import tfp_smvi
-from tests.support import golden, kills, runs, signals
+from tests.support import fuzz, golden, kills, runs, signals
 from tests.support.kills import RandomKills
 from tests.support.runs import ReferenceRun
 from tests.support.shared import make_once
@@ -62,19 +62,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         golden.OPTION, action="store_true", help="write the error messages into tests/cli/golden"
     )
     parser.addoption(kills.OPTION, type=int, default=2, help="kills at random moments in a test")
+    parser.addoption(fuzz.OPTION, type=int, default=4, help="odd inputs of each kind")
+    parser.addoption(fuzz.SEED_OPTION, type=int, default=0, help="the seed of the odd inputs")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kills.add_timeouts(items, config.getoption(kills.OPTION))
+    fuzz.add_timeouts(items, config.getoption(fuzz.OPTION))
     # The longest files first, so that both workers end at the same time.
     items.sort(key=lambda item: LONGEST.get(item.path.relative_to(FOLDER).as_posix(), len(LONGEST)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     reports = [report for kind in terminalreporter.stats.values() for report in kind]
-    line = kills.summary([report for report in reports if isinstance(report, pytest.TestReport)])
-    if line is not None:
-        terminalreporter.write_line(line)
+    tests = [report for report in reports if isinstance(report, pytest.TestReport)]
+    for line in (kills.summary(tests), fuzz.summary(tests)):
+        if line is not None:
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -45,7 +45,12 @@ def sdist(tmp_path_factory):
     )
 
     def ignored(folder, names):  # "runs" is also the name of a folder of the package
-        return outputs(folder, names) if Path(folder) == ROOT else {"__pycache__"} & {*names}
+        if Path(folder) == ROOT:
+            return outputs(folder, names)
+        own = {"README.md", ".gitignore"}  # in saved_models/, beside the models
+        return (
+            {*names} - own if Path(folder) == ROOT / "saved_models" else {"__pycache__"} & {*names}
+        )
 
     shutil.copytree(ROOT, place / "tree", ignore=ignored)
     build = "import sys; from setuptools import build_meta; build_meta.build_sdist(sys.argv[1])"

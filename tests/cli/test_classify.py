@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import golden, runs
+from tests.support.forked import run_forked
 from tests.support.golden import GoldenCase
 from tests.support.runs import ReferenceRun
 from tests.support.signals import RunSignalled
@@ -22,7 +23,7 @@ def run_dir(reference: ReferenceRun, tmp_path: Path) -> Path:
 
 
 def test_table_is_on_stdout_and_all_else_on_stderr(run_dir: Path) -> None:
-    process = runs.command("classify", str(run_dir), *SMALL)
+    process = run_forked("classify", str(run_dir), *SMALL)
     assert process.returncode == 0, process.stderr
     report = json.loads((run_dir / "classification.json").read_text())
     lines = process.stdout.splitlines()

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support import golden, runs
+from tests.support.forked import run_forked
 from tests.support.golden import GoldenCase
 from tests.support.runs import ReferenceRun
 from tests.support.signals import RunSignalled
@@ -45,7 +46,7 @@ def evaluated(
     """A run evaluated in one go: its directory, stdout and stderr."""
     run_dir = tmp_path_factory.mktemp("evaluated") / "run"
     shutil.copytree(reference.run_dir, run_dir)
-    process = runs.command("evaluate", str(run_dir), *SMALL)
+    process = run_forked("evaluate", str(run_dir), *SMALL)
     assert process.returncode == 0, process.stderr
     return run_dir, process.stdout, process.stderr
 
@@ -64,12 +65,10 @@ def test_table_is_on_stdout_and_all_else_on_stderr(evaluated: tuple[Path, str, s
 
 
 @pytest.mark.parametrize(
-    ("number", "own_process", "code"),
-    [(signal.SIGKILL, True, -9), (signal.SIGTERM, False, 143), (signal.SIGINT, False, 130)],
+    ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )
 def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     number: signal.Signals,
-    own_process: bool,
     code: int,
     evaluated: tuple[Path, str, str],
     reference: ReferenceRun,
@@ -83,7 +82,7 @@ def test_a_stopped_evaluation_goes_on_and_ends_with_the_same_bits(
     """
     run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
     arguments = ("evaluate", str(run_dir), *SMALL)
-    stopped = run_signalled("os.rename", ".test-", 3, number, *arguments, own_process=own_process)
+    stopped = run_signalled("os.rename", ".test-", 3, number, *arguments)
     assert (stopped.code, stopped.out) == (code, "")
     assert "Traceback" not in stopped.err
     assert (code < 0) or "results are kept" in stopped.err

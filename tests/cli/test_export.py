@@ -3,29 +3,29 @@
 import json
 import os
 import signal
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.support import golden, runs
+from tests.support.forked import ForkedProcess, run_forked, run_program
 from tests.support.golden import GoldenCase
 from tests.support.kills import RandomKills
 from tests.support.limits import file_size_limit
 from tests.support.runs import ReferenceRun
 from tests.support.signals import RunSignalled
+from tfp_smvi.export import check
 from tfp_smvi.export.check import find_damage
+from tfp_smvi.export.exporter import export_run
 
 NAME = "digits-lam0.5-seed0"
-# Exports the run argv[1] to argv[2] again and again.
-EXPORTER = """
-import sys
-from tfp_smvi.export.exporter import export_run
-print("ready", flush=True)
-while True:
-    export_run(sys.argv[1], output=sys.argv[2], part="both", verify=False)
-"""
+
+
+def export_for_ever(run_dir: Path, output: Path) -> None:
+    while True:
+        export_run(run_dir, output=output, part="both", verify=False)
 
 
 def assert_only_whole_versions(output: Path) -> None:
@@ -37,10 +37,13 @@ def assert_only_whole_versions(output: Path) -> None:
 
 
 def test_export_prints_where_it_is_and_the_next_one_is_version_2(
-    reference: ReferenceRun, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    reference: ReferenceRun,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     output = tmp_path / "models"
-    process = runs.command("export", str(reference.run_dir), "--output", str(output))
+    process = run_forked("export", str(reference.run_dir), "--output", str(output))
     assert (process.returncode, process.stderr) == (0, "")
     assert process.stdout.splitlines() == [
         f"Exported the encoder to {output / NAME / '1'}, with the signatures serving_default, "
@@ -53,6 +56,7 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
     assert err == ""
     (result,) = json.loads(out)
     assert (result["path"], result["part"]) == (str(output / NAME / "2"), "encoder")
+    monkeypatch.setattr(check, "subprocess", SimpleNamespace(run=run_program))
     assert runs.call("export", "--check", str(output / NAME / "2")) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -163,15 +167,10 @@ def test_kills_at_random_moments_leave_only_whole_versions(
     reference: ReferenceRun, tmp_path: Path, random_kills: RandomKills
 ) -> None:
     """The moments are random; tests/export/test_versions.py has many more."""
-    line = [sys.executable, "-c", EXPORTER, str(reference.run_dir), str(tmp_path)]
     while not random_kills.done:
         published = sorted(tmp_path.glob("*/[0-9]*"))
-        with subprocess.Popen(
-            line, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stdout is not None
-            assert process.stdout.readline() == "ready\n"
-            random_kills.kill(process, 5.0)
+        process = ForkedProcess(export_for_ever, reference.run_dir, tmp_path)
+        random_kills.kill(process, 5.0)
         assert process.returncode == -signal.SIGKILL
         random_kills.losses += not all(path.exists() for path in published)
         assert_only_whole_versions(tmp_path)
@@ -184,17 +183,10 @@ def test_kills_at_random_moments_leave_only_whole_versions(
 
 @pytest.mark.slow
 def test_two_exports_at_once_get_two_versions(reference: ReferenceRun, tmp_path: Path) -> None:
-    line = [
-        runs.script(),
-        "export",
-        str(reference.run_dir),
-        "--output",
-        str(tmp_path),
-        "--no-verify",
-    ]
-    with subprocess.Popen(line) as one, subprocess.Popen(line) as two:
-        pass
-    assert (one.returncode, two.returncode) == (0, 0)
+    arguments = ("export", str(reference.run_dir), "--output", str(tmp_path), "--no-verify")
+    with ThreadPoolExecutor() as pool:
+        one, two = pool.map(lambda _: run_forked(*arguments), range(2))
+    assert (one.returncode, two.returncode) == (0, 0), one.stderr + two.stderr
     assert {path.name for path in (tmp_path / NAME).iterdir()} == {"1", "2"}
     assert_only_whole_versions(tmp_path)
 

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.support import runs
+from tests.support.forked import run_forked
 from tests.support.runs import EPOCHS, OPTIONS, STEPS_PER_EPOCH, ReferenceRun, assert_same_run
 from tests.support.signals import SignalAt
 from tfp_smvi.config import RunConfig
@@ -410,7 +411,7 @@ def test_threads_are_set_and_recorded_and_the_run_has_its_default_place(tmp_path
         "--threads",
         "1",
     )
-    process = runs.command("train", *OPTIONS, *options, cwd=tmp_path)
+    process = run_forked("train", *OPTIONS, *options, cwd=tmp_path)
     assert process.returncode == 0, process.stderr
     run_dir = tmp_path / "runs" / "digits-laminf-seed0"
     record = read_run(run_dir)

@@ -12,6 +12,7 @@ import pytest
 
 from tests.support import golden, runs
 from tests.support.fake_servers import install_server
+from tests.support.forked import run_forked
 from tests.support.golden import GoldenCase
 from tests.support.servers import (
     NAME,
@@ -56,7 +57,7 @@ def test_features_of_a_folder_with_a_bad_file(
         "Error: image 07.png cannot be read: image_bytes must hold a PNG or a JPEG"
     )
     assert refused.err.count("\n") == 1
-    process = runs.command(*arguments, "--on-error", "skip")
+    process = run_forked(*arguments, "--on-error", "skip")
     assert process.returncode == 0, process.stderr
     assert process.stdout.startswith(f"The features of 11 images are in {output}, ")
     first, second, third = process.stderr.splitlines()
@@ -71,7 +72,7 @@ def test_features_from_a_server(export: Path, array: Path, tmp_path: Path) -> No
     output = tmp_path / "features.npz"
     models = Models({1: export / "1"}, {"stable": 1})
     with grpc_server(models) as endpoint:
-        process = runs.command(
+        process = run_forked(
             *(
                 "features",
                 str(array),

@@ -7,7 +7,9 @@ import re
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,10 +21,12 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 from tests.support import c_api, runs
 from tests.support.errors import refused
+from tests.support.forked import run_program
 from tests.support.runs import ReferenceRun
 from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
+from tfp_smvi.export import check
 from tfp_smvi.export import exporter as export_module
 from tfp_smvi.export.card import ModelCard
 from tfp_smvi.export.check import (
@@ -62,6 +66,17 @@ class Exported(NamedTuple):
     model: VAE
     images: np.ndarray
     pixels: np.ndarray
+
+
+@pytest.fixture(scope="module", autouse=True)
+def forked_checks() -> Iterator[None]:
+    """Forks the processes that check an export, with TensorFlow loaded.
+
+    That one which loads it itself gives the same is a test of its own.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(check, "subprocess", SimpleNamespace(run=run_program))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -182,11 +197,8 @@ def test_openvino_reads_both_and_agrees(exported: Exported) -> None:
 
 
 def saved_model_cli(*arguments: str) -> str:
-    process = subprocess.run(
+    process = run_program(
         [sys.executable, "-m", "tensorflow.python.tools.saved_model_cli", *arguments],
-        capture_output=True,
-        text=True,
-        check=False,
         env={**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"},
     )
     assert process.returncode == 0, process.stderr
@@ -453,6 +465,7 @@ def test_the_process_that_verifies_does_not_know_the_package(
     stub.mkdir()
     (stub / "tfp_smvi.py").write_text("raise SystemExit('tfp_smvi was imported')")
     monkeypatch.setenv("PYTHONPATH", str(stub))
+    monkeypatch.setattr(check, "subprocess", subprocess)
     assert find_wrong_answer(copied) is None
 
 

@@ -95,30 +95,34 @@ def reverse_recipe(num_temperatures: int) -> WeightSampler:
 
 
 def relative_mean_weight(
-    sampler: WeightSampler, log_z: float, millions: int
+    sampler: WeightSampler, log_z: float, num_chains: int
 ) -> tuple[float, float]:
-    """mean(w) / Z and its standard error, over so many million chains in chunks of a million."""
+    """mean(w) / Z and its standard error, in chunks of at most a million chains."""
+    size = min(num_chains, 1_000_000)
 
     @tf.function
     def moments(seed: tf.Tensor) -> tf.Tensor:
-        weights = tf.exp(tf.cast(sampler(1_000_000, seed), tf.float64) - log_z)
+        weights = tf.exp(tf.cast(sampler(size, seed), tf.float64) - log_z)
         return tf.stack([tf.reduce_mean(weights), tf.reduce_mean(weights**2)])
 
     mean, square = np.mean(
-        [moments(tf.constant([2, chunk])).numpy() for chunk in range(millions)], axis=0
+        [moments(tf.constant([2, chunk])).numpy() for chunk in range(num_chains // size)], axis=0
     )
-    return mean, np.sqrt((square - mean**2) / (1e6 * millions))
+    return mean, np.sqrt((square - mean**2) / num_chains)
 
 
-# Chains, in millions, for a standard error of at most 0.002.
-MILLIONS = {3: 20, 10: 4, 30: 1, 100: 1}
+# Chains for a standard error of at most 0.002, by the number of temperatures.
+NUM_CHAINS = {3: 20_000_000, 10: 4_000_000, 30: 1_000_000, 100: 250_000}
+REVERSE_NUM_CHAINS = {3: 2_000_000, 10: 250_000}
+# Of the stock recipe, at most 0.01.
+STOCK_NUM_CHAINS = {3: 1_000_000, 10: 200_000, 30: 100_000, 100: 50_000}
 
 
-@pytest.mark.parametrize("num_temperatures", MILLIONS)
+@pytest.mark.parametrize("num_temperatures", NUM_CHAINS)
 def test_weights_are_exact_in_expectation(num_temperatures: int) -> None:
     """Catches a bias of 1 % of Z, the stock recipe's being 12 to 30 %."""
     mean, error = relative_mean_weight(
-        exact_recipe(num_temperatures), LOG_Z, MILLIONS[num_temperatures]
+        exact_recipe(num_temperatures), LOG_Z, NUM_CHAINS[num_temperatures]
     )
     assert error <= 0.002
     assert abs(mean - 1.0) < 5.0 * error
@@ -132,19 +136,23 @@ def test_the_test_of_exactness_sees_the_stock_recipes_bias(
 ) -> None:
     """The same measurement of TFP's recipe is off by more than 10 standard errors.
 
-    One million chains show it: the bias is 12 % of Z or more, at a standard error of at most 1 %.
+    The bias is 12 % of Z or more.
     """
-    mean, error = relative_mean_weight(stock_recipe(num_temperatures), LOG_Z, millions=1)
+    mean, error = relative_mean_weight(
+        stock_recipe(num_temperatures), LOG_Z, STOCK_NUM_CHAINS[num_temperatures]
+    )
     assert error <= 0.01
     assert abs(mean - 1.0) > 10.0 * error
     # Known to two digits: half a unit of the last one and the error of both measurements.
     assert abs(mean - known) < 0.005 + 10.0 * error
 
 
-@pytest.mark.parametrize("num_temperatures", [3, 10])
+@pytest.mark.parametrize("num_temperatures", REVERSE_NUM_CHAINS)
 def test_reverse_weights_are_exact_in_expectation(num_temperatures: int) -> None:
     """Catches a bias of 1 % of 1 / Z, such as a path walked in the wrong order."""
-    mean, error = relative_mean_weight(reverse_recipe(num_temperatures), -LOG_Z, 4)
+    mean, error = relative_mean_weight(
+        reverse_recipe(num_temperatures), -LOG_Z, REVERSE_NUM_CHAINS[num_temperatures]
+    )
     assert error <= 0.002
     assert abs(mean - 1.0) < 5.0 * error
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
+from tests.support.forked import ForkedProcess
+
 __all__ = ["OPTION", "RandomKills", "add_timeouts", "random_kills", "summary"]
 
 OPTION = "--kills"
@@ -38,11 +40,11 @@ class RandomKills:
         """Whether all kills are done."""
         return self.kills >= self.number
 
-    def kill(self, process: "subprocess.Popen[str]", longest: float) -> str:
+    def kill(self, process: "subprocess.Popen[str] | ForkedProcess", longest: float) -> str:
         """Kills a process at a random moment, unless it ends before.
 
         Args:
-            process: the process, with a pipe as stderr.
+            process: the process; one of subprocess has a pipe as stderr.
             longest: the longest wait before the kill, in seconds.
 
         Returns:

@@ -1,5 +1,6 @@
 """Signals at exact moments, in this process or in another one, by an audit hook."""
 
+import functools
 import os
 import signal
 import subprocess
@@ -12,6 +13,7 @@ from typing import NamedTuple, NoReturn
 import pytest
 
 from tests.support import runs
+from tests.support.forked import run_forked
 from tfp_smvi.core.signals import STOP_SIGNALS
 
 __all__ = [
@@ -20,11 +22,12 @@ __all__ = [
     "SignalAt",
     "audit",
     "default_signals",
+    "killed_command",
     "raising_exit",
-    "signalled_command",
+    "signalled_start",
 ]
 
-# A process that sends itself a signal. argv[1:5] are the audit event, a part of its first
+# A process that signals itself while it loads. argv[1:5] are the audit event, a part of its first
 # argument, the number of the event that sends the signal, and the signal. The rest are the
 # command line's.
 _SIGNALLED = """
@@ -103,18 +106,10 @@ class RunSignalled:
     def __init__(self, signal_at: SignalAt, capsys: pytest.CaptureFixture[str]) -> None:
         self._signal_at, self._capsys = signal_at, capsys
 
-    def __call__(
-        self,
-        event: str,
-        part: str,
-        count: int,
-        number: int,
-        *arguments: str,
-        own_process: bool = False,
-    ) -> Ended:
+    def __call__(self, event: str, part: str, count: int, number: int, *arguments: str) -> Ended:
         """Runs it with the signal at the count-th event whose first argument holds `part`."""
-        if own_process or number == signal.SIGKILL:
-            process = signalled_command(event, part, count, number, *arguments)
+        if number == signal.SIGKILL:
+            process = killed_command(event, part, count, *arguments)
             return Ended(process.returncode, process.stdout, process.stderr)
         self._capsys.readouterr()
         self._signal_at(event, part, count, number)
@@ -156,9 +151,25 @@ def raising_exit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "_exit", leave)
 
 
-def signalled_command(
+def killed_command(
+    event: str, part: str, count: int, *arguments: str
+) -> "subprocess.CompletedProcess[str]":
+    """Runs the command line in another process that kills itself at an event as in SignalAt."""
+    before = functools.partial(_kill_at, event, part, count)
+    return run_forked(*arguments, before=before)
+
+
+def _kill_at(event: str, part: str, count: int) -> None:
+    audit.target = _Target(event, part, count, signal.SIGKILL)
+    sys.addaudithook(audit)
+
+
+def signalled_start(
     event: str, part: str, count: int, number: int, *arguments: str
-) -> subprocess.CompletedProcess[str]:
-    """Runs the command line in another process, with a signal at an audit event as in SignalAt."""
+) -> "subprocess.CompletedProcess[str]":
+    """Starts the command line in another process with a signal at an event as in SignalAt.
+
+    The event may be within the loading of TensorFlow.
+    """
     line = [sys.executable, "-c", _SIGNALLED, event, part, str(count), str(int(number)), *arguments]
     return subprocess.run(line, capture_output=True, text=True, check=False)

@@ -17,6 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import runs, signals
+from tests.support.forked import start_forked
 from tests.support.kills import RandomKills
 from tests.support.limits import file_size_limit
 from tests.support.runs import (
@@ -52,7 +53,7 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
 
     # Killed before its first checkpoint has its name: nothing is saved, and what is half written is
     # no checkpoint.
-    process = signals.signalled_command("os.rename", partial, 1, signal.SIGKILL, *train)
+    process = signals.killed_command("os.rename", partial, 1, *train)
     assert (process.returncode, lines(process.stderr)) == (-signal.SIGKILL, [])
     assert list_checkpoints(run_dir / "checkpoints") == []
     assert len(list((run_dir / "checkpoints").iterdir())) == 1
@@ -78,7 +79,7 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
 
     # Killed as it opens the file of its second save: metrics and curves are one epoch ahead of the
     # checkpoint.
-    process = signals.signalled_command("open", partial, 2, signal.SIGKILL, *train)
+    process = signals.killed_command("open", partial, 2, *train)
     assert process.returncode == -signal.SIGKILL
     assert newest(run_dir).step == 2 * STEPS_PER_EPOCH
     assert len(runs.records(run_dir)) == 3
@@ -102,16 +103,19 @@ def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_
     assert runs.call(*options, str(whole)) == 0
     while not random_kills.done:
         saved = newest_step(run_dir)
-        with subprocess.Popen(
-            [runs.script(), *options, str(run_dir)], stderr=subprocess.PIPE, text=True
-        ) as process:
-            assert process.stderr is not None
-            start_up = random_kills.kills % 4 == 1
-            if not start_up:
-                process.stderr.readline()
-            random_kills.kill(process, 8.0 if start_up else 1.0)
+        if random_kills.kills % 4 == 1:  # within the start
+            with subprocess.Popen(
+                [runs.script(), *options, str(run_dir)], stderr=subprocess.PIPE, text=True
+            ) as process:
+                random_kills.kill(process, 8.0)
+                code = process.returncode
+        else:
+            forked = start_forked(*options, str(run_dir))
+            forked.wait_for_line(2)
+            random_kills.kill(forked, 1.0)
+            code = forked.returncode
         random_kills.losses += newest_step(run_dir) < saved
-        if process.returncode == 0:
+        if code == 0:
             random_kills.differences += not same_run(run_dir, whole)
             shutil.rmtree(run_dir)
     assert runs.call(*options, str(run_dir)) == 0
@@ -140,7 +144,7 @@ def same_run(one: Path, other: Path) -> bool:
 def test_signal_while_tensorflow_loads_ends_the_program_without_a_traceback(
     tmp_path: Path, number: signal.Signals, module: str
 ) -> None:
-    process = signals.signalled_command(
+    process = signals.signalled_start(
         "import", module, 20, number, "train", *OPTIONS, "--run-dir", str(tmp_path / "run")
     )
     assert process.returncode == 128 + number
