@@ -62,7 +62,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         golden.OPTION, action="store_true", help="write the error messages into tests/cli/golden"
     )
     parser.addoption(kills.OPTION, type=int, default=2, help="kills at random moments in a test")
-    parser.addoption(fuzz.OPTION, type=int, default=4, help="odd inputs of each kind")
+    parser.addoption(fuzz.OPTION, type=int, default=3, help="odd inputs of each kind")
     parser.addoption(fuzz.SEED_OPTION, type=int, default=0, help="the seed of the odd inputs")
 
 

@@ -37,6 +37,10 @@ EXPORT = FILES / "saved_models" / "digits"
 STOPPED = "stopped by the test before the work."
 
 
+class TooLate(BaseException):  # noqa: N818
+    """An input takes too long. No command may handle it."""
+
+
 def stop(*arguments: Any, **options: Any) -> NoReturn:
     """In place of the work that takes long."""
     raise SMVIError(STOPPED)
@@ -78,7 +82,7 @@ def limits() -> Iterator[None]:
     """An input that takes too much memory or time fails, and not the machine."""
 
     def refuse(number: int, frame: FrameType | None) -> NoReturn:
-        raise TimeoutError(f"more than {SECONDS} seconds")
+        raise TooLate(f"more than {SECONDS} seconds")
 
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -199,7 +203,7 @@ def data_file(rng: random.Random, place: Path) -> Input:
 
 
 def features_of(rng: random.Random, images: Path, output: Path) -> list[str]:
-    how = ["--on-error", rng.choice(["skip", "stop"]), "--output", str(output)]
+    how = ["--on-error", rng.choice(["skip", "fail"]), "--output", str(output)]
     return ["features", str(images), "--model", str(EXPORT), *how]
 
 
@@ -284,7 +288,7 @@ def find_fault(arguments: list[str], capfd: pytest.CaptureFixture[str]) -> str |
     signal.alarm(SECONDS)
     try:
         code = runs.call(*arguments)
-    except Exception as error:
+    except (Exception, TooLate) as error:
         frame = traceback.extract_tb(error.__traceback__)[-1]
         return f"{type(error).__name__}: {str(error)[:200]!a} in {frame.filename}:{frame.lineno}"
     finally:
