@@ -37,7 +37,7 @@ EXPORT = FILES / "saved_models" / "digits"
 STOPPED = "stopped by the test before the work."
 
 
-class TooLate(BaseException):  # noqa: N818
+class TooLate(BaseException):
     """An input takes too long. No command may handle it."""
 
 
