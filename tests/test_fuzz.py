@@ -69,11 +69,14 @@ def little_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def one_encoder(monkeypatch: pytest.MonkeyPatch) -> None:
     """The export that is whole is loaded once."""
-    whole, load = encoders.LocalEncoder(EXPORT), encoders.LocalEncoder
+    load = encoders.LocalEncoder
+    whole = load(EXPORT, warn=print)
     monkeypatch.setattr(
         encoders,
         "LocalEncoder",
-        lambda path, *version: whole if Path(path) == EXPORT else load(path, *version),
+        lambda path, *version, **options: (
+            whole if Path(path) == EXPORT else load(path, *version, **options)
+        ),
     )
 
 
