@@ -1,7 +1,8 @@
 """The format of an export, which its model card states, and what is wrong with older ones."""
 
-import json
 from pathlib import Path
+
+from tfp_smvi.storage.json_files import read_json
 
 __all__ = ["FORMAT", "MODEL_CARD", "find_weakness"]
 
@@ -17,9 +18,9 @@ def find_weakness(folder: Path) -> str | None:
     A SavedModel without a readable model card is not an export, and nothing is known of it.
     """
     try:
-        card = json.loads((folder / MODEL_CARD).read_text(encoding="utf-8"))
+        card = read_json(folder / MODEL_CARD)
         weak = card.get("format", 1) < FORMAT and "encoded_image" in card["signatures"]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if not weak:
         return None

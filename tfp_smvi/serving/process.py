@@ -10,7 +10,6 @@ References:
 
 import contextlib
 import datetime
-import json
 import os
 import signal
 import subprocess
@@ -25,6 +24,7 @@ from tfp_smvi.core.records import Record
 from tfp_smvi.serving.docker import docker
 from tfp_smvi.serving.plan import LOG, ServerPlan
 from tfp_smvi.storage.atomic import write_json
+from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.storage.locks import hold_shared
 
 __all__ = ["Running", "find_running", "holding", "running"]
@@ -90,8 +90,8 @@ class Running(Record):
 def find_running(folder: Path) -> Running | None:
     """Reads what runs with the files of a folder; None if it cannot be read."""
     try:
-        return Running.from_json(json.loads((folder / _RECORD).read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError, SMVIError):
+        return Running.from_json(read_json(folder / _RECORD))
+    except (OSError, ValueError, SMVIError):
         return None
 
 

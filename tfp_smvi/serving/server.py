@@ -21,6 +21,7 @@ from tfp_smvi.serving.listeners import find_listener
 from tfp_smvi.serving.plan import LOG, ServerPlan
 from tfp_smvi.serving.process import holding, running
 from tfp_smvi.serving.served import TransientError
+from tfp_smvi.storage.json_files import parse_json
 
 __all__ = ["serve", "write_files"]
 
@@ -137,7 +138,7 @@ def _states(url: str) -> list[VersionState]:
     transport = Transport(timeout=5.0)
     try:
         answer = transport.request("GET", url, _STATES_BYTES)
-        statuses = json.loads(answer.data)["model_version_status"]
+        statuses = parse_json(answer.data)["model_version_status"]
         return [
             VersionState(
                 version=int(status["version"]),
