@@ -20,9 +20,24 @@ __all__ = ["plot"]
     type=click.Choice(["png", "pdf", "both"]),
     default="both",
     show_default=True,
-    help="PNG at 200 dots per inch, PDF, or both.",
+    help="PNG at 200 dots per inch (for a paper 300), PDF, or both.",
 )
-def plot(sweep_dir: Path, output: Path | None, file_format: str) -> None:
+@click.option(
+    "--style",
+    type=click.Choice(["screen", "paper"]),
+    default="screen",
+    show_default=True,
+    help="paper: a paper's widths and serif fonts, and the tables as .tex files (booktabs).",
+)
+@click.option(
+    "--columns",
+    type=click.IntRange(1, 2),
+    help="Width in columns of a page; in one, panels are stacked. For a paper, 3.25 or 6.75 "
+    "inches.  [default: 2; for a paper 1]",
+)
+def plot(
+    sweep_dir: Path, output: Path | None, file_format: str, style: str, columns: int | None
+) -> None:
     """Draw the figures of a sweep: gap, likelihood and accuracy against lam, training, images.
 
     Runs that are not done are left out and listed. So are figures that the results do not allow.
@@ -32,7 +47,9 @@ def plot(sweep_dir: Path, output: Path | None, file_format: str) -> None:
 
     sweep = read_sweep(sweep_dir)
     formats = ("png", "pdf") if file_format == "both" else (file_format,)
-    result = plot_sweep(sweep, output or sweep_dir / "figures", formats)
+    result = plot_sweep(
+        sweep, output or sweep_dir / "figures", formats, style=style, columns=columns
+    )
     for path in result.files:
         click.echo(path)
     for line in sweep.left_out:

@@ -3,6 +3,7 @@
 import itertools
 import json
 import math
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,11 @@ import matplotlib
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from PIL import Image
 
 from tests.support import runs, sweeps
+from tests.support.errors import refused
 from tfp_smvi.report import curves as curve_figures
 from tfp_smvi.report import figures
 from tfp_smvi.report import images as picture_figures
@@ -21,8 +24,9 @@ from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.axes import LamAxis, scale_of
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.figures import FIGURES, missing_figures, plot_sweep
+from tfp_smvi.report.latex import latex_tables
+from tfp_smvi.report.layout import NARROW, WIDE, Layout, styled
 from tfp_smvi.report.points import Point
-from tfp_smvi.report.style import styled
 from tfp_smvi.sweeps.results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
@@ -155,6 +159,85 @@ def test_a_bracket_that_reaches_zero_leaves_the_gaps_their_logarithmic_axis(tmp_
     assert [axes.get_yscale() for axes in figure.get_axes()] == ["log", "linear"]
 
 
+@pytest.mark.parametrize(("cost", "marked"), [(0.05, True), (0.005, False)])
+def test_the_change_from_linear_to_logarithmic_is_marked(
+    cost: float, marked: bool, tmp_path: Path
+) -> None:
+    """Differences of some points beside small ones have both scales, and each panel says where."""
+    written = sweeps.write_sweep(tmp_path, (0.0, 1.0), galleries=False)
+    for result in sweeps.find_run(written, 1.0)["classification"]["results"]:
+        zero = sweeps.find_result(
+            sweeps.find_run(written, 0.0),
+            *(result[name] for name in ("features", "kernel", "num_labels")),
+        )
+        result["values"] = [value - cost for value in zero["values"]]
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    figure = curve_figures.draw_differences(read_sweep(tmp_path))
+    assert {axes.get_yscale() for axes in figure.axes} == {"symlog" if marked else "linear"}
+    for axes in figure.axes:
+        heights = {float(line.get_ydata()[0]) for line in axes.lines if len(line.get_ydata())}
+        assert ({curve_figures.NEAR, -curve_figures.NEAR} <= heights) == marked
+    words = {text.get_text() for text in figure.axes[-1].texts}
+    assert ("linear" in words, "log" in words) == (marked, marked)
+
+
+@pytest.mark.parametrize("layout", [NARROW, WIDE])
+@pytest.mark.parametrize(
+    ("draw", "rows"),
+    [
+        (curve_figures.draw_accuracy, 1),
+        (curve_figures.draw_differences, 1),
+        (curve_figures.draw_accuracy_by_epoch, 2),
+    ],
+)
+def test_panels_of_a_row_share_their_range(
+    draw: Callable[..., Figure], rows: int, layout: Layout, tmp_path: Path
+) -> None:
+    """In one column they are one below the other, and share it still."""
+    sweeps.write_sweep(tmp_path, (0.0, 1.0), galleries=False)
+    figure = draw(read_sweep(tmp_path), layout)
+    panels = np.array(figure.axes, object).reshape(rows, -1)
+    for row in panels:
+        assert len({axes.get_ylim() for axes in row}) == 1
+    tops = {round(axes.get_position().y0, 6) for axes in figure.axes}
+    assert len(tops) == (panels.size if layout.stacked else rows)
+
+
+@pytest.mark.parametrize("layout", [NARROW, Layout("paper", 1), Layout("paper", 2)])
+def test_legends_fit_into_the_width(layout: Layout, tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path, sweeps.LAMS, galleries=False)
+    with styled(layout.style):
+        for draw in (curve_figures.draw_training, curve_figures.draw_likelihood):
+            figure = draw(read_sweep(tmp_path), layout)
+            figure.draw_without_rendering()
+            assert figure.get_figwidth() == layout.width
+            legends = [*figure.legends, *(x for part in figure.subfigs for x in part.legends)]
+            assert legends
+            for legend in legends:
+                box = legend.get_window_extent()
+                assert box.x0 >= -1.0
+                assert box.x1 <= figure.bbox.width + 1.0
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        *(curve_figures.draw_likelihood, curve_figures.draw_training),
+        *(picture_figures.draw_samples, picture_figures.draw_latents),
+    ],
+)
+def test_a_lam_whose_training_has_a_warning_is_marked(
+    draw: Callable[..., Figure], tmp_path: Path
+) -> None:
+    written = sweeps.write_sweep(tmp_path, (0.0, 0.5), latent_dim=2)
+    sweeps.find_run(written, 0.5)["warnings"] = ["lam has not grown"]
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    texts = {text.get_text() for text in draw(read_sweep(tmp_path)).findobj(Text)}
+    assert {"0.5†", "λ = 0.5†"} & texts
+    assert not {"0.5", "λ = 0.5", "0†", "λ = 0†"} & texts
+    assert any("† a warning of the training" in text for text in texts)
+
+
 def test_all_figures_are_written(tmp_path: Path) -> None:
     states = {(1.0, 1): "failed"}
     sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states=states)
@@ -223,6 +306,37 @@ def test_a_sweep_without_evaluation_or_history_still_draws_accuracy(tmp_path: Pa
     drawn = {"accuracy", "differences", "accuracy_by_epoch"}
     assert {path.stem for path in result.files} == drawn
     assert result.missing.keys() == FIGURES.keys() - drawn
+
+
+@pytest.mark.parametrize(("columns", "width"), [(None, 3.25), (1, 3.25), (2, 6.75)])
+def test_paper_has_its_width_its_font_and_tables(
+    columns: int | None, width: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(figures, "FIGURES", {"training": FIGURES["training"]})
+    sweeps.write_sweep(tmp_path / "sweep", (0.0, 0.5), galleries=False)
+    result = plot_sweep(
+        read_sweep(tmp_path / "sweep"), tmp_path, ("pdf",), style="paper", columns=columns
+    )
+    pdf = (tmp_path / "training.pdf").read_bytes()
+    (box,) = re.findall(rb"/MediaBox \[ 0 0 ([0-9.]+) [0-9.]+ \]", pdf)
+    assert float(box) == pytest.approx(72 * width)
+    fonts = {*re.findall(rb"/BaseFont /(?:[A-Z]{6}\+)?(\w+)", pdf)}
+    assert fonts
+    assert all(font.startswith(b"STIX") for font in fonts)  # those of mathematics, too
+    assert b"/Type3" not in pdf
+    tables = {path.stem for path in result.files if path.suffix == ".tex"}
+    assert tables == latex_tables(read_sweep(tmp_path / "sweep")).keys()
+    assert (tmp_path / "likelihood.tex").read_text().startswith("% \\usepackage{booktabs}")
+
+
+def test_a_style_or_a_number_of_columns_that_does_not_exist_is_refused(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path / "sweep", (0.0,), galleries=False)
+    sweep = read_sweep(tmp_path / "sweep")
+    with refused("style", "poster"):
+        plot_sweep(sweep, tmp_path / "figures", style="poster")
+    with refused("columns", 3):
+        plot_sweep(sweep, tmp_path / "figures", columns=3)
+    assert not (tmp_path / "figures").exists()
 
 
 @pytest.mark.usefixtures("few_figures")

@@ -16,9 +16,9 @@ from PIL import Image
 
 from tests.support import runs, sweeps
 from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.report.cells import format_estimate
 from tfp_smvi.report.differences import crossed_mean, format_difference
 from tfp_smvi.report.page import render_report, write_report
-from tfp_smvi.report.tables import format_estimate
 from tfp_smvi.sweeps.results import read_sweep
 
 EVIL = "<script>alert(1)</script> & \"'"
@@ -81,11 +81,23 @@ def page(html: str) -> Page:
     return Page(html)
 
 
+@pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves the page without figures, for what does not depend on them."""
+    monkeypatch.setattr("tfp_smvi.report.page.draw_all", lambda sweep, layout: {})
+
+
 def test_images_are_inside_and_have_alternative_texts(page: Page) -> None:
-    images = page.find("img")
-    assert len(images) == 8
+    """Each is there for a wide screen and for a narrow one."""
+    images, narrow = page.find("img"), page.find("source")
+    assert len(images) == len(narrow) == 8
     for image in images:
-        kind, _, data = (image["src"] or "").partition(",")
+        assert "λ = \N{MINUS SIGN}0.1, 0, 0.5, ∞" in (image["alt"] or "")
+    for image, other in zip(images, narrow, strict=True):
+        assert int(other["width"] or 0) == 448 < int(image["width"] or 0)
+        assert "max-width" in (other["media"] or "")
+    for image in images + narrow:
+        kind, _, data = (image.get("src") or image["srcset"] or "").partition(",")
         assert kind == "data:image/png;base64"
         with Image.open(io.BytesIO(base64.b64decode(data, validate=True))) as picture:
             picture.load()
@@ -93,7 +105,15 @@ def test_images_are_inside_and_have_alternative_texts(page: Page) -> None:
         assert int(image["width"] or 0) / int(image["height"] or 1) == pytest.approx(
             shape, rel=0.01
         )
-        assert "λ = \N{MINUS SIGN}0.1, 0, 0.5, ∞" in (image["alt"] or "")
+
+
+def test_captions_are_above_what_they_describe(page: Page) -> None:
+    tags = [tag for tag, _ in page.elements]
+    inside = [
+        tuple(tags[start + 1 : start + 3]) for start, tag in enumerate(tags) if tag == "figure"
+    ]
+    assert {*inside} <= {("figcaption", "strong"), ("figcaption", "div")}
+    assert len(inside) == 8 + len([tag for tag in page.elements if tag[1].get("class") == "scroll"])
 
 
 def test_nothing_outside_the_page_is_referred_to(page: Page, html: str) -> None:
@@ -109,13 +129,13 @@ def test_nothing_outside_the_page_is_referred_to(page: Page, html: str) -> None:
 def test_page_has_a_language_a_title_headings_and_table_headers(page: Page) -> None:
     assert page.find("html")[0]["lang"] == "en"
     assert len(page.find("title")) == len(page.find("h1")) == 1
-    assert len(page.find("caption")) == len(page.tables) > 0
     assert all(header["scope"] in ("col", "row") for header in page.find("th"))
     assert {len(row) for table in page.tables for row in table[1:]} <= {
         len(table[0]) for table in page.tables
     }
     targets = {attributes.get("id") for _, attributes in page.elements}
     assert {(link["href"] or "")[1:] for link in page.find("a")} <= targets
+    assert {table["aria-labelledby"] for table in page.find("table")} <= targets
 
 
 def test_tables_hold_the_numbers_of_the_json_with_their_errors(
@@ -126,7 +146,7 @@ def test_tables_hold_the_numbers_of_the_json_with_their_errors(
     (row,) = [row for row in evaluation if row[:3] == ["0", "1", "test"]]
     assert row[evaluation[0].index("gap")] == f"{gap['mean']:.3f} ± {gap['standard_error']:.3f}"
     result = sweeps.find_run(written[1], math.inf, 0)["classification"]["results"][0]
-    accuracy = page.tables[1]
+    accuracy = page.tables[2]
     (row,) = [row for row in accuracy if row[:2] == ["∞", "0"]]
     assert row[2] == f"{100 * result['mean']:.2f} ± {100 * result['standard_error']:.2f}"
     assert [row[0] for row in accuracy[-2:]] == ["raw pixels", "PCA"]
@@ -149,7 +169,7 @@ def test_means_are_over_the_seeds_that_every_lam_has(
         for table in page.tables
         if ["\N{MINUS SIGN}0.1", "mean"] in [row[:2] for row in table]
     ]
-    evaluation, accuracy, _, difference, _ = (
+    evaluation, _, accuracy, _, difference, _ = (
         next(row for row in table if row[:2] == ["\N{MINUS SIGN}0.1", "mean"]) for table in tables
     )
     assert difference[2] == format_difference(mean)
@@ -160,7 +180,7 @@ def test_means_are_over_the_seeds_that_every_lam_has(
         for seed in (0, 2)
     ]
     assert evaluation[2] == "test"
-    assert evaluation[6] == f"{np.mean(gaps):.3f} ({min(gaps):.3f} to {max(gaps):.3f})"
+    assert evaluation[3] == f"{np.mean(gaps):.3f} ({min(gaps):.3f} to {max(gaps):.3f})"
     assert ["\N{MINUS SIGN}0.1", "1"] in [row[:2] for row in tables[0]]
     assert "all λ have 0, 2." in page.text
 
@@ -191,15 +211,24 @@ def test_failed_runs_warnings_command_and_settings_are_told(
     assert "Runs and commands" not in page.text
     settings = [row for table in page.tables for row in table]
     for row in (
-        ["train.data.dataset", "mnist"],
-        ["train.model.hidden_sizes", "[1024, 1024]"],
-        ["evaluate.ais.num_chains", "16"],
-        ["classify.repeats", "10"],
-        ["versions.python", "3.11.7"],
+        [
+            "hidden sizesUnits of the encoder's hidden layers; the decoder mirrors them.",
+            "1024, 1024",
+        ],
+        ["number of chainsAnnealed chains per example.", "16"],
+        ["labelled subsetsLabelled subsets of each size.", "10"],
+        [
+            "epochs between classificationsClassify also after every N-th epoch, and keep its "
+            "checkpoint.",
+            "only the last",
+        ],
+        ["Python", "3.11.7"],
+        ["CPU threads", "2"],
     ):
         assert row in settings
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_a_sweep_whose_lam_did_not_grow_is_not_certified(tmp_path: Path) -> None:
     """Also if its sweep.json was written before there were warnings of the training."""
     summary = sweeps.write_sweep(tmp_path, (0.0, 10.0), galleries=False)
@@ -212,6 +241,25 @@ def test_a_sweep_whose_lam_did_not_grow_is_not_certified(tmp_path: Path) -> None
     assert "no warning" not in text
 
 
+def test_no_setting_has_the_name_of_a_field(page: Page) -> None:
+    names = {row[0] for table in page.tables for row in table if table[0][0] == "setting"}
+    assert len(names) > 30
+    assert not [name for name in names if "_" in name.replace("D_SM", "")]
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_table_says_what_lam_has_reached(tmp_path: Path) -> None:
+    """The warm-up is twice as long as the training, and quadratic; inf has none."""
+    summary = sweeps.write_sweep(tmp_path, (0.0, 0.5, math.inf), galleries=False)
+    summary["config"]["train"]["train"]["lam_warmup_steps"] = 2 * 468 * sweeps.EPOCHS
+    (tmp_path / "sweep.json").write_text(json.dumps(summary))
+    header, *rows = Page(render_report(read_sweep(tmp_path))).tables[0]
+    reached = {row[0]: row[header.index("λ reached")] for row in rows}
+    assert reached == {"0": "0", "0.5": "0.125", "∞": "∞"}
+    assert "divergence D_SM" in header
+
+
+@pytest.mark.usefixtures("no_figures")
 def test_all_commands_that_made_a_grid_are_told(tmp_path: Path) -> None:
     first, last = ["tfp-smvi", "sweep", "--lams", "0"], ["tfp-smvi", "sweep", "--lams", "0.5"]
     sweeps.write_sweep(
@@ -222,6 +270,7 @@ def test_all_commands_that_made_a_grid_are_told(tmp_path: Path) -> None:
     assert page.text.index(" ".join(first)) < page.text.index(" ".join(last))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_text_from_files_is_escaped(tmp_path: Path) -> None:
     summary = sweeps.write_sweep(tmp_path, (0.0, 0.5), states={(0.5, 0): "failed"}, galleries=False)
     summary["command"].append(EVIL)
@@ -248,6 +297,7 @@ def test_text_from_files_is_escaped(tmp_path: Path) -> None:
         ((0.0,), {"galleries": False}, "Samples: no finished run has a gallery.npz with images."),
     ],
 )
+@pytest.mark.usefixtures("no_figures")
 def test_what_is_missing_is_told(
     lams: tuple[float, ...], options: dict[str, Any], words: str, tmp_path: Path
 ) -> None:
@@ -333,18 +383,49 @@ def requested(chrome: Any) -> set[str]:
     return {url for url in urls if not url.startswith("data:")}
 
 
-def test_browser_shows_all_figures_and_finds_no_error(
+# What a page shows: each element that is wider than the screen and does not scroll, the width of
+# each image's file, and by how many pixels each table is wider than its place.
+SEEN = """
+const screen = document.documentElement.clientWidth;
+const cut = [...document.querySelectorAll(
+  'p, li, h1, h2, h3, figcaption, img, pre, .scroll, .settings')]
+  .filter(element => element.getBoundingClientRect().right > screen + 1);
+const images = [...document.images].map(image => image.naturalWidth);
+const wider = [...document.querySelectorAll('.scroll')].map(e => e.scrollWidth - e.clientWidth);
+return [cut.map(element => element.outerHTML.slice(0, 80)), images, wider];
+"""
+
+
+def set_width(chrome: Any, width: int) -> None:
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    chrome.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+
+def edge_of_a_table(chrome: Any, end: int) -> float:
+    """The brightness of the right edge of the first table, scrolled to its start or end."""
+    table = chrome.find_element("css selector", ".scroll")
+    chrome.execute_script(f"arguments[0].scrollLeft = {end}", table)
+    with Image.open(io.BytesIO(table.screenshot_as_png)) as image:
+        pixels = np.asarray(image.convert("L"), float)
+    return float(np.median(pixels[:, -4:]))
+
+
+def test_browser_shows_all_on_a_phone_and_on_a_desk_and_finds_no_error(
     browser: Any, html: str, tmp_path: Path
 ) -> None:
+    """A table that goes on beyond its place has a shadow there; at its end it has none."""
     path = tmp_path / "report.html"
     path.write_text(html, encoding="utf-8")
-    browser.get(path.as_uri())
-    widths = browser.execute_script("return [...document.images].map(image => image.naturalWidth)")
-    assert len(widths) == 8
-    assert min(widths) > 500
-    assert browser.execute_script(
-        "return document.documentElement.scrollWidth <= window.innerWidth"
-    )
+    for width, shown in ((390, 700), (768, 1440), (1280, 1440)):
+        set_width(browser, width)
+        browser.get(path.as_uri())
+        cut, images, wider = browser.execute_script(SEEN)
+        assert cut == []
+        assert len(images) == 8
+        assert max(images) == shown
+        assert (wider[0] > 0) == (width < 1000)
+        if width == 390:
+            assert edge_of_a_table(browser, 0) < edge_of_a_table(browser, 10000) - 20
     assert browser.get_log("browser") == []
     assert requested(browser) == {path.as_uri()}
 

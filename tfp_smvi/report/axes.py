@@ -2,15 +2,23 @@
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 
 from tfp_smvi.report.points import Point, lam_label
+from tfp_smvi.report.style import BAND, GREY
 
-__all__ = ["LamAxis", "keep_labels_apart", "number_label", "scale_of", "value_axis"]
+__all__ = [
+    "LamAxis",
+    "keep_labels_apart",
+    "mark_linear_part",
+    "number_label",
+    "scale_of",
+    "value_axis",
+]
 
 
 def number_label(value: float, position: object = None) -> str:
@@ -23,10 +31,12 @@ class LamAxis:
 
     Args:
         lams: the values that need a place.
+        name: what is written at one.
     """
 
-    def __init__(self, lams: Iterable[float]) -> None:
+    def __init__(self, lams: Iterable[float], name: Callable[[float], str] = lam_label) -> None:
         """Gives each region its place, in decades from left to right."""
+        self._name = name
         self.lams = sorted(set(lams))
         regions = [
             [lam for lam in self.lams if lam < 0.0],
@@ -53,9 +63,7 @@ class LamAxis:
     def dress(self, axes: Axes) -> None:
         """Puts ticks, labels and the marks of the breaks on an axis."""
         axes.set_xlim(self.left, self.right)
-        axes.set_xticks(
-            [self.place(lam) for lam in self.lams], [lam_label(lam) for lam in self.lams]
-        )
+        axes.set_xticks([self.place(lam) for lam in self.lams], [*map(self._name, self.lams)])
         axes.set_xticks(self._minor(), minor=True)
         axes.tick_params(axis="x", which="minor", length=1.5)
         axes.set_xlabel("λ, the weight of the divergence")
@@ -97,8 +105,42 @@ def value_axis(axes: Axes, points: Iterable[Point]) -> None:
     """Scales the y axis by its values: linear, logarithmic, or both ("symlog")."""
     scale, options = scale_of(points)
     axes.set_yscale(scale, **options)
+    if scale == "symlog":
+        mark_linear_part([axes], options["linthresh"])
     if scale != "linear":
         axes.yaxis.set_major_formatter(FuncFormatter(number_label))
+
+
+def mark_linear_part(row: Sequence[Axes], threshold: float) -> None:
+    """Marks where a "symlog" axis changes from linear to logarithmic.
+
+    Args:
+        row: panels that share the axis; the words are beside the last.
+        threshold: the axis is linear up to it, to each side.
+    """
+    for axes in row:
+        axes.axhspan(-threshold, threshold, color=BAND, linewidth=0.0, zorder=0.0)
+        for edge in (-threshold, threshold):
+            axes.axhline(edge, color=GREY, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1.0)
+    last = row[-1]
+    low, high = last.get_ylim()
+    for name, bottom, top in (
+        ("log", threshold, high),
+        ("linear", max(low, -threshold), min(high, threshold)),
+        ("log", low, -threshold),
+    ):
+        place = last.transLimits.transform(last.transScale.transform([(0, bottom), (0, top)]))
+        if place[1, 1] - place[0, 1] > 0.1:  # room for the word
+            last.text(
+                1.01,
+                place[:, 1].mean(),
+                name,
+                transform=last.transAxes,
+                rotation=90,
+                va="center",
+                fontsize="x-small",
+                color=GREY,
+            )
 
 
 def scale_of(points: Iterable[Point]) -> tuple[str, Mapping[str, float]]:

@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.evaluation.convergence import Convergence
-from tfp_smvi.report.style import write_figure
+from tfp_smvi.report.layout import styled
+from tfp_smvi.report.style import Line, plain_lines, write_figure
 from tfp_smvi.storage.atomic import write_atomically
 
 __all__ = ["write_convergence_figure"]
@@ -26,15 +27,22 @@ def write_convergence_figure(convergence: Convergence, path: Path) -> None:
     Raises:
         SMVIError: it cannot be written.
     """
+    with styled(), explain_write_errors(f"to {path.parent}", f"the blocks are kept: {RUN_AGAIN}"):
+        figure = _draw(convergence)
+        write_atomically(path, lambda file: write_figure(figure, "png", file))
+
+
+def _draw(convergence: Convergence) -> Figure:
     figure = Figure(figsize=(6.4, 6.0), layout="constrained")
     upper, lower = figure.subplots(2, 1, sharex=True)
-    for split, summary in convergence.splits.items():
+    looks = plain_lines(len(convergence.splits) + 1)
+    for look, (split, summary) in zip(looks, convergence.splits.items(), strict=False):
         by_number = summary.by_num_temperatures
         differences = {count: values.difference_to_last for count, values in by_number.items()}
-        _plot_means(upper, differences, summary.num_examples, split)
+        _plot_means(upper, differences, summary.num_examples, split, look)
     widths = {count: bracket.width for count, bracket in convergence.brackets.items()}
     num_simulated = min(bracket.num_examples for bracket in convergence.brackets.values())
-    _plot_means(lower, widths, num_simulated, "simulated")
+    _plot_means(lower, widths, num_simulated, "simulated", looks[-1])
     figure.suptitle(
         "Estimates by number of temperatures; bars are 95 % intervals over examples",
         fontsize="medium",
@@ -48,16 +56,23 @@ def write_convergence_figure(convergence: Convergence, path: Path) -> None:
         axes.set_xticks([int(count) for count in widths], list(widths))
         axes.minorticks_off()
         axes.legend()
-    with explain_write_errors(f"to {path.parent}", f"the blocks are kept: {RUN_AGAIN}"):
-        write_atomically(path, lambda file: write_figure(figure, "png", file))
+    return figure
 
 
 def _plot_means(
-    axes: Axes, estimates: Mapping[str, Estimate], num_examples: int, label: str
+    axes: Axes, estimates: Mapping[str, Estimate], num_examples: int, label: str, look: Line
 ) -> None:
     finite = {
         int(n): e.known_to(num_examples - 1) for n, e in estimates.items() if not math.isnan(e.mean)
     }
     errors = [0.0 if math.isnan(e.half_width) else e.half_width for e in finite.values()]
     means = [e.mean for e in finite.values()]
-    axes.errorbar(list(finite), means, errors, marker="o", capsize=3, label=label)
+    axes.errorbar(
+        list(finite),
+        means,
+        errors,
+        color=look.color,
+        marker=look.marker,
+        linestyle=look.dashes,
+        label=label,
+    )

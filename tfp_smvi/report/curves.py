@@ -5,15 +5,22 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
 
 from tfp_smvi.classification.results import PCA, PIXELS
 from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.report import points as figure_data
-from tfp_smvi.report.axes import LamAxis, keep_labels_apart, number_label, value_axis
+from tfp_smvi.report.axes import (
+    LamAxis,
+    keep_labels_apart,
+    mark_linear_part,
+    number_label,
+    value_axis,
+)
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.points import Point, lam_label
+from tfp_smvi.report.layout import WIDE, Layout, legend_below, panels
+from tfp_smvi.report.points import DAGGER, Point, lam_name, lams_with_warnings
 from tfp_smvi.report.style import GREY, Dashes, Line, draw_band, draw_bars, lam_lines, plain_lines
 from tfp_smvi.sweeps.results import Sweep
 
@@ -25,7 +32,6 @@ __all__ = [
     "draw_training",
 ]
 
-WIDTH = 7.2  # inches, both columns of a paper
 BASELINE_DASHES: dict[str, Dashes] = {PIXELS: (0, (4, 2)), PCA: (0, (1, 1.2))}
 LEAST_DIFFERENCE = 0.001  # the axis of the differences shows at least this, to each side
 NEAR = 0.01  # up to this, to each side, it is linear if it shows far more
@@ -33,12 +39,13 @@ MOST_EPOCHS = 6  # with a tick each
 PERCENT = FuncFormatter(lambda value, _: number_label(100.0 * value))
 
 
-def draw_likelihood(sweep: Sweep) -> Figure:
+def draw_likelihood(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws figure 1: the gap, and what it costs, over lam."""
-    figure = Figure(figsize=(WIDTH, 3.6), layout="constrained")
-    halves = figure.subfigures(1, 2, squeeze=False).ravel().tolist()
+    size, shape = (6.0, (2, 1)) if layout.stacked else (3.6, (1, 2))
+    figure = Figure(figsize=(layout.width, size), layout="constrained")
+    halves = figure.subfigures(*shape, squeeze=False).ravel().tolist()
     left, right = (half.subplots() for half in halves)
-    axis = LamAxis(run.lam for run in sweep.finished)
+    axis = _lam_axis(sweep)
     gap_line, likelihood_line, elbo_line = plain_lines(3)
     gaps = _draw_splits(left, axis, sweep, "gap", gap_line)
     _draw_splits(right, axis, sweep, "log_likelihood", likelihood_line)
@@ -52,17 +59,18 @@ def draw_likelihood(sweep: Sweep) -> Figure:
     right.set_ylabel("nats per example")
     for half, axes in zip(halves, (left, right), strict=True):
         axis.dress(axes)
-        _legend_below(half, axes, 2)
+        _explain_dagger(axes, sweep)
+        legend_below(half, axes, 2)
     keep_labels_apart(figure)
     return figure
 
 
-def draw_accuracy(sweep: Sweep) -> Figure:
+def draw_accuracy(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws figure 2: accuracy over lam, a panel per kernel."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
-    figure, panels = _panels(1, len(kernels), 3.5)
-    axis = LamAxis(run.lam for run in sweep.finished)
-    for kernel, axes in zip(kernels, panels[0], strict=True):
+    figure, grid = panels(layout, 1, len(kernels), 2.9)
+    axis = _lam_axis(sweep)
+    for kernel, axes in zip(kernels, grid[0], strict=True):
         for num_labels, line in zip(numbers, plain_lines(len(numbers)), strict=True):
             points = figure_data.accuracies(sweep, kernel, num_labels)
             _draw_over_lam(axes, axis, points, line._replace(dashes="-"), f"{num_labels:,} labels")
@@ -74,21 +82,22 @@ def draw_accuracy(sweep: Sweep) -> Figure:
             axes.plot([], [], color=GREY, linestyle=dashes, label=figure_data.BASELINES[features])
         axis.dress(axes)
         _kernel_title(axes, kernels, kernel)
-    _percent(panels, "test accuracy (%)")
-    _legend_below(figure, panels[0][0], len(numbers) + len(BASELINE_DASHES))
+    _percent(grid, layout, "test accuracy (%)")
+    _explain_dagger(grid[0][0], sweep)
+    legend_below(figure, grid[0][0], len(numbers) + len(BASELINE_DASHES) + 1)
     keep_labels_apart(figure)
     return figure
 
 
-def draw_differences(sweep: Sweep) -> Figure:
+def draw_differences(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws the paired differences of accuracy to lam = 0."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
     curves = {
         pair: differences_to_lam_0(sweep, *pair) for pair in itertools.product(kernels, numbers)
     }
-    figure, panels = _panels(1, len(kernels), 3.3, share=True)
-    axis = LamAxis(run.lam for run in sweep.finished)
-    for kernel, axes in zip(kernels, panels[0], strict=True):
+    figure, grid = panels(layout, 1, len(kernels), 2.8)
+    axis = _lam_axis(sweep)
+    for kernel, axes in zip(kernels, grid[0], strict=True):
         axes.axhline(0.0, color="black", linewidth=0.7)
         for number, (num_labels, line) in enumerate(
             zip(numbers, plain_lines(len(numbers)), strict=True)
@@ -99,45 +108,50 @@ def draw_differences(sweep: Sweep) -> Figure:
             _draw_over_lam(axes, axis, points, line, f"{num_labels:,} labels", shift=shift)
         axis.dress(axes)
         _kernel_title(axes, kernels, kernel)
-    _difference_axis(panels[0][0])
-    _percent(panels, "accuracy minus that at λ = 0\n(percentage points)")
-    _legend_below(figure, panels[0][0], len(numbers))
+    _difference_axis(grid[0])
+    _percent(grid, layout, "accuracy minus that at λ = 0\n(percentage points)")
+    _explain_dagger(grid[0][0], sweep)
+    legend_below(figure, grid[0][0], len(numbers) + 1)
     keep_labels_apart(figure)
     return figure
 
 
-def draw_accuracy_by_epoch(sweep: Sweep) -> Figure:
+def draw_accuracy_by_epoch(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws accuracy over the training's epochs, a panel per kernel and number of labels."""
     kernels, numbers = figure_data.kernels(sweep), figure_data.label_numbers(sweep)
     curves = {
         pair: figure_data.accuracies_by_epoch(sweep, *pair)
         for pair in itertools.product(kernels, numbers)
     }
-    figure, panels = _panels(len(kernels), len(numbers), 2.3 * len(kernels) + 0.6)
+    figure, grid = panels(layout, len(kernels), len(numbers), 2.3)
     looks = lam_lines(run.lam for run in sweep.finished)
-    for row, kernel in zip(panels, kernels, strict=True):
+    for row, kernel in zip(grid, kernels, strict=True):
         for axes, number in zip(row, numbers, strict=True):
             by_lam = curves[kernel, number]
             for lam, points in by_lam.items():
-                draw_bars(axes, [p.x for p in points], points, looks[lam], f"λ = {lam_label(lam)}")
+                draw_bars(
+                    axes, [p.x for p in points], points, looks[lam], f"λ = {lam_name(sweep, lam)}"
+                )
             axes.set_title(f"{kernel} kernel, {number:,} labels")
             _epoch_ticks(axes, {point.x for points in by_lam.values() for point in points})
-    for axes in panels[-1]:
+    for axes in itertools.chain(*grid) if layout.stacked else grid[-1]:
         axes.set_xlabel("epoch of training")
-    _percent(panels, "test accuracy (%)")
-    _legend_below(figure, panels[0][0], 8)
+    _percent(grid, layout, "test accuracy (%)")
+    _explain_dagger(grid[0][0], sweep)
+    legend_below(figure, grid[0][0], 8)
     return figure
 
 
-def draw_training(sweep: Sweep) -> Figure:
+def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws the test ELBO and the divergence over the training's epochs."""
     curves = {name: figure_data.training_curves(sweep, name) for name in ("elbo", "divergence")}
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
-    left, right = figure.subplots(1, 2)
+    size, shape = (5.6, (2, 1)) if layout.stacked else (3.4, (1, 2))
+    figure = Figure(figsize=(layout.width, size), layout="constrained")
+    left, right = figure.subplots(*shape)
     looks = lam_lines(run.lam for run in sweep.finished)
     for axes, by_lam in zip((left, right), curves.values(), strict=True):
         for lam, points in by_lam.items():
-            draw_band(axes, points, looks[lam], f"λ = {lam_label(lam)}")
+            draw_band(axes, points, looks[lam], f"λ = {lam_name(sweep, lam)}")
         axes.set_xlabel("epoch of training")
         _epoch_ticks(axes)
     divergences = [point for points in curves["divergence"].values() for point in points]
@@ -149,16 +163,19 @@ def draw_training(sweep: Sweep) -> Figure:
     _title(right, "b", "divergence on test data")
     left.set_ylabel("nats per example")
     right.set_ylabel("$D_{SM}(q(z|x),\\ p(z|x))$")
-    _legend_below(figure, left, 8)
+    _explain_dagger(left, sweep)
+    legend_below(figure, left, 8)
     return figure
 
 
-def _panels(
-    rows: int, columns: int, height: float, *, share: bool = False
-) -> tuple[Figure, Sequence[Sequence[Axes]]]:
-    width = WIDTH if columns > 1 else 0.65 * WIDTH
-    figure = Figure(figsize=(width, height), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False, sharey=share).tolist()
+def _lam_axis(sweep: Sweep) -> LamAxis:
+    return LamAxis((run.lam for run in sweep.finished), lambda lam: lam_name(sweep, lam))
+
+
+def _explain_dagger(axes: Axes, sweep: Sweep) -> None:
+    """Adds what a dagger at a lam means to the legend of a panel."""
+    if lams_with_warnings(sweep):
+        axes.plot([], [], linestyle="none", label=DAGGER)
 
 
 def _draw_splits(axes: Axes, axis: LamAxis, sweep: Sweep, quantity: str, line: Line) -> list[Point]:
@@ -222,9 +239,10 @@ def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
         axes.set_ylim(min(values) - margin, max(values) + margin)
 
 
-def _difference_axis(axes: Axes) -> None:
-    """Scales the y axis of differences so that small ones are seen beside large ones."""
-    large = max(abs(end) for end in axes.dataLim.intervaly) > 3.0 * NEAR
+def _difference_axis(row: Sequence[Axes]) -> None:
+    """Scales the shared y axis of differences so that small ones are seen beside large ones."""
+    axes = row[0]
+    large = max(abs(end) for panel in row for end in panel.dataLim.intervaly) > 3.0 * NEAR
     if large:
         axes.set_yscale("symlog", linthresh=NEAR)
     low, high = axes.get_ylim()
@@ -236,6 +254,8 @@ def _difference_axis(axes: Axes) -> None:
         axes.set_yticks([tick for tick in ticks if low <= tick <= high])
         axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(low, high)
+    if large:
+        mark_linear_part(row, NEAR)
 
 
 def _epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:
@@ -254,13 +274,9 @@ def _kernel_title(axes: Axes, kernels: Sequence[str], kernel: str) -> None:
     _title(axes, "abcdefgh"[kernels.index(kernel)], f"SVM, {kernel} kernel")
 
 
-def _percent(panels: Sequence[Sequence[Axes]], label: str) -> None:
-    for row in panels:
-        row[0].set_ylabel(label)
+def _percent(grid: Sequence[Sequence[Axes]], layout: Layout, label: str) -> None:
+    for row in grid:
+        for axes in row if layout.stacked else row[:1]:
+            axes.set_ylabel(label)
         for axes in row:
             axes.yaxis.set_major_formatter(PERCENT)
-
-
-def _legend_below(figure: Figure | SubFigure, axes: Axes, columns: int) -> None:
-    """Puts the legend of a panel, which serves for all, under the figure."""
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside lower center", ncols=columns)

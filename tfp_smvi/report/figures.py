@@ -4,14 +4,16 @@ import functools
 import itertools
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import BinaryIO, NamedTuple
 
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
 from tfp_smvi.report import curves, images, points
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.style import styled, write_figure
+from tfp_smvi.report.latex import latex_tables
+from tfp_smvi.report.layout import WIDE, Layout, make_layout, styled
+from tfp_smvi.report.style import write_figure
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 
@@ -20,6 +22,7 @@ __all__ = [
     "FigureKind",
     "PlotResult",
     "describe_bars",
+    "describe_dagger",
     "draw_all",
     "missing_figures",
     "plot_sweep",
@@ -41,7 +44,7 @@ class FigureKind(NamedTuple):
     """
 
     title: str
-    draw: Callable[[Sweep], Figure]
+    draw: Callable[[Sweep, Layout], Figure]
     has_data: Callable[[Sweep], bool]
     needs: str
     caption: str
@@ -119,8 +122,8 @@ FIGURES = {
         "it takes classified runs at lam = 0 and at another lam with the same seed",
         "Difference in accuracy to the run with λ = 0 and the same seed, taken subset by subset of "
         "labels. The curves are drawn a little apart so that bars do not hide each other. If "
-        "differences are large, the vertical axis is linear up to one point to each side, and "
-        "logarithmic beyond.",
+        "differences are large, the vertical axis is linear up to one point to each side, the "
+        "shaded band, and logarithmic beyond.",
         "A panel of curves for each kernel; their numbers are in the tables of accuracy compared "
         "with λ = 0.",
         "paired differences of the subsets of labels; they do not include the chance of the "
@@ -175,37 +178,62 @@ FIGURES = {
 _PICTURES = {"reconstructions", "samples", "latents"}
 
 
-def plot_sweep(sweep: Sweep, directory: Path, formats: Sequence[str] = ("png",)) -> PlotResult:
+def plot_sweep(
+    sweep: Sweep,
+    directory: Path,
+    formats: Sequence[str] = ("png",),
+    *,
+    style: str = "screen",
+    columns: int | None = None,
+) -> PlotResult:
     """Draws all figures of a sweep that its results allow, such as likelihood.png.
 
     Args:
         sweep: the sweep.
         directory: the folder for the files; it is made if it does not exist.
-        formats: "png" (200 dots per inch), "pdf" or both.
+        formats: "png" (200 dots per inch, for a paper 300), "pdf" or both.
+        style: "screen", or "paper", which has a paper's fonts and adds the tables in LaTeX.
+        columns: one column of a page, in which panels are stacked, or two; None: two for the
+            screen, one for a paper.
 
     Raises:
-        SMVIError: a gallery cannot be read, or a file cannot be written.
+        SMVIError: an argument is not allowed, a gallery cannot be read, or a file cannot be
+            written.
     """
-    files, drawn = [], draw_all(sweep)
-    remedy = "make room or choose another {output}"
-    with styled(), explain_write_errors(f"to {directory}", remedy):
+    layout = make_layout(style, columns)
+    drawn, tables = draw_all(sweep, layout), latex_tables(sweep) if style == "paper" else {}
+    files = []
+    with (
+        styled(style),
+        explain_write_errors(f"to {directory}", "make room or choose another {output}"),
+    ):
         directory.mkdir(parents=True, exist_ok=True)
         for name, figure in drawn.items():
             for suffix in formats:
                 path = directory / f"{name}.{suffix}"
                 write_atomically(path, functools.partial(write_figure, figure, suffix))
                 files.append(path)
+        for name, text in tables.items():
+            path = directory / f"{name}.tex"
+            write_atomically(path, functools.partial(_write_text, text))
+            files.append(path)
     return PlotResult(files, missing_figures(sweep))
 
 
-def draw_all(sweep: Sweep) -> dict[str, Figure]:
+def _write_text(text: str, file: BinaryIO) -> None:
+    file.write(text.encode())
+
+
+def draw_all(sweep: Sweep, layout: Layout = WIDE) -> dict[str, Figure]:
     """Draws each of FIGURES that the sweep has the data for.
 
     Raises:
         SMVIError: a gallery cannot be read.
     """
-    with styled():
-        drawn = {name: kind.draw(sweep) for name, kind in FIGURES.items() if kind.has_data(sweep)}
+    with styled(layout.style):
+        drawn = {
+            name: kind.draw(sweep, layout) for name, kind in FIGURES.items() if kind.has_data(sweep)
+        }
         for figure in drawn.values():
             # Laid out once, so that every format shows the same.
             figure.draw_without_rendering()
@@ -220,6 +248,13 @@ def missing_figures(sweep: Sweep) -> dict[str, str]:
         SMVIError: a gallery cannot be read.
     """
     return {name: kind.needs for name, kind in FIGURES.items() if not kind.has_data(sweep)}
+
+
+def describe_dagger(sweep: Sweep) -> str:
+    """Describes the mark at lams whose training has a warning; empty if there are none."""
+    lams = sorted(points.lams_with_warnings(sweep))
+    names = ", ".join(map(points.lam_label, lams))
+    return f"† The training at λ = {names} has a warning, which is above." if lams else ""
 
 
 def _ends(sweep: Sweep, name: str) -> str:

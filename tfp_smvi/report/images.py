@@ -9,54 +9,62 @@ from matplotlib import patheffects
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from tfp_smvi.report.points import Gallery, lam_label, read_galleries
-from tfp_smvi.report.style import GREY
+from tfp_smvi.report.layout import WIDE, Layout
+from tfp_smvi.report.points import DAGGER, Gallery, lam_name, lams_with_warnings, read_galleries
+from tfp_smvi.report.style import CLASS_COLORS, GREY, MARKERS
 from tfp_smvi.sweeps.results import Sweep
 
 __all__ = ["draw_latents", "draw_reconstructions", "draw_samples", "keep_apart"]
 
-WIDTH = 7.2
-NUM_RECONSTRUCTIONS = 12
+NUM_RECONSTRUCTIONS = (6, 12)  # in one column and in two
+PANELS_A_ROW = (2, 4)
 SAMPLES_A_SIDE = 5
 # Between the names of two classes, as a part of half a panel: the height of a letter.
 NAME_DISTANCE = 0.2
 
 
-def draw_reconstructions(sweep: Sweep) -> Figure:
+def draw_reconstructions(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws test images over their reconstructions, a row per lam."""
     galleries = read_galleries(sweep)
-    count = min(NUM_RECONSTRUCTIONS, *(len(gallery.reconstructions) for gallery in galleries))
-    names = ["original", *(f"λ = {lam_label(gallery.lam)}" for gallery in galleries)]
+    count = min(
+        NUM_RECONSTRUCTIONS[layout.columns - 1],
+        *(len(gallery.reconstructions) for gallery in galleries),
+    )
+    names = ["original", *(f"λ = {lam_name(sweep, gallery.lam)}" for gallery in galleries)]
     rows = [galleries[0].originals, *(gallery.reconstructions for gallery in galleries)]
     image = np.concatenate(
         [np.concatenate(_with_margin(row[:count]), axis=1) for row in rows], axis=0
     )
     height, width = image.shape[:2]
-    figure = Figure(figsize=(WIDTH, 0.88 * WIDTH * height / width + 0.1), layout="constrained")
+    figure = Figure(
+        figsize=(layout.width, 0.88 * layout.width * height / width + 0.1), layout="constrained"
+    )
     axes = figure.subplots()
     _show(axes, image)
     axes.set_yticks((np.arange(len(rows)) + 0.5) * height / len(rows), names)
     axes.tick_params(length=0)
+    _explain_dagger(figure, sweep)
     return figure
 
 
-def draw_samples(sweep: Sweep) -> Figure:
+def draw_samples(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws images sampled from the models, a panel per lam."""
     galleries = read_galleries(sweep)
-    figure, panels = _grid(len(galleries), 0.2)
+    figure, panels = _grid(layout, len(galleries), 0.2)
     for axes, gallery in zip(panels, galleries, strict=False):
         images = _with_margin(gallery.samples[: SAMPLES_A_SIDE**2])
         side = math.isqrt(len(images))
         rows = images[: side**2].reshape(side, side, *images.shape[1:])
         _show(axes, np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0))
-        axes.set_title(f"λ = {lam_label(gallery.lam)}")
+        axes.set_title(f"λ = {lam_name(sweep, gallery.lam)}")
+    _explain_dagger(figure, sweep)
     return figure
 
 
-def draw_latents(sweep: Sweep) -> Figure:
+def draw_latents(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws the encoder's means in two dimensions, coloured by class, a panel per lam."""
     galleries = [gallery for gallery in read_galleries(sweep) if gallery.has_flat_latents]
-    figure, panels = _grid(len(galleries), 0.3)
+    figure, panels = _grid(layout, len(galleries), 0.3)
     # One scale for all: how far the means spread is a part of the answer.
     means = np.concatenate([gallery.means for gallery in galleries if gallery.means is not None])
     centre = (means.min(axis=0) + means.max(axis=0)) / 2
@@ -64,13 +72,21 @@ def draw_latents(sweep: Sweep) -> Figure:
     limits = np.stack([centre - reach, centre + reach], axis=1)
     for axes, gallery in zip(panels, galleries, strict=False):
         _scatter(axes, gallery, NAME_DISTANCE * reach)
-        axes.set(
-            title=f"λ = {lam_label(gallery.lam)}", xlim=limits[0], ylim=limits[1], aspect="equal"
-        )
+        axes.set_title(f"λ = {lam_name(sweep, gallery.lam)}")
+        axes.set(xlim=limits[0], ylim=limits[1], aspect="equal")
         axes.grid(visible=False)
-    figure.supxlabel("first latent", fontsize=8.5)
-    figure.supylabel("second latent", fontsize=8.5)
+    _explain_dagger(figure, sweep, "first latent")
+    figure.supylabel("second latent", fontsize=matplotlib.rcParams["axes.labelsize"])
     return figure
+
+
+def _explain_dagger(figure: Figure, sweep: Sweep, label: str = "") -> None:
+    """Puts a label under a figure, and what a dagger at a lam means."""
+    lines = [label] if label else []
+    if lams_with_warnings(sweep):
+        lines.append(DAGGER)
+    if lines:
+        figure.supxlabel("\n".join(lines), fontsize=matplotlib.rcParams["axes.labelsize"])
 
 
 def _scatter(axes: Axes, gallery: Gallery, distance: float) -> None:
@@ -80,10 +96,16 @@ def _scatter(axes: Axes, gallery: Gallery, distance: float) -> None:
         axes.scatter(means[:, 0], means[:, 1], s=4, color=GREY, linewidths=0)
         return
     classes = np.unique(labels)
-    shades = matplotlib.colormaps["turbo"](np.linspace(0.05, 0.95, len(classes)))
-    for name, shade in zip(classes, shades, strict=True):
-        inside = means[labels == name]
-        axes.scatter(inside[:, 0], inside[:, 1], s=4, color=[shade], linewidths=0, alpha=0.7)
+    for number, name in enumerate(classes):
+        inside, (more, color) = means[labels == name], divmod(number, len(CLASS_COLORS))
+        axes.scatter(
+            inside[:, 0],
+            inside[:, 1],
+            s=5,
+            color=CLASS_COLORS[color],
+            marker=MARKERS[more % len(MARKERS)],
+            linewidths=0,
+        )
     centres = np.stack([np.median(means[labels == name], axis=0) for name in classes])
     _write_names(axes, classes, centres, keep_apart(centres, distance))
 
@@ -121,11 +143,11 @@ def keep_apart(places: np.ndarray, distance: float) -> np.ndarray:
     return places
 
 
-def _grid(count: int, title: float) -> tuple[Figure, Sequence[Axes]]:
-    """Square panels, at most four in a row; those that are not needed are hidden."""
-    columns = min(count, 4)
+def _grid(layout: Layout, count: int, title: float) -> tuple[Figure, Sequence[Axes]]:
+    """Square panels, a few in a row; those that are not needed are hidden."""
+    columns = min(count, PANELS_A_ROW[layout.columns - 1])
     rows = math.ceil(count / columns)
-    width = WIDTH if columns > 2 else 3.0 * columns
+    width = min(layout.width, 3.0 * columns)
     figure = Figure(figsize=(width, rows * (width / columns + title)), layout="constrained")
     panels = figure.subplots(rows, columns, squeeze=False).ravel().tolist()
     for axes in panels[count:]:

@@ -2,9 +2,7 @@
 
 import base64
 import io
-import json
 import shlex
-from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +10,18 @@ import jinja2
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
-from tfp_smvi.core.records import flatten
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
-from tfp_smvi.report.figures import FIGURES, describe_bars, draw_all, missing_figures
-from tfp_smvi.report.style import styled, write_figure
+from tfp_smvi.report.figures import (
+    FIGURES,
+    describe_bars,
+    describe_dagger,
+    draw_all,
+    missing_figures,
+)
+from tfp_smvi.report.layout import NARROW, WIDE, styled
+from tfp_smvi.report.settings import describe_environment, describe_settings
+from tfp_smvi.report.style import write_figure
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 from tfp_smvi.version import __version__
@@ -27,16 +32,23 @@ __all__ = ["render_report", "write_report"]
 PIXELS_PER_INCH = 128
 
 
+class _Image(NamedTuple):
+    """An image as the page holds it; sizes are in CSS pixels."""
+
+    data: str
+    width: int
+    height: int
+
+
 class _Picture(NamedTuple):
-    """A figure as the page shows it."""
+    """A figure as the page shows it: on a wide screen, and on a narrow one."""
 
     name: str
     title: str
     caption: str
     alt: str
-    data: str
-    width: int
-    height: int
+    wide: _Image
+    narrow: _Image
 
 
 def write_report(sweep: Sweep, path: Path) -> None:
@@ -64,7 +76,7 @@ def render_report(sweep: Sweep) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    drawn, environment = draw_all(sweep), sweep.summary.environment
+    wide, narrow = (draw_all(sweep, layout) for layout in (WIDE, NARROW))
     return templates.get_template("report.html.j2").render(
         name=sweep.path.resolve().name,
         version=__version__,
@@ -73,37 +85,44 @@ def render_report(sweep: Sweep) -> str:
         lams=[figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})],
         seeds=sorted({run.seed for run in sweep.finished}),
         left_out=sweep.left_out,
-        pictures=[_picture(sweep, name, figure) for name, figure in drawn.items()],
+        pictures=[_picture(sweep, name, wide[name], narrow[name]) for name in wide],
         missing=[(FIGURES[name].title, needs) for name, needs in missing_figures(sweep).items()],
         warnings=_warnings(sweep),
-        evaluation=report_tables.evaluation_table(sweep),
-        accuracies=report_tables.accuracy_tables(sweep),
-        differences=report_tables.difference_tables(sweep)
-        + report_tables.difference_by_epoch_tables(sweep),
+        likelihood=report_tables.likelihood_table(sweep),
+        diagnostics=report_tables.diagnostics_table(sweep),
+        accuracies=[*report_tables.accuracy_tables(sweep).values()],
+        differences=[
+            *report_tables.difference_tables(sweep).values(),
+            *report_tables.difference_by_epoch_tables(sweep).values(),
+        ],
         runs=report_tables.runs_table(sweep),
         commands=[shlex.join(command) for command in sweep.commands],
-        settings=_settings(sweep.summary.config.settings()),
-        environment=_settings(environment.to_json() if environment else {}),
+        settings=describe_settings(sweep.summary.config),
+        environment=describe_environment(sweep.summary.environment),
     )
 
 
-def _picture(sweep: Sweep, name: str, figure: Figure) -> _Picture:
-    kind, image = FIGURES[name], io.BytesIO()
-    with styled():
-        write_figure(figure, "png", image)
-    width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
+def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
+    kind = FIGURES[name]
     lams = ", ".join(
         figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})
     )
     return _Picture(
         name,
         kind.title,
-        f"{kind.caption} {describe_bars(sweep, name)}".strip(),
+        " ".join(filter(None, (kind.caption, describe_bars(sweep, name), describe_dagger(sweep)))),
         f"{kind.title}, for λ = {lams}. {kind.in_words}",
-        base64.b64encode(image.getvalue()).decode(),
-        width,
-        height,
+        _image(wide),
+        _image(narrow),
     )
+
+
+def _image(figure: Figure) -> _Image:
+    file = io.BytesIO()
+    with styled():
+        write_figure(figure, "png", file)
+    width, height = (round(PIXELS_PER_INCH * inches) for inches in figure.get_size_inches())
+    return _Image(base64.b64encode(file.getvalue()).decode(), width, height)
 
 
 def _warnings(sweep: Sweep) -> list[tuple[str, list[str]]]:
@@ -112,12 +131,4 @@ def _warnings(sweep: Sweep) -> list[tuple[str, list[str]]]:
         (f"λ = {figure_data.lam_label(run.lam)}, seed {run.seed}", [*run.all_warnings])
         for run in sweep.finished
         if run.all_warnings
-    ]
-
-
-def _settings(values: Mapping[str, object]) -> list[tuple[str, str]]:
-    """Pairs of a dotted name and a printed value, of nested JSON objects."""
-    return [
-        (name, value if isinstance(value, str) else json.dumps(value))
-        for name, value in flatten(values)
     ]

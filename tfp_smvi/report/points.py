@@ -17,12 +17,14 @@ from tfp_smvi.classification.results import ENCODER, PCA, PIXELS, Accuracy
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.data.pictures import shades
+from tfp_smvi.runs.warnings import weight_of
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
 
 __all__ = [
     "BASELINES",
+    "DAGGER",
     "Gallery",
     "Point",
     "accuracies",
@@ -34,6 +36,9 @@ __all__ = [
     "kernels",
     "label_numbers",
     "lam_label",
+    "lam_name",
+    "lam_reached",
+    "lams_with_warnings",
     "over_lams",
     "point",
     "read_galleries",
@@ -41,6 +46,7 @@ __all__ = [
     "training_curves",
 ]
 
+DAGGER = "† a warning of the training"
 # What classifiers see in place of the encoder's means.
 BASELINES = {PIXELS: "raw pixels", PCA: "PCA"}
 
@@ -107,6 +113,24 @@ def label_numbers(sweep: Sweep) -> list[int]:
 def lam_label(lam: float) -> str:
     """A lam in print, such as "0.01", with a true minus sign, or the sign of infinity."""
     return "∞" if math.isinf(lam) else f"{lam:g}".replace("-", "\N{MINUS SIGN}")
+
+
+def lam_name(sweep: Sweep, lam: float) -> str:
+    """A lam in print, with a dagger if the training of a run with it has a warning."""
+    return lam_label(lam) + ("†" if lam in lams_with_warnings(sweep) else "")
+
+
+def lams_with_warnings(sweep: Sweep) -> set[float]:
+    """The lams of finished runs whose training has a warning, for example that lam never grew."""
+    return {run.lam for run in sweep.finished if run.warnings}
+
+
+def lam_reached(sweep: Sweep, run: Entry) -> float | None:
+    """What a run's lam had grown to at the end of its training; None without a training."""
+    if not run.history:
+        return None
+    config = sweep.summary.config.run(run.lam, run.seed)
+    return weight_of(config.train).reached(run.history[-1].step)
 
 
 def over_lams(sweep: Sweep, estimate: Callable[[Entry], Estimate | None]) -> list[Point]:

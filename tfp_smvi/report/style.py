@@ -1,9 +1,14 @@
-"""How figures look: for paper, for grey print and for the colour-blind."""
+"""How curves look: in colour, in grey print and for the colour-blind.
 
-import contextlib
+References:
+    [1] M. Okabe, K. Ito. Color Universal Design. 2008.
+    [2] P. Tol. Colour Schemes. SRON/EPS/TN/09-002. 2021.
+    [3] M. A. Petroff. Accessible Color Sequences for Data Visualization. arXiv:2107.02270. 2021.
+"""
+
 import functools
-from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, BinaryIO, NamedTuple
+from collections.abc import Iterable, Sequence
+from typing import BinaryIO, NamedTuple
 
 import matplotlib
 import numpy as np
@@ -13,47 +18,36 @@ from matplotlib.figure import Figure
 from tfp_smvi.report.points import Point
 
 __all__ = [
+    "BAND",
+    "CLASS_COLORS",
+    "GREY",
+    "MARKERS",
     "Dashes",
     "Line",
     "draw_band",
     "draw_bars",
     "lam_lines",
     "plain_lines",
-    "styled",
     "write_figure",
 ]
 
-# Okabe and Ito's palette, which the colour-blind tell apart; markers and dashes say the same
-# without colour.
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+# Colours of Okabe and Ito [1], and one of Tol [2], which the colour-blind tell apart; markers and
+# dashes say the same without colour. The contrast of each with white, and with BAND, is at least 3.
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#AA3377", "#000000")
+# Ten colours made for the colour-blind [3].
+CLASS_COLORS = (
+    *("#3f90da", "#ffa90e", "#bd1f01", "#94a4a2", "#832db6"),
+    *("#a96b59", "#e76300", "#b9ac70", "#717581", "#92dadd"),
+)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "*")
 DASHES = ("-", (0, (5, 1.5)), (0, (1, 1)), (0, (5, 1.5, 1, 1.5)))
 GREY = "#767676"
+BAND = "#f4f4f4"
+# Of the colour map, from dark to as light as a contrast of 3 with white allows.
+LAM_COLORS, LIGHTEST = "plasma", 0.63
 _NO_METADATA = {
     "png": {"Software": None},
     "pdf": {"Creator": None, "Producer": None, "CreationDate": None},
-}
-_SETTINGS: dict[Any, Any] = {
-    "figure.dpi": 200.0,
-    "pdf.fonttype": 42,  # TrueType: many publishers refuse Type 3
-    "font.size": 8.5,
-    "axes.titlesize": 9.0,
-    "axes.labelsize": 8.5,
-    "legend.fontsize": 7.5,
-    "xtick.labelsize": 8.0,
-    "ytick.labelsize": 8.0,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.linewidth": 0.7,
-    "axes.grid": True,
-    "axes.grid.axis": "y",
-    "axes.axisbelow": True,
-    "grid.color": "#e4e4e4",
-    "grid.linewidth": 0.6,
-    "legend.frameon": False,
-    "lines.linewidth": 1.2,
-    "lines.markersize": 4.5,
-    "errorbar.capsize": 2.0,
 }
 
 
@@ -68,15 +62,6 @@ class Line(NamedTuple):
     dashes: Dashes
 
 
-@contextlib.contextmanager
-def styled() -> Iterator[None]:
-    """Draws, or saves, in this style whatever a matplotlibrc says, which is partly read late."""
-    with matplotlib.rc_context():
-        matplotlib.rcdefaults()
-        matplotlib.rcParams.update(_SETTINGS)
-        yield
-
-
 def plain_lines(count: int) -> list[Line]:
     """Looks for a few curves without an order."""
     return [
@@ -88,7 +73,7 @@ def plain_lines(count: int) -> list[Line]:
 def lam_lines(lams: Iterable[float]) -> dict[float, Line]:
     """Looks for the curves of many lams: from dark to light in their order."""
     ordered = sorted(set(lams))
-    shades = matplotlib.colormaps["viridis"](np.linspace(0.0, 0.88, len(ordered)))
+    shades = matplotlib.colormaps[LAM_COLORS](np.linspace(0.0, LIGHTEST, len(ordered)))
     return {
         lam: Line(
             matplotlib.colors.to_hex(shade), MARKERS[n % len(MARKERS)], DASHES[n % len(DASHES)]
@@ -107,7 +92,7 @@ def draw_bars(
     hollow: bool = False,
     breaks: Sequence[float] = (),
 ) -> None:
-    """Draws a curve with its bars; across a break of the axis it is thin and pale.
+    """Draws a curve with its bars; across a break of the axis it is thin.
 
     Args:
         axes: where to draw.
@@ -149,7 +134,7 @@ def draw_bars(
 def _draw_pieces(
     axes: Axes, x: np.ndarray, means: np.ndarray, line: Line, breaks: Sequence[float]
 ) -> None:
-    """Draws the lines between breaks of the axis, and the pale ones across them."""
+    """Draws the lines between breaks of the axis, and the thin ones across them."""
     plot = functools.partial(axes.plot, color=line.color, linestyle=line.dashes)
     pieces = np.digitize(x, breaks) if len(breaks) else np.zeros(len(x), int)
     for piece in np.unique(pieces):
@@ -157,7 +142,7 @@ def _draw_pieces(
         plot(x[inside], means[inside])
     for last in np.flatnonzero(np.diff(pieces)):
         across = slice(last, last + 2)
-        plot(x[across], means[across], linewidth=0.5, alpha=0.5)
+        plot(x[across], means[across], linewidth=0.5)
 
 
 def draw_band(axes: Axes, points: Sequence[Point], line: Line, label: str) -> None:

@@ -1,16 +1,23 @@
 """The tables of a sweep's report: numbers with their standard errors, as printed text."""
 
 import itertools
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from tfp_smvi.classification.results import ENCODER
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.quantities import QUANTITIES
+from tfp_smvi.evaluation.results import SplitSummary
 from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.cells import (
+    DASH,
+    format_estimate,
+    format_percent,
+    format_range,
+    format_seconds,
+    point_at,
+)
 from tfp_smvi.report.differences import difference_to_lam_0, format_difference
-from tfp_smvi.report.points import Point
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
 from tfp_smvi.sweeps.stages import STAGES
@@ -18,16 +25,17 @@ from tfp_smvi.sweeps.stages import STAGES
 __all__ = [
     "Table",
     "accuracy_tables",
+    "diagnostics_table",
     "difference_by_epoch_tables",
     "difference_tables",
-    "evaluation_table",
-    "format_estimate",
+    "likelihood_table",
     "runs_table",
 ]
 
-# The columns of the evaluation.
-COLUMNS = ("elbo", "log_likelihood", "gap", "iwae_bound", "kl", "divergence")
-DASH = "\N{EN DASH}"
+# The columns of the two tables of the evaluation.
+LIKELIHOOD = ("gap", "log_likelihood", "elbo", "divergence")
+DIAGNOSTICS = ("iwae_bound", "kl")
+OF_THE_CHAINS = ("effective_sample_size", "acceptance_rate")
 
 
 class Table(NamedTuple):
@@ -46,28 +54,60 @@ class Table(NamedTuple):
     num_names: int
 
 
-def evaluation_table(sweep: Sweep) -> Table | None:
-    """What `evaluate` found, a row per lam, seed and split; None if nothing was evaluated."""
-    rows = []
-    for lam, runs in _by_lam(sweep):
-        rows += [row for run in runs for row in _evaluation_rows(run)]
-        if len(sweep.seeds) > 1:
-            rows += _mean_evaluations(sweep, lam)
-    headings = [QUANTITIES[name].heading for name in COLUMNS]
-    header = ["λ", "seed", "split", "examples", *headings, "bracket", "active units"]
+def likelihood_table(sweep: Sweep) -> Table | None:
+    """What inference and likelihood are, a row per lam, seed and split; None if not evaluated."""
+    gap, *others = (QUANTITIES[name].heading for name in LIKELIHOOD)
+    header = ["λ", "seed", "split", gap, "bracket", *others, "λ reached"]
     unit = QUANTITIES["divergence"].unit
     caption = (
         f"Means over examples ± one standard error, in nats (the divergence in {unit}). The "
         "bracket is the upper minus the lower bound of log p(x) on images simulated from the "
-        "model: the log-likelihoods, and with them the gaps, may be too low by about that much."
+        "model: the log-likelihoods, and with them the gaps, may be too low by about that much. "
+        "“λ reached” is what λ had grown to at the end of the training."
     )
+
+    def cells(run: Entry, summary: SplitSummary, bracket: Estimate) -> list[str]:
+        gap, *others = (_summary_cell(summary, name) for name in LIKELIHOOD)
+        return [gap, format_estimate(bracket, 3), *others, _reached(sweep, run)]
+
+    def means(lam: float, split: str) -> list[str]:
+        gap, *others = (_mean_cell(sweep, split, name, lam) for name in LIKELIHOOD)
+        return [gap, format_range(point_at(figure_data.brackets(sweep), lam), 3), *others, ""]
+
+    rows = _evaluation_rows(sweep, cells, means)
     return Table(caption + _about_means(sweep), header, rows, 3) if rows else None
 
 
-def accuracy_tables(sweep: Sweep) -> list[Table]:
-    """The final accuracy, a table per kernel, a row per lam and seed, and the baselines."""
+def diagnostics_table(sweep: Sweep) -> Table | None:
+    """What else `evaluate` found, by lam, seed and split; None if nothing was evaluated."""
+    headings = [QUANTITIES[name].heading for name in (*DIAGNOSTICS, *OF_THE_CHAINS)]
+    header = ["λ", "seed", "split", "examples", *headings, "active units"]
+    caption = (
+        "More of the same evaluation, in nats: the importance weighted bound (IWAE) and the KL "
+        "divergence to the prior. The chains of annealed importance sampling (AIS) have an "
+        f"effective sample size, of {sweep.summary.config.evaluate.ais.num_chains}, and an "
+        "acceptance rate. Active units are the latents that depend on the image."
+    )
+
+    def cells(run: Entry, summary: SplitSummary, bracket: Estimate) -> list[str]:
+        found = [_summary_cell(summary, name) for name in DIAGNOSTICS]
+        sizes = summary.effective_sample_size
+        chains = format_estimate(Estimate(sizes.mean, sizes.standard_error), 2)
+        rate = format_estimate(Estimate(summary.acceptance_rate.mean), 2)
+        active = summary.format_active_units()
+        return [f"{summary.num_examples:,}", *found, chains, rate, active]
+
+    def means(lam: float, split: str) -> list[str]:
+        return ["", *(_mean_cell(sweep, split, name, lam) for name in DIAGNOSTICS), "", "", ""]
+
+    rows = _evaluation_rows(sweep, cells, means)
+    return Table(caption + _about_means(sweep), header, rows, 3) if rows else None
+
+
+def accuracy_tables(sweep: Sweep) -> dict[str, Table]:
+    """The final accuracy by kernel: a row per lam and seed, and the baselines."""
     numbers = figure_data.label_numbers(sweep)
-    tables = []
+    tables = {}
     for kernel in figure_data.kernels(sweep):
         caption = (
             f"Accuracy on the test set in percent, {kernel} kernel: means over the subsets of "
@@ -76,14 +116,14 @@ def accuracy_tables(sweep: Sweep) -> list[Table]:
         )
         header = ["λ", "seed", *_labels(numbers)]
         rows = _accuracy_rows(sweep, kernel, numbers)
-        tables.append(Table(caption + _about_means(sweep), header, rows, 2))
+        tables[kernel] = Table(caption + _about_means(sweep), header, rows, 2)
     return tables
 
 
-def difference_tables(sweep: Sweep) -> list[Table]:
-    """The paired differences to lam = 0, a table per kernel; with their mean over seeds."""
+def difference_tables(sweep: Sweep) -> dict[str, Table]:
+    """The paired differences to lam = 0 by kernel, with their mean over seeds."""
     numbers = figure_data.label_numbers(sweep)
-    tables = []
+    tables = {}
     for kernel in figure_data.kernels(sweep):
         rows = []
         for lam, runs in _by_lam(sweep):
@@ -102,14 +142,14 @@ def difference_tables(sweep: Sweep) -> list[Table]:
             "include both."
         )
         if rows:
-            tables.append(Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2))
+            tables[kernel] = Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2)
     return tables
 
 
-def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
-    """The paired differences during training, a table per kernel; none with a single epoch."""
+def difference_by_epoch_tables(sweep: Sweep) -> dict[str, Table]:
+    """The paired differences during training by kernel; none with a single epoch."""
     epochs = sorted({epoch for run in sweep.finished for epoch in run.classifications})
-    tables = []
+    tables = {}
     for kernel in figure_data.kernels(sweep) if len(epochs) > 1 else ():
         rows = []
         for lam, runs in _by_lam(sweep):
@@ -125,7 +165,7 @@ def difference_by_epoch_tables(sweep: Sweep) -> list[Table]:
         )
         if rows:
             header = ["λ", "labels", *(f"epoch {epoch}" for epoch in epochs)]
-            tables.append(Table(caption, header, rows, 2))
+            tables[kernel] = Table(caption, header, rows, 2)
     return tables
 
 
@@ -136,35 +176,12 @@ def runs_table(sweep: Sweep) -> Table:
         [
             *_name(run),
             run.status,
-            *(_seconds(run.seconds.get(stage)) for stage in stages),
+            *(format_seconds(run.seconds.get(stage)) for stage in stages),
             run.error or "",
         ]
         for run in sweep.runs
     ]
     return Table("All runs of the sweep.", ["λ", "seed", "status", *stages, "error"], rows, 2)
-
-
-def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:
-    """A mean and its standard error, such as "-98.31 ± 0.45" with a true minus sign.
-
-    Args:
-        estimate: the two.
-        places: the digits after the point.
-        sign: "+" to give positive numbers a sign as well.
-    """
-    mean, error = estimate.mean, estimate.standard_error
-    if not math.isfinite(mean):
-        return "not finite"
-    # z: numbers that round to zero have no sign.
-    text = f"{mean:{sign}z,.{places}f}".replace("-", "\N{MINUS SIGN}")
-    return f"{text} ± {error:,.{places}f}" if math.isfinite(error) else text
-
-
-def _percent(estimate: Estimate | None) -> str:
-    if estimate is None:
-        return DASH
-    percent = Estimate(100.0 * estimate.mean, 100.0 * estimate.standard_error)
-    return format_estimate(percent, 2)
 
 
 def _by_lam(sweep: Sweep) -> list[tuple[float, list[Entry]]]:
@@ -173,22 +190,45 @@ def _by_lam(sweep: Sweep) -> list[tuple[float, list[Entry]]]:
     ]
 
 
-def _evaluation_rows(run: Entry) -> list[list[str]]:
-    """A row for each split that a run was evaluated on."""
-    if run.evaluation is None:
-        return []
-    bracket = format_estimate(run.evaluation.bracket.width, 3)
-    return [
-        [
-            *_name(run),
-            split,
-            f"{summary.num_examples:,}",
-            *(format_estimate(getattr(summary, name), _places(name)) for name in COLUMNS),
-            bracket,
-            summary.format_active_units(),
+def _evaluation_rows(
+    sweep: Sweep,
+    cells: Callable[[Entry, SplitSummary, Estimate], list[str]],
+    means: Callable[[float, str], list[str]],
+) -> list[list[str]]:
+    """A row for each run and split, and for the mean over the seeds of each lam.
+
+    Args:
+        sweep: the sweep.
+        cells: those of a run and split, with its bracket, after their name.
+        means: those of the mean of a lam on a split.
+    """
+    rows = []
+    for lam, runs in _by_lam(sweep):
+        rows += [
+            [*_name(run), split, *cells(run, summary, run.evaluation.bracket.width)]
+            for run in runs
+            if run.evaluation
+            for split, summary in run.evaluation.splits.items()
         ]
-        for split, summary in run.evaluation.splits.items()
-    ]
+        if len(sweep.seeds) > 1:
+            for split in figure_data.splits(sweep):
+                rows.append(_mean_row(lam, [split, *means(lam, split)]))
+    return rows
+
+
+def _summary_cell(summary: SplitSummary, quantity: str) -> str:
+    return format_estimate(getattr(summary, quantity), _places(quantity))
+
+
+def _mean_cell(sweep: Sweep, split: str, quantity: str, lam: float) -> str:
+    """What the figures show of a lam: the mean over seeds and their range."""
+    points = figure_data.estimates(sweep, split, quantity)
+    return format_range(point_at(points, lam), _places(quantity))
+
+
+def _reached(sweep: Sweep, run: Entry) -> str:
+    reached = figure_data.lam_reached(sweep, run)
+    return DASH if reached is None else figure_data.lam_label(float(f"{reached:.3g}"))
 
 
 def _accuracy_rows(sweep: Sweep, kernel: str, numbers: Sequence[int]) -> list[list[str]]:
@@ -198,27 +238,16 @@ def _accuracy_rows(sweep: Sweep, kernel: str, numbers: Sequence[int]) -> list[li
         for run in runs:
             results = [figure_data.accuracy(run, ENCODER, kernel, number) for number in numbers]
             if any(results):
-                cells = [_percent(result.estimate if result else None) for result in results]
+                cells = [format_percent(result.estimate if result else None) for result in results]
                 rows.append([*_name(run), *cells])
         if len(sweep.seeds) > 1:
-            points = [_point_at(curve, lam) for curve in curves]
+            points = [point_at(curve, lam) for curve in curves]
             if any(points):
-                rows.append(_mean_row(lam, [_range(point, 2, 100.0) for point in points]))
+                rows.append(_mean_row(lam, [format_range(point, 2, 100.0) for point in points]))
     for features, name in figure_data.BASELINES.items():
         levels = [figure_data.baseline(sweep, features, kernel, number) for number in numbers]
         if any(levels):
-            rows.append([name, "", *map(_percent, levels)])
-    return rows
-
-
-def _mean_evaluations(sweep: Sweep, lam: float) -> list[list[str]]:
-    """A row for each split: what the figures show of a lam, means over seeds and their range."""
-    bracket = _range(_point_at(figure_data.brackets(sweep), lam), 3)
-    rows = []
-    for split in figure_data.splits(sweep):
-        curves = {name: figure_data.estimates(sweep, split, name) for name in COLUMNS}
-        cells = [_range(_point_at(curve, lam), _places(name)) for name, curve in curves.items()]
-        rows.append(_mean_row(lam, [split, "", *cells, bracket, ""]))
+            rows.append([name, "", *map(format_percent, levels)])
     return rows
 
 
@@ -235,21 +264,6 @@ def _about_means(sweep: Sweep) -> str:
     )
 
 
-def _point_at(points: Sequence[Point], x: float) -> Point | None:
-    return next((point for point in points if point.x == x), None)
-
-
-def _range(point: Point | None, places: int, factor: float = 1.0) -> str:
-    """A mean over seeds with its range, such as "-98.31 (-98.50 to -98.10)"."""
-    if point is None:
-        return DASH
-    mean, low, high = (
-        format_estimate(Estimate(factor * value), places)
-        for value in (point.mean, point.low, point.high)
-    )
-    return f"{mean} ({low} to {high})"
-
-
 def _places(quantity: str) -> int:
     return 3 if quantity == "gap" else 2
 
@@ -260,11 +274,3 @@ def _name(run: Entry) -> list[str]:
 
 def _labels(numbers: Sequence[int]) -> list[str]:
     return [f"{number:,} labels" for number in numbers]
-
-
-def _seconds(value: float | None) -> str:
-    """Such as "1:02:03"."""
-    if value is None:
-        return ""
-    minutes, seconds = divmod(round(value), 60)
-    return f"{minutes // 60}:{minutes % 60:02}:{seconds:02}"
