@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.support import runs, sweeps
 from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.report import figures
 from tfp_smvi.report.cells import format_estimate
 from tfp_smvi.report.differences import crossed_mean, format_difference
 from tfp_smvi.report.page import render_report, write_report
@@ -27,7 +28,7 @@ EVIL = "<script>alert(1)</script> & \"'"
 class Page(HTMLParser):
     """A page's elements in order, its text, and its tables as rows of cells."""
 
-    VOID = frozenset({"img", "meta", "link", "br"})
+    VOID = frozenset({"img", "source", "meta", "link", "br"})
 
     def __init__(self, html: str) -> None:
         super().__init__()
@@ -51,12 +52,14 @@ class Page(HTMLParser):
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
+        if tag == "td":
+            self.tables[-1][-1][-1] = self.tables[-1][-1][-1].strip()
 
     def handle_data(self, data: str) -> None:
         if "style" in self.open:
             return
         self.text += data
-        if self.open and self.open[-1] in ("td", "th"):
+        if {"td", "th"} & {*self.open}:
             self.tables[-1][-1][-1] += data
 
     def find(self, tag: str) -> list[dict[str, str | None]]:
@@ -324,8 +327,9 @@ def test_a_failed_write_leaves_the_page_that_was_there(
 
 
 def test_command_writes_the_same_page_each_time_and_prints_its_path(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(figures, "FIGURES", {"accuracy": figures.FIGURES["accuracy"]})
     sweeps.write_sweep(tmp_path, (0.0,), galleries=False)
     for output in ((), ("--output", str(tmp_path / "new" / "page.html"))):
         assert runs.call("report", str(tmp_path), *output) == 0

@@ -77,6 +77,7 @@ def render_report(sweep: Sweep) -> str:
         lstrip_blocks=True,
     )
     wide, narrow = (draw_all(sweep, layout) for layout in (WIDE, NARROW))
+    templates.globals["split_range"] = _split_range
     return templates.get_template("report.html.j2").render(
         name=sweep.path.resolve().name,
         version=__version__,
@@ -100,6 +101,12 @@ def render_report(sweep: Sweep) -> str:
         settings=describe_settings(sweep.summary.config),
         environment=describe_environment(sweep.summary.environment),
     )
+
+
+def _split_range(cell: str) -> list[str]:
+    """A number and its range, such as "(1.2 to 1.4)", which may be in the next line."""
+    number, space, between = cell.partition(" (")
+    return [number, f"({between}"] if space and " to " in between else [cell]
 
 
 def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
