@@ -20,9 +20,11 @@ from tensorflow_probability import distributions as tfd
 
 from tests.support.errors import refused
 from tests.support.runs import CONFIG, Recorder, assert_same_bits, config
+from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.test_batches import TEST_SEED
+from tfp_smvi.export.signatures import decoder_part, encoder_part
 from tfp_smvi.inference.ais import annealed_importance_sampling
 from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.models.vae import VAE
@@ -211,3 +213,11 @@ def test_checked_numerics_are_suspended_where_infinity_has_a_meaning_and_only_th
         assert np.isnan(tf.math.log(-1.0))
     with pytest.raises(tf.errors.InvalidArgumentError):
         tf.math.log(-1.0)
+
+
+@pytest.mark.usefixtures("checked_numerics")
+def test_an_export_has_no_operations_that_check_numerics() -> None:
+    model = VAE(ModelConfig("bernoulli", latent_dim=2, hidden_sizes=(3,)), (4, 4, 1))
+    for part in (encoder_part(model, real_valued=False), decoder_part(model)):
+        for function in part.signatures.values():
+            assert "CheckNumerics" not in str(function.graph.as_graph_def())

@@ -89,7 +89,7 @@ def decode_images(files: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
 def _decode_image(file: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
     """Decodes one file to uint8 [height, width, channels] if its header has this size."""
     height, width, channels = shape
-    is_png, is_jpeg = _is_png(file), tf.strings.substr(file, 0, len(_JPEG)) == _JPEG
+    is_png, is_jpeg = _is_png(file), tf.equal(tf.strings.substr(file, 0, len(_JPEG)), _JPEG)
     message = "image_bytes must hold a PNG or a JPEG image; the number of bytes given is:"
     file = require(file, is_png | is_jpeg, message, tf.strings.length(file))
     size = tf.cond(
@@ -106,7 +106,7 @@ def _decode_image(file: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
 
 def _is_png(files: tf.Tensor) -> tf.Tensor:
     """Whether files begin with the signature and the header of a PNG: bool, for each file."""
-    begins = tf.strings.substr(files, 0, len(_PNG + _PNG_HEADER)) == _PNG + _PNG_HEADER
+    begins = tf.equal(tf.strings.substr(files, 0, len(_PNG + _PNG_HEADER)), _PNG + _PNG_HEADER)
     return begins & (tf.strings.length(files) >= _PNG_START)
 
 
@@ -129,7 +129,7 @@ def _require_bounded(files: tf.Tensor, num_pixels: int) -> tf.Tensor:
     )
     files = _require_at_most(files, _COMPRESSED_METADATA_BYTES, message, walk.metadata)
 
-    jpegs = tf.where(tf.strings.substr(files, 0, len(_JPEG)) == _JPEG, files, b"")
+    jpegs = tf.where(tf.equal(tf.strings.substr(files, 0, len(_JPEG)), _JPEG), files, b"")
     scans = tf.strings.split(jpegs, _JPEG_SCAN).row_lengths() - 1
     message = f"a JPEG must have at most {_SCANS} scans; the largest number is:"
     return _require_at_most(files, _SCANS, message, scans)

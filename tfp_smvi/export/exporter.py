@@ -24,6 +24,7 @@ import tensorflow as tf
 from tfp_smvi.config import PartName
 from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.paths import require_utf_8
+from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.data.intensities import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
@@ -215,7 +216,8 @@ def _write(export: _Export, name: str, verify: bool, folder: Path, version: int)
     """
     module = tf.Module()
     module.weights = export.part.variables
-    tf.saved_model.save(module, str(folder), signatures=export.part.signatures)
+    with numerics_unchecked():  # an export has no operations of a debugger
+        tf.saved_model.save(module, str(folder), signatures=export.part.signatures)
     _write_requests(folder / WARMUP_REQUESTS, name, export.examples)
     write_json(folder / MODEL_CARD, {"version": version, **export.card.to_json()})
     write_checksums(folder)

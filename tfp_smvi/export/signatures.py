@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.export.card import SignatureSpec, TensorSpec
 from tfp_smvi.export.encoded_images import decode_images, require
 from tfp_smvi.models.vae import VAE
@@ -129,9 +130,10 @@ def _concrete(
     shape: Sequence[int | None],
     dtype: tf.DType,
 ) -> Function:
-    return tf.function(function, autograph=False).get_concrete_function(
-        **{argument: tf.TensorSpec(shape, dtype, name=argument)}
-    )
+    with numerics_unchecked():  # an export has no operations of a debugger
+        return tf.function(function, autograph=False).get_concrete_function(
+            **{argument: tf.TensorSpec(shape, dtype, name=argument)}
+        )
 
 
 def _require_intensities(images: tf.Tensor) -> tf.Tensor:

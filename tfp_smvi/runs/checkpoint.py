@@ -160,8 +160,7 @@ def require_run(
         raise SMVIError(
             f"the checkpoint at step {checkpoint.step} of {run_dir} does not fit its config.json "
             f"({'; '.join(problems[:3])}{'; ...' if problems[3:] else ''})",
-            remedy="restore the config.json of that run, or the checkpoint; or start over with "
-            "tfp-smvi train --fresh",
+            remedy="restore config.json or the checkpoint of that run, or start over with {fresh}",
         )
 
 
