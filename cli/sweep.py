@@ -38,14 +38,14 @@ __all__ = ["sweep"]
 @grouped(
     "Sweep",
     "--jobs",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1 << 16),
     default=1,
     show_default=True,
     help="Number of runs to work on at once.",
 )
 @click.option(
     "--threads",
-    type=click.IntRange(min=1),
+    type=click.IntRange(1, 1 << 16),
     help="CPU threads of each run.  [default: the cores divided by --jobs]",
 )
 @grouped(

@@ -90,6 +90,14 @@ class SmviTinyNoTest(_TinyBuilder):
     splits = ("train", "extra")
 
 
+class SmviTinyBits(_TinyBuilder):
+    """Has the pixels 0 and 1, like TFDS's binarized_mnist."""
+
+    def _generate_examples(self, split: str) -> Iterator[tuple[int, dict[str, Any]]]:
+        for index, image in enumerate(tiny_images(split) % 2):
+            yield index, {"image": image, "label": index % 3}
+
+
 class SmviTinyText(_TinyBuilder):
     """Has no image."""
 
@@ -164,6 +172,20 @@ def test_streamed_split_equals_the_split_in_memory(
         np.testing.assert_allclose(one, other, rtol=2.5e-7, atol=0)
     assert streamed.fingerprint == load_dataset("smvi_tiny_one", tmp_path).fingerprint
     assert len(streamed.fingerprint) == 64
+
+
+def test_pixels_of_0_and_1_are_bits_in_memory_and_on_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Divided by 255 they would all be nearly black."""
+    memory = load_dataset("smvi_tiny_bits", tmp_path)
+    monkeypatch.setattr(tfds_sets, "MAX_BYTES_IN_MEMORY", 1)
+    streamed = load_dataset("smvi_tiny_bits", tmp_path)
+    assert isinstance(streamed.train, source.SourceSplit)
+    expected = Counter(image.tobytes() for image in tiny_images("train") % 2)
+    for dataset in (memory, streamed):
+        images = dataset.train.images(range(23))
+        assert Counter(image.astype(np.uint8).tobytes() for image in images) == expected
 
 
 def test_set_that_others_prepared_as_tfrecord_loads(

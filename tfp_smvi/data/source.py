@@ -88,15 +88,16 @@ class SourceSplit:
         return list(self._records.__getitems__([int(index) for index in np.asarray(indices)]))
 
 
-def find_bits(*splits: SourceSplit) -> None:
-    """Finds out whether the pixels of a set are bits, 0 and 1, and reads them as such from then on.
+def find_bits(*splits: SourceSplit) -> bool:
+    """Whether the pixels of a set are bits, 0 and 1, which are read as such from then on.
 
     It reads up to the first grey level, which one of the first images has unless all are bits.
     """
     parts = (split.pixels(chunk) for split in splits for chunk in split.chunks())
-    if are_bits(parts):
-        for split in splits:
-            split._has_bits = True
+    found = are_bits(parts)
+    for split in splits:
+        split._has_bits = found
+    return found
 
 
 def to_memory(split: SourceSplit) -> ArraySplit:

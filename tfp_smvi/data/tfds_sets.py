@@ -206,11 +206,11 @@ def _read_prepared(name: str, builder: Any, image_key: str, label_key: str | Non
         for split in names
     )
     num_classes = info.features[label_key].num_classes if label_key else None
-    find_bits(train, test)
+    bits = find_bits(train, test)
     if in_memory:
         arrays = to_memory(train), to_memory(test)
         return Dataset(name, *arrays, num_classes, content_fingerprint(*arrays))
-    return Dataset(name, train, test, num_classes, _info_fingerprint(info, names))
+    return Dataset(name, train, test, num_classes, _info_fingerprint(info, names, bits))
 
 
 def _test_split(name: str, splits: Any) -> str:
@@ -246,12 +246,12 @@ def _open_records(name: str, builder: Any, split: str, in_memory: bool) -> Recor
     )
 
 
-def _info_fingerprint(info: Any, split_names: Sequence[str]) -> str:
+def _info_fingerprint(info: Any, split_names: Sequence[str], bits: bool) -> str:
     """Hashes the version and the sizes on record: reading every image would take too long."""
     sizes = {
         name: (info.splits[name].shard_lengths, info.splits[name].num_bytes) for name in split_names
     }
-    record = {"name": info.full_name, "splits": sizes}
+    record = {"name": info.full_name, "splits": sizes, **({"bits": True} if bits else {})}
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()
 
 
