@@ -9,6 +9,14 @@ import pytest
 
 from tests.support import golden, runs, sweeps
 from tests.support.golden import GoldenCase
+from tfp_smvi.report import figures
+
+
+@pytest.fixture(autouse=True)
+def few_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leaves what the errors need: a figure of differences and one of galleries."""
+    kinds = {name: figures.FIGURES[name] for name in ("differences", "samples")}
+    monkeypatch.setattr(figures, "FIGURES", kinds)
 
 
 def change(path: Path, edit: Callable[[dict[str, Any]], object]) -> Path:
