@@ -4,6 +4,7 @@ import ast
 import importlib
 import importlib.util
 import re
+import runpy
 from pathlib import Path
 
 import pytest
@@ -127,3 +128,13 @@ def test_contributing_names_files_and_registries_that_exist() -> None:
         if not re.search(rf"^{registry}\b.* = ", sources, re.MULTILINE):
             missing.append(registry)
     assert missing == []
+
+
+def test_the_table_of_other_seeds_is_what_its_script_prints(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = ROOT / "results" / "mnist"
+    runpy.run_path(str(folder / "seeds.py"), run_name="__main__")
+    rows = capsys.readouterr().out
+    assert len(rows.splitlines()) == 24
+    assert rows in (folder / "README.md").read_text()

@@ -14,7 +14,13 @@ from tfp_smvi.report.points import Point
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
 
-__all__ = ["crossed_mean", "difference_to_lam_0", "differences_to_lam_0", "format_difference"]
+__all__ = [
+    "crossed_mean",
+    "difference_to_lam_0",
+    "differences_to_lam_0",
+    "format_difference",
+    "paired_differences",
+]
 
 
 def differences_to_lam_0(sweep: Sweep, kernel: str, num_labels: int) -> list[Point]:
@@ -73,7 +79,7 @@ def difference_to_lam_0(
     Raises:
         SMVIError: two runs were not classified with the same number of subsets.
     """
-    differences = [_paired_values(sweep, run, kernel, num_labels, epoch) for run in runs]
+    differences = [paired_differences(sweep, run, kernel, num_labels, epoch) for run in runs]
     rows = [values for values in differences if values is not None]
     return crossed_mean(np.stack(rows)) if rows else None
 
@@ -114,10 +120,24 @@ def crossed_mean(values: np.ndarray) -> Estimate:
     return Estimate(mean, error, degrees_of_freedom=min(num_rows, num_columns) - 1)
 
 
-def _paired_values(
-    sweep: Sweep, run: Entry, kernel: str, num_labels: int, epoch: int | None
+def paired_differences(
+    sweep: Sweep, run: Entry, kernel: str, num_labels: int, epoch: int | None = None
 ) -> np.ndarray | None:
-    """A run's accuracies minus those at lam = 0 with the same seed: [num_subsets]."""
+    """A run's accuracies minus those at lam = 0 with the same seed: float [num_subsets].
+
+    Args:
+        sweep: the sweep.
+        run: the run.
+        kernel: the classifier's.
+        num_labels: the labelled examples it saw.
+        epoch: the epoch of the training; None for the end.
+
+    Returns:
+        The differences, fractions; None if the run or its counterpart was not classified so.
+
+    Raises:
+        SMVIError: the two were not classified with the same number of subsets.
+    """
     zeros = (other for other in sweep.finished if other.lam == 0.0 and other.seed == run.seed)
     zero = next(zeros, None)
     if zero is None:
