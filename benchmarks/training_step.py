@@ -2,9 +2,9 @@
 
     python benchmarks/training_step.py [--threads 2] [--rounds 30] [--epochs 2] [--output FILE.json]
 
-needs the extra `bench` (PyTorch). Every contestant has its own process. They take turns, a few
-steps each, so that a change of the machine's speed affects all of them. Times are medians over the
-rounds, ratios medians of the ratios within a round.
+needs the extra `bench` (PyTorch), unless `--contestants` leaves it out. Every contestant has its
+own process. They take turns, a few steps each, so that a change of the machine's speed affects all
+of them. Times are medians over the rounds, ratios medians of the ratios within a round.
 """
 
 import argparse
@@ -281,22 +281,25 @@ def main() -> None:
     parser.add_argument(
         "--epochs", type=int, default=2, help="whole epochs to time; 0 leaves them out"
     )
+    parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.work:
         work(options.work, options.threads)
         return
-    contestants = {name: Contestant(name, options.threads) for name in CONTESTANTS}
+    contestants = {name: Contestant(name, options.threads) for name in options.contestants}
     rounds = [{name: c.turn() for name, c in contestants.items()} for _ in range(options.rounds)]
     for contestant in contestants.values():
         contestant.process.terminate()
 
     def ratio(first: str, second: str) -> float:
+        if not {first, second} <= contestants.keys():
+            return math.nan
         return float(np.median([r[first] / r[second] for r in rounds]))
 
     flops = sum(2 * m * k * n * count for (m, k, n), count in products().items())
-    seconds = {name: float(np.median([r[name] for r in rounds])) for name in CONTESTANTS}
+    seconds = {name: float(np.median([r[name] for r in rounds])) for name in contestants}
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.processor() or platform.machine()}, {processor()}, "
@@ -304,17 +307,20 @@ def main() -> None:
         "step_milliseconds": {name: 1e3 * value for name, value in seconds.items()},
         "float32_over_torch": ratio("tensorflow float32", "torch float32"),
         "bfloat16_over_torch": ratio("tensorflow bfloat16", "torch bfloat16"),
+        "bfloat16_over_float32": ratio("tensorflow bfloat16", "tensorflow float32"),
         "step_gflop": flops / 1e9,
         "share_of_matrix_products": ratio("products float32", "tensorflow float32"),
     }
     if options.epochs:
         result |= measure_epoch(options.threads, options.epochs)
+    result = {name: value for name, value in result.items() if value == value}  # no NaN
     print(f"{result['machine']}, {result['date']}")
     for name, value in seconds.items():
         print(f"  {name:<22}{1e3 * value:8.1f} ms a step{flops / value / 1e9:9.0f} GFLOP/s")
     for name in (
         "float32_over_torch",
         "bfloat16_over_torch",
+        "bfloat16_over_float32",
         "share_of_matrix_products",
         "epoch_over_bare_steps",
         "epoch_without_test_over_bare_steps",
