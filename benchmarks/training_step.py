@@ -293,9 +293,9 @@ def main() -> None:
     for contestant in contestants.values():
         contestant.process.terminate()
 
-    def ratio(first: str, second: str) -> float:
+    def ratio(first: str, second: str) -> float | None:
         if not {first, second} <= contestants.keys():
-            return math.nan
+            return None
         return float(np.median([r[first] / r[second] for r in rounds]))
 
     flops = sum(2 * m * k * n * count for (m, k, n), count in products().items())
@@ -313,7 +313,7 @@ def main() -> None:
     }
     if options.epochs:
         result |= measure_epoch(options.threads, options.epochs)
-    result = {name: value for name, value in result.items() if value == value}  # no NaN
+    result = {name: value for name, value in result.items() if value is not None}
     print(f"{result['machine']}, {result['date']}")
     for name, value in seconds.items():
         print(f"  {name:<22}{1e3 * value:8.1f} ms a step{flops / value / 1e9:9.0f} GFLOP/s")

@@ -24,7 +24,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 # Options of docker compose, tensorboard, saved_model_cli and benchmarks/ais.py.
 OTHER_PROGRAMS = {
     *("--detach", "--dir", "--logdir"),
-    *("--parts", "--rounds", "--stock-budget", "--temperatures"),
+    *("--contestants", "--parts", "--rounds", "--stock-budget", "--temperatures"),
 }
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
