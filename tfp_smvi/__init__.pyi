@@ -36,15 +36,13 @@ from .evaluation.results import Evaluation as Evaluation
 from .export.check import check_export as check_export
 from .export.exporter import export_run as export_run
 from .inference.ais import (
-    AISResult as AISResult,
-)
-from .inference.ais import (
     annealed_importance_sampling as annealed_importance_sampling,
 )
 from .inference.ais import (
     reverse_annealed_importance_sampling as reverse_annealed_importance_sampling,
 )
 from .inference.importance import importance_weighted_bound as importance_weighted_bound
+from .inference.results import AISResult as AISResult
 from .inference.tuning import tune_step_sizes as tune_step_sizes
 from .models.vae import VAE as VAE
 from .objectives.divergences import score_matching_divergence as score_matching_divergence

@@ -18,11 +18,11 @@ import tensorflow_probability as tfp
 from tests.support.exact import BernoulliModel, LinearGaussianModel
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.inference.ais import (
-    AISResult,
     annealed_importance_sampling,
     reverse_annealed_importance_sampling,
 )
 from tfp_smvi.inference.importance import importance_weighted_bound
+from tfp_smvi.inference.results import AISResult
 from tfp_smvi.inference.temperatures import AnnealingSettings
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.inference.weights import WeightSums, sum_weights

@@ -12,9 +12,9 @@ import numpy as np
 
 from tfp_smvi.core.estimates import estimate
 from tfp_smvi.evaluation.results import BracketSummary, Rates, SampleSizes, SplitSummary
+from tfp_smvi.inference.warnings import share_of_few
 
 __all__ = [
-    "MINIMUM_EFFECTIVE_SAMPLE_SIZE",
     "gaps",
     "summarize_bracket",
     "summarize_rates",
@@ -25,7 +25,6 @@ Arrays = Mapping[str, np.ndarray]
 
 # A unit is active if its posterior mean varies more than this over the data [1].
 ACTIVE_VARIANCE = 0.01
-MINIMUM_EFFECTIVE_SAMPLE_SIZE = 2.0
 
 
 def summarize_split(arrays: Arrays) -> SplitSummary:
@@ -86,8 +85,7 @@ def summarize_rates(rates: np.ndarray) -> Rates:
 
 def _summarize_sizes(sizes: np.ndarray) -> SampleSizes:
     mean = estimate(sizes)
-    few = float(np.mean(~(sizes >= MINIMUM_EFFECTIVE_SAMPLE_SIZE)))
-    return SampleSizes(mean.mean, mean.standard_error, few)
+    return SampleSizes(mean.mean, mean.standard_error, share_of_few(sizes))
 
 
 def _count_active_units(means: np.ndarray) -> int | None:

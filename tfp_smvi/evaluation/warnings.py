@@ -5,11 +5,14 @@ from collections.abc import Iterator, Mapping
 
 from tfp_smvi.core.text import format_number
 from tfp_smvi.evaluation.results import BracketSummary, Rates, SplitSummary
-from tfp_smvi.evaluation.summary import MINIMUM_EFFECTIVE_SAMPLE_SIZE
+from tfp_smvi.inference.warnings import (
+    MINIMUM_EFFECTIVE_SAMPLE_SIZE,
+    describe_acceptance,
+    too_few,
+)
 
 __all__ = ["warnings_about"]
 
-ACCEPTANCE_RANGE = (0.4, 0.95)
 WIDEST_BRACKET = 0.5
 LARGEST_ELBO_ERROR = 0.02
 # By chance, a difference exceeds three standard errors about once in 700 evaluations.
@@ -45,7 +48,7 @@ def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
             f"{name}: {summary.num_not_finite} examples have no finite estimate; no mean is given."
         )
     size = summary.effective_sample_size
-    if not size.mean >= MINIMUM_EFFECTIVE_SAMPLE_SIZE or size.share_under_2 > 0.1:
+    if too_few(size.mean, size.share_under_2):
         yield (
             f"{name}: {100 * size.share_under_2:.0f} % of the examples have an effective sample "
             f"size under {MINIMUM_EFFECTIVE_SAMPLE_SIZE:g}: one chain decides their estimate, and "
@@ -67,12 +70,10 @@ def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
 
 
 def _of_rates(name: str, rates: Rates) -> list[str]:
-    low, high = ACCEPTANCE_RANGE
-    outside = [rate for rate in rates.per_segment if not low <= rate <= high]
-    if not outside:
+    acceptance = describe_acceptance(rates.per_segment)
+    if acceptance is None:
         return []
     return [
-        f"{name}: the acceptance rate is {format_number(outside[0])} in {len(outside)} of "
-        f"{len(rates.per_segment)} segments of the path, outside {low} to {high}: the pilot run "
-        "found no good step size, and the chains move too little or too rarely."
+        f"{name}: {acceptance}: the pilot run found no good step size, and the chains move too "
+        "little or too rarely."
     ]

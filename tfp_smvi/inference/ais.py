@@ -21,102 +21,17 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.inference.annealing import AnnealedChain, Endpoints, anneal
 from tfp_smvi.inference.arguments import (
-    compiled_unless_traced,
+    as_tensor,
     length_scale,
     require_vectors,
     segment_step_sizes,
     stateless_seed,
 )
+from tfp_smvi.inference.graphs import compiled_unless_traced
+from tfp_smvi.inference.results import FORWARD, REVERSE, AISResult, warned
 from tfp_smvi.inference.temperatures import AnnealingOptions, AnnealingSettings
-from tfp_smvi.inference.weights import sum_weights
 
-__all__ = [
-    "FORWARD",
-    "REVERSE",
-    "AISResult",
-    "annealed_importance_sampling",
-    "reverse_annealed_importance_sampling",
-]
-
-# The directions of a result: log Z is estimated by direction * log mean(w).
-FORWARD, REVERSE = 1, -1
-
-
-class AISResult(NamedTuple):
-    """What annealing between the initial distribution and the target found.
-
-    Attributes:
-        log_weights: `log w` with `E[w] = Z` forwards and `E[w] = 1 / Z` in reverse: float
-            [num_chains, batch], nats.
-        final_state: z at the end of each chain: float [num_chains, batch, latent_dim].
-        acceptance_rate: the mean over chains and transitions: float [num_segments, batch]; segment
-            0 is the one at the initial distribution, in both directions.
-        step_size: the step sizes used, before scaling per dimension: float [num_segments, batch],
-            in the same order.
-        num_gradient_evaluations: of the target's log-prob, for one chain of one data point: int32
-            scalar.
-        direction: FORWARD, from the initial distribution to the target, or REVERSE, from exact
-            samples of the target to the initial distribution.
-    """
-
-    log_weights: tf.Tensor
-    final_state: tf.Tensor
-    acceptance_rate: tf.Tensor
-    step_size: tf.Tensor
-    num_gradient_evaluations: tf.Tensor
-    direction: int | tf.Tensor = FORWARD
-
-    def log_normalizer(self) -> tf.Tensor:
-        """The estimate `log mean(w)` of log Z, in expectation a lower bound: float [batch], nats.
-
-        Raises:
-            SMVIError: the chains ran in reverse.
-        """
-        self._require(FORWARD, "log_normalizer_upper_bound")
-        return sum_weights(self.log_weights).log_mean()
-
-    def log_normalizer_standard_error(self) -> tf.Tensor:
-        """The standard error of `log_normalizer` over chains: float [batch], nats.
-
-        It is that of the delta method.
-
-        Raises:
-            SMVIError: the chains ran in reverse.
-        """
-        self._require(FORWARD, "log_normalizer_upper_bound_standard_error")
-        return sum_weights(self.log_weights).standard_error()
-
-    def log_normalizer_upper_bound(self) -> tf.Tensor:
-        """`-log mean(w)` of a reverse run, in expectation an upper bound: float [batch], nats.
-
-        Raises:
-            SMVIError: the chains ran forwards.
-        """
-        self._require(REVERSE, "log_normalizer")
-        return -sum_weights(self.log_weights).log_mean()
-
-    def log_normalizer_upper_bound_standard_error(self) -> tf.Tensor:
-        """The standard error of the upper bound over chains: float [batch], nats.
-
-        It is that of the delta method. Chains that share one exact sample also share its error,
-        which this does not include: over data points, use the spread of the bounds themselves.
-
-        Raises:
-            SMVIError: the chains ran forwards.
-        """
-        self._require(REVERSE, "log_normalizer_standard_error")
-        return sum_weights(self.log_weights).standard_error()
-
-    def effective_sample_size(self) -> tf.Tensor:
-        """`sum(w)^2 / sum(w^2)`, between 1 and num_chains: float [batch]."""
-        return sum_weights(self.log_weights).effective_sample_size()
-
-    def _require(self, direction: int, other: str) -> None:
-        """Raises an SMVIError if the chains ran in the other direction, as far as that is known."""
-        known = tf.get_static_value(tf.convert_to_tensor(self.direction))
-        if known is not None and known != direction:
-            ran = "in reverse" if direction == FORWARD else "forwards"
-            raise SMVIError(f"these chains ran {ran}", remedy=f"call {other}()")
+__all__ = ["annealed_importance_sampling", "reverse_annealed_importance_sampling"]
 
 
 @numerics_unchecked()
@@ -150,32 +65,35 @@ def annealed_importance_sampling(
             to them invalidates the bound.
         seed: an integer, or a stateless seed int32 [2].
         scale: a length per dimension that multiplies the step size, broadcast to [batch,
-            latent_dim]; `initial_distribution.stddev()` if None.
+            latent_dim]; `initial_distribution.stddev()` if None, which has to be finite.
         jit_compile: compile with XLA when called eagerly.
         **settings: fields of `AnnealingSettings`: num_chains (16), num_temperatures (48),
             num_leapfrog_steps (5), schedule ("sigmoid", or "linear") and num_segments (8).
 
     Returns:
-        The weights and the chains' diagnostics.
+        The weights and the chains' diagnostics. An eager call warns (UserWarning) if they should
+        not be trusted, as `AISResult.warnings` says.
 
     Raises:
-        SMVIError: an argument has a wrong value or shape.
+        SMVIError: an argument has a wrong value, shape or dtype, or `scale` is None and the
+            initial distribution has no finite standard deviation.
 
     Source: [1], with the path of [2] and a kernel that is fresh at each temperature
         (docs/annealed-importance-sampling.md).
     """
     chains = AnnealingSettings(**settings).check()
     require_vectors(initial_distribution)
+    lengths = length_scale(scale, initial_distribution)
     initial_seed, chain_seed = tf.unstack(
         tf.random.split(stateless_seed(seed, "annealed_importance_sampling"))
     )
 
     def run() -> AISResult:
         state = initial_distribution.sample(chains.num_chains, seed=initial_seed)
-        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, scale, chains)
+        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, lengths, chains)
         return problem.walk(state, FORWARD, chain_seed)
 
-    return compiled_unless_traced(run, jit_compile)._replace(direction=FORWARD)
+    return warned(compiled_unless_traced(run, jit_compile), FORWARD)
 
 
 @numerics_unchecked()
@@ -211,23 +129,24 @@ def reverse_annealed_importance_sampling(
         **settings: as in `annealed_importance_sampling`, the same values.
 
     Returns:
-        The weights and the chains' diagnostics.
+        The weights and the chains' diagnostics, with the same warnings.
 
     Raises:
-        SMVIError: an argument has a wrong value or shape.
+        SMVIError: as in `annealed_importance_sampling`.
 
     Source: [3].
     """
     chains = AnnealingSettings(**settings).check()
     require_vectors(initial_distribution)
+    lengths = length_scale(scale, initial_distribution)
     chain_seed = stateless_seed(seed, "reverse_annealed_importance_sampling")
 
     def run() -> AISResult:
         state = _start_at(exact_samples, chains.num_chains, initial_distribution)
-        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, scale, chains)
+        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, lengths, chains)
         return problem.walk(state, REVERSE, chain_seed)
 
-    return compiled_unless_traced(run, jit_compile)._replace(direction=REVERSE)
+    return warned(compiled_unless_traced(run, jit_compile), REVERSE)
 
 
 class _Problem(NamedTuple):
@@ -236,7 +155,7 @@ class _Problem(NamedTuple):
     target_log_prob_fn: LogDensity
     initial_distribution: Any
     step_size: Any
-    scale: Any
+    lengths: tf.Tensor
     chains: AnnealingSettings
 
     def walk(self, state: tf.Tensor, direction: int, seed: tf.Tensor) -> AISResult:
@@ -248,7 +167,7 @@ class _Problem(NamedTuple):
             state,
             path=path if direction == FORWARD else path.reversed(),
             # The caller's segments are in the order of the forward path.
-            step_size=step_size[::direction, :, tf.newaxis] * length_scale(self.scale, initial),
+            step_size=step_size[::direction, :, tf.newaxis] * self.lengths,
             num_leapfrog_steps=chains.num_leapfrog_steps,
             seed=seed,
         )
@@ -267,7 +186,7 @@ class _Problem(NamedTuple):
 
 def _start_at(exact_samples: Any, num_chains: int, initial_distribution: Any) -> tf.Tensor:
     """Gives every chain its exact sample: float [num_chains, batch, latent_dim]."""
-    exact_samples = tf.convert_to_tensor(exact_samples, initial_distribution.dtype)
+    exact_samples = as_tensor("exact_samples", exact_samples, initial_distribution.dtype)
     shape = tf.concat(
         [
             [num_chains],

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_smvi.core.densities import LogDensity, one_for_each
+from tfp_smvi.core.densities import LogDensity, log_densities
 from tfp_smvi.inference.hmc import FreshHamiltonianMonteCarlo
 from tfp_smvi.inference.temperatures import TemperaturePath
 
@@ -36,8 +36,9 @@ class Endpoints:
     def log_probs(self, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """`log f_0(z), log f_1(z)` at z [num_chains, batch, latent_dim], nats."""
         if self._log_probs is None or state is not self._state:
-            target = one_for_each("target_log_prob_fn", self._target_log_prob_fn(state), state)
-            self._log_probs = (self._initial_log_prob_fn(state), target)
+            target = log_densities("target_log_prob_fn", self._target_log_prob_fn, state)
+            initial = log_densities("initial_distribution", self._initial_log_prob_fn, state)
+            self._log_probs = (initial, target)
             self._state = state
         return self._log_probs
 

@@ -1,25 +1,24 @@
 """Checks and conversions of arguments that several estimators share."""
 
 import numbers
-from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from tfp_smvi.core.densities import check_distribution
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.seeds import fold_seed
 
 __all__ = [
-    "compiled_unless_traced",
+    "as_tensor",
+    "known_numbers",
     "length_scale",
     "require_positive_integer",
     "require_vectors",
     "segment_step_sizes",
     "stateless_seed",
 ]
-
-Result = TypeVar("Result")
 
 
 def require_positive_integer(name: str, value: int) -> None:
@@ -33,22 +32,15 @@ def stateless_seed(seed: int | tf.Tensor, purpose: str) -> tf.Tensor:
     """Returns an integer seed folded with its purpose, and a stateless seed int32 [2] unchanged."""
     if isinstance(seed, numbers.Integral):
         return fold_seed(int(seed), purpose)
-    seed = _as_tensor("seed", seed, tf.int32)
+    seed = as_tensor("seed", seed, tf.int32)
     if seed.shape != [2]:
         raise _wrong_shape("seed", seed.shape, "give an integer, or a stateless seed int32 [2]")
     return seed
 
 
-def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) -> Result:
-    """Calls a function of no arguments as a graph, or within the graph that the caller traces."""
-    if tf.inside_function():
-        return function()
-    result: Result = tf.function(function, jit_compile=jit_compile, autograph=False)()
-    return result
-
-
 def require_vectors(distribution: Any, name: str = "initial_distribution") -> None:
-    """Raises an SMVIError unless the distribution is one of batches of vectors."""
+    """Raises an SMVIError unless the distribution is one of batches of floating-point vectors."""
+    check_distribution(name, distribution)
     if len(distribution.batch_shape) != 1 or len(distribution.event_shape) != 1:
         raise SMVIError(
             f"has batch shape {distribution.batch_shape} and event shape "
@@ -59,9 +51,19 @@ def require_vectors(distribution: Any, name: str = "initial_distribution") -> No
         )
 
 
+def known_numbers(result: tuple[Any, ...]) -> list[np.ndarray]:
+    """The tensors of a result as arrays, or an SMVIError while a graph of them is traced."""
+    if any(map(tf.is_symbolic_tensor, result)):
+        raise SMVIError(
+            "the numbers are not known while a graph is traced",
+            remedy="return the result from the tf.function and call warnings() outside of it",
+        )
+    return [np.asarray(part) for part in result]
+
+
 def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: Any) -> tf.Tensor:
     """Broadcasts step sizes to [num_segments, batch], or raises an SMVIError."""
-    step_size = _as_tensor("step_size", step_size, initial_distribution.dtype)
+    step_size = as_tensor("step_size", step_size, initial_distribution.dtype)
     static_shape = tf.TensorShape([num_segments, *initial_distribution.batch_shape])
     if not _broadcasts(step_size, static_shape):
         allowed = f"[num_segments, 1] or [num_segments, batch], here {tuple(static_shape)}"
@@ -72,18 +74,51 @@ def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: 
 
 
 def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
-    """The lengths per dimension that multiply step sizes: broadcastable to [batch, latent_dim]."""
+    """The lengths per dimension that multiply step sizes: broadcastable to [batch, latent_dim].
+
+    Raises:
+        SMVIError: they are not positive and finite, as far as that is known, or `scale` is None and
+            the distribution has no such standard deviations.
+    """
     if scale is None:
-        return initial_distribution.stddev()
-    scale = _as_tensor("scale", scale, initial_distribution.dtype)
+        return _stddev(initial_distribution)
     shape = tf.TensorShape([*initial_distribution.batch_shape, *initial_distribution.event_shape])
+    scale = as_tensor("scale", scale, initial_distribution.dtype)
     if not _broadcasts(scale, shape):
         raise _wrong_shape("scale", scale.shape, f"give a shape that broadcasts to {tuple(shape)}")
     _require_positive("scale", scale)
     return scale
 
 
-def _as_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:
+def _stddev(distribution: Any) -> tf.Tensor:
+    """The standard deviations of a distribution, or an SMVIError that asks for `scale`."""
+    remedy = "give {scale}, a typical length of each dimension of z, such as 1.0"
+    try:
+        stddev = distribution.stddev()
+    except (NotImplementedError, AttributeError, ValueError, tf.errors.InvalidArgumentError) as e:
+        raise SMVIError(
+            "has no standard deviation", field="initial_distribution", remedy=remedy
+        ) from e
+    worst = _unusable(stddev)
+    if worst is not None:
+        problem = f"has the standard deviation {worst}"
+        raise SMVIError(problem, field="initial_distribution", remedy=remedy)
+    if tf.get_static_value(stddev) is not None:
+        return stddev
+    usable = tf.reduce_all(tf.math.is_finite(stddev) & (stddev > 0.0))
+    message = "the standard deviation of initial_distribution is not positive and finite: give "
+    with tf.control_dependencies([tf.debugging.Assert(usable, [message + "scale"])]):
+        return tf.identity(stddev)
+
+
+def as_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:
+    """Returns an argument as a tensor, or raises an SMVIError if it has another dtype."""
+    if tf.is_tensor(value) and value.dtype != dtype:
+        raise SMVIError(
+            f"has dtype {value.dtype.name}",
+            field=name,
+            remedy=f"cast it to {dtype.name}",
+        )
     try:
         return tf.convert_to_tensor(value, dtype)
     except (TypeError, ValueError) as error:
@@ -100,10 +135,19 @@ def _broadcasts(value: tf.Tensor, shape: tf.TensorShape) -> bool:
 
 
 def _require_positive(name: str, value: tf.Tensor) -> None:
-    known = tf.get_static_value(value)
-    if known is not None and not np.all(known > 0.0):
-        worst = float(np.min(known))
-        raise SMVIError(f"has the value {worst}", field=name, remedy="give positive numbers")
+    worst = _unusable(value)
+    if worst is not None:
+        remedy = "give positive, finite numbers"
+        raise SMVIError(f"has the value {worst}", field=name, remedy=remedy)
+
+
+def _unusable(lengths: tf.Tensor) -> float | None:
+    """One of the lengths that is not positive and finite; None if none is known to be."""
+    known = tf.get_static_value(lengths)
+    if known is None:
+        return None
+    wrong = known[~(np.isfinite(known) & (known > 0.0))]
+    return float(wrong.flat[0]) if wrong.size else None
 
 
 def _wrong_shape(name: str, shape: tf.TensorShape, remedy: str) -> SMVIError:

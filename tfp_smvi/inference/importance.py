@@ -2,15 +2,18 @@
 
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
-from tfp_smvi.core.densities import LogDensity, one_for_each
+from tfp_smvi.core.densities import LogDensity, log_densities
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.inference.arguments import (
+    known_numbers,
     require_positive_integer,
     require_vectors,
     stateless_seed,
 )
+from tfp_smvi.inference.warnings import not_finite_warnings, size_warnings, warn
 from tfp_smvi.inference.weights import WeightSums, sum_weights
 
 __all__ = ["ImportanceWeightedBound", "importance_weighted_bound"]
@@ -23,11 +26,36 @@ class ImportanceWeightedBound(NamedTuple):
         bound: `log mean(w)`, whose expectation is below `log p(x)`: float [batch], nats.
         standard_error: its standard error over the draws from the posterior: float [batch], nats.
         effective_sample_size: the number of draws that carry the mean: float [batch].
+        num_samples: the number of draws, an integer scalar.
     """
 
     bound: tf.Tensor
     standard_error: tf.Tensor
     effective_sample_size: tf.Tensor
+    num_samples: int | tf.Tensor
+
+    def warnings(self) -> tuple[str, ...]:
+        """Why the bound is probably far below log p(x), with numbers; empty if it is close.
+
+        An eager call warns of the same (UserWarning); one in a `tf.function` cannot.
+
+        Raises:
+            SMVIError: the result is that of a graph that is being traced.
+        """
+        bound, error, sizes, count = known_numbers(self)
+        finite = np.isfinite(bound)
+        lines = not_finite_warnings(finite)
+        if finite.any():
+            # The bias of the delta method is half of the variance.
+            low = (error[finite] ** 2).mean() / 2
+            lines += size_warnings(
+                sizes[finite],
+                int(count),
+                "draws",
+                f"{low:.1f} nats or more too low. Raise num_samples, or use "
+                "annealed_importance_sampling.",
+            )
+        return tuple(lines)
 
 
 @numerics_unchecked()
@@ -55,10 +83,11 @@ def importance_weighted_bound(
         seed: an integer, or a stateless seed int32 [2].
 
     Returns:
-        The bound, its standard error and the effective sample size: float [batch].
+        The bound, its standard error and the effective sample size: float [batch]. An eager call
+        warns (UserWarning) if the effective sample size is too small for an estimate of log p(x).
 
     Raises:
-        SMVIError: a number is not a positive integer, or a shape is wrong.
+        SMVIError: a number is not a positive integer, or a shape or a dtype is wrong.
 
     Source: [Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8].
     """
@@ -72,9 +101,9 @@ def importance_weighted_bound(
         index: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         z = posterior.sample(chunk_size, seed=tf.random.fold_in(seed, index))
-        log_weights = one_for_each(
-            "target_log_prob_fn", target_log_prob_fn(z), z
-        ) - posterior.log_prob(z)
+        log_weights = log_densities("target_log_prob_fn", target_log_prob_fn, z) - log_densities(
+            "posterior", posterior.log_prob, z
+        )
         # The last chunk is drawn whole, so that shapes stay fixed; what lies beyond num_samples
         # weighs nothing.
         counts = index * chunk_size + tf.range(chunk_size) < num_samples
@@ -92,6 +121,9 @@ def importance_weighted_bound(
         lambda index, *_: index < num_chunks, add_chunk, (0, nothing, nothing)
     )
     sums = WeightSums(log_sum, log_sum_of_squares, num_samples)
-    return ImportanceWeightedBound(
-        sums.log_mean(), sums.standard_error(), sums.effective_sample_size()
+    result = ImportanceWeightedBound(
+        sums.log_mean(), sums.standard_error(), sums.effective_sample_size(), num_samples
     )
+    if not tf.inside_function():
+        warn(result.warnings())
+    return result

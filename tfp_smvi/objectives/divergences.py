@@ -10,7 +10,7 @@ References:
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.core.densities import LogDensity, one_for_each
+from tfp_smvi.core.densities import LogDensity, check_posterior, log_densities, points
 from tfp_smvi.core.errors import SMVIError
 
 __all__ = ["require_gradient", "score_matching_divergence", "squared_norm", "uncached"]
@@ -28,26 +28,27 @@ def score_matching_divergence(
     outer tape yields the gradient of the divergence.
 
     Args:
-        posterior: q(z|x), any distribution with a differentiable log_prob.
+        posterior: q(z|x), any reparameterized distribution with a differentiable log_prob.
         log_joint_fn: z: [..., batch, latent_dim] -> log p(x, z) up to a constant in z: [...,
             batch], in nats.
-        z: sample of `posterior`, reparameterized if gradients are wanted: float [..., batch,
-            latent_dim].
+        z: sample of `posterior`: float [..., batch, latent_dim].
 
     Returns:
         One estimate per sample: float [..., batch].
 
     Raises:
-        SMVIError: log_joint_fn does not return one number for each z, or has no gradient with
-            respect to z.
+        SMVIError: a shape or a dtype does not fit, `posterior` is not reparameterized, or
+            log_joint_fn has no gradient with respect to z.
 
     Source: [Levy & Ermon, eq. 3], with p(z|x) as in eq. 5.
     """
-    z = uncached(z)
+    check_posterior(posterior)
+    z = uncached(points(z, posterior))
+    event_rank = posterior.event_shape.rank
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
-        log_joint = one_for_each("log_joint_fn", log_joint_fn(z), z, posterior.event_shape.rank)
-        log_ratio = posterior.log_prob(z) - log_joint
+        log_joint = log_densities("log_joint_fn", log_joint_fn, z, event_rank)
+        log_ratio = log_densities("posterior", posterior.log_prob, z, event_rank) - log_joint
     require_gradient(tape, "log_joint_fn", log_joint, z)
     return squared_norm(tape.gradient(log_ratio, z), posterior)
 

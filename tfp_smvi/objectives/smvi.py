@@ -10,12 +10,18 @@ References:
 
 import math
 import numbers
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.core.densities import LogDensity, one_for_each
+from tfp_smvi.core.densities import (
+    LogDensity,
+    check_posterior,
+    check_prior,
+    log_densities,
+    points,
+)
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.objectives.divergences import require_gradient, squared_norm, uncached
 
@@ -71,8 +77,8 @@ def elbo(
 
     Args:
         posterior: q(z|x), batch shape [batch], event shape [latent_dim]; any distribution that TFP
-            can sample and differentiate.
-        prior: p(z), event shape [latent_dim].
+            can sample with reparameterization (tfd.FULLY_REPARAMETERIZED) and differentiate.
+        prior: p(z), event shape [latent_dim], without batch axes or with those of `posterior`.
         log_likelihood_fn: z: [..., batch, latent_dim] -> log p(x|z): [..., batch], in nats.
         z: reparameterized sample of `posterior`: float [..., batch, latent_dim].
 
@@ -80,17 +86,20 @@ def elbo(
         The estimate and its two parts; an analytic KL divergence does not depend on z.
 
     Raises:
-        SMVIError: log_likelihood_fn does not return one number for each z.
+        SMVIError: a shape or a dtype does not fit, or `posterior` is not reparameterized.
 
     Source: [Levy & Ermon, eq. 2], [Kingma & Welling].
     """
-    reconstruction = one_for_each(
-        "log_likelihood_fn", log_likelihood_fn(z), z, posterior.event_shape.rank
-    )
+    check_posterior(posterior)
+    check_prior(prior, posterior)
+    z, event_rank = points(z, posterior), posterior.event_shape.rank
+    reconstruction = log_densities("log_likelihood_fn", log_likelihood_fn, z, event_rank)
     try:
         kl = tfd.kl_divergence(posterior, prior)
     except NotImplementedError:  # such as that of a flow or a mixture
-        kl = posterior.log_prob(z) - prior.log_prob(z)
+        kl = log_densities("posterior", posterior.log_prob, z, event_rank) - log_densities(
+            "prior", prior.log_prob, z, event_rank
+        )
     return ELBO(reconstruction - kl, reconstruction, kl)
 
 
@@ -118,8 +127,8 @@ def smvi_objective(
         The estimate and its parts.
 
     Raises:
-        SMVIError: lam is none of these, or log_likelihood_fn does not return one number for each z
-            or has no gradient with respect to z.
+        SMVIError: lam or lam_scale is none of these, a shape or a dtype does not fit, `posterior`
+            is not reparameterized, or log_likelihood_fn has no gradient with respect to z.
 
     Source: [Levy & Ermon, eq. 6].
     """
@@ -130,15 +139,17 @@ def smvi_objective(
             value=lam,
             remedy="give a real number or inf, and a tensor that changes as its factor {lam_scale}",
         )
+    check_posterior(posterior)
+    _check_scale(lam_scale, posterior)
     if lam == 0.0:
         bound = elbo(posterior, prior, log_likelihood_fn, z)
         return Objective(bound.elbo, bound, divergence=None)
-    z = uncached(z)
+    z, event_rank = uncached(points(z, posterior)), posterior.event_shape.rank
     with tf.GradientTape(persistent=True) as tape:
         tape.watch(z)
         bound = elbo(posterior, prior, log_likelihood_fn, z)
-        log_joint = bound.reconstruction + prior.log_prob(z)
-        log_ratio = posterior.log_prob(z) - log_joint
+        log_joint = bound.reconstruction + log_densities("prior", prior.log_prob, z, event_rank)
+        log_ratio = log_densities("posterior", posterior.log_prob, z, event_rank) - log_joint
     require_gradient(tape, "log_likelihood_fn", bound.reconstruction, z)
     divergence = squared_norm(tape.gradient(log_ratio, z), posterior)
     return Objective(trade_off(bound.elbo, divergence, lam, lam_scale), bound, divergence)
@@ -156,3 +167,19 @@ def trade_off(
         lam_scale: as in `smvi_objective`.
     """
     return -divergence if math.isinf(lam) else bound - lam * lam_scale * divergence
+
+
+def _check_scale(lam_scale: Any, posterior: tfd.Distribution) -> None:
+    """Raises an SMVIError unless lam_scale is one number of the posterior's dtype."""
+    if isinstance(lam_scale, numbers.Real):
+        return
+    dtype = tf.as_dtype(posterior.dtype)
+    try:
+        scale = tf.convert_to_tensor(lam_scale)
+        given = f"has dtype {scale.dtype.name} and shape {scale.shape}"
+        fits = scale.dtype == dtype and scale.shape.is_compatible_with([])
+    except (TypeError, ValueError):
+        given, fits = f"is of type {type(lam_scale).__name__}", False
+    if not fits:
+        remedy = f"give a number, or a scalar of dtype {dtype.name}, as posterior has"
+        raise SMVIError(given, field="lam_scale", remedy=remedy)

@@ -1,0 +1,150 @@
+"""When an estimate should not be trusted: the limits, and how a warning says it.
+
+The results of the estimators and the evaluation of a model share them.
+
+References:
+    [1] S. Nowozin. Debiasing evidence approximations: On importance-weighted autoencoders and
+        jackknife variational inference. ICLR 2018.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+
+from tfp_smvi.core.text import format_number
+
+__all__ = [
+    "MINIMUM_EFFECTIVE_SAMPLE_SIZE",
+    "describe_acceptance",
+    "jackknife_bias",
+    "not_finite_warnings",
+    "share_of_few",
+    "size_warnings",
+    "too_few",
+    "warn",
+    "weight_warnings",
+]
+
+ACCEPTANCE_RANGE = (0.4, 0.95)
+MINIMUM_EFFECTIVE_SAMPLE_SIZE = 2.0
+# More estimates than this share with a smaller effective sample size are too many.
+LARGEST_SHARE_OF_FEW = 0.1
+# Weights as even as this are right whatever the chains' acceptance rate.
+EVEN_SHARE = 0.5
+
+
+def share_of_few(sizes: np.ndarray, minimum: float = MINIMUM_EFFECTIVE_SAMPLE_SIZE) -> float:
+    """The share of effective sample sizes [batch] under a minimum; NaN is under it."""
+    return float(np.mean(~(sizes >= minimum)))
+
+
+def too_few(mean: float, share: float, minimum: float = MINIMUM_EFFECTIVE_SAMPLE_SIZE) -> bool:
+    """Whether effective sample sizes with this mean, and this share of few, are too small."""
+    return not mean >= minimum or share > LARGEST_SHARE_OF_FEW  # NaN neither
+
+
+def describe_acceptance(per_segment: Sequence[float]) -> str | None:
+    """Says where acceptance rates [num_segments] are out of range; None if nowhere."""
+    low, high = ACCEPTANCE_RANGE
+    outside = [rate for rate in per_segment if not low <= rate <= high]
+    if not outside:
+        return None
+    return (
+        f"the acceptance rate is {format_number(outside[0])} in {len(outside)} of "
+        f"{len(per_segment)} segments of the path, outside {low} to {high}"
+    )
+
+
+def jackknife_bias(log_weights: np.ndarray) -> np.ndarray:
+    """How much too low `log mean(w)` is in expectation, by the jackknife: float [batch], nats.
+
+        (n - 1) (log mean(w) - 1/n sum_i log mean(w without w_i))
+
+    If one weight dominates, the truth is further away than this.
+
+    Args:
+        log_weights: float [num_weights, batch], nats.
+
+    Source: [1, section 3].
+    """
+    count = len(log_weights)
+    if count < 2:
+        return np.full(log_weights.shape[1], np.nan)
+    largest = log_weights.max(axis=0)
+    weights = np.exp(log_weights - largest)
+    total = weights.sum(axis=0)
+    first = log_weights.argmax(axis=0)[np.newaxis]
+    without = total - weights
+    # The difference to the largest one is its rounding error; the others are summed instead.
+    others = weights.copy()
+    np.put_along_axis(others, first, 0.0, axis=0)
+    np.put_along_axis(without, first, others.sum(axis=0, keepdims=True), axis=0)
+    with np.errstate(divide="ignore"):
+        mean_without = np.log(without).mean(axis=0) - np.log(count - 1)
+    return (count - 1) * (np.log(total) - np.log(count) - mean_without)
+
+
+def weight_warnings(
+    log_weights: np.ndarray, acceptance_rate: np.ndarray, direction: int
+) -> list[str]:
+    """Lists why the estimates of annealed chains should not be trusted; empty if they can be.
+
+    Args:
+        log_weights: float [num_chains, batch], nats.
+        acceptance_rate: float [num_segments, batch].
+        direction: 1 forwards, -1 in reverse.
+    """
+    log_weights = np.asarray(log_weights, np.float64)
+    count = len(log_weights)
+    log_sums = np.logaddexp.reduce(log_weights, axis=0)
+    finite = np.isfinite(log_sums)
+    lines = not_finite_warnings(finite)
+    if count < 2 or not finite.any():
+        return lines
+    log_weights, log_sums = log_weights[:, finite], log_sums[finite]
+    sizes = np.exp(2 * log_sums - np.logaddexp.reduce(2 * log_weights, axis=0))
+    bias = jackknife_bias(log_weights)
+    lines += size_warnings(
+        sizes,
+        count,
+        "chains",
+        f"{bias.mean():.1f} nats or more too {'low' if direction > 0 else 'high'}. Raise "
+        "num_temperatures or num_chains, or start closer to the target, such as at q(z|x).",
+    )
+    acceptance = describe_acceptance(acceptance_rate[:, finite].mean(axis=1).tolist())
+    if acceptance and sizes.mean() < EVEN_SHARE * count:
+        lines.append(
+            f"{acceptance[0].upper()}{acceptance[1:]}: take step_size from tune_step_sizes with "
+            "the same scale."
+        )
+    return lines
+
+
+def not_finite_warnings(finite: np.ndarray) -> list[str]:
+    """Says how many estimates [batch] are not finite; empty if all are."""
+    if finite.all():
+        return []
+    return [
+        f"{np.sum(~finite)} of {len(finite)} estimates are not finite: check that the log density "
+        "is finite wherever the chains go."
+    ]
+
+
+def size_warnings(sizes: np.ndarray, count: int, unit: str, consequence: str) -> list[str]:
+    """Says that effective sample sizes [batch] of so many weights are too small; empty if not."""
+    # One or two weights cannot tell.
+    minimum = min(MINIMUM_EFFECTIVE_SAMPLE_SIZE, count / 2)
+    if count < 2 or not too_few(sizes.mean(), share_of_few(sizes, minimum), minimum):
+        return []
+    return [
+        f"The effective sample size is {sizes.mean():.1f} of {count} {unit} on average, and "
+        f"{sizes.min():.1f} at worst: a single one decides, the standard error is "
+        f"underestimated, and the estimate is probably {consequence}"
+    ]
+
+
+def warn(lines: Sequence[str], stacklevel: int = 3) -> None:
+    """Warns once of all that is wrong; the stack level is that of the user's call."""
+    if lines:
+        warnings.warn(" ".join(lines), UserWarning, stacklevel=stacklevel)
