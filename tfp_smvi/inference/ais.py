@@ -23,6 +23,7 @@ from tfp_smvi.inference.annealing import AnnealedChain, Endpoints, anneal
 from tfp_smvi.inference.arguments import (
     as_tensor,
     length_scale,
+    require_scale,
     require_vectors,
     segment_step_sizes,
     stateless_seed,
@@ -83,14 +84,14 @@ def annealed_importance_sampling(
     """
     chains = AnnealingSettings(**settings).check()
     require_vectors(initial_distribution)
-    lengths = length_scale(scale, initial_distribution)
+    require_scale(scale, initial_distribution)
     initial_seed, chain_seed = tf.unstack(
         tf.random.split(stateless_seed(seed, "annealed_importance_sampling"))
     )
 
     def run() -> AISResult:
         state = initial_distribution.sample(chains.num_chains, seed=initial_seed)
-        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, lengths, chains)
+        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, scale, chains)
         return problem.walk(state, FORWARD, chain_seed)
 
     return warned(compiled_unless_traced(run, jit_compile), FORWARD)
@@ -138,12 +139,12 @@ def reverse_annealed_importance_sampling(
     """
     chains = AnnealingSettings(**settings).check()
     require_vectors(initial_distribution)
-    lengths = length_scale(scale, initial_distribution)
+    require_scale(scale, initial_distribution)
     chain_seed = stateless_seed(seed, "reverse_annealed_importance_sampling")
 
     def run() -> AISResult:
         state = _start_at(exact_samples, chains.num_chains, initial_distribution)
-        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, lengths, chains)
+        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, scale, chains)
         return problem.walk(state, REVERSE, chain_seed)
 
     return warned(compiled_unless_traced(run, jit_compile), REVERSE)
@@ -155,7 +156,7 @@ class _Problem(NamedTuple):
     target_log_prob_fn: LogDensity
     initial_distribution: Any
     step_size: Any
-    lengths: tf.Tensor
+    scale: Any
     chains: AnnealingSettings
 
     def walk(self, state: tf.Tensor, direction: int, seed: tf.Tensor) -> AISResult:
@@ -167,7 +168,7 @@ class _Problem(NamedTuple):
             state,
             path=path if direction == FORWARD else path.reversed(),
             # The caller's segments are in the order of the forward path.
-            step_size=step_size[::direction, :, tf.newaxis] * self.lengths,
+            step_size=step_size[::direction, :, tf.newaxis] * length_scale(self.scale, initial),
             num_leapfrog_steps=chains.num_leapfrog_steps,
             seed=seed,
         )

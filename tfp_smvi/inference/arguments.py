@@ -15,6 +15,7 @@ __all__ = [
     "known_numbers",
     "length_scale",
     "require_positive_integer",
+    "require_scale",
     "require_vectors",
     "segment_step_sizes",
     "stateless_seed",
@@ -73,42 +74,41 @@ def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: 
     return tf.ensure_shape(tf.broadcast_to(step_size, shape), static_shape)
 
 
-def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
-    """The lengths per dimension that multiply step sizes: broadcastable to [batch, latent_dim].
+def require_scale(scale: Any, initial_distribution: Any) -> None:
+    """Raises an SMVIError unless the lengths that multiply step sizes are positive and finite.
 
-    Raises:
-        SMVIError: they are not positive and finite, as far as that is known, or `scale` is None and
-            the distribution has no such standard deviations.
+    Otherwise chains would hardly ever move, without an error. A graph checks standard deviations
+    when it runs; XLA does not.
     """
-    if scale is None:
-        return _stddev(initial_distribution)
-    shape = tf.TensorShape([*initial_distribution.batch_shape, *initial_distribution.event_shape])
-    scale = as_tensor("scale", scale, initial_distribution.dtype)
-    if not _broadcasts(scale, shape):
-        raise _wrong_shape("scale", scale.shape, f"give a shape that broadcasts to {tuple(shape)}")
-    _require_positive("scale", scale)
-    return scale
-
-
-def _stddev(distribution: Any) -> tf.Tensor:
-    """The standard deviations of a distribution, or an SMVIError that asks for `scale`."""
+    if scale is not None:
+        _require_positive("scale", length_scale(scale, initial_distribution))
+        return
     remedy = "give {scale}, a typical length of each dimension of z, such as 1.0"
     try:
-        stddev = distribution.stddev()
+        stddev = length_scale(None, initial_distribution)
     except (NotImplementedError, AttributeError, ValueError, tf.errors.InvalidArgumentError) as e:
-        raise SMVIError(
-            "has no standard deviation", field="initial_distribution", remedy=remedy
-        ) from e
+        problem = "has no standard deviation"
+        raise SMVIError(problem, field="initial_distribution", remedy=remedy) from e
     worst = _unusable(stddev)
     if worst is not None:
         problem = f"has the standard deviation {worst}"
         raise SMVIError(problem, field="initial_distribution", remedy=remedy)
-    if tf.get_static_value(stddev) is not None:
-        return stddev
-    usable = tf.reduce_all(tf.math.is_finite(stddev) & (stddev > 0.0))
-    message = "the standard deviation of initial_distribution is not positive and finite: give "
-    with tf.control_dependencies([tf.debugging.Assert(usable, [message + "scale"])]):
-        return tf.identity(stddev)
+    if tf.is_symbolic_tensor(stddev):
+        tf.debugging.Assert(
+            tf.reduce_all(tf.math.is_finite(stddev) & (stddev > 0.0)),
+            ["a standard deviation of initial_distribution is not positive and finite: give scale"],
+        )
+
+
+def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
+    """The lengths per dimension that multiply step sizes: broadcastable to [batch, latent_dim]."""
+    if scale is None:
+        return initial_distribution.stddev()
+    scale = as_tensor("scale", scale, initial_distribution.dtype)
+    shape = tf.TensorShape([*initial_distribution.batch_shape, *initial_distribution.event_shape])
+    if not _broadcasts(scale, shape):
+        raise _wrong_shape("scale", scale.shape, f"give a shape that broadcasts to {tuple(shape)}")
+    return scale
 
 
 def as_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:

@@ -16,6 +16,7 @@ from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.inference.annealing import Endpoints, anneal_segment
 from tfp_smvi.inference.arguments import (
     length_scale,
+    require_scale,
     require_vectors,
     stateless_seed,
 )
@@ -71,7 +72,7 @@ def tune_step_sizes(
     settings.setdefault("num_chains", PILOT_CHAINS)
     chains = AnnealingSettings(**settings).check()
     require_vectors(initial_distribution)
-    lengths = length_scale(scale, initial_distribution)
+    require_scale(scale, initial_distribution)
     if not 0.0 < target_acceptance_rate < 1.0:
         raise SMVIError(
             "is not allowed",
@@ -86,7 +87,7 @@ def tune_step_sizes(
             Endpoints(initial_distribution.log_prob, target_log_prob_fn),
             initial_distribution.sample(chains.num_chains, seed=initial_seed),
             path=chains.path(),
-            scale=lengths,
+            scale=length_scale(scale, initial_distribution),
             num_leapfrog_steps=chains.num_leapfrog_steps,
             target_acceptance_rate=target_acceptance_rate,
             seed=chain_seed,
