@@ -15,6 +15,7 @@ from tensorflow_probability import distributions as tfd
 from tfp_smvi.core.errors import SMVIError
 
 __all__ = [
+    "ONE_NUMBER",
     "LogDensity",
     "check_distribution",
     "check_posterior",
@@ -22,6 +23,9 @@ __all__ = [
     "log_densities",
     "points",
 ]
+
+# What a graph says of a log-density when it runs, after the name of the argument.
+ONE_NUMBER = "must return one number for each z"
 
 # z: float [..., *event_shape] -> float [...], nats
 LogDensity = Callable[[tf.Tensor], tf.Tensor]
@@ -140,17 +144,7 @@ def log_densities(
         z: float [..., *event_shape].
         event_rank: the axes of the event shape.
     """
-    try:
-        values = log_density_fn(z)
-    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
-        dtypes = sorted({_SYNONYMS.get(dtype, dtype) for dtype in _DTYPES.findall(str(error))})
-        if len(dtypes) != 2:
-            raise
-        raise SMVIError(
-            f"mixes {dtypes[0]} and {dtypes[1]} at z of {z.dtype.name}",
-            field=name,
-            remedy=f"cast data and weights to {z.dtype.name}",
-        ) from error
+    values = _called(name, log_density_fn, z)
     try:
         values = tf.convert_to_tensor(values)
     except (TypeError, ValueError) as error:
@@ -162,6 +156,29 @@ def log_densities(
     if values.dtype != z.dtype:
         raise _wrong_dtype(name, values.dtype, f"{z.dtype.name}, the dtype of z", "return")
     return _one_for_each(name, values, z, event_rank)
+
+
+def _called(name: str, log_density_fn: LogDensity, z: tf.Tensor) -> Any:
+    """What a function returns at z; TensorFlow's words for two common mistakes become one line."""
+    try:
+        return log_density_fn(z)
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
+        dtypes = sorted({_SYNONYMS.get(dtype, dtype) for dtype in _DTYPES.findall(str(error))})
+        if len(dtypes) != 2:
+            raise
+        raise SMVIError(
+            f"mixes {dtypes[0]} and {dtypes[1]} at z of {z.dtype.name}",
+            field=name,
+            remedy=f"cast data and weights to {z.dtype.name}",
+        ) from error
+    except (AttributeError, NotImplementedError) as error:
+        if "numpy" not in str(error):
+            raise
+        raise SMVIError(
+            "uses NumPy on tensors of a graph",
+            field=name,
+            remedy="compute it from z with TensorFlow alone",
+        ) from error
 
 
 def _one_for_each(name: str, values: tf.Tensor, z: tf.Tensor, event_rank: int) -> tf.Tensor:
@@ -176,11 +193,11 @@ def _one_for_each(name: str, values: tf.Tensor, z: tf.Tensor, event_rank: int) -
     if values.shape.is_fully_defined() and expected.is_fully_defined():
         return values
     wanted = tf.shape(z)[: tf.rank(z) - event_rank]
-    same = tf.debugging.assert_equal(
-        tf.shape(values), wanted, f"{name} must return one number for each z"
-    )
+    same = tf.debugging.assert_equal(tf.shape(values), wanted, f"{name} {ONE_NUMBER}")
     with tf.control_dependencies([same]):
-        return tf.identity(values)
+        values = tf.identity(values)
+    values.set_shape(expected)
+    return values
 
 
 def _broadcasts(shape: tf.TensorShape, target: tf.TensorShape) -> bool:

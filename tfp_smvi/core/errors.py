@@ -41,6 +41,9 @@ class SMVIError(Exception):
         remedy: what to do, an imperative clause. "{run_dir}" in it names another field.
     """
 
+    # AutoGraph passes it on as it is, instead of replacing it by an error of many lines.
+    ag_pass_through = True
+
     def __init__(
         self,
         problem: str,

@@ -7,12 +7,16 @@ Neither has a public way to remove what one graph added.
 """
 
 import contextlib
+import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
 
 import tensorflow as tf
 from tensorflow.python.framework import ops
 from tensorflow_probability import bijectors as tfb
+
+from tfp_smvi.core.densities import ONE_NUMBER
+from tfp_smvi.core.errors import SMVIError
 
 __all__ = ["compiled_unless_traced"]
 
@@ -37,6 +41,13 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
         compiled = tf.function(traced, jit_compile=jit_compile, autograph=False)
         # A concrete function: TensorFlow advises against tracing at each call of another.
         result: Result = compiled.get_concrete_function()()
+    except tf.errors.InvalidArgumentError as error:
+        found = re.search(rf"(\w+) {ONE_NUMBER}", str(error))
+        if found is None:
+            raise
+        raise SMVIError(
+            ONE_NUMBER, field=found[1], remedy="sum over the axes of x alone"
+        ) from error
     finally:
         for graph in graphs:
             _forget(graph)

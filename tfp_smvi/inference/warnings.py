@@ -71,18 +71,16 @@ def jackknife_bias(log_weights: np.ndarray) -> np.ndarray:
     count = len(log_weights)
     if count < 2:
         return np.full(log_weights.shape[1], np.nan)
-    largest = log_weights.max(axis=0)
-    weights = np.exp(log_weights - largest)
-    total = weights.sum(axis=0)
-    first = log_weights.argmax(axis=0)[np.newaxis]
-    without = total - weights
-    # The difference to the largest one is its rounding error; the others are summed instead.
-    others = weights.copy()
-    np.put_along_axis(others, first, 0.0, axis=0)
-    np.put_along_axis(without, first, others.sum(axis=0, keepdims=True), axis=0)
+    log_sum = np.logaddexp.reduce(log_weights, axis=0)
     with np.errstate(divide="ignore"):
-        mean_without = np.log(without).mean(axis=0) - np.log(count - 1)
-    return (count - 1) * (np.log(total) - np.log(count) - mean_without)
+        without = log_sum + np.log1p(-np.exp(log_weights - log_sum))
+    # The difference to the largest one would be its rounding error: the others are summed instead.
+    largest = log_weights.argmax(axis=0)[np.newaxis]
+    others = log_weights.copy()
+    np.put_along_axis(others, largest, -np.inf, axis=0)
+    np.put_along_axis(without, largest, np.logaddexp.reduce(others, axis=0)[np.newaxis], axis=0)
+    all_but_one = without.mean(axis=0) - np.log(count - 1)
+    return (count - 1) * (log_sum - np.log(count) - all_but_one)
 
 
 def weight_warnings(
@@ -97,7 +95,8 @@ def weight_warnings(
     """
     log_weights = np.asarray(log_weights, np.float64)
     count = len(log_weights)
-    log_sums = np.logaddexp.reduce(log_weights, axis=0)
+    with np.errstate(invalid="ignore"):
+        log_sums = np.logaddexp.reduce(log_weights, axis=0)
     finite = np.isfinite(log_sums)
     lines = not_finite_warnings(finite)
     if count < 2 or not finite.any():
