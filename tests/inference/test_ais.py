@@ -586,12 +586,19 @@ def test_the_decoder_example_agrees_with_quadrature() -> None:
     names: dict[str, Any] = {"decoder": decoder, "images": images, "latent_dim": 1}
     exec(example, names)
     grid = tf.range(-9.0, 9.0, 1e-3)[:, tf.newaxis, tf.newaxis]
-    exact = tf.reduce_logsumexp(names["log_joint"](grid), axis=0) + np.log(1e-3)
+    exact = tf.reduce_logsumexp(names["log_joint"](images, grid), axis=0) + np.log(1e-3)
     result = names["result"]
     error = np.abs(result.log_normalizer() - exact)
     assert np.all(
         error < 5.0 * result.log_normalizer_standard_error() + 1e-4
     )  # of float32's rounding
+    lower, upper = names["lower"], names["upper"]
+    width = (upper.log_normalizer_upper_bound() - lower.log_normalizer()).numpy().mean()
+    errors = [
+        lower.log_normalizer_standard_error(),
+        upper.log_normalizer_upper_bound_standard_error(),
+    ]
+    assert abs(width) < 5.0 * np.sqrt(np.square(errors).sum()) / 4.0 + 0.5
 
 
 def test_the_documents_script_shows_the_bias() -> None:

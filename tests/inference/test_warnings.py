@@ -88,7 +88,8 @@ def test_a_warning_has_the_numbers() -> None:
     # One of five is more than a tenth.
     log_weights[3, 1:] = 0.0
     (line,) = weight_warnings(log_weights, GOOD_RATES, 1)
-    assert f"{size:.1f} at worst" in line
+    assert "under 2 for 1 of 5 data points" in line
+    assert f"{bias:.1f} nats" in line
     rates = GOOD_RATES.copy()
     rates[2] = 0.03
     log_weights[3] = 4.0

@@ -46,15 +46,10 @@ class ImportanceWeightedBound(NamedTuple):
         finite = np.isfinite(bound)
         lines = not_finite_warnings(finite)
         if finite.any():
-            # The bias of the delta method is half of the variance.
-            low = (error[finite] ** 2).mean() / 2
-            lines += size_warnings(
-                sizes[finite],
-                int(count),
-                "draws",
-                f"{low:.1f} nats or more too low. Raise num_samples, or use "
-                "annealed_importance_sampling.",
-            )
+            remedy = "raise num_samples, or use annealed_importance_sampling"
+            # By the delta method, the bias is half of the variance.
+            bias = error[finite] ** 2 / 2
+            lines += size_warnings(sizes[finite], bias, int(count), "draws", "low", remedy)
         return tuple(lines)
 
 

@@ -104,13 +104,10 @@ def weight_warnings(
     log_weights, log_sums = log_weights[:, finite], log_sums[finite]
     sizes = np.exp(2 * log_sums - np.logaddexp.reduce(2 * log_weights, axis=0))
     bias = jackknife_bias(log_weights)
-    lines += size_warnings(
-        sizes,
-        count,
-        "chains",
-        f"{bias.mean():.1f} nats or more too {'low' if direction > 0 else 'high'}. Raise "
-        "num_temperatures or num_chains, or start closer to the target, such as at q(z|x).",
+    remedy = (
+        "raise num_temperatures or num_chains, or start closer to the target, such as at q(z|x)"
     )
+    lines += size_warnings(sizes, bias, count, "chains", "low" if direction > 0 else "high", remedy)
     acceptance = describe_acceptance(acceptance_rate[:, finite].mean(axis=1).tolist())
     if acceptance and sizes.mean() < EVEN_SHARE * count:
         lines.append(
@@ -130,16 +127,29 @@ def not_finite_warnings(finite: np.ndarray) -> list[str]:
     ]
 
 
-def size_warnings(sizes: np.ndarray, count: int, unit: str, consequence: str) -> list[str]:
-    """Says that effective sample sizes [batch] of so many weights are too small; empty if not."""
+def size_warnings(
+    sizes: np.ndarray, bias: np.ndarray, count: int, unit: str, side: str, remedy: str
+) -> list[str]:
+    """Says that effective sample sizes are too small; empty if they are not.
+
+    Args:
+        sizes: float [batch].
+        bias: how far off the estimates are at least: float [batch], nats.
+        count: the number of weights.
+        unit: what has a weight, in the plural.
+        side: on which side of the truth the estimates are, "low" or "high".
+        remedy: what to do.
+    """
     # One or two weights cannot tell.
     minimum = min(MINIMUM_EFFECTIVE_SAMPLE_SIZE, count / 2)
     if count < 2 or not too_few(sizes.mean(), share_of_few(sizes, minimum), minimum):
         return []
+    few = ~(sizes >= minimum)
     return [
-        f"The effective sample size is {sizes.mean():.1f} of {count} {unit} on average, and "
-        f"{sizes.min():.1f} at worst: a single one decides, the standard error is "
-        f"underestimated, and the estimate is probably {consequence}"
+        f"The effective sample size is {sizes.mean():.1f} of {count} {unit} on average, and under "
+        f"{minimum:g} for {few.sum()} of {len(sizes)} data points. There a single weight decides: "
+        f"the estimate is probably {bias[few].mean():.1f} nats or more too {side}, and its "
+        f"standard error is underestimated; {remedy}."
     ]
 
 
