@@ -108,5 +108,5 @@ def warned(result: AISResult, direction: int) -> AISResult:
     """A result with its direction, after a warning to an eager caller if it needs one."""
     result = result._replace(direction=direction)
     if not tf.inside_function():
-        warn(result.warnings(), stacklevel=4)
+        warn(result.warnings())
     return result

@@ -7,6 +7,7 @@ References:
         jackknife variational inference. ICLR 2018.
 """
 
+import inspect
 import warnings
 from collections.abc import Sequence
 
@@ -153,7 +154,12 @@ def size_warnings(
     ]
 
 
-def warn(lines: Sequence[str], stacklevel: int = 3) -> None:
-    """Warns once of all that is wrong; the stack level is that of the user's call."""
-    if lines:
-        warnings.warn(" ".join(lines), UserWarning, stacklevel=stacklevel)
+def warn(lines: Sequence[str]) -> None:
+    """Warns once of all that is wrong, at the line outside of the package that called it."""
+    if not lines:
+        return
+    frame, level = inspect.currentframe(), 1
+    # contextlib decorates the estimators.
+    while frame and frame.f_globals["__name__"].partition(".")[0] in ("tfp_smvi", "contextlib"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(" ".join(lines), UserWarning, stacklevel=level)
