@@ -29,6 +29,9 @@ from tfp_smvi.inference.weights import WeightSums, sum_weights
 
 tfd = tfp.distributions
 
+# Few chains on hard problems are what these tests are about; test_warnings.py has the warnings.
+pytestmark = pytest.mark.filterwarnings("ignore:The effective sample size:UserWarning")
+
 DOCS = Path(__file__).parents[2] / "docs"
 LOG_Z = 2.5
 # From (num_chains, seed) to log-weights [num_chains].
@@ -569,6 +572,7 @@ def test_the_documents_example_runs() -> None:
     names: dict[str, object] = {}
     exec(example, names)
     assert np.all(np.isfinite(names["result"].log_normalizer()))  # type: ignore[attr-defined]
+    assert names["result"].warnings() == ()  # type: ignore[attr-defined]
 
 
 def test_the_decoder_example_agrees_with_quadrature() -> None:
