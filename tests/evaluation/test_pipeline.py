@@ -475,18 +475,18 @@ def test_estimate_settles_where_later_ones_agree() -> None:
 
 @pytest.mark.slow
 def test_gap_falls_with_lam(tmp_path: Path) -> None:
-    """The paper's claim at its smallest: one epoch of MNIST. A gap half as large is required."""
-    dataset, gaps = load_dataset("mnist"), []
+    """The paper's claim at its smallest: 40 epochs of digits. A gap half as large is required."""
+    dataset, gaps = load_dataset("digits"), []
     for lam in (0.0, 2.0):
-        train = TrainConfig(lam=lam, epochs=1, lam_warmup_steps=200)
+        train = TrainConfig(lam=lam, epochs=40, batch_size=32, lam_warmup_steps=400)
         config = RunConfig(
-            DataConfig("mnist"), ModelConfig(latent_dim=10, hidden_sizes=(64,)), train
+            DataConfig("digits"), ModelConfig(latent_dim=10, hidden_sizes=(64,)), train
         )
         fit(config, dataset, tmp_path / str(lam))
-        # One block each.
+        # Two blocks of the data and one of the bracket.
         settings = EvaluateConfig(
             AISConfig(num_chains=8, num_temperatures=32),
-            num_examples=50,
+            num_examples=100,
             num_divergence_samples=2,
             num_importance_samples=1,
             num_simulated=50,

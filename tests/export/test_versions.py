@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.errors import refused
-from tests.support.kills import RandomKills
+from tests.support.kills import RANDOM, RandomKills
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.versions import check_model_name, check_version, publish
 
@@ -293,7 +292,7 @@ def test_kills_at_random_moments_leave_whole_versions_and_litter_that_the_next_e
     partials = 0
     while random_kills.kills < max(25, random_kills.number):
         with publisher(tmp_path, 10**6) as process:
-            time.sleep(random.uniform(0.0, 3 * each))
+            time.sleep(RANDOM.uniform(0.0, 3 * each))
             process.send_signal(signal.SIGKILL)
         random_kills.kills += 1
         assert_whole(tmp_path / "m")

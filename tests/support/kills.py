@@ -11,10 +11,11 @@ import pytest
 
 from tests.support.forked import ForkedProcess
 
-__all__ = ["OPTION", "RandomKills", "add_timeouts", "random_kills", "summary"]
+__all__ = ["OPTION", "RANDOM", "RandomKills", "add_timeouts", "random_kills", "summary"]
 
 OPTION = "--kills"
 PROPERTY = "random kills"
+RANDOM = random.SystemRandom()  # whatever seeds a test has set
 # No kill takes longer, with the process that is killed and the check that follows.
 SECONDS_PER_KILL = 60.0
 
@@ -50,7 +51,7 @@ class RandomKills:
         Returns:
             The text on stderr that was not read yet.
         """
-        time.sleep(random.uniform(0.0, longest))
+        time.sleep(RANDOM.uniform(0.0, longest))
         process.kill()
         _, errors = process.communicate(timeout=SECONDS_PER_KILL)
         self.kills += process.returncode == -signal.SIGKILL

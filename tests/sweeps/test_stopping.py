@@ -2,7 +2,6 @@
 
 import json
 import os
-import random
 import signal
 import subprocess
 import time
@@ -13,7 +12,7 @@ import filelock
 import pytest
 
 from tests.support import runs
-from tests.support.kills import RandomKills
+from tests.support.kills import RANDOM, RandomKills
 from tests.support.small_sweep import (
     BEGIN,
     CONFIG,
@@ -130,7 +129,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
             (signal.SIGKILL, "evaluate", True),
             (signal.SIGKILL, "classify", False),
         ):
-            wait = random.uniform(0.0, 0.3) * seconds[stage]
+            wait = RANDOM.uniform(0.0, 0.3) * seconds[stage]
             stop_in_stage(sweep_dir, number, stage, wait, all_of_them=all_of_them)
             random_kills.kills += number == signal.SIGKILL
             before = result_times(sweep_dir)
