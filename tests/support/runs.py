@@ -112,7 +112,8 @@ def failure(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     assert call(*arguments) == 1
     captured = capsys.readouterr()
     assert captured.out == ""
-    (line,) = captured.err.splitlines()
+    # Before it may be what the data were taken for.
+    (line,) = (line for line in captured.err.splitlines() if not line.startswith("Data: "))
     assert line.startswith("Error: ")
     return line
 
