@@ -7,6 +7,8 @@ Neither has a public way to remove what one graph added.
 """
 
 import contextlib
+import gc
+import itertools
 import re
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from typing import Any, TypeVar
@@ -22,12 +24,17 @@ __all__ = ["compiled_unless_traced"]
 
 Result = TypeVar("Result")
 
+# A graph has cycles of references and some 10 MB that Python does not count, so that it collects
+# them late. A collection takes a fifth of a second.
+COLLECTION_INTERVAL = 4
+_calls = itertools.count(1)
+
 
 def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) -> Result:
     """Calls a function of no arguments as a graph, or within the graph that the caller traces.
 
     The graph is traced at each call: what the function refers to may have changed since the last.
-    Python frees it when it next collects garbage.
+    Python frees it when it next collects garbage, after a few calls at the latest.
     """
     if tf.inside_function():
         return function()
@@ -51,6 +58,9 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
     finally:
         for graph in graphs:
             _forget(graph)
+        del graphs[:]
+        if next(_calls) % COLLECTION_INTERVAL == 0:
+            gc.collect()
     return result
 
 
