@@ -61,6 +61,7 @@ def little_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(measuring, "measure_accuracy", stop)
     monkeypatch.setattr(Processes, "start", start_no_process)
     monkeypatch.setattr("tensorflow.saved_model.save", stop)
+    monkeypatch.setattr("tfp_smvi.data.tfds_sets._prepare", stop)
     monkeypatch.setattr(figures, "FIGURES", {"likelihood": figures.FIGURES["likelihood"]})
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.chdir(tmp_path)

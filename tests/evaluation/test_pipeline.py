@@ -428,6 +428,29 @@ def test_a_damaged_block_is_named(run_dir: Path, tmp_path: Path) -> None:
     )
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda elbo: elbo.astype("M8[s]"),
+        lambda elbo: elbo[:, None],
+        lambda elbo: elbo[0],
+        lambda elbo: elbo[:-1],
+    ],
+)
+def test_a_block_with_another_kind_of_numbers_is_refused(
+    run_dir: Path, tmp_path: Path, change: Any
+) -> None:
+    """Catches a block that broadcasts into other results, or ends in NumPy's own error."""
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    file = next(copy.glob("evaluation/bounds-*/test-00000.npz"))
+    with np.load(file) as members:
+        arrays = dict(members)
+    np.savez(file, **arrays | {"elbo": change(arrays["elbo"])})
+    with pytest.raises(SMVIError, match="results of different kinds or shapes") as caught:
+        evaluate(copy, SMALL, merge=True)
+    assert caught.value.remedy is not None
+
+
 def test_other_data_are_refused(fresh: Path) -> None:
     settings = json.loads((fresh / "config.json").read_text())
     settings["data"]["fingerprint"] = "0" * 64

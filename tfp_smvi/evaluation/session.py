@@ -25,6 +25,9 @@ __all__ = ["EvaluationSession", "estimate_block", "open_session"]
 
 Arrays = dict[str, np.ndarray]
 
+# The results that have several numbers for an example.
+_ROWS = {"posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size"}
+
 
 class EvaluationSession:
     """A trained model, the data it was trained on, and the blocks that were evaluated with it.
@@ -130,9 +133,10 @@ class EvaluationSession:
         store = self.store(kind, config)
         names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]
         blocks = [store.load(name) for name in names]
-        if any({*block} != {*blocks[0]} for block in blocks):
+        layouts = [_layout(block) for block in blocks]
+        if None in layouts or any(layout != layouts[0] for layout in layouts):
             raise SMVIError(
-                f"{store.path} has results of different kinds",
+                f"{store.path} has results of different kinds or shapes",
                 remedy="delete it and run the same command again",
             )
         return {
@@ -194,6 +198,16 @@ def open_session(
             _OPEN.pop(name, None)
         else:
             _OPEN[name] = before
+
+
+def _layout(block: Arrays) -> dict[str, tuple[int, ...]] | None:
+    """The shape of each result for one example; None if a result is not float32 [examples, ...]."""
+    for name, array in block.items():
+        if array.dtype != np.float32 or array.ndim != (2 if name in _ROWS else 1):
+            return None
+    if len({len(array) for array in block.values()}) != 1:
+        return None
+    return {name: array.shape[1:] for name, array in block.items()}
 
 
 def estimate_block(
