@@ -1,5 +1,6 @@
 """Arrays on disk: every kind of damage is found, and said in one line."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,13 @@ def test_arrays_come_back_bit_for_bit(compress: bool, tmp_path: Path) -> None:
 
 def test_a_missing_file_is_not_a_damaged_one(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
+        read_arrays(tmp_path / "file.npz")
+
+
+def test_a_member_that_is_no_array_is_damage(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "file.npz", "w") as archive:
+        archive.writestr("a.npy", b"garbage")
+    with pytest.raises(DamagedFileError, match="a is no array"):
         read_arrays(tmp_path / "file.npz")
 
 

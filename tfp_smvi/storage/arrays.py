@@ -50,7 +50,12 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
                 raise DamagedFileError("it is not a whole .npz file")
             file.seek(0)
             with np.load(file, allow_pickle=False) as members:
-                return {name: members[name] for name in names or members.files}
+                arrays = {name: members[name] for name in names or members.files}
+        for name, array in arrays.items():
+            # NumPy gives a member of another kind as bytes.
+            if not isinstance(array, np.ndarray):
+                raise DamagedFileError(f"its member {name} is no array")
+        return arrays
     except (FileNotFoundError, DamagedFileError):
         raise
     except MemoryError:
