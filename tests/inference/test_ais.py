@@ -30,7 +30,9 @@ from tfp_smvi.inference.weights import WeightSums, sum_weights
 tfd = tfp.distributions
 
 # Few chains on hard problems are what these tests are about; test_warnings.py has the warnings.
-pytestmark = pytest.mark.filterwarnings("ignore:The effective sample size:UserWarning")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore:The (effective sample size|acceptance rate) is:UserWarning"
+)
 
 DOCS = Path(__file__).parents[2] / "docs"
 LOG_Z = 2.5
