@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from tfp_smvi.runs.checkpoint import (
     list_checkpoints,
     list_steps,
     read_checkpoint,
+    require_run,
     restore_checkpoint,
     save_checkpoint,
 )
@@ -282,3 +284,10 @@ def test_checkpoint_of_a_step_is_read_or_refused_in_a_line(tmp_path: Path) -> No
     with pytest.raises(SMVIError, match=r"step-0000000002\.npz") as caught:
         read_checkpoint(tmp_path, 2)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("dtype", ["S3", "M8[s]", "c8"])
+def test_arrays_of_no_numbers_are_not_those_of_a_model(dtype: str) -> None:
+    checkpoint = Checkpoint(1, {"w": np.zeros(2, dtype)}, EMPTY)
+    with pytest.raises(SMVIError, match="w holds no numbers"):
+        require_run(checkpoint, cast(Any, None), {"w": (2,)}, Path("run"))

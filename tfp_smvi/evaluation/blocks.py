@@ -67,6 +67,7 @@ class Kind(NamedTuple):
         purpose: the purpose of its seed, with "{data}" for the data.
         estimate: (estimator, x, seed) -> results by name, with the example as first axis; x is
             float32 [BLOCK_SIZE, *image_shape], or None on simulated data.
+        results: the names that a saved block must have.
     """
 
     store: str
@@ -74,6 +75,7 @@ class Kind(NamedTuple):
     cost: Callable[[EvaluateConfig], float]
     purpose: str
     estimate: Callable[[BlockEstimator, tf.Tensor | None, tf.Tensor], dict[str, np.ndarray]]
+    results: tuple[str, ...]
 
 
 _DRAWS = ("num_elbo_samples", "num_divergence_samples", "num_importance_samples")
@@ -107,6 +109,10 @@ KINDS: dict[str, Kind] = {
         cost=_bounds_cost,
         purpose="evaluate_bounds_{data}",
         estimate=lambda estimator, x, seed: estimator.bounds(x, seed),
+        results=(
+            *("elbo", "elbo_error", "kl", "iwae_bound", "iwae_bound_error"),
+            *("divergence", "divergence_error", "posterior_mean"),
+        ),
     ),
     "annealed": Kind(
         store="annealed",
@@ -114,6 +120,10 @@ KINDS: dict[str, Kind] = {
         cost=_annealing_cost,
         purpose="evaluate_annealed_{data}",
         estimate=lambda estimator, x, seed: estimator.annealed(x, seed),
+        results=(
+            *("log_likelihood", "log_likelihood_error"),
+            *("effective_sample_size", "acceptance_rate"),
+        ),
     ),
     "bracket": Kind(
         store="annealed",
@@ -121,6 +131,10 @@ KINDS: dict[str, Kind] = {
         cost=lambda config: _annealing_cost(config, num_runs=2),
         purpose="evaluate_simulated",
         estimate=lambda estimator, x, seed: estimator.bracketed(seed),
+        results=(
+            *("lower_bound", "lower_bound_error", "upper_bound", "upper_bound_error"),
+            *("acceptance_rate", "reverse_acceptance_rate"),
+        ),
     ),
 }
 

@@ -134,7 +134,12 @@ class EvaluationSession:
         names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]
         blocks = [store.load(name) for name in names]
         layouts = [_layout(block) for block in blocks]
-        if None in layouts or any(layout != layouts[0] for layout in layouts):
+        first = layouts[0]
+        if (
+            first is None
+            or not first.keys() >= {*KINDS[kind].results}
+            or any(layout != first for layout in layouts)
+        ):
             raise SMVIError(
                 f"{store.path} has results of different kinds or shapes",
                 remedy="delete it and run the same command again",

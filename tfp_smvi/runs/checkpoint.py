@@ -167,7 +167,7 @@ def require_run(
 def _other_arrays(
     arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
-    """One line for each array that is missing, too many or of another shape."""
+    """One line for each array that is missing, too many, of another shape or of no numbers."""
     return [
         *(f"{name} is missing" for name in shapes if name not in arrays),
         *(f"{name} has no place in the model" for name in arrays if name not in shapes),
@@ -176,6 +176,7 @@ def _other_arrays(
             for name, shape in shapes.items()
             if name in arrays and arrays[name].shape != tuple(shape)
         ),
+        *(f"{name} holds no numbers" for name in arrays if arrays[name].dtype.kind not in "fiu"),
     ]
 
 
