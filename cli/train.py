@@ -112,6 +112,7 @@ def train(
             )
     except TrainingInterrupted as stop:
         return _note_stop(reporter, stop, run_dir)
+    result = result._replace(run_dir=run_dir)  # as it was given
     _print_result(result, training_warnings(config, result.history[-1].step), as_json)
     return 0
 

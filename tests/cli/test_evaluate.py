@@ -13,7 +13,7 @@ import pytest
 from tests.support import golden, runs
 from tests.support.forked import run_forked
 from tests.support.golden import GoldenCase
-from tests.support.runs import ReferenceRun
+from tests.support.runs import ReferenceRun, forget_data
 from tests.support.signals import RunSignalled
 from tfp_smvi.config import AISConfig, EvaluateConfig
 
@@ -125,9 +125,7 @@ def fresh(reference: ReferenceRun, tmp_path: Path) -> Path:
 @pytest.fixture
 def other_data(fresh: Path) -> Path:
     """A run that was trained on data of another content."""
-    settings = json.loads((fresh / "config.json").read_text())
-    settings["data"]["fingerprint"] = "0" * 64
-    (fresh / "config.json").write_text(json.dumps(settings))
+    forget_data(fresh)
     return fresh
 
 

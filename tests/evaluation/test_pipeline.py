@@ -17,7 +17,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tests.support.runs import ReferenceRun, assert_same_bits, dead_process
+from tests.support.runs import ReferenceRun, assert_same_bits, dead_process, forget_data
 from tfp_smvi.config import (
     AISConfig,
     DataConfig,
@@ -454,9 +454,7 @@ def test_a_block_with_another_kind_of_numbers_is_refused(
 
 
 def test_other_data_are_refused(fresh: Path) -> None:
-    settings = json.loads((fresh / "config.json").read_text())
-    settings["data"]["fingerprint"] = "0" * 64
-    (fresh / "config.json").write_text(json.dumps(settings))
+    forget_data(fresh)
     with pytest.raises(
         SMVIError, match="the data digits are not those that the model was trained on"
     ):

@@ -118,7 +118,7 @@ def relative_mean_weight(
 
 # Chains for a standard error of at most 0.002, by the number of temperatures.
 NUM_CHAINS = {3: 20_000_000, 10: 4_000_000, 30: 1_000_000, 100: 250_000}
-REVERSE_NUM_CHAINS = {3: 2_000_000, 10: 250_000}
+REVERSE_NUM_CHAINS = {3: 2_600_000, 10: 250_000}
 # Of the stock recipe, at most 0.01.
 STOCK_NUM_CHAINS = {3: 1_000_000, 10: 200_000, 30: 100_000, 100: 50_000}
 

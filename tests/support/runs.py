@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
-from tfp_smvi.runs.checkpoint import Checkpoint, restore_checkpoint
+from tfp_smvi.runs.checkpoint import Checkpoint, restore_checkpoint, save_checkpoint
+from tfp_smvi.runs.directory import read_run
 from tfp_smvi.runs.records import EpochRecord
 
 EPOCHS = 4
@@ -134,6 +135,16 @@ def newest(run_dir: Path) -> Checkpoint:
     checkpoint = restore_checkpoint(run_dir / "checkpoints", refuse)
     assert checkpoint is not None
     return checkpoint
+
+
+def forget_data(run_dir: Path) -> None:
+    """Changes a run as if it had been trained on data of another content."""
+    settings = json.loads((run_dir / "config.json").read_text())
+    settings["data"]["fingerprint"] = "0" * 64
+    (run_dir / "config.json").write_text(json.dumps(settings))
+    step, arrays, state = newest(run_dir)
+    state = dataclasses.replace(state, run=read_run(run_dir))
+    save_checkpoint(run_dir / "checkpoints", step, arrays, state)
 
 
 def records(run_dir: Path) -> list[dict[str, Any]]:
