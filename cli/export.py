@@ -87,7 +87,9 @@ def export(run_dir: Path | None, path: Path | None, as_json: bool, **options: An
     with reporter.loading_tensorflow():
         from tfp_smvi.export.exporter import export_run
     with reporter.starting("Exporting"):
-        results = export_run(typing.cast(Path, run_dir), note=reporter.note, **options)
+        results = export_run(
+            typing.cast(Path, run_dir), note=reporter.note, warn=reporter.warn, **options
+        )
     if as_json:
         click.echo(
             json.dumps([{"path": str(folder), **card.to_json()} for folder, card in results])

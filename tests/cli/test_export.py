@@ -19,6 +19,7 @@ from tests.support.signals import RunSignalled
 from tfp_smvi.export import check
 from tfp_smvi.export.check import find_damage
 from tfp_smvi.export.exporter import export_run
+from tfp_smvi.runs import loading
 
 NAME = "digits-lam0.5-seed0"
 
@@ -51,9 +52,10 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
         "Loaded in a fresh process, every signature answers like the model.",
     ]
     again = ("export", str(reference.run_dir), "--output", str(output), "--no-verify", "--json")
+    monkeypatch.setattr(loading, "training_warnings", lambda *_: ["give fewer {lam_warmup_steps}"])
     assert runs.call(*again) == 0
     out, err = capsys.readouterr()
-    assert err == ""
+    assert err == "Warning: give fewer --lam-warmup-steps\n"
     (result,) = json.loads(out)
     assert (result["path"], result["part"]) == (str(output / NAME / "2"), "encoder")
     monkeypatch.setattr(check, "subprocess", SimpleNamespace(run=run_program))

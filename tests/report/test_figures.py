@@ -179,6 +179,9 @@ def test_the_change_from_linear_to_logarithmic_is_marked(
         assert ({curve_figures.NEAR, -curve_figures.NEAR} <= heights) == marked
     words = {text.get_text() for text in figure.axes[-1].texts}
     assert ("linear" in words, "log" in words) == (marked, marked)
+    if marked:
+        stacked = curve_figures.draw_differences(read_sweep(tmp_path), NARROW).axes
+        assert all("linear" in {text.get_text() for text in axes.texts} for axes in stacked)
 
 
 @pytest.mark.parametrize("layout", [NARROW, WIDE])
@@ -201,6 +204,16 @@ def test_panels_of_a_row_share_their_range(
         assert len({axes.get_ylim() for axes in row}) == 1
     tops = {round(axes.get_position().y0, 6) for axes in figure.axes}
     assert len(tops) == (panels.size if layout.stacked else rows)
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_in_one_column_fits_on_a_page(name: str, tmp_path: Path) -> None:
+    """A page of letter paper with margins of an inch has 9 inches; two kernels take six panels."""
+    sweeps.write_sweep(tmp_path, sweeps.LAMS, latent_dim=2)
+    figure = FIGURES[name].draw(read_sweep(tmp_path), Layout("paper", 1))
+    width, height = figure.get_size_inches()
+    assert width <= 3.25
+    assert height <= 9.0
 
 
 def test_legends_fit_into_the_width_of_a_column(tmp_path: Path) -> None:

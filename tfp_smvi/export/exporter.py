@@ -79,6 +79,7 @@ def export_run(
     part: PartName = "encoder",
     verify: bool = True,
     note: Callable[[str], None] = lambda line: None,
+    warn: Callable[[str], None] | None = None,
 ) -> list[ExportResult]:
     """Publishes the newest state of a run as a new version of a model, in float32.
 
@@ -95,6 +96,8 @@ def export_run(
         verify: whether to load the result in a fresh process, and to publish it only if it answers
             like the model.
         note: receives lines for the user.
+        warn: receives the warnings of the run, with settings in braces such as "{epochs}"; None for
+            `note`, with their names.
 
     Returns:
         The published model; with part "both" two of them.
@@ -112,7 +115,7 @@ def export_run(
         )
     run_dir, output = Path(run_dir), Path(output)
     require_utf_8(output, "output")
-    run = load_run(run_dir, warn=lambda line: note(f"Warning: {name_fields(line)}"))
+    run = load_run(run_dir, warn=warn or (lambda line: note(f"Warning: {name_fields(line)}")))
     exports = _exports(run, run_dir, model_name, part, note)
     writers = {
         name: functools.partial(_write, export, name, verify) for name, export in exports.items()

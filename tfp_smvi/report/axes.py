@@ -106,36 +106,42 @@ def value_axis(axes: Axes, points: Iterable[Point]) -> None:
     scale, options = scale_of(points)
     axes.set_yscale(scale, **options)
     if scale == "symlog":
-        mark_linear_part([axes], options["linthresh"])
+        mark_linear_part([axes], options["linthresh"], named=[axes])
     if scale != "linear":
         axes.yaxis.set_major_formatter(FuncFormatter(number_label))
 
 
-def mark_linear_part(row: Sequence[Axes], threshold: float) -> None:
+def mark_linear_part(row: Sequence[Axes], threshold: float, named: Iterable[Axes]) -> None:
     """Marks where a "symlog" axis changes from linear to logarithmic.
 
     Args:
-        row: panels that share the axis; the words are beside the last.
+        row: panels that share the axis.
         threshold: the axis is linear up to it, to each side.
+        named: those that have the words beside them: the parts' names, "log" and "linear".
     """
     for axes in row:
         axes.axhspan(-threshold, threshold, color=BAND, linewidth=0.0, zorder=0.0)
         for edge in (-threshold, threshold):
             axes.axhline(edge, color=GREY, linewidth=0.6, linestyle=(0, (4, 3)), zorder=1.0)
-    last = row[-1]
-    low, high = last.get_ylim()
+    for axes in named:
+        _name_parts(axes, threshold)
+
+
+def _name_parts(axes: Axes, threshold: float) -> None:
+    """Puts "log" and "linear" beside the parts of a "symlog" axis."""
+    low, high = axes.get_ylim()
     for name, bottom, top in (
         ("log", threshold, high),
         ("linear", max(low, -threshold), min(high, threshold)),
         ("log", low, -threshold),
     ):
-        place = last.transLimits.transform(last.transScale.transform([(0, bottom), (0, top)]))
+        place = axes.transLimits.transform(axes.transScale.transform([(0, bottom), (0, top)]))
         if place[1, 1] - place[0, 1] > 0.1:  # room for the word
-            last.text(
+            axes.text(
                 1.01,
                 place[:, 1].mean(),
                 name,
-                transform=last.transAxes,
+                transform=axes.transAxes,
                 rotation=90,
                 va="center",
                 fontsize="x-small",

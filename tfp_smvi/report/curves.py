@@ -108,7 +108,7 @@ def draw_differences(sweep: Sweep, layout: Layout = WIDE) -> Figure:
             _draw_over_lam(axes, axis, points, line, f"{num_labels:,} labels", shift=shift)
         axis.dress(axes)
         _kernel_title(axes, kernels, kernel)
-    _difference_axis(grid[0])
+    _difference_axis(grid[0], layout)
     _percent(grid, layout, "accuracy minus that at λ = 0\n(percentage points)")
     _explain_dagger(grid[0][0], sweep)
     legend_below(figure, grid[0][0], len(numbers) + 1)
@@ -134,7 +134,7 @@ def draw_accuracy_by_epoch(sweep: Sweep, layout: Layout = WIDE) -> Figure:
                 )
             axes.set_title(f"{kernel} kernel, {number:,} labels")
             _epoch_ticks(axes, {point.x for points in by_lam.values() for point in points})
-    for axes in itertools.chain(*grid) if layout.stacked else grid[-1]:
+    for axes in grid[-1][-1:] if layout.stacked else grid[-1]:
         axes.set_xlabel("epoch of training")
     _percent(grid, layout, "test accuracy (%)")
     _explain_dagger(grid[0][0], sweep)
@@ -239,7 +239,7 @@ def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
         axes.set_ylim(min(values) - margin, max(values) + margin)
 
 
-def _difference_axis(row: Sequence[Axes]) -> None:
+def _difference_axis(row: Sequence[Axes], layout: Layout) -> None:
     """Scales the shared y axis of differences so that small ones are seen beside large ones."""
     axes = row[0]
     large = max(abs(end) for panel in row for end in panel.dataLim.intervaly) > 3.0 * NEAR
@@ -255,7 +255,7 @@ def _difference_axis(row: Sequence[Axes]) -> None:
         axes.yaxis.set_minor_locator(NullLocator())
     axes.set_ylim(low, high)
     if large:
-        mark_linear_part(row, NEAR)
+        mark_linear_part(row, NEAR, named=row if layout.stacked else row[-1:])
 
 
 def _epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:

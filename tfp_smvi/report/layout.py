@@ -62,6 +62,7 @@ _PAPER_SETTINGS: dict[Any, Any] = {
 
 
 STACKED_HEIGHT = 2.4  # of a panel below others, inches
+MOST_HEIGHT = 9.0  # of a figure, inches: a page has little more
 
 
 class Style(NamedTuple):
@@ -150,8 +151,8 @@ def panels(
         size = (layout.width, rows * height + 0.6)
         figure = Figure(figsize=size, layout="constrained")
         return figure, figure.subplots(rows, columns, squeeze=False, sharey="row").tolist()
-    size = (layout.width, rows * columns * STACKED_HEIGHT + 0.6)
-    figure = Figure(figsize=size, layout="constrained")
+    height = min(rows * columns * STACKED_HEIGHT + 0.6, MOST_HEIGHT)  # many panels are lower
+    figure = Figure(figsize=(layout.width, height), layout="constrained")
     flat = figure.subplots(rows * columns, 1, squeeze=False).ravel().tolist()
     grid = [flat[row * columns : (row + 1) * columns] for row in range(rows)]
     for first, *others in grid:
