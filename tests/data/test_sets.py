@@ -14,6 +14,7 @@ from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import DATASETS, default_data_dir, load_dataset
 from tfp_smvi.data.dataset import ArraySplit, check_contents, content_fingerprint
+from tfp_smvi.storage.array_files import ArrayFile
 
 
 def save(path: Path, **arrays: object) -> str:
@@ -152,6 +153,28 @@ def test_arrays_that_cannot_be_images_are_refused_in_one_line(
         load_dataset(path)
     assert "\n" not in str(caught.value)
     assert path in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("y_train", "message"),
+    [
+        (np.zeros(50, int), r"shape \(50,\)"),
+        (np.zeros((4, 1), int), r"shape \(4, 1\)"),
+        (np.zeros(4), "integers"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused_before_anything_is_read(
+    y_train: np.ndarray, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A small file may unpack to labels that fill the memory."""
+
+    def load(array: ArrayFile) -> np.ndarray:
+        raise AssertionError("values were read")
+
+    path = save(tmp_path, x_train=random(4, 5, 5), x_test=random(4, 5, 5), y_train=y_train)
+    monkeypatch.setattr(ArrayFile, "load", load)
+    with pytest.raises(SMVIError, match=message):
+        load_dataset(path)
 
 
 def test_files_that_are_no_npz_are_refused(tmp_path: Path) -> None:

@@ -100,6 +100,13 @@ def test_a_pipe_in_place_of_an_array_is_one_line(name: str, tmp_path: Path) -> N
         open_images(tmp_path / name)
 
 
+def test_a_file_that_is_larger_than_any_image_is_not_read(tmp_path: Path) -> None:
+    with (tmp_path / "a.png").open("wb") as file:
+        file.truncate(1 << 40)
+    (error,) = ImageFiles(tmp_path).read(0, 1).errors.values()
+    assert "1,099,512 MB" in error
+
+
 def test_images_of_0_and_1_of_255_are_refused(tmp_path: Path) -> None:
     """The encoder would see them as black; a black one among others is no matter."""
     bits = make_images(5) % 2

@@ -1,5 +1,6 @@
 """Arrays on disk: every kind of damage is found, and said in one line."""
 
+import os
 import zipfile
 from pathlib import Path
 
@@ -29,6 +30,13 @@ def test_a_member_that_is_no_array_is_damage(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "file.npz", "w") as archive:
         archive.writestr("a.npy", b"garbage")
     with pytest.raises(DamagedFileError, match="a is no array"):
+        read_arrays(tmp_path / "file.npz")
+
+
+@pytest.mark.timeout(20)
+def test_a_pipe_is_damage(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "file.npz")
+    with pytest.raises(DamagedFileError, match=r"file\.npz is not a regular file"):
         read_arrays(tmp_path / "file.npz")
 
 

@@ -1,5 +1,6 @@
 """JSON as people, editors and damage leave it."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -37,3 +38,14 @@ def test_what_cannot_be_used_is_one_line(content: bytes) -> None:
 
 def test_values_are_as_deep_as_any_file_needs() -> None:
     assert parse_json("[" * 100 + "]" * 100)
+
+
+@pytest.mark.timeout(20)
+def test_what_has_no_end_is_not_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.json")
+    (tmp_path / "zero.json").symlink_to("/dev/zero")
+    with (tmp_path / "sparse.json").open("wb") as file:
+        file.truncate(1 << 40)
+    for path in tmp_path.iterdir():
+        with pytest.raises(OSError, match=path.name):
+            read_json(path)

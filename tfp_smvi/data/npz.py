@@ -11,7 +11,7 @@ from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.paths import absolute
 from tfp_smvi.data.dataset import ArraySplit, Dataset, content_fingerprint
 from tfp_smvi.data.intensities import store_pixels
-from tfp_smvi.storage.array_files import list_arrays, open_array
+from tfp_smvi.storage.array_files import ArrayFile, list_arrays, open_array
 
 __all__ = ["load_npz"]
 
@@ -73,8 +73,11 @@ def _read(path: Path) -> Arrays:
         # The headers first: values of another shape may fill the memory.
         for key in wanted[:2]:
             _check_shape(path, key, files[key].shape if key in files else None, present)
+        for images, labels in zip(wanted[:2], wanted[2:], strict=True):
+            if labels in files:
+                _check_labels(path, labels, files[labels], files[images].shape[0])
         # The file may change or go while the arrays are in use.
-        return {key: np.array(file.load()) for key, file in files.items()}
+        return {key: _in_memory(file.load()) for key, file in files.items()}
     except (SMVIError, MemoryError):
         raise
     except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
@@ -99,18 +102,30 @@ def _check_shape(
         )
 
 
-def _labels(path: Path, split: str, arrays: Arrays) -> npt.NDArray[np.int64] | None:
-    labels, num_examples = arrays.get(f"y_{split}"), len(arrays[f"x_{split}"])
-    if labels is None:
-        return None
+def _check_labels(path: Path, key: str, labels: ArrayFile, num_examples: int) -> None:
     if labels.shape != (num_examples,):
         raise SMVIError(
-            f"{path}: y_{split} has shape {labels.shape} for {num_examples} images",
+            f"{path}: {key} has shape {labels.shape} for {num_examples} images",
             remedy=f"give [{num_examples}]",
         )
-    if labels.dtype.kind not in "ui" or labels.min() < 0:
-        raise SMVIError(
-            f"{path}: y_{split} ({labels.dtype}) must be integers from 0",
-            remedy="number the classes from 0",
-        )
+    if labels.dtype.kind not in "ui":
+        raise _no_classes(path, key, labels.dtype)
+
+
+def _in_memory(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    return np.array(values) if isinstance(values, np.memmap) else values
+
+
+def _labels(path: Path, split: str, arrays: Arrays) -> npt.NDArray[np.int64] | None:
+    labels = arrays.get(f"y_{split}")
+    if labels is None:
+        return None
+    if labels.min() < 0:
+        raise _no_classes(path, f"y_{split}", labels.dtype)
     return labels.astype(np.int64)
+
+
+def _no_classes(path: Path, key: str, dtype: np.dtype[Any]) -> SMVIError:
+    return SMVIError(
+        f"{path}: {key} ({dtype}) must be integers from 0", remedy="number the classes from 0"
+    )

@@ -10,7 +10,7 @@ import threading
 from pathlib import Path
 from typing import Self
 
-from tfp_smvi.core.files import create_anew
+from tfp_smvi.core.files import create_new
 from tfp_smvi.engines.base import Event, Task
 
 __all__ = ["Processes", "describe_exit"]
@@ -69,7 +69,7 @@ class Processes:
         ]
         # Several share a GPU's memory only if none takes all of it.
         shared = {"TF_FORCE_GPU_ALLOW_GROWTH": "true"} if self._count > 1 else {}
-        with Path(os.devnull).open("wb") if path is None else create_anew(path) as log:
+        with Path(os.devnull).open("wb") if path is None else create_new(path) as log:
             process = subprocess.Popen(
                 command,
                 stdin=subprocess.PIPE,

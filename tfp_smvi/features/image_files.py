@@ -4,7 +4,6 @@ import contextlib
 import hashlib
 import io
 import os
-import stat
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,6 +13,7 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.files import read_regular
 from tfp_smvi.features.sources import ImagesRead
 from tfp_smvi.serving.encoders import Identity
 
@@ -23,6 +23,8 @@ _SUFFIXES = (".png", ".jpg", ".jpeg")
 _JPEG = b"\xff\xd8\xff"
 # The EXIF tag that says how an image is to be turned; 1 is as it is.
 _ORIENTATION, _UPRIGHT = 0x0112, 1
+# More than a file has of an image that a model takes.
+_MAX_BYTES = 64_000_000
 # Larger images are not decoded here: the model refuses them by their size.
 _MAX_PIXELS = 1 << 25
 # Images that are examined for pixels of 0 and 1 only; one that is brighter ends it.
@@ -55,7 +57,7 @@ class ImageFiles:
             (listing.num_special, "that are no regular files (pipes, devices, sockets)"),
         ):
             if count and files:
-                note(f"Files in {_printable(str(folder))} {what} are left out: {count}.")
+                note(f"Files in {_as_utf_8(str(folder))} {what} are left out: {count}.")
         if not files:
             raise SMVIError(
                 f"has no files that end in {', '.join(_SUFFIXES)}",
@@ -72,7 +74,7 @@ class ImageFiles:
             "folder": str(folder.resolve()),
             "names, sizes and times": digest.hexdigest(),
         }
-        self.id_dtype = np.dtype(f"U{max(len(_printable(name)) for name in self._names)}")
+        self.id_dtype = np.dtype(f"U{max(len(_as_utf_8(name)) for name in self._names)}")
         self._require_levels()
 
     def read(self, start: int, stop: int) -> ImagesRead:
@@ -80,7 +82,7 @@ class ImageFiles:
         indices, images, errors = [], [], {}
         for index, name in enumerate(self._names[start:stop], start):
             try:
-                images.append(_turned(_read_regular(self._folder / name)))
+                images.append(_turned(read_regular(self._folder / name, _MAX_BYTES)))
                 indices.append(index)
             except (OSError, _UnusableImageError) as error:
                 errors[index] = plain_reason(error)
@@ -88,7 +90,7 @@ class ImageFiles:
 
     def ids(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Returns the ids of images: [n]."""
-        return np.array([_printable(self._names[index]) for index in indices], self.id_dtype)
+        return np.array([_as_utf_8(self._names[index]) for index in indices], self.id_dtype)
 
     def _require_levels(self) -> None:
         """Refuses images of 0 and 1 only, which a model would see as black."""
@@ -162,15 +164,6 @@ def _walk(folder: Path) -> Sequence[os.DirEntry[str]]:
     return files
 
 
-def _read_regular(path: Path) -> bytes:
-    """Reads a regular file; another kind that took its place is an OSError, without a wait."""
-    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-    with os.fdopen(descriptor, "rb") as file:
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            raise OSError("it is not a regular file")
-        return file.read()
-
-
 def _turned(data: bytes) -> bytes:
     """Returns an image as it is to be seen: turned as its EXIF data say, which models ignore.
 
@@ -199,13 +192,16 @@ def _turned(data: bytes) -> bytes:
 
 def _largest_level(path: Path) -> int:
     """The largest pixel of a PNG; 255 for what is none, or cannot be decoded here."""
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(_read_regular(path))) as image:
+    with (
+        contextlib.suppress(Exception),
+        Image.open(io.BytesIO(read_regular(path, _MAX_BYTES))) as image,
+    ):
         if image.format == "PNG" and image.width * image.height <= _MAX_PIXELS:
             in_bands = image.mode in ("1", "L", "RGB", "I", "I;16")
             return int(np.max((image if in_bands else image.convert("RGB")).getextrema()))
     return 255
 
 
-def _printable(name: str) -> str:
+def _as_utf_8(name: str) -> str:
     """Replaces bytes of a file's name that are not UTF-8, which no file format takes."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

@@ -19,6 +19,7 @@ from tensorboard.plugins.hparams import api_pb2, summary, summary_v2
 
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import plain_reason
+from tfp_smvi.core.files import open_regular
 from tfp_smvi.core.records import flatten
 from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, EpochRecord
 from tfp_smvi.storage.atomic import sweep_partials, write_atomically
@@ -130,7 +131,9 @@ def _keep_images(folder: Path, step: int) -> None:
     there are those of version 0.1.
     """
     for path in sorted(folder.glob(_FILES)):
-        content, remaining, begin = path.read_bytes(), [], 0
+        with open_regular(path) as file:
+            content = file.read()
+        remaining, begin = [], 0
         with contextlib.suppress(tf.errors.DataLossError):  # the torn end of a killed process
             for record in tf.data.TFRecordDataset(os.fsencode(path)).as_numpy_iterator():
                 end = begin + len(record) + _FRAME

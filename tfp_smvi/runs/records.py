@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.files import read_regular
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Machine
 from tfp_smvi.storage.json_files import parse_json
@@ -24,6 +25,9 @@ __all__ = [
     "read_history",
     "with_epochs",
 ]
+
+# Of a metrics.jsonl, in bytes: a million epochs.
+_MAX_HISTORY = 1_000_000_000
 
 
 @dataclass(frozen=True)
@@ -180,7 +184,7 @@ def read_history(path: Path) -> tuple[EpochRecord, ...]:
         SMVIError: it cannot be read.
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        lines = read_regular(path, _MAX_HISTORY).decode().splitlines(keepends=True)
         return tuple(
             EpochRecord.from_json(parse_json(line)) for line in lines if line.endswith("\n")
         )

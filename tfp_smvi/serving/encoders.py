@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.files import open_regular
 from tfp_smvi.export.formats import find_weakness
 
 __all__ = [
@@ -259,6 +260,6 @@ def _hash(folder: Path) -> str:
     """Hashes the graph and the weights of an export: SHA-256 in hex."""
     digest = hashlib.sha256()
     for path in (folder / "saved_model.pb", *sorted((folder / "variables").iterdir())):
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return digest.hexdigest()

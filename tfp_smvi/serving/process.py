@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError, explain_write_errors
-from tfp_smvi.core.files import create_anew
+from tfp_smvi.core.files import create_new
 from tfp_smvi.core.records import Record
 from tfp_smvi.serving.docker import docker
 from tfp_smvi.serving.plan import LOG, ServerPlan
@@ -134,7 +134,7 @@ def running(plan: ServerPlan, lock: int) -> Iterator["subprocess.Popen[bytes]"]:
         SMVIError: it cannot be started.
     """
     with explain_write_errors(f"to {plan.folder}", "give write permission"):
-        log = create_anew(plan.folder / LOG)
+        log = create_new(plan.folder / LOG)
     with log:
         try:
             process = subprocess.Popen(

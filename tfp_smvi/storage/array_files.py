@@ -3,19 +3,32 @@
 Damaged or made-up files raise nearly anything: callers turn it into one line.
 """
 
+import io
 import math
+import os
 import zipfile
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tfp_smvi.core.files import open_regular
+
 __all__ = ["ArrayFile", "list_arrays", "open_array"]
 
 # An archive whose arrays grow beyond both is made to fill the memory, or better written unpacked.
-_LARGE, _LARGE_RATIO = 1 << 30, 100
+# MNIST as float64 pixels of 0 and 1 is 376 MB, and grows 50-fold.
+_LARGE, _LARGE_RATIO = 1 << 28, 100
 _CHUNK = 1 << 20
+# The bytes of a header that NumPy accepts. It looks at their number when it has read them, and a
+# header of version 2.0 may have 4 GB.
+_MAX_HEADER = 10_000
+# By version: the bytes that hold a header's length, and NumPy's function.
+_HEADERS = {
+    (1, 0): (2, np.lib.format.read_array_header_1_0),
+    (2, 0): (4, np.lib.format.read_array_header_2_0),
+}
 
 
 class ArrayFile(NamedTuple):
@@ -45,7 +58,11 @@ class ArrayFile(NamedTuple):
         """
         if self.member is None:
             return self._map(self.offset)
-        with zipfile.ZipFile(self.path) as archive, archive.open(self.member) as file:
+        with (
+            open_regular(self.path) as raw,
+            zipfile.ZipFile(raw) as archive,
+            archive.open(self.member) as file,
+        ):
             if self.member.compress_type != zipfile.ZIP_STORED:
                 values = np.lib.format.read_array(file, allow_pickle=False)
                 if file.read(1):
@@ -53,12 +70,13 @@ class ArrayFile(NamedTuple):
                 return values
             while file.read(_CHUNK):  # zipfile checks the CRC at the end
                 pass
-        with self.path.open("rb") as raw:
-            return self._map(_data_offset(raw, self.member) + self.offset)
+            offset = _data_offset(raw, self.member) + self.offset
+        return self._map(offset)
 
     def _map(self, offset: int) -> npt.NDArray[Any]:
         order: Any = "F" if self.fortran_order else "C"
-        return np.memmap(self.path, self.dtype, "r", offset, self.shape, order)
+        with open_regular(self.path) as file:
+            return np.memmap(file, self.dtype, "r", offset, self.shape, order)
 
 
 def list_arrays(path: Path) -> list[str]:
@@ -67,11 +85,12 @@ def list_arrays(path: Path) -> list[str]:
     Raises:
         Exception: the file cannot be read.
     """
-    _require_regular(path)
-    if not zipfile.is_zipfile(path):
-        raise ValueError("it is not an .npz file, or it is cut short")
-    with zipfile.ZipFile(path) as archive:
-        return [name.removesuffix(".npy") for name in archive.namelist() if name.endswith(".npy")]
+    with open_regular(path) as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is not an .npz file, or it is cut short")
+        with zipfile.ZipFile(file) as archive:
+            names = archive.namelist()
+    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
 
 
 def open_array(path: Path, key: str | None = None) -> ArrayFile:
@@ -82,46 +101,49 @@ def open_array(path: Path, key: str | None = None) -> ArrayFile:
         key: one of `list_arrays` for an .npz file; None for a .npy file.
 
     Raises:
-        Exception: the file cannot be read, or holds objects or another format.
+        Exception: the file cannot be read, or holds objects or another format, or more than an
+            array that somebody wants to be read.
     """
-    _require_regular(path)
-    if key is None:
-        with path.open("rb") as file:
-            return _read_header(path, file, path.stat().st_size, None)
-    with zipfile.ZipFile(path) as archive:
-        member = archive.getinfo(f"{key}.npy")
-        with archive.open(member) as file:
-            array = _read_header(path, file, member.file_size, member)
+    with open_regular(path) as file:
+        if key is None:
+            return _read_header(path, file, os.fstat(file.fileno()).st_size, None)
+        with zipfile.ZipFile(file) as archive:
+            member = archive.getinfo(f"{key}.npy")
+            _require_bounded(member)
+            with archive.open(member) as content:
+                return _read_header(path, content, member.file_size, member)
+
+
+def _require_bounded(member: zipfile.ZipInfo) -> None:
+    """Raises ValueError for a member that takes much more memory than its file has bytes."""
+    # Of other methods zipfile unpacks far more at a time than it is asked for.
+    if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        raise ValueError("it is compressed by another method than NumPy's")
     if member.file_size > max(_LARGE, _LARGE_RATIO * member.compress_size):
         raise ValueError(
             f"{member.compress_size / 1e6:.1f} MB unpack to {member.file_size / 1e9:.1f} GB; "
             "written by numpy.savez it would be mapped into memory"
         )
-    return array
-
-
-def _require_regular(path: Path) -> None:
-    """Raises ValueError for a pipe or a device, which might be read without end."""
-    if path.exists() and not path.is_file():
-        raise ValueError("it is a folder" if path.is_dir() else "it is not a regular file")
 
 
 def _read_header(
-    path: Path, file: Any, num_bytes: int, member: zipfile.ZipInfo | None
+    path: Path, file: IO[bytes], num_bytes: int, member: zipfile.ZipInfo | None
 ) -> ArrayFile:
     """Reads the header of a .npy file, which must promise as many bytes as there are."""
     version = np.lib.format.read_magic(file)
-    read_header = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in read_header:
+    if version not in _HEADERS:
         raise ValueError(f"version {version} of the .npy format")
-    shape, fortran_order, dtype = read_header[version](file)
+    num_digits, read_header = _HEADERS[version]
+    digits = file.read(num_digits)
+    length = int.from_bytes(digits, "little")
+    if length > _MAX_HEADER:
+        raise ValueError(f"its header has {length} bytes")
+    header = file.read(length)
+    shape, fortran_order, dtype = read_header(io.BytesIO(digits + header))
     # Pickles are code: a data file must not be able to run any.
     if dtype.hasobject:
         raise ValueError("it holds Python objects")
-    offset = file.tell()
+    offset = np.lib.format.MAGIC_LEN + num_digits + length
     promised = offset + math.prod(shape) * dtype.itemsize
     if min(shape, default=0) < 0 or promised != num_bytes:
         raise ValueError(

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from tfp_smvi.core.errors import plain_reason
+from tfp_smvi.core.files import open_regular
 from tfp_smvi.storage.atomic import write_atomically
 
 __all__ = ["DamagedFileError", "read_arrays", "write_arrays"]
@@ -44,7 +45,7 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
     """
     try:
         # np.load leaves a damaged file open if it opened the file itself.
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             # NumPy takes other files for pickles, and recommends to load them unsafely.
             if not zipfile.is_zipfile(file):
                 raise DamagedFileError("it is not a whole .npz file")

@@ -4,10 +4,13 @@ import json
 from pathlib import Path
 from typing import Any
 
+from tfp_smvi.core.files import read_regular
 from tfp_smvi.core.text import parse_real
 
 __all__ = ["parse_json", "read_json"]
 
+# Far more than any file of this package has; values in memory take up to 30 times as many bytes.
+_MAX_BYTES = 64_000_000
 # Levels of objects and lists in each other: far more than any file of this package has, and far
 # fewer than Python's recursion, through which values go later, can follow.
 _MAX_DEPTH = 100
@@ -19,10 +22,10 @@ def read_json(path: Path) -> Any:
     """Reads a JSON file, in UTF-8, UTF-16 or UTF-32, with a byte order mark or without.
 
     Raises:
-        OSError: it cannot be read.
+        OSError: it cannot be read, is a pipe or a device, or has more than 64 MB.
         ValueError: it is not JSON, or nested too deeply; the message is one line.
     """
-    return parse_json(path.read_bytes())
+    return parse_json(read_regular(path, _MAX_BYTES))
 
 
 def parse_json(content: bytes | str) -> Any:

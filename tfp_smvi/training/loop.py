@@ -272,7 +272,7 @@ class _Run:
     def _warn_of_lost_epochs(self) -> None:
         """Warns if the checkpoints of a run were deleted: a kill loses at most one."""
         log = self.run.metrics
-        if log.exists() and len(log.read_bytes().splitlines()) > 1:
+        if log.is_file() and len(log.read_bytes().splitlines()) > 1:
             self._warn(
                 f"{log} has epochs, but there is no checkpoint in {self.run.checkpoints}; "
                 "the training starts from the beginning."
