@@ -45,6 +45,13 @@ def open_images(
         return _open_split(name, data_dir, note)
     if path.is_dir():
         return ImageFiles(path, note)
+    if not path.exists():
+        raise SMVIError(
+            "does not exist",
+            field="images",
+            value=name,
+            remedy="give a .npy or .npz file, a folder, or tfds:NAME/SPLIT",
+        )
     if path.suffix not in (".npy", ".npz"):
         raise SMVIError(
             "is not allowed",

@@ -133,7 +133,7 @@ def restore_checkpoint(directory: Path, warn: Callable[[str], None]) -> Checkpoi
     if paths:
         raise SMVIError(
             f"none of the {len(paths)} checkpoints in {directory} can be read",
-            remedy="restore that folder from a backup, or start over with {fresh}",
+            remedy="restore that folder from a backup, or start over (tfp-smvi train --fresh)",
         )
     return None
 
@@ -160,7 +160,8 @@ def require_run(
         raise SMVIError(
             f"the checkpoint at step {checkpoint.step} of {run_dir} does not fit its config.json "
             f"({'; '.join(problems[:3])}{'; ...' if problems[3:] else ''})",
-            remedy="restore config.json or the checkpoint of that run, or start over with {fresh}",
+            remedy="restore config.json or the checkpoint of that run, or start over "
+            "(tfp-smvi train --fresh)",
         )
 
 
