@@ -179,7 +179,7 @@ def test_when_none_can_be_read_it_is_an_error_and_not_a_restart_from_zero(tmp_pa
         restore_checkpoint(tmp_path, warnings.append)
     assert "\n" not in str(caught.value)
     assert caught.value.remedy is not None
-    assert "{fresh}" in caught.value.remedy
+    assert "--fresh" in caught.value.remedy
     assert len(warnings) == 2
 
 
