@@ -14,8 +14,8 @@ from tfp_smvi.data import DATASETS, default_data_dir, is_prepared
 
 __all__ = ["datasets"]
 
-# What the first use of a set does if it is not ready.
-STATUS = {"packaged": "prepared at first use", "download": "needs a download"}
+# When a set is ready that is not yet.
+STATUS = {"packaged": "first use", "download": "download"}
 
 
 @dataclass(frozen=True)
@@ -88,18 +88,17 @@ def _describe(name: str, directory: Path | None) -> _Row:
 
 
 def _table(rows: Sequence[_Row]) -> str:
-    """Aligns the rows in columns that read the same on a terminal and in a pipe."""
-    cells = [["NAME", "IMAGES", "SHAPE", "TRAIN", "TEST", "LIKELIHOOD", "LICENCE", "STATUS"]]
+    """Aligns the rows in columns of at most 80 characters, the same on a terminal and in a pipe."""
+    cells = [["NAME", "SHAPE", "TRAIN", "TEST", "LIKELIHOOD", "LICENCE", "READY"]]
     cells += [
         [
             row.name,
-            row.description,
             "x".join(str(size) for size in row.image_shape),
             str(row.num_train),
             str(row.num_test),
             row.likelihood,
             row.licence,
-            "ready" if row.prepared else STATUS[row.source],
+            "yes" if row.prepared else STATUS[row.source],
         ]
         for row in rows
     ]

@@ -253,9 +253,10 @@ def list_datasets(*arguments: str) -> str:
 def test_list_has_a_line_for_each_set(tmp_path: Path) -> None:
     lines = list_datasets("--data-dir", str(tmp_path)).splitlines()
     assert [line.split()[0] for line in lines[1 : len(DATASETS) + 1]] == list(DATASETS)
-    assert lines[1].endswith("prepared at first use")
-    assert lines[2].endswith("ready")
-    assert lines[3].endswith("needs a download")
+    assert lines[1].endswith("first use")
+    assert lines[2].endswith("yes")
+    assert max(map(len, lines[: len(DATASETS) + 1])) <= 80
+    assert lines[3].endswith("download")
 
 
 def test_list_as_json_tells_what_is_prepared(tmp_path: Path) -> None:
