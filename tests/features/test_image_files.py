@@ -3,12 +3,15 @@
 import io
 import os
 import socket
+import struct
+import warnings
+import zlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tensorflow as tf
-from PIL import Image
+from PIL import Image, ImageFile
 
 from tests.support.errors import refused
 from tests.support.servers import encode_png, make_images
@@ -105,6 +108,31 @@ def test_a_file_that_is_larger_than_any_image_is_not_read(tmp_path: Path) -> Non
         file.truncate(1 << 40)
     (error,) = ImageFiles(tmp_path).read(0, 1).errors.values()
     assert "1,099,512 MB" in error
+
+
+@pytest.mark.parametrize("size", [(12_000, 10_000), (8, 8)])
+def test_warnings_of_the_decoder_are_not_shown(
+    size: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of many pixels, which are not decoded, and of damaged EXIF data."""
+    decoded_sizes: list[tuple[int, int]] = []
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda file: decoded_sizes.append(file.size))
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", *size, 8, 0, 0, 0, 0),
+        b"eXIf": b"MM\0*\0\0\0\x08\0\x09" + bytes(5),
+        b"IDAT": zlib.compress(bytes(72)),
+        b"IEND": b"",
+    }
+    data = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(content)) + kind + content + zlib.crc32(kind + content).to_bytes(4)
+        for kind, content in chunks.items()
+    )
+    (tmp_path / "a.png").write_bytes(data)
+    with warnings.catch_warnings(record=True) as shown:
+        warnings.simplefilter("always")
+        assert ImageFiles(tmp_path).read(0, 1).images == [data]
+    assert [str(line.message) for line in shown] == []
+    assert {*decoded_sizes} <= {(8, 8)}
 
 
 def test_images_of_0_and_1_of_255_are_refused(tmp_path: Path) -> None:

@@ -94,6 +94,27 @@ def test_config_file_has_the_parts_that_it_has_always_had(tmp_path: Path) -> Non
     assert read_run(tmp_path) == dataclasses.replace(RECORD, machine=None)
 
 
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize("name", ["checkpoints", "tensorboard", "tensorboard/train"])
+def test_a_link_in_place_of_a_folder_is_refused(name: str, fresh: bool, tmp_path: Path) -> None:
+    """Checkpoints would be written, and deleted, where it leads."""
+    other, path = tmp_path / "other", tmp_path / "run"
+    make_run(path)
+    (path / "checkpoints").rename(other)
+    (path / "tensorboard").rename(path / "old")
+    (path / name).parent.mkdir(exist_ok=True)
+    (path / name).symlink_to(other)
+    assert f"{path / name} is a link" in refusal(path, fresh=fresh)
+    assert [file.name for file in other.iterdir()] == ["step-0000000007.npz"]
+
+
+def test_a_run_directory_may_be_a_link(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "run").symlink_to("elsewhere")
+    with open_run(tmp_path / "run"):
+        assert (tmp_path / "elsewhere" / "checkpoints").is_dir()
+
+
 def test_same_configuration_opens_again_without_a_warning(tmp_path: Path) -> None:
     with open_run(make_run(tmp_path / "run")) as run:
         assert [path.name for path in list_checkpoints(run.checkpoints)] == ["step-0000000007.npz"]

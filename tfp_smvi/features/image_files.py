@@ -4,7 +4,9 @@ import contextlib
 import hashlib
 import io
 import os
-from collections.abc import Callable, Sequence
+import threading
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -29,6 +31,7 @@ _MAX_BYTES = 64_000_000
 _MAX_PIXELS = 1 << 25
 # Images that are examined for pixels of 0 and 1 only; one that is brighter ends it.
 _SAMPLE = 1000
+_FILTERS = threading.Lock()
 
 
 class ImageFiles:
@@ -173,13 +176,16 @@ def _turned(data: bytes) -> bytes:
     if not data.startswith(_JPEG) and b"eXIf" not in data:
         return data
     try:
-        with Image.open(io.BytesIO(data)) as image:
+        with _opened(data) as image:
             if image.mode == "CMYK":
                 raise _UnusableImageError(
                     "it is a CMYK image, for print; convert it to RGB or to grey levels"
                 )
-            orientation = image.getexif().get(_ORIENTATION, _UPRIGHT)
-            if orientation == _UPRIGHT or image.width * image.height > _MAX_PIXELS:
+            # To find the EXIF data of a PNG, Pillow may decode it.
+            if (
+                image.width * image.height > _MAX_PIXELS
+                or image.getexif().get(_ORIENTATION, _UPRIGHT) == _UPRIGHT
+            ):
                 return data
             turned = io.BytesIO()
             ImageOps.exif_transpose(image).save(turned, "PNG")
@@ -190,12 +196,19 @@ def _turned(data: bytes) -> bytes:
         return data
 
 
+@contextlib.contextmanager
+def _opened(data: bytes) -> Iterator[Image.Image]:
+    """Opens a PNG or a JPEG without Pillow's warnings: the model accepts an image or refuses it."""
+    # The filters are those of the process: one thread at a time changes them and puts them back.
+    with _FILTERS, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module=r"PIL\.")
+        with Image.open(io.BytesIO(data), formats=("PNG", "JPEG")) as image:
+            yield image
+
+
 def _largest_level(path: Path) -> int:
     """The largest pixel of a PNG; 255 for what is none, or cannot be decoded here."""
-    with (
-        contextlib.suppress(Exception),
-        Image.open(io.BytesIO(read_regular(path, _MAX_BYTES))) as image,
-    ):
+    with contextlib.suppress(Exception), _opened(read_regular(path, _MAX_BYTES)) as image:
         if image.format == "PNG" and image.width * image.height <= _MAX_PIXELS:
             in_bands = image.mode in ("1", "L", "RGB", "I", "I;16")
             return int(np.max((image if in_bands else image.convert("RGB")).getextrema()))

@@ -73,7 +73,7 @@ class RunDirectory:
 
         Raises:
             SMVIError: another process runs there, the directory holds another configuration, other
-                data or a longer training, or it cannot be written.
+                data, a longer training or a link in place of a folder, or it cannot be written.
         """
         # The working directory may change while the run is open.
         run = cls(path.absolute())
@@ -81,6 +81,7 @@ class RunDirectory:
             f"{path} is in use by another process", remedy="wait for it or choose another {run_dir}"
         )
         with hold_folder(path, busy=busy, remedy="choose another {run_dir}"):
+            run._require_no_links()
             if fresh:
                 run._clear()
             lines: list[str] = []
@@ -109,10 +110,23 @@ class RunDirectory:
         if lines != record.warnings:
             write_json(self.path / _CONFIG, dataclasses.replace(record, warnings=lines))
 
+    def _require_no_links(self) -> None:
+        """Refuses folders that are links, since files are written and deleted in them."""
+        for folder in (self.checkpoints, *self._event_folders):
+            if folder.is_symlink():
+                raise SMVIError(
+                    f"{folder} is a link, which may lead anywhere",
+                    remedy="delete it; {run_dir} itself may be a link",
+                )
+
+    @property
+    def _event_folders(self) -> tuple[Path, ...]:
+        return (self.tensorboard, *(self.tensorboard / name for name in ("train", "test")))
+
     def _clear(self) -> None:
         """Deletes a run and no other files; config.json goes last, so that a kill leaves a run."""
-        folders = (self.tensorboard, *(self.tensorboard / name for name in ("train", "test")))
-        events = [path for folder in folders for path in folder.glob("events.out.tfevents.*")]
+        files = "events.out.tfevents.*"
+        events = [path for folder in self._event_folders for path in folder.glob(files)]
         for path in (
             *list_checkpoints(self.checkpoints),
             *events,
