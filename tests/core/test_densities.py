@@ -80,6 +80,8 @@ NO_DISTRIBUTION_OF_FLOATS = {
     "a tensor": tf.zeros([BATCH, LATENT_DIM]),
     "discrete": tfd.Independent(tfd.Bernoulli(logits=tf.zeros([BATCH, LATENT_DIM])), 1),
     "one-hot": tfd.Independent(tfd.OneHotCategorical(logits=tf.zeros([BATCH, LATENT_DIM, 2])), 2),
+    "one-hot floats": tfd.OneHotCategorical(tf.zeros([BATCH, LATENT_DIM]), dtype=tf.float32),
+    "counts": tfd.Independent(tfd.Poisson(tf.ones([BATCH, LATENT_DIM])), 1),
     "several tensors": tfd.JointDistributionSequential([gaussian(BATCH), gaussian(BATCH)]),
 }
 WRONG_DENSITIES: dict[str, Density] = {
@@ -129,6 +131,16 @@ def test_an_error_of_the_density_itself_is_passed_on() -> None:
 
         with pytest.raises(type(error), match=str(error)):
             bound_by(gaussian(BATCH), broken, sample())
+
+
+def test_a_wrong_number_is_not_taken_for_wrong_dtypes() -> None:
+    """TensorFlow's checks of numbers name a dtype, and what they found, too."""
+
+    def broken(z: tf.Tensor) -> tf.Tensor:
+        raise tf.errors.InvalidArgumentError(None, None, "NaN in float32 of op Where (bool)")
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="NaN"):
+        bound_by(gaussian(BATCH), broken, sample())
 
 
 def test_numpy_in_a_graph_is_named() -> None:
@@ -256,6 +268,48 @@ def test_a_graph_compares_shapes_that_are_unknown_when_it_is_traced() -> None:
         objective_graph([None, LATENT_DIM], lambda z: density(z)[:1])(zeros)
     with refused("posterior"):
         objective_graph(None, density)(zeros)
+
+
+@pytest.mark.parametrize(
+    ("rows", "problem"),
+    [
+        ((1, 3, 1), "prior must have no batch axes"),
+        ((3, 2, 3), "shape"),  # whichever operation meets it first
+        ((1, 1, 4), "z must be samples"),
+        ((3, 3, 1), "z must be samples"),
+        ((3, 3, 3), None),
+        ((3, 1, 3), None),
+    ],
+)
+def test_a_graph_of_unknown_batches_broadcasts_only_the_prior(
+    rows: tuple[int, int, int], problem: str | None
+) -> None:
+    @tf.function(input_signature=[tf.TensorSpec([None, 2])] * 3, autograph=False)
+    def estimate(a: tf.Tensor, b: tf.Tensor, z: tf.Tensor) -> list[tf.Tensor]:
+        q, p = tfd.MultivariateNormalDiag(a), tfd.MultivariateNormalDiag(b)
+        values = [elbo(q, p, density, z).elbo, smvi_objective(q, p, density, 0.5, z).objective]
+        return [*values, score_matching_divergence(q, density, z)]
+
+    arguments = [tf.zeros([count, 2]) for count in rows]
+    if problem is None:
+        assert [value.shape for value in estimate(*arguments)] == [[3]] * 3
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError, match=problem):
+            estimate(*arguments)
+
+
+def test_a_divergence_of_another_shape_is_refused() -> None:
+    """Catches one that is broadcast over the batch."""
+
+    class Total(tfd.MultivariateNormalDiag):
+        pass
+
+    @tfd.RegisterKL(Total, tfd.MultivariateNormalDiag)
+    def total(q: Any, p: Any, name: str | None = None) -> tf.Tensor:
+        return tf.reduce_sum(q.mean(), axis=-1, keepdims=True)
+
+    with refused("prior"):
+        elbo(Total(tf.zeros([BATCH, LATENT_DIM])), PRIOR, density, sample())
 
 
 def test_checks_of_known_shapes_cost_a_graph_nothing() -> None:

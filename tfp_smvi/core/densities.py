@@ -13,11 +13,14 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.supports import is_discrete
 
 __all__ = [
     "ONE_NUMBER",
     "LogDensity",
+    "broadcasts",
     "check_distribution",
+    "check_divergence",
     "check_posterior",
     "check_prior",
     "log_densities",
@@ -31,11 +34,17 @@ ONE_NUMBER = "must return one number for each z"
 LogDensity = Callable[[tf.Tensor], tf.Tensor]
 
 _DTYPES = re.compile(r"\b(bfloat16|float16|half|float32|float|float64|double|u?int\d+|bool)\b")
+# How TensorFlow begins to say that two dtypes do not fit.
+_MIXED = re.compile(
+    r"cannot compute \w+ as input #|has type \w+ that does not match type|"
+    r"Tensor conversion requested dtype|Incompatible type conversion|to EagerTensor of dtype|"
+    r"must have the same dtype|same type as|incompatible dtypes|Expected \w+, got"
+)
 _SYNONYMS = {"half": "float16", "float": "float32", "double": "float64"}
 
 
 def check_distribution(name: str, distribution: Any) -> None:
-    """Raises an SMVIError unless a distribution is one of a single floating-point tensor.
+    """Raises an SMVIError unless a distribution has a density of a single floating-point tensor.
 
     Args:
         name: the argument that it was given for.
@@ -59,6 +68,12 @@ def check_distribution(name: str, distribution: Any) -> None:
             f"is a distribution of {tf.as_dtype(dtype).name} values",
             field=name,
             remedy="give one of floating-point z: the estimators need continuous latents",
+        )
+    if is_discrete(distribution):
+        raise SMVIError(
+            f"({distribution.name}) has no density: its values are counts or points",
+            field=name,
+            remedy="give one of continuous z",
         )
     if distribution.event_shape.rank is None or distribution.batch_shape.rank is None:
         raise SMVIError(
@@ -94,13 +109,34 @@ def check_prior(prior: Any, posterior: Any) -> None:
             remedy=f"give one with event shape {_shape(posterior.event_shape)}, as posterior has; "
             "tfd.Independent makes batch axes event axes",
         )
-    if not _broadcasts(prior.batch_shape, posterior.batch_shape):
+    if not broadcasts(prior.batch_shape, posterior.batch_shape):
         raise SMVIError(
             f"has batch shape {_shape(prior.batch_shape)}",
             field="prior",
             remedy="give one without batch axes, or with the posterior's "
             f"{_shape(posterior.batch_shape)}",
         )
+    if not (_is_known(prior) and _is_known(posterior)):
+        given, target = prior.batch_shape_tensor(), posterior.batch_shape_tensor()
+        fits = tf.reduce_all((given == 1) | (given == target[tf.size(target) - tf.size(given) :]))
+        _require_when_run(fits, "prior must have no batch axes, or those of posterior", given)
+        event = prior.event_shape_tensor()
+        same = _same(event, posterior.event_shape_tensor())
+        _require_when_run(same, "prior must have the event shape of posterior", event)
+
+
+def check_divergence(kl: tf.Tensor, posterior: Any) -> tf.Tensor:
+    """Returns an analytic KL(q(z|x), p(z)), or raises an SMVIError unless it is one for each x."""
+    if not kl.shape.is_compatible_with(posterior.batch_shape):
+        raise SMVIError(
+            f"has a KL divergence of shape {_shape(kl.shape)}",
+            field="prior",
+            remedy=f"give one for which it has the posterior's {_shape(posterior.batch_shape)}",
+        )
+    if not (kl.shape.is_fully_defined() and posterior.batch_shape.is_fully_defined()):
+        same = _same(tf.shape(kl), posterior.batch_shape_tensor())
+        _require_when_run(same, "prior must have one KL divergence for each x", tf.shape(kl))
+    return kl
 
 
 def points(z: Any, distribution: Any) -> tf.Tensor:
@@ -128,6 +164,12 @@ def points(z: Any, distribution: Any) -> tf.Tensor:
             field="z",
             remedy=f"give samples of the distribution: [..., {', '.join(map(str, shape))}]",
         )
+    if not (_is_known(distribution) and z.shape[-rank:].is_fully_defined()):
+        wanted = tf.concat(
+            [distribution.batch_shape_tensor(), distribution.event_shape_tensor()], axis=0
+        )
+        same = _same(tf.shape(z)[-rank:], wanted)
+        _require_when_run(same, "z must be samples of the distribution", tf.shape(z))
     return z
 
 
@@ -164,7 +206,7 @@ def _called(name: str, log_density_fn: LogDensity, z: tf.Tensor) -> Any:
         return log_density_fn(z)
     except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
         dtypes = sorted({_SYNONYMS.get(dtype, dtype) for dtype in _DTYPES.findall(str(error))})
-        if len(dtypes) != 2:
+        if len(dtypes) != 2 or not _MIXED.search(str(error)):
             raise
         raise SMVIError(
             f"mixes {dtypes[0]} and {dtypes[1]} at z of {z.dtype.name}",
@@ -193,14 +235,34 @@ def _one_for_each(name: str, values: tf.Tensor, z: tf.Tensor, event_rank: int) -
     if values.shape.is_fully_defined() and expected.is_fully_defined():
         return values
     wanted = tf.shape(z)[: tf.rank(z) - event_rank]
-    same = tf.debugging.assert_equal(tf.shape(values), wanted, f"{name} {ONE_NUMBER}")
-    with tf.control_dependencies([same]):
+    same = _same(tf.shape(values), wanted)
+    with tf.control_dependencies(
+        [_require_when_run(same, f"{name} {ONE_NUMBER}", tf.shape(values))]
+    ):
         values = tf.identity(values)
     values.set_shape(expected)
     return values
 
 
-def _broadcasts(shape: tf.TensorShape, target: tf.TensorShape) -> bool:
+def _is_known(distribution: Any) -> bool:
+    """Whether the shapes of a distribution are known while a graph is traced."""
+    return bool(
+        distribution.batch_shape.is_fully_defined() and distribution.event_shape.is_fully_defined()
+    )
+
+
+def _same(shape: tf.Tensor, other: tf.Tensor) -> tf.Tensor:
+    """Whether two shapes are the same when a graph runs, also if their ranks differ."""
+    equal = tf.raw_ops.Equal(x=shape, y=other, incompatible_shape_error=False)
+    return (tf.size(shape) == tf.size(other)) & tf.reduce_all(equal)
+
+
+def _require_when_run(condition: tf.Tensor, problem: str, shape: tf.Tensor) -> Any:
+    """Stops a graph when it runs, with a shape, unless a condition holds."""
+    return tf.debugging.Assert(condition, [f"{problem}, and the shape is", shape])
+
+
+def broadcasts(shape: tf.TensorShape, target: tf.TensorShape) -> bool:
     """Whether a shape can be broadcast to another, as far as both are known."""
     try:
         return bool(tf.broadcast_static_shape(shape, target).is_compatible_with(target))

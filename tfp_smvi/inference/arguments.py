@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from tfp_smvi.core.densities import check_distribution
+from tfp_smvi.core.densities import broadcasts, check_distribution
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.seeds import fold_seed
 
@@ -66,7 +66,7 @@ def segment_step_sizes(step_size: Any, num_segments: int, initial_distribution: 
     """Broadcasts step sizes to [num_segments, batch], or raises an SMVIError."""
     step_size = as_tensor("step_size", step_size, initial_distribution.dtype)
     static_shape = tf.TensorShape([num_segments, *initial_distribution.batch_shape])
-    if not _broadcasts(step_size, static_shape):
+    if not broadcasts(step_size.shape, static_shape):
         allowed = f"[num_segments, 1] or [num_segments, batch], here {tuple(static_shape)}"
         raise _wrong_shape("step_size", step_size.shape, f"give a scalar, {allowed}")
     _require_positive("step_size", step_size)
@@ -106,7 +106,7 @@ def length_scale(scale: Any, initial_distribution: Any) -> tf.Tensor:
         return initial_distribution.stddev()
     scale = as_tensor("scale", scale, initial_distribution.dtype)
     shape = tf.TensorShape([*initial_distribution.batch_shape, *initial_distribution.event_shape])
-    if not _broadcasts(scale, shape):
+    if not broadcasts(scale.shape, shape):
         raise _wrong_shape("scale", scale.shape, f"give a shape that broadcasts to {tuple(shape)}")
     return scale
 
@@ -124,14 +124,6 @@ def as_tensor(name: str, value: Any, dtype: tf.DType) -> tf.Tensor:
     except (TypeError, ValueError) as error:
         remedy = f"give what can be converted to {dtype.name}"
         raise SMVIError("is not allowed", field=name, value=value, remedy=remedy) from error
-
-
-def _broadcasts(value: tf.Tensor, shape: tf.TensorShape) -> bool:
-    """Whether a value can be broadcast to a shape, as far as both are known."""
-    try:
-        return bool(tf.broadcast_static_shape(value.shape, shape).is_compatible_with(shape))
-    except ValueError:
-        return False
 
 
 def _require_positive(name: str, value: tf.Tensor) -> None:

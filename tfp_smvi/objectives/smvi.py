@@ -17,6 +17,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.core.densities import (
     LogDensity,
+    check_divergence,
     check_posterior,
     check_prior,
     log_densities,
@@ -95,7 +96,7 @@ def elbo(
     z, event_rank = points(z, posterior), posterior.event_shape.rank
     reconstruction = log_densities("log_likelihood_fn", log_likelihood_fn, z, event_rank)
     try:
-        kl = tfd.kl_divergence(posterior, prior)
+        kl = check_divergence(tfd.kl_divergence(posterior, prior), posterior)
     except NotImplementedError:  # such as that of a flow or a mixture
         kl = log_densities("posterior", posterior.log_prob, z, event_rank) - log_densities(
             "prior", prior.log_prob, z, event_rank
