@@ -1,12 +1,13 @@
 """The handlers of the signals that ask a process to stop."""
 
+import os
 import signal
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from tfp_smvi.core.signals import STOP_SIGNALS, handle_stop_signals
+from tfp_smvi.core.signals import STOP_SIGNALS, handle_stop_signals, is_running
 
 # Every one of these has its effect; see SIGHUP's own tests for a second one of it.
 BOTH = (signal.SIGINT, signal.SIGTERM)
@@ -101,3 +102,11 @@ def test_a_signal_that_is_ignored_stays_ignored(number: int, old: list[int]) -> 
     assert signal.getsignal(number) is signal.SIG_IGN
     signal.raise_signal(number)
     assert (received, old) == ([other], [])
+
+
+def test_a_process_runs_whoever_has_started_it() -> None:
+    """Process 1 is of root; no process has a number of 22 bits or of 100."""
+    assert is_running(os.getpid())
+    assert is_running(1)
+    assert not is_running(1 << 22)
+    assert not is_running(1 << 100)

@@ -1,13 +1,14 @@
-"""The signals that ask a process to stop."""
+"""The signals that ask a process to stop, and whether one still runs."""
 
 import contextlib
+import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
 from types import FrameType
 from typing import Any
 
-__all__ = ["STOP_SIGNALS", "handle_stop_signals"]
+__all__ = ["STOP_SIGNALS", "handle_stop_signals", "is_running"]
 
 # An interrupt from the keyboard, a request to end, and the end of the terminal or the connection.
 STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -51,3 +52,14 @@ def handle_stop_signals(handler: Callable[[int], object], *, once: bool = False)
         yield
     finally:
         restore(at_end=True)
+
+
+def is_running(pid: int) -> bool:
+    """Whether a process of this number, of any user, runs on this host."""
+    try:
+        os.kill(pid, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except OSError:  # that of another user
+        return True
+    return True

@@ -21,6 +21,7 @@ from pathlib import Path
 from tfp_smvi.core.errors import SMVIError, explain_write_errors
 from tfp_smvi.core.files import create_new
 from tfp_smvi.core.records import Record
+from tfp_smvi.core.signals import is_running
 from tfp_smvi.serving.docker import docker
 from tfp_smvi.serving.plan import LOG, ServerPlan
 from tfp_smvi.storage.atomic import write_json
@@ -84,7 +85,7 @@ class Running(Record):
     @property
     def stop_command(self) -> str:
         """The command that stops it."""
-        return f"kill {self.started_by if _runs(self.started_by) else self.pid}"
+        return f"kill {self.started_by if is_running(self.started_by) else self.pid}"
 
 
 def find_running(folder: Path) -> Running | None:
@@ -202,11 +203,3 @@ def _stop(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> None:
         process.wait()
         if not isinstance(error, subprocess.TimeoutExpired):
             raise
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except OSError as error:
-        return isinstance(error, PermissionError)
-    return True

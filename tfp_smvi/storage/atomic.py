@@ -21,6 +21,7 @@ from typing import BinaryIO
 
 from tfp_smvi.core.files import append_to
 from tfp_smvi.core.records import Record
+from tfp_smvi.core.signals import is_running
 
 __all__ = ["append_line", "sweep_partials", "sync_folder", "write_atomically", "write_json"]
 
@@ -115,7 +116,8 @@ def sweep_partials(folder: Path, name: str = "*") -> None:
         # A lock may be one of this host alone.
         if writer is None or writer["host"] not in (None, _host()):
             continue
-        if writer["pid"] is None or not _runs(int(writer["pid"])):
+        pid = writer["pid"]
+        if pid is None or int(pid) == os.getpid() or not is_running(int(pid)):
             with contextlib.suppress(OSError):
                 _delete_unlocked(partial)
 
@@ -149,16 +151,3 @@ def _delete_unlocked(partial: Path) -> None:
 def _host() -> str:
     """The name of this host, in letters that a file name may have."""
     return re.sub(r"[^\w-]", "-", socket.gethostname())[:40] or "host"
-
-
-def _runs(pid: int) -> bool:
-    """Whether another process of this number may run on this host."""
-    if pid == os.getpid():
-        return False
-    try:
-        os.kill(pid, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except OSError:
-        return True
-    return True
