@@ -9,6 +9,7 @@ import pytest
 from tests.support.errors import refused
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import ArraySplit, Dataset, load_dataset
+from tfp_smvi.data.batches import eval_batches, train_batches
 from tfp_smvi.data.description import describe, doubts
 from tfp_smvi.data.intensities import store_pixels
 from tfp_smvi.features.sources import ArrayImages
@@ -36,6 +37,36 @@ def test_zeros_and_ones_are_bits_from_every_source(dtype: Any, tmp_path: Path) -
     images = ArrayImages(x, {}, "x").read(0, 20).images
     expected = BITS * (1.0 if dtype is np.float32 else 255)
     np.testing.assert_array_equal(images, expected)
+
+
+@pytest.mark.parametrize("dtype", [bool, np.uint8, np.int64])
+def test_bits_are_ones_in_a_split_that_is_in_no_data_set(dtype: Any) -> None:
+    bits = BITS.astype(dtype)[..., None]
+    split = ArraySplit(bits, None)
+    np.testing.assert_array_equal(split.images(range(20)), bits)
+    for binarize in (False, True):
+        (_, x), *_ = eval_batches(split, batch_size=20, seed=0, binarize=binarize)
+        np.testing.assert_array_equal(x, bits)
+        (x,) = train_batches(split, batch_size=20, seed=0, num_steps=1, binarize=binarize)
+        assert set(np.unique(x)) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize("memory", ["train", "test"])
+def test_bits_beside_a_split_on_disk_are_ones(memory: str) -> None:
+    class OnDisk:
+        """A split that is no array."""
+
+        num_examples, image_shape, real_valued, labels = 20, (6, 6, 1), False, None
+
+        def images(self, indices: Any) -> np.ndarray:
+            return BITS[np.asarray(indices)][..., None].astype(np.float32)
+
+    splits: dict[str, Any] = {"train": OnDisk(), "test": OnDisk()}
+    splits[memory] = ArraySplit(BITS.astype(np.int64)[..., None], None)
+    dataset = Dataset("x", **splits, num_classes=None, fingerprint="x")
+    for split in (dataset.train, dataset.test):
+        np.testing.assert_array_equal(split.images(range(20))[..., 0], BITS)
+    assert doubts(dataset, "bernoulli") == []
 
 
 def test_a_dark_batch_of_grey_levels_is_not_taken_for_bits() -> None:
@@ -110,9 +141,13 @@ def test_the_line_says_what_data_are_taken_for(x: np.ndarray, likelihood: Any, w
     [
         (RNG.random((9, 3, 8, 8)), "channels first"),
         (RNG.random((9, 1, 8, 8)), "channels first"),
+        (RNG.random((9, 2, 8, 8)), "channels first"),
+        (RNG.random((9, 3, 4, 4)), "channels first"),
+        (RNG.random((9, 4, 4, 4)), "red, green, blue and alpha"),
         (RNG.random((9, 8, 8, 4)), "red, green, blue and alpha"),
         (RNG.random((9, 8, 8, 2)), "grey and alpha"),
         (RNG.integers(0, 17, (9, 8, 8, 1)), "largest of all grey levels is 16 of 255"),
+        (BITS[..., None] / 255, "largest of all intensities is 0.0039 of 1"),
         (RNG.integers(0, 256, (9, 8, 8, 1)).astype(np.float32), "whole numbers from 0"),
         (np.append(RNG.random(999), 1.1).reshape(10, 100), "at most 1 %"),
         (RNG.random((9, 8, 8, 3)) < 0.5, "All values are 0 or 1"),

@@ -198,7 +198,7 @@ def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
             split.images, [indices], tf.float32, stateful=False
         )
     with tf.device("/cpu:0"):
-        pixels = tf.constant(split.pixels)
+        pixels = tf.constant(split.stored)
 
     def read(indices: tf.Tensor) -> tf.Tensor:
         x = tf.cast(tf.gather(pixels, indices), tf.float32)

@@ -4,6 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -55,8 +56,8 @@ class ArraySplit:
     """A split held in memory.
 
     Attributes:
-        pixels: [num_examples, *image_shape], uint8 intensities of 0 to 255, or float32 values as
-            they are. A `Dataset` turns others into these; see `tfp_smvi.data.intensities`.
+        pixels: [num_examples, *image_shape], of a kind in `tfp_smvi.data.intensities`. A `Dataset`
+            has them as they are stored.
         labels: int64 [num_examples] or None.
         real_valued: whether float32 pixels are any real numbers rather than intensities in [0, 1].
     """
@@ -75,9 +76,16 @@ class ArraySplit:
         """The shape of one image."""
         return self.pixels.shape[1:]
 
+    @cached_property
+    def stored(self) -> npt.NDArray[Any]:
+        """The pixels as they are stored; what integers mean is decided on all of them."""
+        if self.pixels.dtype.kind == "f":
+            return self.pixels
+        return store_pixels({"pixels": self.pixels}).arrays[0]
+
     def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
-        return to_float(self.pixels[np.asarray(indices)])
+        return to_float(self.stored[np.asarray(indices)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,9 +115,10 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Stores pixels in memory in the same way, whoever made the splits."""
-        if not (isinstance(self.train, ArraySplit) and isinstance(self.test, ArraySplit)):
+        both = {"train": self.train, "test": self.test}
+        splits = {name: split for name, split in both.items() if isinstance(split, ArraySplit)}
+        if not splits:
             return
-        splits = {"train": self.train, "test": self.test}
         stored = store_pixels({name: split.pixels for name, split in splits.items()})
         for (name, split), pixels in zip(splits.items(), stored.arrays, strict=True):
             if stored.real_valued and not split.real_valued:

@@ -41,7 +41,7 @@ def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
     """Returns the line that says what a data set is taken for, and the likelihood of the model."""
     train, test = dataset.train.num_examples, dataset.test.num_examples
     values = examine(dataset.train)
-    said = {
+    meaning = {
         "bits": "bits, 0 and 1",
         "grey levels": f"grey levels of 0 to {WHITE}",
         "intensities": f"intensities from {values.low:g} to {values.high:g}",
@@ -52,7 +52,7 @@ def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
     else:
         how = "bits are drawn from them"
     return (
-        f"Data: {train} to train and {test} to test, {_layout(dataset.image_shape)}; {said}, "
+        f"Data: {train} to train and {test} to test, {_layout(dataset.image_shape)}; {meaning}, "
         f"{how}; likelihood {likelihood}."
     )
 
@@ -65,7 +65,7 @@ def doubts(dataset: Dataset, likelihood: LikelihoodName) -> list[str]:
 def examine(split: Split) -> Values:
     """Examines the values of a split; of one on disk the first 1000 images."""
     if isinstance(split, ArraySplit):
-        pixels = split.pixels
+        pixels = split.stored
     else:
         pixels = split.images(np.arange(min(_SAMPLE, split.num_examples)))
         if not split.real_valued:  # they are grey levels / 255
@@ -94,7 +94,7 @@ def _doubts_of_shape(shape: tuple[int, ...]) -> Iterator[str]:
     if len(shape) != 3:
         return
     first, last = shape[0], shape[-1]
-    if first in (1, 3, 4) and last > 4 and shape[1] > 4:
+    if first <= 4 and (min(shape[1:]) > 4 or first < shape[1] == last):
         yield (
             f"Images of shape {shape} look like channels first, and are taken as {first} x "
             f"{shape[1]} pixels with {last} channels; transpose them with x.transpose(0, 2, 3, 1)."
@@ -114,6 +114,11 @@ def _doubts_of_values(dataset: Dataset, likelihood: LikelihoodName) -> Iterator[
         yield (
             f"The largest of all grey levels is {high:.0f} of {WHITE}, so that all images are "
             "dark; if it is white, divide by it and give floats; give counts as floats, too."
+        )
+    elif values.kind == "intensities" and high < 0.5:
+        yield (
+            f"The largest of all intensities is {high:.2g} of 1, so that all images are dark; if "
+            "it is white, divide by it."
         )
     if values.kind == "real values":
         yield from _doubts_of_real_values(values, test)

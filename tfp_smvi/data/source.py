@@ -94,10 +94,10 @@ def find_bits(*splits: SourceSplit) -> bool:
     It reads up to the first grey level, which one of the first images has unless all are bits.
     """
     parts = (split.pixels(chunk) for split in splits for chunk in split.chunks())
-    found = are_bits(parts)
+    only_bits = are_bits(parts)
     for split in splits:
-        split._has_bits = found
-    return found
+        split._has_bits = only_bits
+    return only_bits
 
 
 def to_memory(split: SourceSplit) -> ArraySplit:
