@@ -27,6 +27,7 @@ from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.export.signatures import decoder_part, encoder_part
 from tfp_smvi.inference.ais import annealed_importance_sampling
 from tfp_smvi.inference.importance import importance_weighted_bound
+from tfp_smvi.inference.results import AISResult
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.runs.records import TRAIN_METRICS
@@ -209,6 +210,10 @@ def test_checked_numerics_are_suspended_where_infinity_has_a_meaning_and_only_th
     )
     np.testing.assert_allclose(result.log_normalizer(), np.zeros(3), atol=1e-6)
     assert np.isnan(result.log_normalizer_standard_error()).all()  # one chain has none
+    impossible = AISResult(tf.fill([2, 3], -np.inf), *result[1:])
+    assert (impossible.log_normalizer().numpy() == -np.inf).all()
+    assert np.isnan(impossible.log_normalizer_standard_error()).all()
+    assert np.isnan(impossible.effective_sample_size()).all()
     with numerics_unchecked():
         assert np.isnan(tf.math.log(-1.0))
     with pytest.raises(tf.errors.InvalidArgumentError):

@@ -17,6 +17,7 @@ from tfp_smvi.inference.ais import (
 )
 from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.results import AISResult
+from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.inference.warnings import jackknife_bias, weight_warnings
 
 tfd = tfp.distributions
@@ -68,10 +69,26 @@ def test_good_chains_have_no_warning() -> None:
     assert weight_warnings(even, GOOD_RATES, 1) == []
     # Even weights are right whatever the acceptance.
     assert weight_warnings(even, np.full([8, 5], 0.99), 1) == []
-    # One or two chains cannot tell, and a weight of zero is a weight.
-    assert weight_warnings(np.array([[0.0] * 5, [9.0] * 5]), GOOD_RATES, 1) == []
-    assert weight_warnings(np.zeros([1, 5]), GOOD_RATES, 1) == []
+    # A weight of zero is a weight.
     assert weight_warnings(np.concatenate([even, [[-np.inf] * 5]]), GOOD_RATES, 1) == []
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_weights_cannot_tell(count: int) -> None:
+    """Catches their silence: two chains always have an effective sample size of 1 or more."""
+    (line,) = weight_warnings(np.linspace(0.0, [9.0] * 5, count), GOOD_RATES, 1)
+    assert line.startswith(f"{count} chain")
+    assert "num_chains to 3" in line
+    with pytest.warns(UserWarning, match=f"{count} draws? cannot tell.*num_samples"):
+        importance_weighted_bound(START.log_prob, START, num_samples=count, seed=1)
+
+
+def test_step_sizes_of_a_pilot_that_never_moved_are_said() -> None:
+    with pytest.warns(UserWarning, match="no move for 5 of 5 data points") as caught:
+        tune_step_sizes(
+            lambda z: np.nan * z[..., 0], START, seed=1, num_temperatures=2, num_segments=1
+        )
+    assert Path(caught[0].filename) == Path(__file__)
 
 
 def test_a_warning_has_the_numbers() -> None:

@@ -199,5 +199,7 @@ def test_values_of_another_shape_or_kind_are_refused() -> None:
         assert caught.value.field == "x"
     with pytest.raises(SMVIError, match="x has dtype uint8"):
         model.encode(np.zeros([3, 8, 8, 1], np.uint8))
+    with pytest.raises(SMVIError, match="x has dtype uint8"):
+        model.log_joint(np.zeros([3, 8, 8, 1], np.uint8), tf.zeros([3, 2]))
     with pytest.raises(SMVIError, match=r"z has shape \(5, 4\); give \[..., 3\]"):
         model.decode(np.zeros([5, 4], np.float32))

@@ -33,6 +33,17 @@ def test_loaded_run_has_the_weights_the_history_and_the_encodings_of_the_trained
     assert_same_bits({"stddev": q.stddev().numpy()}, {"stddev": p.stddev().numpy()})
 
 
+def test_what_the_training_met_is_loaded(trained: FitResult, tmp_path: Path) -> None:
+    """Catches doubts about the data that only config.json has."""
+    run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
+    record = json.loads((run_dir / "config.json").read_text())
+    (run_dir / "config.json").write_text(json.dumps({**record, "warnings": ["all dark"]}))
+    for epoch in (None, EPOCHS):
+        with pytest.warns(UserWarning, match="all dark") as caught:
+            assert load_run(run_dir, epoch).warnings == ("all dark",)
+        assert [Path(warning.filename) for warning in caught] == [Path(__file__)]
+
+
 def test_loading_what_is_not_trained_is_refused(trained: FitResult, tmp_path: Path) -> None:
     with pytest.raises(SMVIError, match="not a run directory"):
         load_run(tmp_path)

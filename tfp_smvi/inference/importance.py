@@ -7,13 +7,19 @@ import tensorflow as tf
 
 from tfp_smvi.core.densities import LogDensity, log_densities
 from tfp_smvi.core.runtime import numerics_unchecked
+from tfp_smvi.core.warnings import warn
 from tfp_smvi.inference.arguments import (
     known_numbers,
     require_positive_integer,
     require_vectors,
     stateless_seed,
 )
-from tfp_smvi.inference.warnings import not_finite_warnings, size_warnings, warn
+from tfp_smvi.inference.warnings import (
+    FEWEST_WEIGHTS,
+    few_warnings,
+    not_finite_warnings,
+    size_warnings,
+)
 from tfp_smvi.inference.weights import WeightSums, sum_weights
 
 __all__ = ["ImportanceWeightedBound", "importance_weighted_bound"]
@@ -45,7 +51,9 @@ class ImportanceWeightedBound(NamedTuple):
         bound, error, sizes, count = known_numbers(self)
         finite = np.isfinite(bound)
         lines = not_finite_warnings(finite)
-        if finite.any():
+        if finite.any() and count < FEWEST_WEIGHTS:
+            lines += few_warnings(int(count), "draws", "num_samples")
+        elif finite.any():
             remedy = "raise num_samples, or use annealed_importance_sampling"
             # By the delta method, the bias is half of the variance.
             bias = error[finite] ** 2 / 2

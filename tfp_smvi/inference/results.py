@@ -5,8 +5,10 @@ from typing import NamedTuple
 import tensorflow as tf
 
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.runtime import numerics_unchecked
+from tfp_smvi.core.warnings import warn
 from tfp_smvi.inference.arguments import known_numbers
-from tfp_smvi.inference.warnings import warn, weight_warnings
+from tfp_smvi.inference.warnings import weight_warnings
 from tfp_smvi.inference.weights import sum_weights
 
 __all__ = ["FORWARD", "REVERSE", "AISResult", "warned"]
@@ -39,6 +41,7 @@ class AISResult(NamedTuple):
     num_gradient_evaluations: tf.Tensor
     direction: int | tf.Tensor = FORWARD
 
+    @numerics_unchecked()
     def log_normalizer(self) -> tf.Tensor:
         """The estimate `log mean(w)` of log Z, in expectation a lower bound: float [batch], nats.
 
@@ -48,6 +51,7 @@ class AISResult(NamedTuple):
         self._require(FORWARD, "log_normalizer_upper_bound")
         return sum_weights(self.log_weights).log_mean()
 
+    @numerics_unchecked()
     def log_normalizer_standard_error(self) -> tf.Tensor:
         """The standard error of `log_normalizer` over chains: float [batch], nats.
 
@@ -59,6 +63,7 @@ class AISResult(NamedTuple):
         self._require(FORWARD, "log_normalizer_upper_bound_standard_error")
         return sum_weights(self.log_weights).standard_error()
 
+    @numerics_unchecked()
     def log_normalizer_upper_bound(self) -> tf.Tensor:
         """`-log mean(w)` of a reverse run, in expectation an upper bound: float [batch], nats.
 
@@ -68,6 +73,7 @@ class AISResult(NamedTuple):
         self._require(REVERSE, "log_normalizer")
         return -sum_weights(self.log_weights).log_mean()
 
+    @numerics_unchecked()
     def log_normalizer_upper_bound_standard_error(self) -> tf.Tensor:
         """The standard error of the upper bound over chains: float [batch], nats.
 
@@ -80,6 +86,7 @@ class AISResult(NamedTuple):
         self._require(REVERSE, "log_normalizer_standard_error")
         return sum_weights(self.log_weights).standard_error()
 
+    @numerics_unchecked()
     def effective_sample_size(self) -> tf.Tensor:
         """`sum(w)^2 / sum(w^2)`, between 1 and num_chains: float [batch]."""
         return sum_weights(self.log_weights).effective_sample_size()

@@ -13,6 +13,7 @@ import tensorflow as tf
 from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.runtime import numerics_unchecked
+from tfp_smvi.core.warnings import warn
 from tfp_smvi.inference.annealing import Endpoints, anneal_segment
 from tfp_smvi.inference.arguments import (
     length_scale,
@@ -61,7 +62,8 @@ def tune_step_sizes(
             chains and of temperatures must be those of the run that counts.
 
     Returns:
-        Step sizes in units of `scale`: float [num_segments, batch].
+        Step sizes in units of `scale`: float [num_segments, batch]. An eager call warns
+        (UserWarning) if no move of a data point was accepted.
 
     Raises:
         SMVIError: an argument has a wrong value or shape.
@@ -93,7 +95,12 @@ def tune_step_sizes(
             seed=chain_seed,
         )
 
-    return compiled_unless_traced(run, jit_compile)
+    step_sizes = compiled_unless_traced(run, jit_compile)
+    if not tf.inside_function():
+        latent_dim = int(initial_distribution.event_shape_tensor()[0])
+        smallest = _smallest(chains.path(), latent_dim, target_acceptance_rate)
+        warn(_step_size_warnings(step_sizes.numpy(), smallest))
+    return step_sizes
 
 
 class _Transitions(NamedTuple):
@@ -126,6 +133,25 @@ def _transitions(path: TemperaturePath) -> _Transitions:
         gain=(index + 1.0) ** -0.5,
         share=share / share.sum(axis=0),
     )
+
+
+def _smallest(path: TemperaturePath, latent_dim: int, target_acceptance_rate: float) -> np.ndarray:
+    """The step sizes of a pilot in which no move is accepted: float64 [num_segments, 1]."""
+    _, gain, share = _transitions(path)
+    log_step = -0.25 * np.log(latent_dim) - target_acceptance_rate * np.cumsum(gain)
+    return np.exp(share.T @ log_step)[:, np.newaxis]
+
+
+def _step_size_warnings(step_sizes: np.ndarray, smallest: np.ndarray) -> list[str]:
+    """Says for how many data points [num_segments, batch] step sizes cannot be of use."""
+    # A step size follows from all transitions before it; 1% is more than float32's rounding.
+    stuck = ~(step_sizes[-1] > 1.01 * smallest[-1])  # nor is NaN
+    if not stuck.any():
+        return []
+    return [
+        f"The pilot accepted no move for {stuck.sum()} of {len(stuck)} data points, and their step "
+        "sizes mean nothing: check that the log density is finite wherever the chains go."
+    ]
 
 
 def _tune(

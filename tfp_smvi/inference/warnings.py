@@ -7,8 +7,6 @@ References:
         jackknife variational inference. ICLR 2018.
 """
 
-import inspect
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,14 +14,15 @@ import numpy as np
 from tfp_smvi.core.text import format_number
 
 __all__ = [
+    "FEWEST_WEIGHTS",
     "MINIMUM_EFFECTIVE_SAMPLE_SIZE",
     "describe_acceptance",
+    "few_warnings",
     "jackknife_bias",
     "not_finite_warnings",
     "share_of_few",
     "size_warnings",
     "too_few",
-    "warn",
     "weight_warnings",
 ]
 
@@ -31,6 +30,8 @@ ACCEPTANCE_RANGE = (0.4, 0.95)
 MINIMUM_EFFECTIVE_SAMPLE_SIZE = 2.0
 # More estimates than this share with a smaller effective sample size are too many.
 LARGEST_SHARE_OF_FEW = 0.1
+# The effective sample size of two weights is 2 or less, however good they are.
+FEWEST_WEIGHTS = 3
 # Weights as even as this are right whatever the chains' acceptance rate.
 EVEN_SHARE = 0.5
 
@@ -100,8 +101,10 @@ def weight_warnings(
         log_sums = np.logaddexp.reduce(log_weights, axis=0)
     finite = np.isfinite(log_sums)
     lines = not_finite_warnings(finite)
-    if count < 2 or not finite.any():
+    if not finite.any():
         return lines
+    if count < FEWEST_WEIGHTS:
+        return lines + few_warnings(count, "chains", "num_chains")
     log_weights, log_sums = log_weights[:, finite], log_sums[finite]
     sizes = np.exp(2 * log_sums - np.logaddexp.reduce(2 * log_weights, axis=0))
     bias = jackknife_bias(log_weights)
@@ -128,6 +131,16 @@ def not_finite_warnings(finite: np.ndarray) -> list[str]:
     ]
 
 
+def few_warnings(count: int, unit: str, setting: str) -> list[str]:
+    """Says that one or two weights do not show how far off their mean is."""
+    if count >= FEWEST_WEIGHTS:
+        return []
+    return [
+        f"{count} {unit if count > 1 else unit[:-1]} cannot tell how far off an estimate is, and "
+        f"its standard error is of no use: raise {setting} to {FEWEST_WEIGHTS} or more."
+    ]
+
+
 def size_warnings(
     sizes: np.ndarray, bias: np.ndarray, count: int, unit: str, side: str, remedy: str
 ) -> list[str]:
@@ -136,14 +149,13 @@ def size_warnings(
     Args:
         sizes: float [batch].
         bias: how far off the estimates are at least: float [batch], nats.
-        count: the number of weights.
+        count: the number of weights, at least FEWEST_WEIGHTS.
         unit: what has a weight, in the plural.
         side: on which side of the truth the estimates are, "low" or "high".
         remedy: what to do.
     """
-    # One or two weights cannot tell.
     minimum = min(MINIMUM_EFFECTIVE_SAMPLE_SIZE, count / 2)
-    if count < 2 or not too_few(sizes.mean(), share_of_few(sizes, minimum), minimum):
+    if not too_few(sizes.mean(), share_of_few(sizes, minimum), minimum):
         return []
     few = ~(sizes >= minimum)
     return [
@@ -152,14 +164,3 @@ def size_warnings(
         f"the estimate is probably {bias[few].mean():.1f} nats or more too {side}, and its "
         f"standard error is underestimated; {remedy}."
     ]
-
-
-def warn(lines: Sequence[str]) -> None:
-    """Warns once of all that is wrong, at the line outside of the package that called it."""
-    if not lines:
-        return
-    frame, level = inspect.currentframe(), 1
-    # contextlib decorates the estimators.
-    while frame and frame.f_globals["__name__"].partition(".")[0] in ("tfp_smvi", "contextlib"):
-        frame, level = frame.f_back, level + 1
-    warnings.warn(" ".join(lines), UserWarning, stacklevel=level)

@@ -104,7 +104,11 @@ class VAE:
 
         Returns:
             float32 [..., batch].
+
+        Raises:
+            SMVIError: x or z has another shape or dtype.
         """
+        x = _floats("x", x, self.image_shape)
         return self.prior.log_prob(z) + self.decode(z).log_prob(x)
 
     def copy(self) -> "VAE":

@@ -1,6 +1,5 @@
 """Reading a trained run back."""
 
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -8,6 +7,7 @@ from typing import NamedTuple
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.runtime import require_float32
+from tfp_smvi.core.warnings import warn as show_warning
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.checkpoint import (
@@ -35,8 +35,9 @@ class LoadedRun(NamedTuple):
         data_fingerprint: the fingerprint of the data that it was trained on.
         real_valued: whether those are any real numbers and not intensities in [0, 1]; None if a
             version of this program trained it that did not record this.
-        warnings: a line for each newer checkpoint that is damaged, and for what the training
-            lacks; settings are named in braces, for `name_fields`.
+        warnings: a line for each newer checkpoint that is damaged, for what the training met, such
+            as doubts about its data, and for what it lacks; settings are named in braces, for
+            `name_fields`.
     """
 
     config: RunConfig
@@ -69,7 +70,7 @@ def load_run(
     def note(line: str) -> None:
         lines.append(line)
         if warn is None:
-            warnings.warn(name_fields(line), stacklevel=4)
+            show_warning([name_fields(line)])
         else:
             warn(line)
 
@@ -78,10 +79,12 @@ def load_run(
     checkpoint = restore_checkpoint(run.checkpoints, note)
     if checkpoint is None:
         raise SMVIError(f"{path} has no checkpoint yet", remedy="train it with tfp-smvi train")
-    if epoch is not None:  # on the way, lam is expected to grow
+    if epoch is not None:
         checkpoint = _of_epoch(run, checkpoint, epoch)
-    else:
-        for line in training_warnings(record.config, checkpoint.step):
+    # On the way, lam is expected to grow.
+    lacks = () if epoch is not None else training_warnings(record.config, checkpoint.step)
+    for line in (*record.warnings, *lacks):
+        if line not in lines:
             note(line)
     config, data = record.config, record.data
     model = VAE(config.model, data.image_shape, config.train.seed)
