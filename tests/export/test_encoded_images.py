@@ -1,6 +1,7 @@
 """What files encoded images may be: each bound is crossed by one file that a decoder would take."""
 
 import io
+import resource
 import struct
 import zlib
 from typing import Any
@@ -31,6 +32,11 @@ DATA, END = chunk(b"IDAT", zlib.compress(ROWS)), chunk(b"IEND")
 PNG = SIGNATURE + header() + DATA + END
 # It expands to 64 kB.
 TEXT = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(64_000)))
+
+
+def peak_memory() -> int:
+    """The most bytes that this process has had so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def saved(pixels: Any = PIXELS, form: str = "JPEG", **options: Any) -> bytes:
@@ -164,3 +170,15 @@ def test_a_progressive_jpeg_has_a_bounded_number_of_scans(decode: Any) -> None:
     many = progressive[:begin] + progressive[begin:end] * 200 + progressive[begin:]
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 100 scans"):
         decode(many)
+
+
+def test_a_batch_of_nothing_but_scans_takes_little_memory(decode: Any) -> None:
+    """Each file has 131,070 scans; a list of them for the batch would have 160 MB."""
+    file = b"\xff\xd8\xff" + b"\xff\xda" * ((2**18 - 3) // 2)
+    with pytest.raises(tf.errors.InvalidArgumentError, match=r"at most 100 scans.*131070"):
+        decode(file)
+    before = peak_memory()
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 100 scans"):
+        decode(*[file] * 50)
+    # The files are 13 MB, and ten of them are looked at at a time.
+    assert peak_memory() - before < 100 * 2**20

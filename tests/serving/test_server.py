@@ -25,10 +25,10 @@ from tests.support.servers import NAME, Models, free_port, make_export, rest_ser
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.formats import FORMAT
-from tfp_smvi.serving import process, server
+from tfp_smvi.serving import docker, process, server
 from tfp_smvi.serving.docker import IMAGE
 from tfp_smvi.serving.listeners import Listener, find_listener
-from tfp_smvi.serving.plan import plan_server
+from tfp_smvi.serving.plan import LOG, plan_server
 from tfp_smvi.serving.server import serve, write_files
 
 
@@ -275,6 +275,32 @@ def test_docker_that_does_not_run_is_one_line(
         SMVIError, match=r"Cannot connect to the Docker daemon.*systemctl start docker"
     ):
         Session(make_config(models, host="127.0.0.1")).run()
+
+
+def test_docker_that_hangs_is_one_line(
+    programs: Path, models: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install_docker(programs)
+    program = programs / "docker"
+    program.unlink()
+    program.write_text(f"#!{sys.executable}\nimport time\ntime.sleep(60)\n")
+    program.chmod(0o755)
+    monkeypatch.setattr(docker, "ANSWER_SECONDS", 0.2)
+    with pytest.raises(SMVIError, match=r"Docker does not answer \(no answer within 0\.2 s\)"):
+        docker.prepare_docker(print)
+
+
+def test_only_the_end_of_a_log_is_read(programs: Path, models: Path) -> None:
+    install_server(programs)
+    plan = plan_server(make_config(models))
+    plan.folder.mkdir()
+    with (plan.folder / LOG).open("wb") as log:
+        log.truncate(2**40)  # it takes no room on the disk
+        log.seek(0, os.SEEK_END)
+        log.write(b"\n" + b"\n".join(b"line %d" % number for number in range(100)))
+    ended = subprocess.CompletedProcess([], 3)
+    lines = str(server._ended(plan, ended)).splitlines()  # type: ignore[arg-type]
+    assert lines[1:] == [f"  line {number}" for number in range(85, 100)]
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,14 @@
 """HTTP requests that end in time and take no more memory than allowed, whatever a server does."""
 
 import contextlib
+import errno
 import gzip
 import socket
 import threading
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import pytest
 
@@ -14,7 +17,7 @@ from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.serving.client import connect
 from tfp_smvi.serving.served import TransientError
-from tfp_smvi.serving.transport import Transport, WrongAnswerError
+from tfp_smvi.serving.transport import Answer, Transport, WrongAnswerError
 
 LIMIT = 1000
 # Longer than any of these answers takes, and short for a test that waits for it.
@@ -132,8 +135,57 @@ def test_an_answer_of_the_limit_arrives_and_a_larger_one_is_refused() -> None:
 
 def test_an_answer_that_is_cut_short_is_a_failed_connection() -> None:
     cut = b"HTTP/1.1 200 OK\r\nContent-Length: 900\r\n\r\n{"
-    with pytest.raises(TransientError):
+    with pytest.raises(TransientError, match="the answer ended too early"):
         ask(lambda connection: connection.sendall(cut))
+
+
+@pytest.mark.parametrize(
+    ("send", "words"),
+    [
+        (lambda connection: connection.sendall(b"garbage\r\n\r\n"), "the answer is not HTTP"),
+        (lambda connection: None, "the server closed the connection without an answer"),
+    ],
+    ids=["garbage", "nothing"],
+)
+def test_what_is_not_http_is_said_in_plain_words(send: Send, words: str) -> None:
+    with pytest.raises(TransientError) as caught:
+        ask(send)
+    assert str(caught.value) == words
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (ConnectionRefusedError(errno.ECONNREFUSED, "Connection refused"), "Connection refused"),
+        (socket.gaierror(socket.EAI_NONAME, "x"), "there is no machine of this name"),
+        (TimeoutError(), "no answer in time"),
+    ],
+    ids=["refused", "name", "time"],
+)
+def test_a_connection_that_fails_is_said_in_plain_words(
+    monkeypatch: pytest.MonkeyPatch, error: OSError, words: str
+) -> None:
+    monkeypatch.setattr(socket, "getaddrinfo", mock.Mock(side_effect=error))
+    with pytest.raises(TransientError) as caught:
+        Transport(10.0).request("GET", "http://localhost:1", LIMIT)
+    assert str(caught.value) == words
+
+
+def test_values_are_counted_before_they_are_made() -> None:
+    """An empty list has 3 bytes in an answer and 64 in Python."""
+    lists = Answer(200, "OK", b"[" + b"[]," * 1_000_000 + b"[]]")
+    tracemalloc.start()
+    try:
+        with pytest.raises(ValueError, match="more than 50000 values"):
+            lists.parse(50_000)
+        assert tracemalloc.get_traced_memory()[1] < 2**20
+    finally:
+        tracemalloc.stop()
+    rows = Answer(200, "OK", b'{"mean": [[1.5, NaN], [2, 3]]}')
+    # The list, its rows, their numbers, and the object.
+    assert rows.parse(7)["mean"][1] == [2, 3]
+    with pytest.raises(ValueError, match="values"):
+        rows.parse(6)
 
 
 @pytest.mark.parametrize(
@@ -144,10 +196,26 @@ def test_an_answer_that_is_cut_short_is_a_failed_connection() -> None:
         (sent(b"", status="403 Forbidden"), "HTTP 403: Forbidden"),
         (sent(b"<html><title>Log in</title>"), r"not with features \(Log in\)"),
         (sent(b"[" * 100_000), "not with features"),
-        (sent(b'{"model_spec": {"version": 1e999}}'), "not with features"),
+        (sent(b'{"model_spec": {"version": 1e999}}'), "larger than any number"),
+        (sent(b"{}"), r"\(unknown form of metadata\)"),
+        (sent(b'{"version": ' + b"9" * 5000 + b"}"), "it has a number of 5000 digits"),
+        (sent(b"[" + b"[]," * 100_000 + b"[]]"), "it has more than 50000 values"),
+        (sent(b"[" * 2**21), f"more than {2**20} bytes"),
         (sent(b'{"error": "\\u001b[2Jgone"}', status="403 x"), r"HTTP 403: \\x1b\[2Jgone"),
     ],
-    ids=["title", "tags", "nothing", "a page", "deep", "infinite", "escapes"],
+    ids=[
+        "title",
+        "tags",
+        "nothing",
+        "a page",
+        "deep",
+        "infinite",
+        "empty",
+        "digits",
+        "lists",
+        "large",
+        "escapes",
+    ],
 )
 def test_what_is_no_answer_of_a_model_is_one_printable_line(send: Send, words: str) -> None:
     with server(send) as url, pytest.raises(SMVIError, match=words) as caught:

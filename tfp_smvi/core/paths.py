@@ -63,12 +63,12 @@ def absolute(path: str | Path, field: str) -> Path:
 
 
 def require_utf_8(path: Path, field: str) -> None:
-    """Raises an SMVIError if the name is not UTF-8: TensorFlow writes no SavedModel there."""
+    """Raises an SMVIError if the name is not UTF-8: TensorFlow takes no SavedModel there."""
     try:
         str(path).encode()
     except UnicodeEncodeError as error:
         raise SMVIError(
-            "is not UTF-8, and TensorFlow saves models only under such names",
+            "is not UTF-8, and TensorFlow keeps models only under such names",
             field=field,
             value=str(path),
             remedy="choose another {" + field + "}",

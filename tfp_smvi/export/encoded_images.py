@@ -29,9 +29,9 @@ _CHUNK_OVERHEAD = 12
 # The signature, and the header with its checksum.
 _PNG_START = 33
 _JPEG = b"\xff\xd8\xff"
-# The marker of a scan. In the data of a scan, 0 or the number of a restart follows a byte of 255
-# [2, B.1.1], so that it occurs elsewhere only in metadata.
-_JPEG_SCAN = b"\xff\xda"
+# The two bytes of a scan's marker. In the data of a scan, 0 or the number of a restart follows a
+# byte of 255 [2, B.1.1], so that they occur elsewhere only in metadata.
+_JPEG_SCAN = (0xFF, 0xDA)
 
 # The largest pixels have four channels of 16 bits. What cannot be compressed grows by less than a
 # hundredth, and each row has a byte more: in an interlaced image twice as many.
@@ -97,11 +97,25 @@ def _decode_image(file: tf.Tensor, shape: tuple[int, int, int]) -> tf.Tensor:
         lambda: tf.io.decode_raw(tf.strings.substr(file, 16, 8), tf.int32, little_endian=False)[
             ::-1
         ],
-        lambda: tf.io.extract_jpeg_shape(file)[:2],
+        lambda: tf.io.extract_jpeg_shape(_require_few_scans(file))[:2],
     )
     message = f"images must be {height} pixels high and {width} wide; height and width given are:"
     file = require(file, tf.reduce_all(size == [height, width]), message, size)
     return tf.ensure_shape(tf.io.decode_png(file, channels=channels), shape)  # decodes JPEG, too
+
+
+def _require_few_scans(jpeg: tf.Tensor) -> tf.Tensor:
+    """Returns a JPEG file if its scans are bounded.
+
+    They are counted in the bytes of one file: what takes more memory for each scan, such as the
+    parts between them, is large in a batch of files of nothing but scans.
+    """
+    data = tf.io.decode_raw(jpeg, tf.uint8)
+    first, second = _JPEG_SCAN
+    places = tf.where((data[:-1] == first) & (data[1:] == second))
+    message = f"a JPEG must have at most {_SCANS} scans; the number given is:"
+    scans = tf.shape(places)[0]
+    return require(jpeg, scans <= _SCANS, message, scans)
 
 
 def _is_png(files: tf.Tensor) -> tf.Tensor:
@@ -127,12 +141,7 @@ def _require_bounded(files: tf.Tensor, num_pixels: int) -> tf.Tensor:
         f"a PNG must have at most {_COMPRESSED_METADATA_BYTES} bytes of texts and colour profiles; "
         "remove the metadata; the largest has:"
     )
-    files = _require_at_most(files, _COMPRESSED_METADATA_BYTES, message, walk.metadata)
-
-    jpegs = tf.where(tf.equal(tf.strings.substr(files, 0, len(_JPEG)), _JPEG), files, b"")
-    scans = tf.strings.split(jpegs, _JPEG_SCAN).row_lengths() - 1
-    message = f"a JPEG must have at most {_SCANS} scans; the largest number is:"
-    return _require_at_most(files, _SCANS, message, scans)
+    return _require_at_most(files, _COMPRESSED_METADATA_BYTES, message, walk.metadata)
 
 
 def _require_at_most(files: tf.Tensor, limit: int, message: str, numbers: tf.Tensor) -> tf.Tensor:

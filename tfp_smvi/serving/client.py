@@ -8,7 +8,6 @@ References:
 
 import base64
 import html
-import json
 import math
 import re
 import urllib.parse
@@ -41,7 +40,9 @@ __all__ = ["Endpoint", "GrpcEncoder", "RestEncoder", "connect"]
 # Too many requests, and the codes of a server or a proxy that is down, busy or too slow.
 _RETRIED_HTTP = (408, 429, 502, 503, 504)
 # The largest answers: of gRPC, of metadata, and of REST for each number and for all others.
-_GRPC_BYTES, _METADATA_BYTES, _NUMBER_BYTES, _REST_BYTES = 2**28, 2**24, 64, 2**30
+_GRPC_BYTES, _METADATA_BYTES, _NUMBER_BYTES, _REST_BYTES = 2**28, 2**20, 64, 2**30
+# The most values of JSON in metadata: a signature of an export has about 100.
+_METADATA_VALUES = 50_000
 # TF Serving's names of dtypes in JSON.
 _DTYPES = {"DT_FLOAT": "float32", "DT_UINT8": "uint8", "DT_STRING": "string"}
 
@@ -184,7 +185,7 @@ class RestEncoder(ServedEncoder):
     def _describe(self, version: int | None, label: str | None) -> tuple[int, dict[str, Signature]]:
         part = f"/versions/{version}" if version is not None else ""
         part = f"/labels/{urllib.parse.quote(label, safe='')}" if label is not None else part
-        answer = self._request("GET", f"{self._url}{part}/metadata", _METADATA_BYTES)
+        answer = self._request("GET", f"{self._url}{part}/metadata", 0)
 
         def describe(tensors: Any) -> dict[str, TensorInfo]:
             return {
@@ -202,7 +203,7 @@ class RestEncoder(ServedEncoder):
                 signatures |= make_signature(name, inputs, outputs)
             return int(answer["model_spec"]["version"]), signatures
         except (KeyError, TypeError, ValueError, AttributeError, OverflowError) as error:
-            raise self._wrong_answer(f"unknown form of metadata: {error!r}") from error
+            raise self._wrong_answer("unknown form of metadata") from error
 
     def _predict(self, signature: str, how: Signature, images: Images) -> Features:
         if how.dtype == "string":
@@ -211,29 +212,39 @@ class RestEncoder(ServedEncoder):
             values = np.asarray(images, how.dtype).tolist()
         body = {"signature_name": signature, "inputs": {how.input_name: values}}
         numbers = 2 * len(images) * how.latent_dim
-        limit = min(_METADATA_BYTES + _NUMBER_BYTES * numbers, _REST_BYTES)
         url = f"{self._url}/versions/{self._version}:predict"
-        answer = self._request("POST", url, limit, body)
+        answer = self._request("POST", url, 2 * len(images) + numbers, body)
         try:
             outputs = answer["outputs"]
             return Features(*(_array(outputs[name], how.latent_dim) for name in ("mean", "stddev")))
         except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise self._wrong_answer(error) from error
+            raise self._wrong_answer("no rows of numbers as mean and stddev") from error
 
-    def _request(self, method: str, url: str, limit: int, body: object = None) -> Any:
-        """Makes one request, and sorts failures into those worth a retry and final ones."""
+    def _request(self, method: str, url: str, num_values: int, body: object = None) -> Any:
+        """Makes one request, and sorts failures into those worth a retry and final ones.
+
+        Args:
+            method: such as "GET".
+            url: the address.
+            num_values: the numbers and rows of the answer, beside as much as metadata have.
+            body: JSON values to send.
+        """
         from tfp_smvi.serving.transport import UntrustedError, WrongAnswerError
 
+        limit = min(_METADATA_BYTES + _NUMBER_BYTES * num_values, _REST_BYTES)
         try:
-            status, name, data = self._transport.request(method, url, limit, body)
+            answered = self._transport.request(method, url, limit, body)
         except UntrustedError as error:
             raise self._refusal(str(error)) from error
         except WrongAnswerError as error:
             raise self._wrong_answer(error) from error
+        status, name, data = answered
         try:
-            answer = json.loads(data)
-        except (ValueError, RecursionError) as error:
-            reason = _title(data) or name
+            answer = answered.parse(_METADATA_VALUES + num_values)
+        except ValueError as error:
+            # Another program answers with a page, which says more than that it is no JSON.
+            is_json = data.lstrip()[:1] in (b"[", b"{")
+            reason = plain_reason(error) if is_json else _title(data) or name
             if status == 200:
                 raise self._wrong_answer(reason) from error
         else:

@@ -13,20 +13,32 @@ from pathlib import Path
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError
 
-__all__ = ["IMAGE", "SERVER", "docker", "docker_command", "prepare_docker"]
+__all__ = ["ANSWER_SECONDS", "IMAGE", "SERVER", "docker", "docker_command", "prepare_docker"]
 
 SERVER = "tensorflow_model_server"
 # The same release as the tensorflow-serving-api of the client.
 IMAGE = "tensorflow/serving:2.21.0"
+# Seconds for an answer of Docker, and for a download.
+ANSWER_SECONDS, _PULL_SECONDS = 30.0, 3600.0
 
 
-def docker(*arguments: str) -> "subprocess.CompletedProcess[str]":
-    """Runs a command of Docker.
+def docker(*arguments: str, timeout: float | None = None) -> "subprocess.CompletedProcess[str]":
+    """Runs a command of Docker; if its daemon hangs, the command fails when the time is over.
+
+    Args:
+        *arguments: the command.
+        timeout: seconds; None for ANSWER_SECONDS.
 
     Raises:
         OSError: there is no Docker.
     """
-    return subprocess.run(["docker", *arguments], capture_output=True, text=True, check=False)
+    command = ["docker", *arguments]
+    seconds = ANSWER_SECONDS if timeout is None else timeout
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds)
+    except subprocess.TimeoutExpired:
+        reason = f"no answer within {seconds:g} s"
+        return subprocess.CompletedProcess(command, 124, stdout="", stderr=reason)
 
 
 def docker_command(
@@ -64,7 +76,7 @@ def prepare_docker(note: Callable[[str], None]) -> None:
         )
     if docker("image", "inspect", IMAGE).returncode:
         note(f"Fetching {IMAGE}, once")
-        answer = docker("pull", "--quiet", IMAGE)
+        answer = docker("pull", "--quiet", IMAGE, timeout=_PULL_SECONDS)
         if answer.returncode:
             raise SMVIError(
                 f"cannot fetch {IMAGE} ({_last_line(answer.stderr)})", remedy="check the network"

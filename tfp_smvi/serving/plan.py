@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError, explain_write_errors
-from tfp_smvi.core.paths import absolute
+from tfp_smvi.core.paths import absolute, require_utf_8
 from tfp_smvi.export.formats import find_weakness
 from tfp_smvi.serving.docker import IMAGE, SERVER, docker_command
 from tfp_smvi.serving.encoders import export_versions
@@ -101,7 +101,8 @@ def plan_server(config: ServeConfig) -> ServerPlan:
         SMVIError: there is no server, no such model or version, or the server cannot be restricted
             to the host.
     """
-    root = _require_utf8(absolute(config.models, "models"))
+    root = absolute(config.models, "models")
+    require_utf_8(root, "models")
     models = _models(root, config)
     in_docker = _needs_docker(config)
     base = "/models" if in_docker else str(root)
@@ -121,19 +122,6 @@ def plan_server(config: ServeConfig) -> ServerPlan:
     notes = (*_notes(config, in_docker=in_docker), *_weaknesses(root, models, config))
     folder = root / FILES_FOLDER
     return ServerPlan(command, folder, files, models, container, address, config, notes)
-
-
-def _require_utf8(root: Path) -> Path:
-    try:
-        str(root).encode()
-    except UnicodeEncodeError as error:
-        raise SMVIError(
-            "is not UTF-8, as the server's list of models must be",
-            field="models",
-            value=str(root),
-            remedy="rename the folder",
-        ) from error
-    return root
 
 
 def _notes(config: ServeConfig, *, in_docker: bool) -> Iterator[str]:

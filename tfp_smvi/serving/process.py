@@ -22,7 +22,7 @@ from tfp_smvi.core.errors import SMVIError, explain_write_errors
 from tfp_smvi.core.files import create_new
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.signals import is_running
-from tfp_smvi.serving.docker import docker
+from tfp_smvi.serving.docker import ANSWER_SECONDS, docker
 from tfp_smvi.serving.plan import LOG, ServerPlan
 from tfp_smvi.storage.atomic import write_json
 from tfp_smvi.storage.json_files import read_json
@@ -192,7 +192,8 @@ def _stop(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> None:
     try:
         if process.poll() is None:
             if plan.container:
-                docker("stop", "--time", str(GRACE), plan.container)
+                seconds = GRACE + ANSWER_SECONDS
+                docker("stop", "--time", str(GRACE), plan.container, timeout=seconds)
             else:
                 process.terminate()
             process.wait(GRACE + 5)

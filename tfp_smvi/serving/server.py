@@ -4,6 +4,7 @@ import base64
 import errno
 import io
 import json
+import os
 import shlex
 import socket
 import subprocess
@@ -27,6 +28,8 @@ __all__ = ["serve", "write_files"]
 
 # The largest answer to a question for the state of a model.
 _STATES_BYTES = 2**20
+# The end of a log that is read for its last lines.
+_LOG_BYTES = 2**16
 
 
 class VersionState(NamedTuple):
@@ -167,7 +170,9 @@ def _unavailable(plan: ServerPlan, model: str, states: list[VersionState]) -> SM
 
 def _ended(plan: ServerPlan, process: "subprocess.Popen[bytes]") -> SMVIError:
     """Makes the error of a server that ended by itself, with the end of its log."""
-    lines = (plan.folder / LOG).read_text(errors="replace").splitlines()[-15:]
+    with (plan.folder / LOG).open("rb") as log:
+        log.seek(max(0, log.seek(0, os.SEEK_END) - _LOG_BYTES))
+        lines = log.read(_LOG_BYTES).decode(errors="replace").splitlines()[-15:]
     tail = "\n".join(f"  {line}" for line in lines) or "  (nothing)"
     return SMVIError(
         f"the server ended with exit code {process.returncode}; the end of "

@@ -2,6 +2,7 @@
 
 import contextlib
 import contextvars
+import http.client
 import json
 import socket
 import threading
@@ -10,7 +11,9 @@ from typing import Any, NamedTuple, Self
 
 import urllib3
 
+from tfp_smvi.core.errors import plain_reason
 from tfp_smvi.serving.served import TransientError
+from tfp_smvi.storage.json_files import parse_json
 
 __all__ = ["Answer", "Transport", "UntrustedError", "WrongAnswerError"]
 
@@ -27,6 +30,21 @@ class Answer(NamedTuple):
     status: int
     reason: str
     data: bytes
+
+    def parse(self, most_values: int) -> Any:
+        """Returns the body as JSON.
+
+        Args:
+            most_values: the largest number of values, counted before any is made: an empty list of
+                3 bytes takes 64 in Python.
+
+        Raises:
+            ValueError: it is not JSON, is nested too deeply or has more values.
+        """
+        # A value follows a comma, or is the first one in a list or an object.
+        if sum(map(self.data.count, (b",", b"[", b"{"))) > most_values:
+            raise ValueError(f"it has more than {most_values} values")
+        return parse_json(self.data)
 
 
 class WrongAnswerError(Exception):
@@ -85,7 +103,7 @@ class Transport:
                     raise self._too_late() from error
                 if isinstance(error, urllib3.exceptions.SSLError):
                     raise UntrustedError(str(error)) from error
-                raise TransientError(str(error)) from error
+                raise TransientError(_reason(error)) from error
         if deadline.passed:  # an answer without a length ends where the connection does
             raise self._too_late()
         encoding = response.headers.get("Content-Encoding", "identity")
@@ -93,6 +111,23 @@ class Transport:
 
     def _too_late(self) -> TransientError:
         return TransientError(f"no whole answer within {self._timeout:g} s")
+
+
+def _reason(error: Exception) -> str:
+    """Says in plain words why a connection failed."""
+    causes = [error, error.__cause__, *error.args]
+    if isinstance(error, urllib3.exceptions.NameResolutionError):
+        return "there is no machine of this name"
+    if any(isinstance(cause, http.client.IncompleteRead) for cause in causes):
+        return "the answer ended too early"
+    if any(isinstance(cause, http.client.RemoteDisconnected) for cause in causes):
+        return "the server closed the connection without an answer"
+    if any(isinstance(cause, http.client.HTTPException) for cause in causes):
+        return "the answer is not HTTP"
+    system = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+    if system is None and isinstance(error, urllib3.exceptions.TimeoutError):
+        return "no answer in time"
+    return plain_reason(system or error)
 
 
 def _read(response: urllib3.BaseHTTPResponse, limit: int) -> bytes:
