@@ -172,11 +172,7 @@ def evaluate(
         return 0
     for warning in outcome.warnings:
         reporter.warn(warning)
-    if as_json:
-        click.echo(json.dumps(outcome.result.to_json()))
-    else:
-        click.echo(outcome.table)
-        click.echo(f"Everything is in {run_dir}: {outcome.files}.")
+    _print_outcome(outcome, run_dir, as_json)
     return 0
 
 
@@ -187,6 +183,14 @@ class _Outcome(NamedTuple):
     table: str
     warnings: list[str]
     files: str
+
+
+def _print_outcome(outcome: _Outcome, run_dir: Path, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(outcome.result.to_json()))
+    else:
+        click.echo(outcome.table)
+        click.echo(f"Everything is in {run_dir}: {outcome.files}.")
 
 
 def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outcome | None:

@@ -18,9 +18,13 @@ from .sweep_options import (
     config_file_option,
     shared_options,
 )
+from .terminal import echo
 
 if TYPE_CHECKING:
+    from tfp_smvi.sweeps.driver import CommonFailure, SweepInterrupted
     from tfp_smvi.sweeps.results import Summary
+
+    from .progress.sweep import SweepReporter
 
 __all__ = ["sweep"]
 
@@ -108,19 +112,28 @@ def sweep(
                 reporter=reporter,
             )
     except driver.CommonFailure as failure:
-        message = name_fields(failure.text, option_name)
-        kind = click.UsageError if failure.of_setting else click.ClickException
-        raise kind(f"{message}.") from failure
+        raise _common_error(failure) from failure
     except driver.SweepInterrupted as stop:
-        name = signal.Signals(stop.signum).name
-        reporter.note(f"Stopped by {name}; what is done is kept in {sweep_dir}.")
-        reporter.note("Run the same command again to continue.")
-        return 128 + stop.signum
+        return _note_stop(reporter, stop, sweep_dir)
     _print_summary(summary, sweep_dir, as_json=as_json)
     failed = [entry for entry in summary.runs if entry.is_in(config) and not entry.done]
     for entry in failed:
-        click.echo(f"Error: {entry.run_dir} failed: {entry.error}", err=True)
+        echo(f"Error: {entry.run_dir} failed: {entry.error}", err=True)
     return 1 if failed else 0
+
+
+def _common_error(failure: "CommonFailure") -> click.ClickException:
+    """The error of all runs: a usage error if it is of a setting."""
+    kind = click.UsageError if failure.of_setting else click.ClickException
+    return kind(f"{name_fields(failure.text, option_name)}.")
+
+
+def _note_stop(reporter: "SweepReporter", stop: "SweepInterrupted", sweep_dir: Path) -> int:
+    """Prints what is kept and how to continue; returns the exit code."""
+    name = signal.Signals(stop.signum).name
+    reporter.note(f"Stopped by {name}; what is done is kept in {sweep_dir}.")
+    reporter.note("Run the same command again to continue.")
+    return 128 + stop.signum
 
 
 def _print_summary(summary: "Summary", sweep_dir: Path, *, as_json: bool) -> None:
@@ -139,7 +152,7 @@ def _print_summary(summary: "Summary", sweep_dir: Path, *, as_json: bool) -> Non
         click.echo(f"All of it is in {sweep_dir}: sweep.json and sweep.csv.")
     doubtful = [entry.run_dir for entry in summary.runs if entry.done and entry.all_warnings]
     if doubtful:
-        click.echo(
+        echo(
             f"Warning: {len(doubtful)} of {len(summary.runs)} runs have warnings, which are in "
             f"sweep.json and in the report (tfp-smvi report {sweep_dir}): {', '.join(doubtful)}.",
             err=True,

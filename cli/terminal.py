@@ -1,12 +1,41 @@
-"""Output to a terminal that may close while a command works: the work ends by its signal alone."""
+"""Output to a terminal, which may be narrow, or close while a command works.
+
+If it closes, the work ends by its signal alone.
+"""
 
 import contextlib
 import errno
 import os
 import sys
+import textwrap
+from shutil import get_terminal_size
 from typing import Any, TextIO, cast
 
-__all__ = ["Stderr", "leave_closed_terminal"]
+import click
+
+__all__ = ["Stderr", "at_words", "echo", "leave_closed_terminal"]
+
+
+def at_words(text: str, width: int) -> str:
+    """Breaks lines at words; a word that is longer than a line, such as a path, stays whole."""
+    return "\n".join(
+        textwrap.fill(
+            line,
+            max(width, 1),
+            replace_whitespace=False,
+            break_long_words=False,
+            break_on_hyphens=False,
+        )
+        for line in text.split("\n")
+    )
+
+
+def echo(text: str, *, err: bool = False) -> None:
+    """Prints a line as click does, broken at words on a terminal."""
+    stream = sys.stderr if err else sys.stdout
+    if stream is not None and stream.isatty():
+        text = at_words(text, get_terminal_size().columns)
+    click.echo(text, err=err)
 
 
 class Stderr:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import name_fields
 
 from .groups import GroupedCommand, grouped
@@ -20,8 +21,10 @@ from .options import (
     threads_option,
     usage_errors,
 )
+from .terminal import echo
 
 if TYPE_CHECKING:
+    from tfp_smvi.data import Dataset
     from tfp_smvi.training.loop import FitResult, TrainingInterrupted
 
     from .progress.training import TrainingReporter
@@ -86,18 +89,11 @@ def train(
 
     reporter = make_reporter()
     with reporter.loading_tensorflow(threads):
-        from tfp_smvi.data import load_dataset
-        from tfp_smvi.data.description import describe
         from tfp_smvi.runs.directory import run_directory_name
         from tfp_smvi.runs.warnings import training_warnings
-        from tfp_smvi.training.checks import resolve
         from tfp_smvi.training.loop import TrainingInterrupted, fit
 
-    dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
-    with usage_errors():
-        config = resolve(config, dataset)
-    assert config.model.likelihood is not None
-    reporter.note(describe(dataset, config.model.likelihood))
+    config, dataset = _load_data(config, data_dir, reporter)
     run_dir = run_dir or Path("runs") / run_directory_name(config)
     try:
         with reporter:
@@ -115,6 +111,22 @@ def train(
     result = result._replace(run_dir=run_dir)  # as it was given
     _print_result(result, training_warnings(config, result.history[-1].step), as_json)
     return 0
+
+
+def _load_data(
+    config: RunConfig, data_dir: Path | None, reporter: "TrainingReporter"
+) -> tuple[RunConfig, "Dataset"]:
+    """Loads and describes the data, and settles what of the configuration depends on them."""
+    from tfp_smvi.data import load_dataset
+    from tfp_smvi.data.description import describe
+    from tfp_smvi.training.checks import resolve
+
+    dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
+    with usage_errors():
+        config = resolve(config, dataset)
+    assert config.model.likelihood is not None
+    reporter.note(describe(dataset, config.model.likelihood))
+    return config, dataset
 
 
 def _note_stop(reporter: "TrainingReporter", stop: "TrainingInterrupted", run_dir: Path) -> int:
@@ -144,5 +156,5 @@ def _print_result(result: "FitResult", warnings: Sequence[str], as_json: bool) -
     ):
         click.echo(f"  {label:<18}{value:>10.2f}")
     for line in warnings:
-        click.echo(f"Warning: {name_fields(line, option_name)}")
+        echo(f"Warning: {name_fields(line, option_name)}")
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

@@ -14,9 +14,9 @@ from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.text import printable
 
 from ..options import option_name
-from ..terminal import Stderr
+from ..terminal import Stderr, at_words
 
-__all__ = ["BarReporter", "WorkReporter", "stderr_console"]
+__all__ = ["BarReporter", "WorkReporter", "print_note", "stderr_console"]
 
 # The time between two lines about the progress of work if stderr is no terminal.
 SECONDS_PER_LINE = 10.0
@@ -25,6 +25,13 @@ SECONDS_PER_LINE = 10.0
 def stderr_console() -> Console:
     """Makes the console of this process's stderr."""
     return Console(file=cast(IO[str], Stderr()), highlight=False, soft_wrap=True)
+
+
+def print_note(console: Console, message: str) -> None:
+    """Prints one line, which is broken at words on a terminal."""
+    if console.is_terminal:
+        message = at_words(message, console.width)
+    console.print(message, markup=False)
 
 
 class _Bar(Progress):
@@ -109,7 +116,7 @@ class BarReporter:
 
     def note(self, message: str) -> None:
         """Prints one line."""
-        self._console.print(printable(message), markup=False)
+        print_note(self._console, printable(message))
 
     def warn(self, message: str) -> None:
         """Prints one line that needs attention; settings in braces are shown as options."""

@@ -20,7 +20,7 @@ from tfp_smvi.core.text import align, format_number
 from tfp_smvi.sweeps.entries import Entry, format_lam
 
 from ..options import option_name
-from .base import stderr_console
+from .base import print_note, stderr_console
 
 __all__ = ["SweepReporter", "format_runs", "make_sweep_reporter"]
 
@@ -106,7 +106,7 @@ class SweepReporter:
 
     def note(self, message: str) -> None:
         """Prints one line."""
-        self._console.print(message, markup=False)
+        print_note(self._console, message)
 
     def warn(self, message: str) -> None:
         """Prints one line that needs attention."""

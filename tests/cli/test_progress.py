@@ -113,16 +113,23 @@ def test_bars_keep_their_amount_and_the_time_left_at_any_width(width: int) -> No
         assert len(line) <= width
 
 
-@pytest.mark.parametrize("width", [60, 80, 160])
+@pytest.mark.parametrize("width", [40, 60, 80, 160])
 def test_the_line_of_an_epoch_has_no_torn_number(width: int) -> None:
     console = terminal(width)
     record = EpochRecord(122, 57_096, METRICS, METRICS, 18.2)
     reporter = TrainingReporter(console)
     reporter.epoch(record)
     lines = frame(console)
-    assert len(lines) == (1 if width == 160 else 3)
+    assert len(lines) == {40: 5, 160: 1}.get(width, 3)
     assert max(map(len, lines)) <= width
     assert " ".join(lines).split().count("-128.39") == 2
+    assert " ".join(lines).split().count("objective") == 2
+
+
+def test_a_warning_breaks_at_words_and_leaves_a_path_whole() -> None:
+    console, path = terminal(20), "/a/path/that-is/longer/than/a/line"
+    TrainingReporter(console).warn(f"the log in {path} has no checkpoint")
+    assert frame(console) == ["Warning: the log in", path, "has no checkpoint"]
 
 
 def test_a_table_of_a_sweep_has_whole_cells_and_always_says_what_is_going_on() -> None:

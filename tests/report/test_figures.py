@@ -4,7 +4,7 @@ import itertools
 import json
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from tfp_smvi.report import images as picture_figures
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.axes import LamAxis, scale_of
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.figures import FIGURES, missing_figures, plot_sweep
+from tfp_smvi.report.figures import FIGURES, describe_bars, missing_figures, plot_sweep
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import NARROW, WIDE, Layout, make_layout, styled
 from tfp_smvi.report.points import Point
@@ -204,6 +204,16 @@ def test_panels_of_a_row_share_their_range(
         assert len({axes.get_ylim() for axes in row}) == 1
     tops = {round(axes.get_position().y0, 6) for axes in figure.axes}
     assert len(tops) == (panels.size if layout.stacked else rows)
+
+
+@pytest.mark.parametrize(
+    ("seeds", "degrees"), [((1, 2), "1 degree of"), ((1, 2, 3), "2 degrees of")]
+)
+def test_caption_counts_the_degrees_of_freedom(
+    seeds: Sequence[int], degrees: str, tmp_path: Path
+) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 1.0), seeds, galleries=False)
+    assert f"at most {degrees} freedom" in describe_bars(read_sweep(tmp_path), "differences")
 
 
 @pytest.mark.parametrize("name", FIGURES)

@@ -43,6 +43,8 @@ class Page(HTMLParser):
         self.elements.append((tag, dict(attrs)))
         if tag not in self.VOID:
             self.open.append(tag)
+        if tag == "sub":
+            self.handle_data("_")  # as in D_SM
         if tag == "table":
             self.tables.append([])
         elif tag == "tr":
@@ -262,6 +264,11 @@ def test_table_says_what_lam_has_reached(tmp_path: Path) -> None:
     assert "divergence D_SM" in header
 
 
+def test_every_divergence_has_its_subscript(html: str) -> None:
+    assert "score-matching divergence D<sub>SM</sub>(q(z|x), p(z|x))" in html  # a caption
+    assert "D_SM" not in html
+
+
 @pytest.mark.usefixtures("no_figures")
 def test_all_commands_that_made_a_grid_are_told(tmp_path: Path) -> None:
     first, last = ["tfp-smvi", "sweep", "--lams", "0"], ["tfp-smvi", "sweep", "--lams", "0.5"]
@@ -271,6 +278,15 @@ def test_all_commands_that_made_a_grid_are_told(tmp_path: Path) -> None:
     page = Page(render_report(read_sweep(tmp_path)))
     assert "Runs and commands" in page.text
     assert page.text.index(" ".join(first)) < page.text.index(" ".join(last))
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_commands_break_between_options_only(tmp_path: Path) -> None:
+    command = ["tfp-smvi", "sweep", "--lams", "-0.1,0", "--sweep-dir", "a sweep", "--redo"]
+    sweeps.write_sweep(tmp_path, (0.0,), galleries=False, command=command)
+    parts = ("tfp-smvi sweep", "--lams -0.1,0", "--sweep-dir &#39;a sweep&#39;", "--redo")
+    spans = " ".join(f"<span>{part}</span>" for part in parts)
+    assert f"<code>{spans}</code>" in render_report(read_sweep(tmp_path))
 
 
 @pytest.mark.usefixtures("no_figures")

@@ -260,9 +260,10 @@ def describe_dagger(sweep: Sweep) -> str:
 def _ends(sweep: Sweep, name: str) -> str:
     """What the bars of means over seeds are."""
     if name == "differences":
+        degrees = len(sweep.seeds) - 1
         return (
             "bars are 95 % intervals, which include the chance of the labels and of the training "
-            f"(Student's t, at most {len(sweep.seeds) - 1} degrees of freedom)"
+            f"(Student's t, at most {degrees} degree{'s' * (degrees != 1)} of freedom)"
         )
     bars = "bands" if name == "training" else "bars"
     return f"{bars} reach from the lowest to the highest: they are no interval of confidence"

@@ -3,6 +3,7 @@
 import base64
 import io
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -97,7 +98,7 @@ def render_report(sweep: Sweep) -> str:
             *report_tables.difference_by_epoch_tables(sweep).values(),
         ],
         runs=report_tables.runs_table(sweep),
-        commands=[shlex.join(command) for command in sweep.commands],
+        commands=[_options(command) for command in sweep.commands],
         settings=describe_settings(sweep.summary.config),
         environment=describe_environment(sweep.summary.environment),
     )
@@ -107,6 +108,16 @@ def _split_range(cell: str) -> list[str]:
     """A number and its range, such as "(1.2 to 1.4)", which may be in the next line."""
     number, space, between = cell.partition(" (")
     return [number, f"({between}"] if space and " to " in between else [cell]
+
+
+def _options(command: Sequence[str]) -> list[str]:
+    """The parts of a command between which a line may end: each option with its value."""
+    parts: list[list[str]] = []
+    for word in command:
+        if not parts or word.startswith("--"):
+            parts.append([])
+        parts[-1].append(word)
+    return [shlex.join(part) for part in parts]
 
 
 def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
