@@ -286,8 +286,16 @@ def test_checkpoint_of_a_step_is_read_or_refused_in_a_line(tmp_path: Path) -> No
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("dtype", ["S3", "M8[s]", "c8"])
-def test_arrays_of_no_numbers_are_not_those_of_a_model(dtype: str) -> None:
-    checkpoint = Checkpoint(1, {"w": np.zeros(2, dtype)}, EMPTY)
-    with pytest.raises(SMVIError, match="w holds no numbers"):
+@pytest.mark.parametrize(
+    ("array", "problem"),
+    [
+        *((np.zeros(2, dtype), "w holds no numbers") for dtype in ("S3", "M8[s]", "c8")),
+        (np.zeros(2), "w has dtype float64 and not float32"),
+        (np.zeros(2, np.int64), "w has dtype int64"),
+        (np.array([0.0, np.nan], np.float32), "w holds NaN"),
+    ],
+)
+def test_arrays_of_no_weights_are_not_those_of_a_model(array: np.ndarray, problem: str) -> None:
+    checkpoint = Checkpoint(1, {"w": array}, EMPTY)
+    with pytest.raises(SMVIError, match=problem):
         require_run(checkpoint, cast(Any, None), {"w": (2,)}, Path("run"))

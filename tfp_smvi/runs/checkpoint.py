@@ -154,7 +154,7 @@ def require_run(
     """
     places = ("in config.json", "in the checkpoint")
     saved = checkpoint.state.run
-    problems = [] if saved is None else record.differences(saved, places)
+    problems = [] if saved is None else saved.differences(record, places[::-1])
     problems = problems or _other_arrays(checkpoint.arrays, shapes)
     if problems:
         raise SMVIError(
@@ -168,7 +168,7 @@ def require_run(
 def _other_arrays(
     arrays: Mapping[str, np.ndarray], shapes: Mapping[str, tuple[int, ...]]
 ) -> list[str]:
-    """One line for each array that is missing, too many, of another shape or of no numbers."""
+    """One line for each array that is missing, too many, of another shape or no weights."""
     return [
         *(f"{name} is missing" for name in shapes if name not in arrays),
         *(f"{name} has no place in the model" for name in arrays if name not in shapes),
@@ -177,8 +177,17 @@ def _other_arrays(
             for name, shape in shapes.items()
             if name in arrays and arrays[name].shape != tuple(shape)
         ),
-        *(f"{name} holds no numbers" for name in arrays if arrays[name].dtype.kind not in "fiu"),
+        *(problem for name, array in arrays.items() if (problem := _no_weights(name, array))),
     ]
+
+
+def _no_weights(name: str, array: np.ndarray) -> str | None:
+    """Says why an array cannot be of a training: all but the optimizer's counts are float32."""
+    if array.dtype.kind not in "fiu":
+        return f"{name} holds no numbers"
+    if array.dtype != np.float32 and not (name.startswith("optimizer/") and array.ndim == 0):
+        return f"{name} has dtype {array.dtype} and not float32"
+    return None if np.isfinite(array).all() else f"{name} holds NaN or infinity"
 
 
 def _step(path: Path) -> int | None:
