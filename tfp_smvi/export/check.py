@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.files import read_regular
 from tfp_smvi.export import standalone_check
 from tfp_smvi.export.formats import find_weakness
 
@@ -17,6 +18,8 @@ __all__ = ["CHECKSUMS", "check_export", "find_damage", "find_wrong_answer", "wri
 
 # In the format of sha256sum, which checks it, too: sha256sum -c SHA256SUMS.
 CHECKSUMS = "SHA256SUMS"
+# A line takes about 100 bytes, and an export has a dozen files.
+_MAX_BYTES = 1_000_000
 
 
 def check_export(path: Path | str, *, warn: Callable[[str], None] | None = None) -> None:
@@ -66,7 +69,7 @@ def find_damage(folder: Path) -> list[str]:
     """Returns a line for each file that is missing, differs from its checksum, or has none."""
     try:
         # Bytes, split at line feeds only: read_text and splitlines would hide a damaged line end.
-        lines = (folder / CHECKSUMS).read_bytes().decode().split("\n")[:-1]
+        lines = read_regular(folder / CHECKSUMS, _MAX_BYTES).decode().split("\n")[:-1]
         recorded = {line[66:]: line for line in lines}
         present = {name: f"{digest}  {name}" for name, digest in _digests(folder).items()}
     except FileNotFoundError:
