@@ -3,7 +3,7 @@
 import functools
 import json
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -15,6 +15,9 @@ from tfp_smvi.core.text import is_whole
 from .groups import GroupedCommand, grouped
 from .options import data_dir_option, option_name, setting, threads_option, usage_error
 from .stopping import stop_at_once
+
+if TYPE_CHECKING:
+    from .progress.evaluation import BlockReporter
 
 __all__ = ["evaluate"]
 
@@ -170,9 +173,7 @@ def evaluate(
     if outcome is None:
         reporter.note("This part is done. When all are, run the same command with --merge.")
         return 0
-    for warning in outcome.warnings:
-        reporter.warn(warning)
-    _print_outcome(outcome, run_dir, as_json)
+    _print_outcome(outcome, run_dir, reporter, as_json)
     return 0
 
 
@@ -185,7 +186,11 @@ class _Outcome(NamedTuple):
     files: str
 
 
-def _print_outcome(outcome: _Outcome, run_dir: Path, as_json: bool) -> None:
+def _print_outcome(
+    outcome: _Outcome, run_dir: Path, reporter: "BlockReporter", as_json: bool
+) -> None:
+    for warning in outcome.warnings:
+        reporter.warn(warning)
     if as_json:
         click.echo(json.dumps(outcome.result.to_json()))
     else:
