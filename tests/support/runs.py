@@ -142,6 +142,11 @@ def forget_data(run_dir: Path) -> None:
     settings = json.loads((run_dir / "config.json").read_text())
     settings["data"]["fingerprint"] = "0" * 64
     (run_dir / "config.json").write_text(json.dumps(settings))
+    believe_config(run_dir)
+
+
+def believe_config(run_dir: Path) -> None:
+    """Changes the newest checkpoint as if the run's config.json had always been as it is."""
     step, arrays, state = newest(run_dir)
     state = dataclasses.replace(state, run=read_run(run_dir))
     save_checkpoint(run_dir / "checkpoints", step, arrays, state)
