@@ -8,7 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.support.runs import CONFIG, EPOCHS, STEPS_PER_EPOCH, assert_same_bits, config, newest
+from tests.support.runs import (
+    CONFIG,
+    EPOCHS,
+    STEPS_PER_EPOCH,
+    assert_same_bits,
+    config,
+    edit_config,
+    newest,
+)
 from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
@@ -111,14 +119,6 @@ def test_arrays_of_version_0_1_have_the_names_and_shapes_of_the_model(
     edit_config(run_dir, change)
     with pytest.raises(SMVIError, match=problem):
         load_run(run_dir)
-
-
-def edit_config(run_dir: Path, change: dict[str, object]) -> None:
-    """Changes fields in the sections of a run's config.json that have them."""
-    record = json.loads((run_dir / "config.json").read_text())
-    for section in (*record["config"].values(), record["data"]):
-        section.update({name: value for name, value in change.items() if name in section})
-    (run_dir / "config.json").write_text(json.dumps(record))
 
 
 def test_damage_is_reported_to_the_function_given(trained: FitResult, tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support import counts
+
 __all__ = [
     "ODD_WORDS",
     "OPTION",
@@ -220,21 +222,13 @@ _ARRAY_CHANGES: Sequence[Callable[[random.Random, np.ndarray], Any]] = (
 
 def add_timeouts(items: Sequence[pytest.Item], number: int) -> None:
     """Gives the tests with odd inputs the time that their number takes: no second each."""
-    for item in items:
-        if item.get_closest_marker("fuzz"):
-            item.add_marker(pytest.mark.timeout(300.0 + number))
+    counts.add_timeouts(items, "fuzz", number)
 
 
 def summary(reports: Sequence[pytest.TestReport]) -> str | None:
     """The number of mutations and of failures in one line, or None if no test had any."""
-    counts = [
-        value
-        for report in reports
-        if report.when == "call"
-        for name, value in report.user_properties
-        if name == PROPERTY
-    ]
-    if not counts:
+    inputs = counts.counted(reports, PROPERTY)
+    if not inputs:
         return None
-    tried, failed = (sum(count[index] for count in counts) for index in (0, 1))
+    tried, failed = (sum(count[index] for count in inputs) for index in (0, 1))
     return f"fuzz: {tried} inputs, {failed} with a traceback or without a clear line"

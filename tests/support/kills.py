@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass
 
 import pytest
 
+from tests.support import counts
 from tests.support.forked import ForkedProcess
 
 __all__ = ["OPTION", "RANDOM", "RandomKills", "add_timeouts", "random_kills", "summary"]
@@ -73,22 +74,14 @@ def random_kills(request: pytest.FixtureRequest) -> Iterator[RandomKills]:
 
 def add_timeouts(items: Sequence[pytest.Item], number: int) -> None:
     """Gives the tests with kills the time that their number takes."""
-    for item in items:
-        if item.get_closest_marker("kills"):
-            item.add_marker(pytest.mark.timeout(300.0 + number * SECONDS_PER_KILL))
+    counts.add_timeouts(items, "kills", number * SECONDS_PER_KILL)
 
 
 def summary(reports: Sequence[pytest.TestReport]) -> str | None:
     """Adds up the kills of all tests in one line, or None if no test had any."""
-    counts = [
-        value
-        for report in reports
-        if report.when == "teardown"
-        for name, value in report.user_properties
-        if name == PROPERTY
-    ]
-    if not counts:
+    kills = counts.counted(reports, PROPERTY)
+    if not kills:
         return None
     names = [*asdict(RandomKills(0))][1:]
-    totals = {name: sum(count[name] for count in counts) for name in names}
+    totals = {name: sum(count[name] for count in kills) for name in names}
     return "random kills: " + ", ".join(f"{total} {name}" for name, total in totals.items())

@@ -137,11 +137,17 @@ def newest(run_dir: Path) -> Checkpoint:
     return checkpoint
 
 
+def edit_config(run_dir: Path, change: dict[str, object]) -> None:
+    """Changes fields in the sections of a run's config.json that have them."""
+    record = json.loads((run_dir / "config.json").read_text())
+    for section in (*record["config"].values(), record["data"]):
+        section.update({name: value for name, value in change.items() if name in section})
+    (run_dir / "config.json").write_text(json.dumps(record))
+
+
 def forget_data(run_dir: Path) -> None:
     """Changes a run as if it had been trained on data of another content."""
-    settings = json.loads((run_dir / "config.json").read_text())
-    settings["data"]["fingerprint"] = "0" * 64
-    (run_dir / "config.json").write_text(json.dumps(settings))
+    edit_config(run_dir, {"fingerprint": "0" * 64})
     believe_config(run_dir)
 
 

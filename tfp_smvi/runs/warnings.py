@@ -1,9 +1,10 @@
 """What is wrong with a training although it ended: the warnings of a run, without TensorFlow."""
 
+from collections.abc import Iterable
+
 from tfp_smvi.config import RunConfig, TrainConfig
 from tfp_smvi.core.errors import name_fields
 from tfp_smvi.objectives.weights import FixedWeight, Weight
-from tfp_smvi.runs.records import RunRecord
 
 __all__ = ["run_warnings", "training_warnings", "weight_of"]
 
@@ -23,7 +24,7 @@ def training_warnings(config: RunConfig, step: int) -> tuple[str, ...]:
     return () if line is None else (line,)
 
 
-def run_warnings(record: RunRecord, step: int) -> tuple[str, ...]:
-    """The warnings of a run whose training ended at a step: what it met, and what it lacks."""
-    lines = (*record.warnings, *map(name_fields, training_warnings(record.config, step)))
+def run_warnings(recorded: Iterable[str], config: RunConfig, step: int) -> tuple[str, ...]:
+    """The warnings of a run whose training ended at a step: what it recorded, and what it lacks."""
+    lines = (*recorded, *map(name_fields, training_warnings(config, step)))
     return tuple(dict.fromkeys(lines))

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors, name_fields
+from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Environment
-from tfp_smvi.runs.warnings import training_warnings
+from tfp_smvi.runs.warnings import run_warnings
 from tfp_smvi.storage.atomic import write_atomically, write_json
 from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry, format_lam
@@ -95,8 +95,8 @@ def _with_warnings(run: Entry, config: SweepConfig) -> Entry:
     """Adds the warnings of a training, which files of version 0.1 lack."""
     if not run.done or not run.history:
         return run
-    lines = training_warnings(config.run(run.lam, run.seed), run.history[-1].step)
-    return run.changed(warnings=tuple(dict.fromkeys((*run.warnings, *map(name_fields, lines)))))
+    settings, step = config.run(run.lam, run.seed), run.history[-1].step
+    return run.changed(warnings=run_warnings(run.warnings, settings, step))
 
 
 class Sweep(NamedTuple):

@@ -81,10 +81,12 @@ def _read_training(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     history = _read_history(run_dir, config.run(entry.lam, entry.seed))
     seconds = round(sum(record.seconds for record in history), 3)
     ended = history and history[-1].epoch == config.train.train.epochs
+    warnings: tuple[str, ...] = ()
+    if ended:
+        record = read_run(run_dir)
+        warnings = run_warnings(record.warnings, record.config, history[-1].step)
     return entry.changed(
-        history=history,
-        seconds={**entry.seconds, "train": seconds},
-        warnings=run_warnings(read_run(run_dir), history[-1].step) if ended else (),
+        history=history, seconds={**entry.seconds, "train": seconds}, warnings=warnings
     )
 
 

@@ -194,7 +194,7 @@ class _Run:
             self._stop_if_asked()
         finally:
             log.close()
-        warnings = run_warnings(read_run(self.run.path), self.trainer.step)
+        warnings = run_warnings(read_run(self.run.path).warnings, self.config, self.trainer.step)
         return FitResult(self.trainer.model, tuple(self.history), self.run.path, warnings)
 
     def _train_epoch(self, batches: Iterator[tf.Tensor], epoch: int, steps_per_epoch: int) -> None:
