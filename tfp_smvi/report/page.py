@@ -11,15 +11,9 @@ import jinja2
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
+from tfp_smvi.report import figures
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
-from tfp_smvi.report.figures import (
-    FIGURES,
-    describe_bars,
-    describe_dagger,
-    draw_all,
-    missing_figures,
-)
 from tfp_smvi.report.layout import NARROW, WIDE, styled
 from tfp_smvi.report.settings import describe_environment, describe_settings
 from tfp_smvi.report.style import write_figure
@@ -77,7 +71,7 @@ def render_report(sweep: Sweep) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    wide, narrow = (draw_all(sweep, layout) for layout in (WIDE, NARROW))
+    wide, narrow = (figures.draw_all(sweep, layout) for layout in (WIDE, NARROW))
     templates.globals["split_range"] = _split_range
     return templates.get_template("report.html.j2").render(
         name=sweep.path.resolve().name,
@@ -88,7 +82,10 @@ def render_report(sweep: Sweep) -> str:
         seeds=sorted({run.seed for run in sweep.finished}),
         left_out=sweep.left_out,
         pictures=[_picture(sweep, name, wide[name], narrow[name]) for name in wide],
-        missing=[(FIGURES[name].title, needs) for name, needs in missing_figures(sweep).items()],
+        missing=[
+            (figures.FIGURES[name].title, needs)
+            for name, needs in figures.missing_figures(sweep).items()
+        ],
         warnings=_warnings(sweep),
         likelihood=report_tables.likelihood_table(sweep),
         diagnostics=report_tables.diagnostics_table(sweep),
@@ -121,14 +118,19 @@ def _options(command: Sequence[str]) -> list[str]:
 
 
 def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
-    kind = FIGURES[name]
+    kind = figures.FIGURES[name]
     lams = ", ".join(
         figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})
     )
     return _Picture(
         name,
         kind.title,
-        " ".join(filter(None, (kind.caption, describe_bars(sweep, name), describe_dagger(sweep)))),
+        " ".join(
+            filter(
+                None,
+                (kind.caption, figures.describe_bars(sweep, name), figures.describe_dagger(sweep)),
+            )
+        ),
         f"{kind.title}, for λ = {lams}. {kind.in_words}",
         _image(wide),
         _image(narrow),
