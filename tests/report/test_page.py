@@ -89,7 +89,7 @@ def page(html: str) -> Page:
 @pytest.fixture
 def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the page without figures, for what does not depend on them."""
-    monkeypatch.setattr("tfp_smvi.report.page.draw_all", lambda sweep, layout: {})
+    monkeypatch.setattr(figures, "draw_all", lambda sweep, layout: {})
 
 
 def test_images_are_inside_and_have_alternative_texts(page: Page) -> None:

@@ -10,6 +10,7 @@ from tfp_smvi.classification.results import ENCODER
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.report import points as figure_data
+from tfp_smvi.report.cells import DASH
 from tfp_smvi.report.points import Point
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
@@ -45,7 +46,7 @@ def format_difference(estimate: Estimate | None) -> str:
             interval; None for a dash.
     """
     if estimate is None:
-        return "\N{EN DASH}"
+        return DASH
     mean, error, half = (
         100.0 * value for value in (estimate.mean, estimate.standard_error, estimate.half_width)
     )

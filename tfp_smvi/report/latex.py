@@ -32,7 +32,7 @@ _SPECIAL = re.compile("|".join(map(re.escape, _ESCAPES)))
 
 def latex_tables(sweep: Sweep) -> dict[str, str]:
     """The tables of likelihoods, accuracies and differences by the names of their files."""
-    found = {
+    tables = {
         "likelihood": report_tables.likelihood_table(sweep),
         "diagnostics": report_tables.diagnostics_table(sweep),
         **{f"accuracy_{kernel}": t for kernel, t in report_tables.accuracy_tables(sweep).items()},
@@ -45,7 +45,7 @@ def latex_tables(sweep: Sweep) -> dict[str, str]:
             for kernel, t in report_tables.difference_by_epoch_tables(sweep).items()
         },
     }
-    return {name: format_latex(table) for name, table in found.items() if table}
+    return {name: format_latex(table) for name, table in tables.items() if table}
 
 
 def format_latex(table: Table) -> str:
