@@ -171,7 +171,7 @@ def test_part_outside_the_split_is_refused(start: int, num_examples: int | None)
 
 
 def test_real_values_are_not_binarized() -> None:
-    split = ArraySplit(np.zeros((3, 2), np.float32), None, real_valued=True)
+    split = ArraySplit(np.zeros((3, 2), np.float32), None, "real")
     for make in (train_batches, eval_batches):
         with pytest.raises(SMVIError, match="real-valued"):
             make(split, batch_size=2, seed=0, binarize=True)

@@ -367,7 +367,7 @@ def test_signatures_of_ones_own_data_follow_their_values(
         file.unlink()
     if values == "lost and not recorded":
         recorded = json.loads((tmp_path / "run" / "config.json").read_text())
-        del recorded["data"]["real_valued"]
+        del recorded["data"]["kind"]
         (tmp_path / "run" / "config.json").write_text(json.dumps(recorded))
         runs.believe_config(tmp_path / "run")
     notes = list[str]()

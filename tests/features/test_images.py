@@ -20,7 +20,8 @@ def test_images_of_a_split_on_disk_are_the_grey_levels() -> None:
     images = make_images(10)
 
     class Split:
-        num_examples, image_shape, real_valued, labels = 10, SHAPE, False, None
+        num_examples, image_shape, labels = 10, SHAPE, None
+        kind, has_missing = "intensities", False
 
         def images(self, indices: Any) -> np.ndarray:
             return images[indices].astype(np.float32) / np.float32(255)

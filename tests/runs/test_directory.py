@@ -86,10 +86,10 @@ def test_config_file_has_the_parts_that_it_has_always_had(tmp_path: Path) -> Non
     assert recorded["data"] == {
         "fingerprint": "abc",
         "image_shape": [8, 8, 1],
-        "real_valued": None,
+        "kind": None,
     }
     # Versions before 0.1 did not record all of it.
-    del recorded["machine"], recorded["data"]["real_valued"]
+    del recorded["machine"], recorded["data"]["kind"]
     (tmp_path / "config.json").write_text(json.dumps(recorded))
     assert read_run(tmp_path) == dataclasses.replace(RECORD, machine=None)
 
@@ -264,3 +264,9 @@ def test_default_name_tells_data_lam_and_seed(dataset: str, lam: float, name: st
     config = RunConfig(DataConfig(dataset), train=TrainConfig(lam=lam, seed=3))
     assert run_directory_name(config) == name
     assert os.sep not in name
+
+
+@pytest.mark.parametrize(("real_valued", "kind"), [(True, "real"), (False, "intensities")])
+def test_data_of_version_0_1_have_a_kind(real_valued: bool, kind: str) -> None:
+    old = {"fingerprint": "abc", "image_shape": [4], "real_valued": real_valued}
+    assert DataRecord.from_json(old).kind == kind

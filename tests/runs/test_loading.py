@@ -76,7 +76,7 @@ EDITS: list[tuple[str, dict[str, object]]] = [
     ("train.precision", {"precision": "bfloat16"}),
     ("data.fingerprint", {"fingerprint": "0" * 64}),
     ("data.image_shape", {"image_shape": [64]}),
-    ("data.real_valued", {"real_valued": None}),
+    ("data.kind", {"kind": None}),
 ]
 
 

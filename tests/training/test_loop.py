@@ -297,8 +297,8 @@ def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_pa
     pixels[bad] = 1e30
     dataset = Dataset(
         "digits",
-        ArraySplit(pixels, None, True),
-        ArraySplit(np.delete(pixels, bad, 0), None, True),
+        ArraySplit(pixels, None, "real"),
+        ArraySplit(np.delete(pixels, bad, 0), None, "real"),
         None,
         "0",
     )

@@ -9,6 +9,7 @@ from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, Sch
 from tfp_smvi.config.run import (
     Activation,
     DataConfig,
+    Kind,
     LikelihoodName,
     ModelConfig,
     Precision,
@@ -29,6 +30,7 @@ __all__ = [
     "InitialName",
     "InputName",
     "KernelName",
+    "Kind",
     "LikelihoodName",
     "ModelConfig",
     "OnError",

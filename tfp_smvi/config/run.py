@@ -10,6 +10,7 @@ from tfp_smvi.core.paths import absolute
 __all__ = [
     "Activation",
     "DataConfig",
+    "Kind",
     "LikelihoodName",
     "ModelConfig",
     "Precision",
@@ -18,6 +19,8 @@ __all__ = [
     "XLAMode",
 ]
 
+# What values are: in [0, 1], any real numbers, or whole numbers of at least 0.
+Kind = Literal["intensities", "real", "counts"]
 LikelihoodName = Literal["bernoulli", "gaussian"]
 Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
 Precision = Literal["float32", "bfloat16"]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.dataset import ArraySplit, Split
-from tfp_smvi.data.intensities import WHITE
+from tfp_smvi.data.values import WHITE
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -71,7 +71,7 @@ def train_batches(
         if not binarize:
             return x
         uniform = _uniform([batch_size, *split.image_shape], fold_seed(seed, "binarize", step))
-        return tf.cast(uniform < x, tf.float32)
+        return _bits(uniform, x)
 
     stop = tf.int64.max if num_steps is None else first_step + num_steps
     return _pipeline(tf.data.Dataset.range(first_step, stop), make_batch, split)
@@ -126,7 +126,7 @@ def eval_batches(
         x.set_shape([None, *split.image_shape])
         if binarize:
             uniform = _uniform([BLOCK, *split.image_shape], fold_seed(seed, "binarize_test", block))
-            x = tf.cast(tf.gather(uniform, indices - block * BLOCK) < x, tf.float32)
+            x = _bits(tf.gather(uniform, indices - block * BLOCK), x)
         return indices, x
 
     blocks = tf.data.Dataset.range(start // BLOCK, (stop - 1) // BLOCK + 1)
@@ -175,6 +175,13 @@ def _uniform(shape: list[int], seed: tf.Tensor) -> tf.Tensor:
     return tf.reshape((tf.cast(halves, tf.float32) + 0.5) / 65536.0, shape)
 
 
+def _bits(uniform: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Draws x ~ Bernoulli(intensity); NaN, a missing value, stays NaN."""
+    import tensorflow as tf
+
+    return tf.where(tf.math.is_nan(x), x, tf.cast(uniform < x, tf.float32))
+
+
 def _check(split: Split, batch_size: int, binarize: bool) -> None:
     if not 1 <= batch_size <= split.num_examples:
         raise SMVIError(
@@ -183,10 +190,9 @@ def _check(split: Split, batch_size: int, binarize: bool) -> None:
             value=batch_size,
             remedy=f"give 1 to {split.num_examples}, the number of images",
         )
-    if binarize and split.real_valued:
-        raise SMVIError(
-            "real-valued data cannot be binarized", remedy="choose the gaussian {likelihood}"
-        )
+    name = "counts" if split.kind == "counts" else "real-valued data"
+    if binarize and split.kind != "intensities":
+        raise SMVIError(f"{name} cannot be binarized", remedy="choose another {likelihood}")
 
 
 def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:

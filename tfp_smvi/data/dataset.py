@@ -2,27 +2,32 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from tfp_smvi.config import LikelihoodName
+from tfp_smvi.config import Kind, LikelihoodName
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data.intensities import store_pixels, to_float
+from tfp_smvi.data.values import parts_of, store_values, to_float
 
 __all__ = [
     "ArraySplit",
     "Dataset",
     "Progress",
     "Split",
+    "blocks",
     "check_contents",
     "content_fingerprint",
-    "prefers_gaussian",
+    "default_likelihood",
 ]
+
+# Numbers that are read at a time.
+BLOCK_NUMBERS = 1 << 20
 
 # Receives one line for a person when loading has slow work to do.
 Progress = Callable[[str], None]
@@ -40,8 +45,12 @@ class Split(Protocol):
         """The shape of one image."""
 
     @property
-    def real_valued(self) -> bool:
-        """Whether values are any real numbers; otherwise they are intensities in [0, 1]."""
+    def kind(self) -> Kind:
+        """What the values are: intensities in [0, 1], any real numbers, or counts."""
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether some values are missing, which are NaN."""
 
     @property
     def labels(self) -> npt.NDArray[np.int64] | None:
@@ -56,15 +65,15 @@ class ArraySplit:
     """A split held in memory.
 
     Attributes:
-        pixels: [num_examples, *image_shape], of a kind in `tfp_smvi.data.intensities`. A `Dataset`
-            has them as they are stored.
+        pixels: [num_examples, *image_shape], as in `tfp_smvi.data.values`; NaN is missing. A
+            `Dataset` has them as they are stored.
         labels: int64 [num_examples] or None.
-        real_valued: whether float32 pixels are any real numbers rather than intensities in [0, 1].
+        kind: what the values are.
     """
 
     pixels: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None
-    real_valued: bool = False
+    kind: Kind = "intensities"
 
     @property
     def num_examples(self) -> int:
@@ -81,7 +90,15 @@ class ArraySplit:
         """The pixels as they are stored; what integers mean is decided on all of them."""
         if self.pixels.dtype.kind == "f":
             return self.pixels
-        return store_pixels({"pixels": self.pixels}).arrays[0]
+        (stored,), _ = store_values({"pixels": self.pixels}, self.kind)
+        return stored
+
+    @cached_property
+    def has_missing(self) -> bool:
+        """Whether some values are missing, which are NaN."""
+        return self.pixels.dtype.kind == "f" and any(
+            np.isnan(part).any() for part in parts_of(self.pixels)
+        )
 
     def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
@@ -102,8 +119,7 @@ class Dataset:
         notes: what loading has changed in the values, one line each.
 
     Raises:
-        SMVIError: the two splits do not fit together, or floats that are not `real_valued` are
-            outside [0, 1].
+        SMVIError: the two splits do not fit together, or values are not of their kind.
     """
 
     name: str
@@ -115,21 +131,21 @@ class Dataset:
 
     def __post_init__(self) -> None:
         """Stores pixels in memory in the same way, whoever made the splits."""
+        if self.train.kind != self.test.kind:
+            raise SMVIError(
+                f"is {self.train.kind} for training data and {self.test.kind} for test data",
+                field="kind",
+                remedy="give the same for both",
+            )
         both = {"train": self.train, "test": self.test}
         splits = {name: split for name, split in both.items() if isinstance(split, ArraySplit)}
         if not splits:
             return
-        stored = store_pixels({name: split.pixels for name, split in splits.items()})
-        for (name, split), pixels in zip(splits.items(), stored.arrays, strict=True):
-            if stored.real_valued and not split.real_valued:
-                raise SMVIError(
-                    f"{name} has values outside [0, 1]",
-                    field="real_valued",
-                    value=False,
-                    remedy="give True, or intensities in [0, 1]",
-                )
+        arrays = {name: split.pixels for name, split in splits.items()}
+        stored, meaning = store_values(arrays, self.kind)
+        for (name, split), pixels in zip(splits.items(), stored, strict=True):
             object.__setattr__(self, name, dataclasses.replace(split, pixels=pixels))
-        object.__setattr__(self, "notes", (*self.notes, *stored.notes))
+        object.__setattr__(self, "notes", (*self.notes, *meaning.notes))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -137,23 +153,53 @@ class Dataset:
         return self.train.image_shape
 
     @property
+    def kind(self) -> Kind:
+        """What the values are: intensities in [0, 1], any real numbers, or counts."""
+        return self.train.kind
+
+    @property
     def real_valued(self) -> bool:
-        """Whether values are any real numbers; otherwise they are intensities in [0, 1]."""
-        return self.train.real_valued
+        """Whether values may be outside [0, 1]."""
+        return self.kind != "intensities"
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether some values of either split are missing, which are NaN."""
+        return self.train.has_missing or self.test.has_missing
+
+    @cached_property
+    def num_categories(self) -> int | None:
+        """The number of categories if counts are those: the largest of both splits plus 1."""
+        if self.kind != "counts":
+            return None
+        return (
+            int(max(np.nanmax(x) for split in (self.train, self.test) for x in blocks(split))) + 1
+        )
 
     @property
     def default_likelihood(self) -> LikelihoodName:
-        """The likelihood that suits the values: "gaussian" if real or colour, else "bernoulli"."""
-        return "gaussian" if prefers_gaussian(self.image_shape, self.real_valued) else "bernoulli"
+        """The likelihood that suits the values; see `default_likelihood`."""
+        return default_likelihood(self.kind, self.image_shape)
 
 
-def prefers_gaussian(image_shape: tuple[int, ...], real_valued: bool) -> bool:
-    """Whether a Gaussian likelihood suits the values better than binarized intensities.
+def default_likelihood(kind: Kind, image_shape: tuple[int, ...]) -> LikelihoodName:
+    """The likelihood that suits values of a kind.
 
-    Drawing each channel to be 0 or 1 loses nearly all of a colour image, with alpha or without, and
-    little of a grey one.
+    It is "poisson" for counts, "gaussian" for reals and colours, and "bernoulli" for other
+    intensities: drawing each channel to be 0 or 1 loses nearly all of a colour image, with alpha or
+    without, and little of a grey one.
     """
-    return real_valued or (len(image_shape) == 3 and image_shape[-1] in (3, 4))
+    if kind == "counts" and "poisson" in get_args(LikelihoodName):
+        return cast(LikelihoodName, "poisson")
+    is_colour = len(image_shape) == 3 and image_shape[-1] in (3, 4)
+    return "gaussian" if kind != "intensities" or is_colour else "bernoulli"
+
+
+def blocks(split: Split) -> Iterator[npt.NDArray[np.float32]]:
+    """Reads a split in order, some examples at a time: float32 [n, *image_shape]."""
+    size = max(1, BLOCK_NUMBERS // max(math.prod(split.image_shape), 1))
+    for start in range(0, split.num_examples, size):
+        yield split.images(np.arange(start, min(start + size, split.num_examples)))
 
 
 def content_fingerprint(train: ArraySplit, test: ArraySplit) -> str:

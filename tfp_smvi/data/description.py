@@ -1,40 +1,39 @@
 """What a data set was taken for, in words, and what looks like a mistake."""
 
 from collections.abc import Iterator
-from typing import Any, Literal, NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from tfp_smvi.config import LikelihoodName
 from tfp_smvi.data.dataset import ArraySplit, Dataset, Split
-from tfp_smvi.data.intensities import WHITE
+from tfp_smvi.data.values import WHITE, parts_of
 
 __all__ = ["Values", "describe", "doubts", "examine"]
 
-Kind = Literal["bits", "grey levels", "intensities", "real values"]
-# Images of a split on disk that are examined.
+Content = Literal["bits", "grey levels", "intensities", "counts", "real values"]
+# Examples of a split on disk that are examined.
 _SAMPLE = 1000
-# Numbers that are compared at a time, so that the first of them often decide.
-_CHUNK = 1 << 20
 
 
 class Values(NamedTuple):
-    """The values of a split.
+    """The values of a split; missing ones are left out.
 
     Attributes:
-        kind: what they are.
+        content: what they are.
         low: the smallest; of grey levels 0 to 255.
         high: the largest.
         whole: whether all are whole numbers.
         share_outside: the fraction outside [0, 1]; 0 unless they are real values.
+        share_missing: the fraction that is missing.
     """
 
-    kind: Kind
+    content: Content
     low: float
     high: float
     whole: bool
-    share_outside: float
+    share_outside: float = 0.0
+    share_missing: float = 0.0
 
 
 def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
@@ -45,15 +44,17 @@ def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
         "bits": "bits, 0 and 1",
         "grey levels": f"grey levels of 0 to {WHITE}",
         "intensities": f"intensities from {values.low:g} to {values.high:g}",
+        "counts": f"counts from {values.low:g} to {values.high:g}",
         "real values": f"real values from {values.low:g} to {values.high:g}",
-    }[values.kind]
-    if likelihood == "gaussian" or values.kind == "bits":
+    }[values.content]
+    if likelihood != "bernoulli" or values.content == "bits":
         how = "taken as they are"
     else:
         how = "bits are drawn from them"
+    missing = f"; {values.share_missing:.2g} of them missing" if values.share_missing else ""
     return (
         f"Data: {train} to train and {test} to test, {_layout(dataset.image_shape)}; {meaning}, "
-        f"{how}; likelihood {likelihood}."
+        f"{how}{missing}; likelihood {likelihood}."
     )
 
 
@@ -63,22 +64,30 @@ def doubts(dataset: Dataset, likelihood: LikelihoodName) -> list[str]:
 
 
 def examine(split: Split) -> Values:
-    """Examines the values of a split; of one on disk the first 1000 images."""
+    """Examines the values of a split; of one on disk the first 1000 examples."""
     if isinstance(split, ArraySplit):
-        pixels = split.stored
+        values = split.stored
     else:
-        pixels = split.images(np.arange(min(_SAMPLE, split.num_examples)))
-        if not split.real_valued:  # they are grey levels / 255
-            pixels = np.rint(pixels * WHITE).astype(np.uint8)
-    low, high = (float(pixels.min()), float(pixels.max())) if pixels.size else (0.0, 0.0)
-    if pixels.dtype == np.uint8:
-        only_bits = not any(((part > 0) & (part < WHITE)).any() for part in _parts(pixels))
-        return Values("bits" if only_bits else "grey levels", low, high, True, 0.0)
-    whole = not any((part % 1 != 0).any() for part in _parts(pixels))
-    if not split.real_valued:
-        return Values("bits" if whole else "intensities", low, high, whole, 0.0)
-    outside = np.count_nonzero((pixels < 0.0) | (pixels > 1.0)) / max(pixels.size, 1)
-    return Values("real values", low, high, whole, outside)
+        values = split.images(np.arange(min(_SAMPLE, split.num_examples)))
+        if split.kind == "intensities" and not split.has_missing:  # they are grey levels / 255
+            values = np.rint(values * WHITE).astype(np.uint8)
+    num_values = max(values.size, 1)
+    if values.dtype == np.uint8:
+        only_bits = not any(((part > 0) & (part < WHITE)).any() for part in parts_of(values))
+        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+        return Values("bits" if only_bits else "grey levels", low, high, True)
+    num_missing = 0
+    if split.has_missing:
+        values = values[~np.isnan(values)]
+        num_missing = num_values - values.size
+    low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
+    whole = not any((part % 1 != 0).any() for part in parts_of(values))
+    outside = float(np.count_nonzero((values < 0.0) | (values > 1.0)) / max(values.size, 1))
+    content: Content = "real values"
+    if split.kind != "real":
+        outside = 0.0
+        content = "counts" if split.kind == "counts" else "bits" if whole else "intensities"
+    return Values(content, low, high, whole, outside, num_missing / num_values)
 
 
 def _layout(shape: tuple[int, ...]) -> str:
@@ -110,19 +119,19 @@ def _doubts_of_shape(shape: tuple[int, ...]) -> Iterator[str]:
 def _doubts_of_values(dataset: Dataset, likelihood: LikelihoodName) -> Iterator[str]:
     values, test = examine(dataset.train), examine(dataset.test)
     high = max(values.high, test.high)
-    if values.kind == "grey levels" and high < WHITE / 2:
+    if values.content == "grey levels" and high < WHITE / 2:
         yield (
             f"The largest of all grey levels is {high:.0f} of {WHITE}, so that all images are "
             "dark; if it is white, divide by it and give floats; give counts as floats, too."
         )
-    elif values.kind == "intensities" and high < 0.5:
+    elif values.content == "intensities" and high < 0.5:
         yield (
             f"The largest of all intensities is {high:.2g} of 1, so that all images are dark; if "
             "it is white, divide by it."
         )
-    if values.kind == "real values":
+    if values.content == "real values":
         yield from _doubts_of_real_values(values, test)
-    elif values.kind == "bits" and likelihood == "gaussian":
+    elif values.content == "bits" and likelihood == "gaussian":
         yield "All values are 0 or 1, to which a gaussian {likelihood} gives densities without end."
 
 
@@ -143,8 +152,3 @@ def _doubts_of_real_values(values: Values, test: Values) -> Iterator[str]:
             f"Values from {low:g} to {high:g} are taken as real values, although at most 1 % of "
             "them are outside [0, 1]; for intensities clip them with numpy.clip(x, 0, 1)."
         )
-
-
-def _parts(pixels: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
-    rows = max(1, _CHUNK * len(pixels) // max(pixels.size, 1))
-    return (pixels[start : start + rows] for start in range(0, len(pixels), rows))

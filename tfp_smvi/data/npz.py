@@ -10,7 +10,7 @@ import numpy.typing as npt
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.paths import absolute
 from tfp_smvi.data.dataset import ArraySplit, Dataset, content_fingerprint
-from tfp_smvi.data.intensities import store_pixels
+from tfp_smvi.data.values import store_values
 from tfp_smvi.storage.array_files import ArrayFile, list_arrays, open_array
 
 __all__ = ["load_npz"]
@@ -22,7 +22,7 @@ def load_npz(path: str | Path) -> Dataset:
     """Loads the arrays x_train and x_test, and y_train and y_test if they are there.
 
     Images are [n, height, width], [n, height, width, channels] or [n, d]; the first of these gets a
-    channel. `tfp_smvi.data.intensities` says what their values mean. Labels are integers from 0,
+    channel. `tfp_smvi.data.values` says what their values mean. Labels are integers from 0,
     [n].
 
     Args:
@@ -44,17 +44,17 @@ def load_npz(path: str | Path) -> Dataset:
             remedy="give both the same shape",
         )
     try:
-        stored = store_pixels(images)
+        stored, meaning = store_values(images)
     except SMVIError as error:
         raise SMVIError(f"{path}: {error.problem}", remedy=error.remedy) from error
     train, test = (
-        ArraySplit(pixels, _labels(path, split, arrays), stored.real_valued)
-        for split, pixels in zip(("train", "test"), stored.arrays, strict=True)
+        ArraySplit(pixels, _labels(path, split, arrays), meaning.kind)
+        for split, pixels in zip(("train", "test"), stored, strict=True)
     )
     labels = [split.labels.max() for split in (train, test) if split.labels is not None]
     num_classes = int(max(labels)) + 1 if labels else None
     fingerprint = content_fingerprint(train, test)
-    return Dataset(str(path), train, test, num_classes, fingerprint, stored.notes)
+    return Dataset(str(path), train, test, num_classes, fingerprint, meaning.notes)
 
 
 def _read(path: Path) -> Arrays:

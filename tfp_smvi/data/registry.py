@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import expand_home
-from tfp_smvi.data.dataset import Dataset, Progress, prefers_gaussian
+from tfp_smvi.data.dataset import Dataset, Progress, default_likelihood
 from tfp_smvi.data.digits import load_digits
 from tfp_smvi.data.mnist import load_mnist
 from tfp_smvi.data.npz import load_npz
@@ -46,7 +46,7 @@ class DatasetEntry:
     @property
     def default_likelihood(self) -> str:
         """The likelihood of a model of this set, unless another is chosen."""
-        return "gaussian" if prefers_gaussian(self.image_shape, real_valued=False) else "bernoulli"
+        return default_likelihood("intensities", self.image_shape)
 
     @property
     def needs_download(self) -> bool:

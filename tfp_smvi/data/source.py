@@ -9,8 +9,9 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from tfp_smvi.config import Kind
 from tfp_smvi.data.dataset import ArraySplit
-from tfp_smvi.data.intensities import are_bits, bits_to_levels, to_float
+from tfp_smvi.data.values import are_bits, bits_to_levels, to_float
 
 __all__ = ["CHUNK", "RecordList", "Records", "SourceSplit", "find_bits", "to_memory"]
 
@@ -39,7 +40,8 @@ class RecordList(list[bytes]):
 class SourceSplit:
     """A split of uint8 images that are read from disk by index; see tfp_smvi.data.Split."""
 
-    real_valued = False
+    kind: Kind = "intensities"
+    has_missing = False
 
     def __init__(self, records: Records, features: Any, image_key: str, label_key: str | None):
         """Reads images and labels from serialized examples.

@@ -25,7 +25,7 @@ from tfp_smvi.config import PartName
 from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.paths import require_utf_8
 from tfp_smvi.core.runtime import numerics_unchecked
-from tfp_smvi.data.intensities import to_float
+from tfp_smvi.data.values import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
 from tfp_smvi.export.formats import MODEL_CARD

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.data import Split
-from tfp_smvi.data.intensities import are_bits, bits_to_levels
+from tfp_smvi.data.values import are_bits, bits_to_levels
 from tfp_smvi.serving.encoders import Identity, Images
 from tfp_smvi.storage.array_files import ArrayFile
 

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tfp_smvi.config import RunConfig
+from tfp_smvi.config import Kind, RunConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.core.warnings import warn as show_warning
@@ -33,8 +33,8 @@ class LoadedRun(NamedTuple):
         step: the training steps taken.
         history: the finished epochs, as in metrics.jsonl.
         data_fingerprint: the fingerprint of the data that it was trained on.
-        real_valued: whether those are any real numbers and not intensities in [0, 1]; None if a
-            version of this program trained it that did not record this.
+        kind: what their values are; None if a version of this program trained it that did not
+            record this.
         warnings: a line for each newer checkpoint that is damaged, for what the training met, such
             as doubts about its data, and for what it lacks; settings are named in braces, for
             `name_fields`.
@@ -45,8 +45,13 @@ class LoadedRun(NamedTuple):
     step: int
     history: tuple[EpochRecord, ...]
     data_fingerprint: str
-    real_valued: bool | None
+    kind: Kind | None
     warnings: tuple[str, ...] = ()
+
+    @property
+    def real_valued(self) -> bool | None:
+        """Whether values may be outside [0, 1]; None if a run does not record it."""
+        return None if self.kind is None else self.kind != "intensities"
 
 
 def load_run(
@@ -95,7 +100,7 @@ def load_run(
         step=checkpoint.step,
         history=checkpoint.state.history,
         data_fingerprint=data.fingerprint,
-        real_valued=data.real_valued,
+        kind=data.kind,
         warnings=tuple(lines),
     )
 

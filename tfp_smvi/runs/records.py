@@ -5,8 +5,9 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import Self
 
-from tfp_smvi.config import RunConfig
+from tfp_smvi.config import Kind, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.files import read_regular
 from tfp_smvi.core.records import Record, encode
@@ -91,13 +92,19 @@ class DataRecord(Record):
     Attributes:
         fingerprint: a hash of their content.
         image_shape: the shape of one x.
-        real_valued: whether they are any real numbers and not intensities in [0, 1]; None in files
-            of versions before 0.1, which do not record it.
+        kind: what the values are; None in files of versions before 0.1, which do not record it.
     """
 
     fingerprint: str
     image_shape: tuple[int, ...]
-    real_valued: bool | None = None
+    kind: Kind | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, object]) -> Self:
+        """Builds a record; version 0.1 wrote whether values are real in place of their kind."""
+        if isinstance(values, Mapping) and isinstance(values.get("real_valued"), bool):
+            values = {"kind": "real" if values["real_valued"] else "intensities", **values}
+        return super().from_json(values)
 
     def differences(
         self, other: "DataRecord", places: tuple[str, str] = ("here", "given")
@@ -110,7 +117,7 @@ class DataRecord(Record):
         """
         return [
             f"data.{name}: {encode(here)} {places[0]}, {encode(given)} {places[1]}"
-            for name in ("fingerprint", "image_shape", "real_valued")
+            for name in ("fingerprint", "image_shape", "kind")
             if (here := getattr(self, name)) != (given := getattr(other, name)) and here is not None
         ]
 

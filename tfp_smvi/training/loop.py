@@ -119,7 +119,7 @@ def fit(
     config = resolve(config, dataset)
     doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
     reporter, run_dir = reporter or Silent(), Path(run_dir)
-    data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.real_valued)
+    data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.kind)
     host = environment()
     record = RunRecord(config, data, host.versions, host.machine)
     signals: list[int] = []  # received so far; a second one has its usual effect

@@ -7,19 +7,22 @@ import numpy as np
 import pytest
 
 from tests.support.errors import refused
+from tfp_smvi.config import Kind
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import ArraySplit, Dataset, load_dataset
 from tfp_smvi.data.batches import eval_batches, train_batches
+from tfp_smvi.data.dataset import default_likelihood
 from tfp_smvi.data.description import describe, doubts
-from tfp_smvi.data.intensities import store_pixels
+from tfp_smvi.data.values import store_values
 from tfp_smvi.features.sources import ArrayImages
 
 RNG = np.random.default_rng(0)
+COUNT_LIKELIHOOD = default_likelihood("counts", (4,))
 BITS = RNG.random((20, 6, 6)) < 0.3
 
 
-def dataset_of(x: np.ndarray, real_valued: bool = False) -> Dataset:
-    split = ArraySplit(x, None, real_valued)
+def dataset_of(x: np.ndarray, kind: Kind = "intensities") -> Dataset:
+    split = ArraySplit(x, None, kind)
     return Dataset("x", split, split, None, "x")
 
 
@@ -56,7 +59,8 @@ def test_bits_beside_a_split_on_disk_are_ones(memory: str) -> None:
     class OnDisk:
         """A split that is no array."""
 
-        num_examples, image_shape, real_valued, labels = 20, (6, 6, 1), False, None
+        num_examples, image_shape, labels = 20, (6, 6, 1), None
+        kind, has_missing = "intensities", False
 
         def images(self, indices: Any) -> np.ndarray:
             return BITS[np.asarray(indices)][..., None].astype(np.float32)
@@ -81,7 +85,7 @@ def test_a_dark_batch_of_grey_levels_is_not_taken_for_bits() -> None:
 
 def test_integers_of_two_meanings_are_refused() -> None:
     with pytest.raises(SMVIError, match="test has no integer above 1, and train has"):
-        store_pixels({"train": np.full((2, 3), 200), "test": np.ones((2, 3), int)})
+        store_values({"train": np.full((2, 3, 1), 200), "test": np.ones((2, 3, 1), int)})
 
 
 @pytest.mark.parametrize(("low", "high"), [(0, 65535), (-1, 9), (0, 256)])
@@ -113,9 +117,9 @@ def test_rounding_does_not_make_intensities_real_values(
 
 
 def test_floats_that_are_called_intensities_must_be() -> None:
-    with refused("real_valued", False):
+    with refused("kind", "intensities"):
         dataset_of(np.array([[0.0, 2.0]]))
-    assert dataset_of(np.array([[0.0, 2.0]]), real_valued=True).real_valued
+    assert dataset_of(np.array([[0.0, 2.0]]), "real").real_valued
 
 
 @pytest.mark.parametrize(
@@ -128,7 +132,7 @@ def test_floats_that_are_called_intensities_must_be() -> None:
     ],
 )
 def test_the_line_says_what_data_are_taken_for(x: np.ndarray, likelihood: Any, words: str) -> None:
-    dataset = dataset_of(x, real_valued=bool(x.max() > 1) and x.dtype.kind == "f")
+    dataset = dataset_of(x, "real" if x.max() > 1 and x.dtype.kind == "f" else "intensities")
     assert dataset.default_likelihood == likelihood
     line = describe(dataset, likelihood)
     assert line.startswith("Data: 9 to train and 9 to test, ")
@@ -154,7 +158,7 @@ def test_the_line_says_what_data_are_taken_for(x: np.ndarray, likelihood: Any, w
     ],
 )
 def test_what_looks_like_a_mistake_is_said(x: np.ndarray, words: str) -> None:
-    dataset = dataset_of(x, real_valued=bool(x.max() > 1) and x.dtype.kind == "f")
+    dataset = dataset_of(x, "real" if x.max() > 1 and x.dtype.kind == "f" else "intensities")
     (line,) = doubts(dataset, dataset.default_likelihood)
     assert words in line
 
@@ -165,12 +169,84 @@ def test_colours_with_alpha_are_not_binarized_by_default() -> None:
 
 def test_splits_of_different_scales_are_said() -> None:
     small, large = RNG.random((9, 5)), RNG.random((9, 5)) * 200
-    dataset = Dataset("x", ArraySplit(small, None, True), ArraySplit(large, None, True), None, "x")
+    dataset = Dataset(
+        "x", ArraySplit(small, None, "real"), ArraySplit(large, None, "real"), None, "x"
+    )
     (line,) = doubts(dataset, "gaussian")
     assert line.startswith("Training data go up to 0.9")
 
 
 def test_ordinary_data_raise_no_doubt(digits: Dataset) -> None:
     standardized = RNG.standard_normal((50, 10))
-    assert doubts(dataset_of(standardized, real_valued=True), "gaussian") == []
+    assert doubts(dataset_of(standardized, "real"), "gaussian") == []
     assert doubts(digits, "bernoulli") == []
+
+
+@pytest.mark.parametrize(
+    ("x", "kind", "likelihood"),
+    [
+        (RNG.integers(0, 9, (50, 4)), "counts", COUNT_LIKELIHOOD),
+        (RNG.integers(0, 9, (50, 4)).astype(np.float64), "counts", COUNT_LIKELIHOOD),
+        (RNG.integers(0, 9, (50, 4, 4)), "intensities", "bernoulli"),
+        (RNG.integers(0, 2, (50, 4)), "intensities", "bernoulli"),
+        (RNG.integers(-4, 9, (50, 4)), "real", "gaussian"),
+        (RNG.integers(0, 9, (50, 4)) + 1e9, "real", "gaussian"),
+        (RNG.normal(size=(50, 4)), "real", "gaussian"),
+        (RNG.random((50, 4)), "intensities", "bernoulli"),
+    ],
+)
+@pytest.mark.parametrize("missing", [False, True])
+def test_kind_and_likelihood_follow_from_the_values_that_are_there(
+    x: np.ndarray, kind: str, likelihood: str, missing: bool, tmp_path: Path
+) -> None:
+    if missing and x.ndim == 2:
+        x = x.astype(np.float64)
+        x[3, 1] = np.nan
+    np.savez(tmp_path / "x.npz", x_train=x, x_test=x[10:])
+    dataset = load_dataset(tmp_path / "x.npz")
+    assert (dataset.kind, dataset.default_likelihood) == (kind, likelihood)
+    assert dataset.has_missing == (missing and x.ndim == 2)
+    assert dataset.real_valued == (kind != "intensities")
+    assert dataset.num_categories == (9 if kind == "counts" else None)
+    scale = 255 if kind == "intensities" and x.dtype.kind == "i" and x.max() > 1 else 1
+    # One float32 rounding, and one more of the division.
+    np.testing.assert_allclose(
+        dataset.train.images(range(50)).reshape(x.shape), x / scale, rtol=1.2e-7
+    )
+
+
+def test_counts_are_called_counts() -> None:
+    x = RNG.integers(0, 9, (50, 4)).astype(np.float64)
+    x[0, 0] = np.nan
+    line = describe(dataset_of(x, "counts"), "gaussian")
+    assert "vectors of 4 numbers; counts from 0 to 8, taken as they are; 0.005 of them miss" in line
+
+
+@pytest.mark.parametrize(
+    ("x", "kind"),
+    [
+        (np.array([[0.5, 2.0]]), "intensities"),
+        (np.array([[0.5, 2.0]]), "counts"),
+        (np.array([[-1.0, 2.0]]), "counts"),
+        (np.array([[0, 1 << 25]]), "counts"),
+    ],
+)
+def test_values_of_another_kind_than_declared_are_refused(x: np.ndarray, kind: Kind) -> None:
+    with refused("kind", kind):
+        dataset_of(x, kind)
+
+
+def test_splits_of_two_kinds_are_refused() -> None:
+    x = RNG.integers(0, 9, (50, 4))
+    with refused("kind"):
+        Dataset("x", ArraySplit(x, None, "counts"), ArraySplit(x, None, "real"), None, "x")
+
+
+@pytest.mark.parametrize("make", [train_batches, eval_batches])
+def test_missing_bits_stay_missing(make: Any) -> None:
+    x = np.full((20, 6), 0.5, np.float32)
+    x[:, ::2] = np.nan
+    batches = make(ArraySplit(x, None), batch_size=20, seed=0, binarize=True)
+    (bits,) = (batch if make is train_batches else batch[1] for batch in batches.take(1))
+    assert np.isnan(bits[:, ::2]).all()
+    assert set(np.unique(bits[:, 1::2])) == {0.0, 1.0}
