@@ -5,7 +5,6 @@ import re
 import subprocess
 import sys
 import threading
-import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.support.errors import refused
+from tests.support.memory import peak_memory
 from tests.support.servers import (
     LATENT_DIM,
     SERVERS,
@@ -310,15 +310,14 @@ def test_memory_does_not_grow_with_the_number_of_images(
 ) -> None:
     """8 times the images, 8 MB of features, and at most a piece, 0.5 MB, of additional memory."""
     monkeypatch.setattr(feature_files, "PIECE_SIZE", 512)
-    encoder, config = Fake(latent_dim=128), FeaturesConfig(batch_size=256, in_flight=1)
-    peaks = []
-    for count in (1024, 8192):
-        tracemalloc.start()
-        extract_features(Endless(count), encoder, tmp_path / f"{count}{suffix}", config)
-        peaks.append(tracemalloc.get_traced_memory()[1])
-        tracemalloc.stop()
-    assert (tmp_path / f"8192{suffix}").stat().st_size > (0 if suffix == ".parquet" else 4e6)
-    assert peaks[1] < peaks[0] + 512 * 128 * 4 * 2
+    encoder, config = Fake(latent_dim=128, patience=0), FeaturesConfig(batch_size=256, in_flight=1)
+    output = tmp_path / f"features{suffix}"
+
+    def peak(count: int) -> int:
+        source = Endless(count)
+        return peak_memory(lambda: extract_features(source, encoder, output, config, fresh=True))
+
+    assert peak(8192) < peak(1024) + 512 * 128 * 4 * 2
 
 
 def test_other_settings_do_not_go_on_with_what_was_begun(

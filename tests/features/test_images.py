@@ -1,6 +1,5 @@
 """Inputs of `features`: arrays and folders of images, and those that are none."""
 
-import tracemalloc
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,6 +9,7 @@ import numpy as np
 import pytest
 
 from tests.support.errors import refused
+from tests.support.memory import peak_memory
 from tests.support.servers import SHAPE, make_images
 from tfp_smvi.features.images import open_images
 from tfp_smvi.features.sources import ArrayImages, SplitImages
@@ -129,12 +129,8 @@ def test_the_header_of_a_packed_array_is_read_before_its_values(
 ) -> None:
     """As 1.5 MB that unpack to 1.9 GB: their shape is not the model's, which costs no memory."""
     np.savez_compressed(tmp_path / "x.npz", x=np.zeros((4000, 100), np.uint8))
-    tracemalloc.start()
-    source = open_images(tmp_path / "x.npz")
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert source.image_shape == (100,)
-    assert peak < 4000 * 100 / 2
+    assert open_images(tmp_path / "x.npz").image_shape == (100,)
+    assert peak_memory(lambda: open_images(tmp_path / "x.npz")) < 4000 * 100 / 2
     # Of the right shape, it is refused beyond a size at which packing is no honest saving.
     monkeypatch.setattr(array_files, "_LARGE", 100_000)
     with refused("images", str(tmp_path / "x.npz")):

@@ -6,12 +6,12 @@ import gzip
 import socket
 import threading
 import time
-import tracemalloc
 from collections.abc import Callable, Iterator
 from unittest import mock
 
 import pytest
 
+from tests.support.memory import peak_memory
 from tests.support.servers import NAME
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
@@ -174,13 +174,12 @@ def test_a_connection_that_fails_is_said_in_plain_words(
 def test_values_are_counted_before_they_are_made() -> None:
     """An empty list has 3 bytes in an answer and 64 in Python."""
     lists = Answer(200, "OK", b"[" + b"[]," * 1_000_000 + b"[]]")
-    tracemalloc.start()
-    try:
+
+    def parse() -> None:
         with pytest.raises(ValueError, match="more than 50000 values"):
             lists.parse(50_000)
-        assert tracemalloc.get_traced_memory()[1] < 2**20
-    finally:
-        tracemalloc.stop()
+
+    assert peak_memory(parse) < 2**20
     rows = Answer(200, "OK", b'{"mean": [[1.5, NaN], [2, 3]]}')
     # The list, its rows, their numbers, and the object.
     assert rows.parse(7)["mean"][1] == [2, 3]
