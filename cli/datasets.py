@@ -83,7 +83,7 @@ def _describe(name: str, directory: Path | None) -> _Row:
         licence=entry.licence,
         source=entry.source,
         needs_download=entry.needs_download,
-        prepared=is_prepared(name, directory) if directory else entry.source == "scikit-learn",
+        prepared=is_prepared(name, directory) if directory else not entry.needs_preparation,
     )
 
 

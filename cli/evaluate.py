@@ -13,7 +13,7 @@ from tfp_smvi.core.records import Record
 from tfp_smvi.core.text import is_whole
 
 from .groups import GroupedCommand, grouped
-from .options import data_dir_option, option_name, setting, threads_option, usage_error
+from .options import data_dir_option, help_of, option_name, setting, threads_option, usage_error
 from .stopping import stop_at_once
 
 if TYPE_CHECKING:
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["evaluate"]
 
 CONVERGENCE_TEMPERATURES = "10,32,100,316,1000"
+NUM_EXAMPLES = EvaluateConfig().num_examples
 # They cost thirty times as much as an evaluation at the defaults.
 CONVERGENCE_EXAMPLES = 100
 
@@ -79,12 +80,13 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @click.command(cls=GroupedCommand)
 @click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
 @setting(EvaluateConfig, "split")
-@grouped(
-    "Evaluation",
-    "--num-examples",
+@setting(
+    EvaluateConfig,
+    "num_examples",
     type=_NumExamples(),
-    help="Examples of each split, from its beginning.  "
-    f"[default: 1000; with --convergence {CONVERGENCE_EXAMPLES}]",
+    default=None,
+    help=f"{help_of(EvaluateConfig, 'num_examples')}  "
+    f"[default: {NUM_EXAMPLES}; with --convergence {CONVERGENCE_EXAMPLES}]",
 )
 @setting(AISConfig, "num_chains")
 @setting(AISConfig, "num_temperatures")
@@ -150,7 +152,7 @@ def evaluate(
             "--shard does a part of the work and --merge none; give one of them."
         )
     _refuse_ignored("convergence_temperatures" if not convergence else "num_temperatures")
-    config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else 1000)
+    config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else NUM_EXAMPLES)
     from .progress.evaluation import make_block_reporter
 
     reporter = make_block_reporter()
@@ -244,7 +246,7 @@ def _refuse_ignored(name: str) -> None:
     raise click.UsageError("--convergence-temperatures is for --convergence; give both.")
 
 
-def _build_config(settings: dict[str, Any], num_examples: int) -> EvaluateConfig:
+def _build_config(settings: dict[str, Any], num_examples: int | None) -> EvaluateConfig:
     """Makes the configuration from the options' values."""
     given = settings.pop("num_examples")
     settings["num_examples"] = num_examples if given is None else None if given < 0 else given

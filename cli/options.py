@@ -31,6 +31,7 @@ __all__ = [
     "build_config",
     "config_options",
     "data_dir_option",
+    "help_of",
     "option_name",
     "setting",
     "threads_option",
@@ -97,6 +98,12 @@ class _Real(click.types.FloatParamType):
             self.fail(f"{error}.", param, ctx)
 
 
+def help_of(config: Any, name: str) -> str:
+    """The help text of a field of a configuration."""
+    text: str = config.__dataclass_fields__[name].metadata["help"]
+    return text
+
+
 def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     """Makes the option of one field of a configuration, with its name, type, default and help.
 
@@ -120,7 +127,7 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     options = {"type": kind, "default": default, "show_default": default is not None}
     if hint is bool:
         options = {"is_flag": True}
-    settings = {**options, "help": field.metadata["help"], **overrides}
+    settings = {**options, "help": help_of(config, name), **overrides}
     group = settings.pop("group", GROUPS.get(config, GENERAL))
     return grouped(group, "--" + name.replace("_", "-"), name, **settings)
 

@@ -16,7 +16,7 @@ from tfp_smvi.storage.json_files import read_json
 
 from .classify import classify
 from .evaluate import evaluate
-from .options import usage_error
+from .options import help_of, usage_error
 from .train import train
 
 __all__ = [
@@ -60,9 +60,8 @@ def shared_options(own: set[str | None]) -> Iterator[click.Parameter]:
                 names.discard(option.name)  # data_dir is there more than once
                 shared = copy.copy(option)
                 if isinstance(shared, click.Option) and option.name in ("split", "num_examples"):
-                    field = EvaluateConfig.__dataclass_fields__[option.name]
                     shared.default = getattr(SweepConfig().evaluate, option.name)
-                    shared.help, shared.show_default = field.metadata["help"], True
+                    shared.help, shared.show_default = help_of(EvaluateConfig, option.name), True
                 yield shared
 
 

@@ -35,6 +35,8 @@ def test_tensorflow_s_words_around_a_reason_are_dropped() -> None:
         (MemoryError(), "MemoryError"),
         (OSError(28, "No space left on device", "file"), "No space left on device"),
         (OSError("no strerror"), "no strerror"),
+        (SyntaxWarning("no end", (2, 0)), "no end"),
+        (KeyError("there is no item 'a'"), "there is no item 'a'"),
         ("", "no reason given"),
         ("x" * 400, "x" * 297 + "..."),
         ("[Errno 5] Input/output error", "[Errno 5] Input/output error"),

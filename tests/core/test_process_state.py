@@ -180,6 +180,26 @@ def test_training_refuses_the_scope_of_a_strategy_in_which_a_model_can_be_used(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    "record",
+    [
+        lambda: tf.GradientTape(persistent=True),
+        lambda: tf.GradientTape(watch_accessed_variables=False),
+        lambda: tf.autodiff.ForwardAccumulator(tf.constant(1.0), tf.constant(1.0)),
+    ],
+    ids=["persistent", "watching nothing", "forward"],
+)
+def test_training_refuses_to_be_recorded(
+    record: Callable[[], State],
+    digits: Dataset,
+    tmp_path: Path,
+) -> None:
+    with record(), refused(None) as caught:
+        fit(CONFIG, digits, tmp_path / "run")
+    assert "records here" in str(caught.value)
+    assert not (tmp_path / "run").exists()
+
+
 @pytest.fixture
 def checked_numerics() -> Iterator[None]:
     tf.debugging.enable_check_numerics()

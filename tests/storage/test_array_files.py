@@ -63,6 +63,17 @@ def test_a_header_of_version_2_is_read(tmp_path: Path) -> None:
     assert bytes(open_array(path, "x").load()) == b"abc"
 
 
+@pytest.mark.parametrize("words", ["{'shape': (", "(" * 5000, "\n  1\n 2", "{}", "1 +"])
+def test_a_damaged_header_is_one_line_in_words(words: str, tmp_path: Path) -> None:
+    """NumPy reads it as Python, of which the tokenizer's errors are tuples."""
+    header = words.encode() + b"\n"
+    content = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header
+    (tmp_path / "a.npy").write_bytes(content)
+    with pytest.raises(ValueError, match=r"its header is damaged: [^(\n]") as caught:
+        open_array(tmp_path / "a.npy")
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("name", ["a.npy", "a.npz"])
 def test_a_long_header_is_refused_by_its_length(name: str, tmp_path: Path) -> None:
     """The length alone is read: the file lacks the header itself, and an end is another error."""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tfp_smvi.storage import array_files
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
 
 
@@ -29,7 +30,18 @@ def test_a_missing_file_is_not_a_damaged_one(tmp_path: Path) -> None:
 def test_a_member_that_is_no_array_is_damage(tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "file.npz", "w") as archive:
         archive.writestr("a.npy", b"garbage")
-    with pytest.raises(DamagedFileError, match="a is no array"):
+    with pytest.raises(DamagedFileError, match="it is no array"):
+        read_arrays(tmp_path / "file.npz")
+
+
+def test_an_array_that_would_fill_the_memory_is_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run directory may come from a stranger, and with it 1 MB of zeros that were 1 GB."""
+    write_arrays(tmp_path / "file.npz", {"a": np.zeros(1 << 20, np.uint8)}, compress=True)
+    assert not read_arrays(tmp_path / "file.npz")["a"].any()
+    monkeypatch.setattr(array_files, "_LARGE", 1 << 16)
+    with pytest.raises(DamagedFileError, match="unpack to"):
         read_arrays(tmp_path / "file.npz")
 
 

@@ -65,7 +65,7 @@ class EvaluateConfig(Settings):
     ais: AISConfig = AISConfig()
     split: SplitName = option("test", "The data to evaluate on.")
     num_examples: int | None = option(
-        1000, "Examples of each split, from its start; all: the whole split."
+        1000, "Examples of each split, from its start; all for the whole split."
     )
     num_elbo_samples: int = option(512, "Draws from q(z|x) per example for the ELBO.")
     num_divergence_samples: int = option(

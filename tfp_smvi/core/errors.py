@@ -133,6 +133,15 @@ def plain_reason(reason: object, width: int = 300) -> str:
     silent = type(reason).__name__ if isinstance(reason, Exception) else "no reason given"
     if isinstance(reason, OSError) and reason.strerror:
         reason = reason.strerror
+    elif (
+        isinstance(reason, Exception)
+        and str(reason)
+        in (
+            str(reason.args),  # of more than one, such as a message and a place in a text
+            *map(repr, reason.args[:1]),  # of a KeyError
+        )
+    ):
+        reason = reason.args[0]
     text, mark, _ = str(reason).partition("[[{{node")
     lines = [line.strip() for line in text.splitlines() if line.strip()] or [silent]
     # The reason is the line before the node that failed, after a trace.

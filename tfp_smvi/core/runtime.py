@@ -15,6 +15,7 @@ __all__ = [
     "numerics_unchecked",
     "quiet_tensorflow",
     "require_float32",
+    "require_no_tape",
     "require_one_device",
     "set_threads",
     "uses_gpu",
@@ -113,6 +114,22 @@ def require_one_device() -> None:
             "training runs on one device, and this is the scope of a distribution strategy "
             f"({type(tf.distribute.get_strategy()).__name__})",
             remedy="call fit outside of the scope",
+        )
+
+
+def require_no_tape() -> None:
+    """Raises SMVIError where a tape or an accumulator of the caller records what TensorFlow does.
+
+    It would keep the operations of all steps in memory, and the second derivatives that it asks for
+    do not exist.
+    """
+    from tensorflow.python.eager import record  # TensorFlow has no public question for it
+
+    if record.could_possibly_record():
+        raise SMVIError(
+            "training takes gradients of its own, and a tf.GradientTape or ForwardAccumulator "
+            "records here",
+            remedy="call fit outside of it",
         )
 
 

@@ -49,6 +49,11 @@ class DatasetEntry:
         return default_likelihood("intensities", self.image_shape)
 
     @property
+    def needs_preparation(self) -> bool:
+        """Whether the first use puts files into the data directory."""
+        return self.source != "scikit-learn"
+
+    @property
     def needs_download(self) -> bool:
         """Whether the first use needs a network."""
         return self.source == "download"
@@ -156,8 +161,8 @@ def load_dataset(
         return dataset
     if name in DATASETS:
         entry = DATASETS[name]
-        needs_none = entry.source == "scikit-learn"
-        return entry.loader(Path() if needs_none else _directory(data_dir), progress)
+        directory = _directory(data_dir) if entry.needs_preparation else Path()
+        return entry.loader(directory, progress)
     known = tfds_names()
     # Other forms of a name stand for remote namespaces, paths and old versions.
     if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in known:
@@ -191,7 +196,7 @@ def default_data_dir() -> Path:
 
 def is_prepared(name: str, data_dir: str | Path | None = None) -> bool:
     """Whether a set of DATASETS loads without download or preparation; needs no TensorFlow."""
-    if DATASETS[name].source == "scikit-learn":
+    if not DATASETS[name].needs_preparation:
         return True
     # <data_dir>/<name>/<version>/: the version starts with a digit, an unfinished one with
     # "incomplete".

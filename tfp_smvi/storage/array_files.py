@@ -1,21 +1,24 @@
-"""Arrays in files of users, .npy and .npz: the headers first, then the values, mapped or read.
+"""Arrays in files of any origin, .npy and .npz: the headers first, then the values.
 
 Damaged or made-up files raise nearly anything: callers turn it into one line.
 """
 
+import contextlib
 import io
 import math
 import os
 import zipfile
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO, Any, BinaryIO, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
+from tfp_smvi.core.errors import plain_reason
 from tfp_smvi.core.files import open_regular
 
-__all__ = ["ArrayFile", "list_arrays", "open_array"]
+__all__ = ["ArrayFile", "list_arrays", "open_array", "read_all"]
 
 # An archive whose arrays grow beyond both is made to fill the memory, or better written unpacked.
 # MNIST as float64 pixels of 0 and 1 is 376 MB, and grows 50-fold.
@@ -64,10 +67,7 @@ class ArrayFile(NamedTuple):
             archive.open(self.member) as file,
         ):
             if self.member.compress_type != zipfile.ZIP_STORED:
-                values = np.lib.format.read_array(file, allow_pickle=False)
-                if file.read(1):
-                    raise ValueError("it holds more than an array")
-                return values
+                return _read_values(file)
             while file.read(_CHUNK):  # zipfile checks the CRC at the end
                 pass
             offset = _data_offset(raw, self.member) + self.offset
@@ -85,12 +85,8 @@ def list_arrays(path: Path) -> list[str]:
     Raises:
         Exception: the file cannot be read.
     """
-    with open_regular(path) as file:
-        if not zipfile.is_zipfile(file):
-            raise ValueError("it is not an .npz file, or it is cut short")
-        with zipfile.ZipFile(file) as archive:
-            names = archive.namelist()
-    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+    with _open_archive(path) as archive:
+        return _names(archive)
 
 
 def open_array(path: Path, key: str | None = None) -> ArrayFile:
@@ -108,10 +104,56 @@ def open_array(path: Path, key: str | None = None) -> ArrayFile:
         if key is None:
             return _read_header(path, file, os.fstat(file.fileno()).st_size, None)
         with zipfile.ZipFile(file) as archive:
-            member = archive.getinfo(f"{key}.npy")
-            _require_bounded(member)
+            return _open_member(path, archive, key)
+
+
+def read_all(path: Path, keys: Collection[str] | None = None) -> dict[str, npt.NDArray[Any]]:
+    """Reads arrays of an .npz file into memory and checks their CRC-32; it is opened once.
+
+    Args:
+        path: the file.
+        keys: some of `list_arrays`; None for all.
+
+    Raises:
+        Exception: the file cannot be read or lacks one of the keys, or as in `open_array`.
+    """
+    arrays = {}
+    with _open_archive(path) as archive:
+        for key in _names(archive) if keys is None else keys:
+            member = _open_member(path, archive, key).member
+            assert member is not None
             with archive.open(member) as content:
-                return _read_header(path, content, member.file_size, member)
+                arrays[key] = _read_values(content)
+    return arrays
+
+
+@contextlib.contextmanager
+def _open_archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    with open_regular(path) as file:
+        if not zipfile.is_zipfile(file):
+            raise ValueError("it is not an .npz file, or it is cut short")
+        with zipfile.ZipFile(file) as archive:
+            yield archive
+
+
+def _names(archive: zipfile.ZipFile) -> list[str]:
+    names = archive.namelist()
+    return [name.removesuffix(".npy") for name in names if name.endswith(".npy")]
+
+
+def _open_member(path: Path, archive: zipfile.ZipFile, key: str) -> ArrayFile:
+    member = archive.getinfo(f"{key}.npy")
+    _require_bounded(member)
+    with archive.open(member) as content:
+        return _read_header(path, content, member.file_size, member)
+
+
+def _read_values(file: IO[bytes]) -> npt.NDArray[Any]:
+    """Reads an array whose header was found good, to the end, where zipfile checks the CRC."""
+    values: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    if file.read(1):
+        raise ValueError("it holds more than an array")
+    return values
 
 
 def _require_bounded(member: zipfile.ZipInfo) -> None:
@@ -130,7 +172,10 @@ def _read_header(
     path: Path, file: IO[bytes], num_bytes: int, member: zipfile.ZipInfo | None
 ) -> ArrayFile:
     """Reads the header of a .npy file, which must promise as many bytes as there are."""
-    version = np.lib.format.read_magic(file)
+    try:
+        version = np.lib.format.read_magic(file)
+    except ValueError as error:
+        raise ValueError("it is no array in the .npy format") from error
     if version not in _HEADERS:
         raise ValueError(f"version {version} of the .npy format")
     num_digits, read_header = _HEADERS[version]
@@ -139,7 +184,10 @@ def _read_header(
     if length > _MAX_HEADER:
         raise ValueError(f"its header has {length} bytes")
     header = file.read(length)
-    shape, fortran_order, dtype = read_header(io.BytesIO(digits + header))
+    try:
+        shape, fortran_order, dtype = read_header(io.BytesIO(digits + header))
+    except Exception as error:  # NumPy reads it as Python, whose tokenizer has errors of its own
+        raise ValueError(f"its header is damaged: {plain_reason(error)}") from error
     # Pickles are code: a data file must not be able to run any.
     if dtype.hasobject:
         raise ValueError("it holds Python objects")

@@ -1,13 +1,12 @@
 """Arrays in .npz files: written whole or not at all, and read with every kind of damage found."""
 
-import zipfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from tfp_smvi.core.errors import plain_reason
-from tfp_smvi.core.files import open_regular
+from tfp_smvi.storage.array_files import read_all
 from tfp_smvi.storage.atomic import write_atomically
 
 __all__ = ["DamagedFileError", "read_arrays", "write_arrays"]
@@ -44,22 +43,8 @@ def read_arrays(path: Path, names: Collection[str] | None = None) -> dict[str, n
         DamagedFileError: it is damaged, lacks one of the names, or cannot be read.
     """
     try:
-        # np.load leaves a damaged file open if it opened the file itself.
-        with open_regular(path) as file:
-            # NumPy takes other files for pickles, and recommends to load them unsafely.
-            if not zipfile.is_zipfile(file):
-                raise DamagedFileError("it is not a whole .npz file")
-            file.seek(0)
-            with np.load(file, allow_pickle=False) as members:
-                arrays = {name: members[name] for name in names or members.files}
-        for name, array in arrays.items():
-            # NumPy gives a member of another kind as bytes.
-            if not isinstance(array, np.ndarray):
-                raise DamagedFileError(f"its member {name} is no array")
-        return arrays
-    except (FileNotFoundError, DamagedFileError):
-        raise
-    except MemoryError:
+        return read_all(path, names)
+    except (FileNotFoundError, MemoryError):
         raise
     except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
         raise DamagedFileError(plain_reason(error)) from error

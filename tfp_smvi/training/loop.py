@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
 from tfp_smvi.core.reporters import Silent
-from tfp_smvi.core.runtime import environment, require_float32, require_one_device
+from tfp_smvi.core.runtime import environment, require_float32, require_no_tape, require_one_device
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.test_batches import TEST_SEED
@@ -108,7 +108,8 @@ def fit(
     Raises:
         SMVIError: the configuration does not fit the data or the directory, checkpoint_minutes is
             not above 0, keep_every is less than 1, the objective is no longer finite, the
-            directory cannot be written, or this is a graph or a distribution strategy's scope.
+            directory cannot be written, or this is a graph, a distribution strategy's scope or a
+            gradient tape.
         TrainingInterrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
 
     Source: [Levy & Ermon, eq. 7 and section 5].
@@ -116,6 +117,7 @@ def fit(
     check_fit_arguments(checkpoint_minutes, keep_every)
     require_float32()
     require_one_device()
+    require_no_tape()
     config = resolve(config, dataset)
     doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
     reporter, run_dir = reporter or Silent(), Path(run_dir)
