@@ -10,9 +10,11 @@ from tfp_smvi.core.paths import absolute
 __all__ = [
     "Activation",
     "DataConfig",
+    "FlowTransform",
     "Kind",
     "LikelihoodName",
     "ModelConfig",
+    "PosteriorName",
     "Precision",
     "RunConfig",
     "TrainConfig",
@@ -22,6 +24,8 @@ __all__ = [
 # What values are: in [0, 1], any real numbers, or whole numbers of at least 0.
 Kind = Literal["intensities", "real", "counts"]
 LikelihoodName = Literal["bernoulli", "gaussian"]
+PosteriorName = Literal["diagonal", "full", "flow"]
+FlowTransform = Literal["spline", "affine"]
 Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
 Precision = Literal["float32", "bfloat16"]
 XLAMode = Literal["auto", "on", "off"]
@@ -56,6 +60,11 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """The architecture: fully connected encoder and decoder [Levy & Ermon, section 5]."""
 
+    posterior: PosteriorName = option(
+        "diagonal",
+        "q(z|x): a Gaussian with diagonal or full covariance, or a normalizing flow.",
+    )
+
     likelihood: LikelihoodName | None = option(
         None,
         "p(x|z): bernoulli (on binarized intensities) or gaussian.  [default: from the data]",
@@ -65,9 +74,14 @@ class ModelConfig(Settings):
         (1024, 1024), "Units of the encoder's hidden layers; the decoder mirrors them."
     )
     activation: Activation = option("softplus", "Activation of the hidden layers.")
+    flow_layers: int = option(4, "Coupling layers of the flow.")
+    flow_transform: FlowTransform = option(
+        "spline", "What a coupling layer of the flow does: a rational-quadratic spline or affine."
+    )
 
     def _check(self) -> None:
-        require_whole("latent_dim", self.latent_dim, least=1)
+        require_whole("latent_dim", self.latent_dim, least=2 if self.posterior == "flow" else 1)
+        require_whole("flow_layers", self.flow_layers, least=1)
         ok = len(self.hidden_sizes) >= 1 and all(size >= 1 for size in self.hidden_sizes)
         require("hidden_sizes", self.hidden_sizes, ok, "one or more whole numbers of at least 1")
 

@@ -28,6 +28,7 @@ from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.objectives.divergences import score_matching_divergence
+from tfp_smvi.objectives.smvi import analytic_kl
 
 __all__ = ["BLOCK_SIZE", "BlockEstimator", "LatentVariableModel"]
 
@@ -96,8 +97,8 @@ class BlockEstimator:
 
         Returns:
             elbo, kl, iwae_bound (nats) and divergence (squared nats per squared unit of z), with
-            the standard errors of all but kl over draws as "<name>_error": float32 [BLOCK_SIZE];
-            posterior_mean: float32 [BLOCK_SIZE, latent_dim].
+            their standard errors over draws as "<name>_error": float32 [BLOCK_SIZE]; an analytic kl
+            has none. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
         """
         return _to_numpy(self._bounds(x, seed))
 
@@ -138,9 +139,7 @@ class BlockEstimator:
         model, config = self._model, self._config
         elbo_seed, divergence_seed, weights_seed = tf.unstack(tf.random.split(seed, 3))
         posterior = model.encode(x)
-        log_likelihood = _over_draws(
-            lambda z: model.decode(z).log_prob(x), posterior, config.num_elbo_samples, elbo_seed
-        )
+        elbo = self._elbo(x, posterior, elbo_seed)
         divergence = _over_draws(
             lambda z: score_matching_divergence(posterior, lambda z: model.log_joint(x, z), z),
             posterior,
@@ -154,17 +153,31 @@ class BlockEstimator:
             chunk_size=CHUNK_SIZE,
             seed=weights_seed,
         )
-        kl = tfd.kl_divergence(posterior, model.prior)
-        return {
-            "elbo": tf.reduce_mean(log_likelihood, axis=0) - kl,
-            "elbo_error": _standard_error(log_likelihood),
-            "kl": kl,
+        return elbo | {
             "divergence": tf.reduce_mean(divergence, axis=0),
             "divergence_error": _standard_error(divergence),
             "iwae_bound": importance_weighted.bound,
             "iwae_bound_error": importance_weighted.standard_error,
             "posterior_mean": posterior.mean(),
         }
+
+    def _elbo(self, x: tf.Tensor, posterior: tfd.Distribution, seed: tf.Tensor) -> Estimates:
+        """The bound and its KL divergence, which is estimated at the same draws if need be."""
+        model, num_draws = self._model, self._config.num_elbo_samples
+        kl = analytic_kl(posterior, model.prior)
+        if kl is not None:
+            draws = _over_draws(lambda z: model.decode(z).log_prob(x), posterior, num_draws, seed)
+            elbo = tf.reduce_mean(draws, axis=0) - kl
+            return {"elbo": elbo, "elbo_error": _standard_error(draws), "kl": kl}
+
+        def terms(z: tf.Tensor) -> tf.Tensor:
+            log_ratio = posterior.log_prob(z) - model.prior.log_prob(z)
+            return tf.stack([model.decode(z).log_prob(x) - log_ratio, log_ratio], axis=-1)
+
+        draws = _over_draws(terms, posterior, num_draws, seed, num_terms=2)
+        elbo, kl = tf.unstack(tf.reduce_mean(draws, axis=0), axis=-1)
+        elbo_error, kl_error = tf.unstack(_standard_error(draws), axis=-1)
+        return {"elbo": elbo, "elbo_error": elbo_error, "kl": kl, "kl_error": kl_error}
 
     def _anneal(self, x: tf.Tensor, seed: tf.Tensor) -> Estimates:
         pilot_seed, chain_seed = tf.unstack(tf.random.split(seed))
@@ -259,19 +272,28 @@ def _settings(ais: AISConfig) -> AnnealingOptions:
 
 
 def _over_draws(
-    function: Callable[[tf.Tensor], tf.Tensor], posterior: Any, num_samples: int, seed: tf.Tensor
+    function: Callable[[tf.Tensor], tf.Tensor],
+    posterior: Any,
+    num_samples: int,
+    seed: tf.Tensor,
+    num_terms: int | None = None,
 ) -> tf.Tensor:
-    """Values of a function of z at draws of the posterior, chunk by chunk: [num_samples, batch]."""
+    """Values of a function of z at draws of the posterior, chunk by chunk.
+
+    Returns:
+        [num_samples, batch], or [num_samples, batch, num_terms] if it gives several.
+    """
     size = min(CHUNK_SIZE, num_samples)
     num_chunks = -(-num_samples // size)
+    shape = [BLOCK_SIZE] if num_terms is None else [BLOCK_SIZE, num_terms]
     values = tf.map_fn(
         lambda index: function(posterior.sample(size, seed=tf.random.fold_in(seed, index))),
         tf.range(num_chunks),
         # One at a time, for constant memory.
         parallel_iterations=1,
-        fn_output_signature=tf.TensorSpec([size, BLOCK_SIZE], posterior.dtype),
+        fn_output_signature=tf.TensorSpec([size, *shape], posterior.dtype),
     )
-    return tf.reshape(values, [num_chunks * size, BLOCK_SIZE])[:num_samples]
+    return tf.reshape(values, [num_chunks * size, *shape])[:num_samples]
 
 
 def _standard_error(values: tf.Tensor) -> tf.Tensor:

@@ -47,7 +47,7 @@ def summarize_split(arrays: Arrays) -> SplitSummary:
     return SplitSummary(
         num_examples=len(arrays["elbo"]),
         **estimates,
-        kl=estimate(arrays["kl"]),
+        kl=estimate(arrays["kl"], arrays.get("kl_error")),
         gap=estimate(gaps(arrays), gap_error),
         acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
         effective_sample_size=_summarize_sizes(arrays["effective_sample_size"]),

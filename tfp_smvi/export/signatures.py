@@ -81,7 +81,7 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
             functions["encoded_image"] = _concrete(from_bytes, "image_bytes", [None], tf.string)
         else:
             left_out["encoded_image"] = f"no PNG or JPEG image has the shape {list(shape)}"
-    return Part(_variables(model, "encoder"), functions, left_out)
+    return Part(_variables(model, decoder=False), functions, left_out)
 
 
 def decoder_part(model: VAE) -> Part:
@@ -99,7 +99,7 @@ def decoder_part(model: VAE) -> Part:
         return {"mean": likelihood.mean(), "stddev": likelihood.stddev()}
 
     functions = {"serving_default": _concrete(decode, "latent", latent_shape, tf.float32)}
-    return Part(_variables(model, "decoder"), functions, {})
+    return Part(_variables(model, decoder=True), functions, {})
 
 
 def describe_signatures(signatures: Mapping[str, Function]) -> dict[str, SignatureSpec]:
@@ -120,8 +120,10 @@ def describe_signatures(signatures: Mapping[str, Function]) -> dict[str, Signatu
     }
 
 
-def _variables(model: VAE, network: str) -> list[tf.Variable]:
-    return [v for name, v in model.named_variables.items() if name.startswith(f"{network}/")]
+def _variables(model: VAE, *, decoder: bool) -> list[tf.Variable]:
+    """The weights of p(x|z), or those of q(z|x)."""
+    weights = model.named_variables.items()
+    return [v for name, v in weights if name.startswith("decoder/") == decoder]
 
 
 def _concrete(

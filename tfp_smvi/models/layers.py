@@ -31,6 +31,7 @@ def fully_connected(
     num_outputs: int,
     activation: str,
     seed: int,
+    zero_output: bool = False,
 ) -> keras.Sequential:
     """Makes a network, float32 [batch, num_inputs] -> float32 [batch, num_outputs].
 
@@ -43,11 +44,16 @@ def fully_connected(
         num_outputs: the size of one output.
         activation: the activation of the hidden layers, as Keras names it.
         seed: the seed of the initialization, any integer.
+        zero_output: whether the last layer begins with weights of 0, and the network as 0.
     """
 
     def dense(units: int, layer: str, activation: str | None) -> Dense:
         key = zlib.crc32(f"{seed}/{name}/{layer}".encode())
-        initializer = keras.initializers.GlorotUniform(key)
+        initializer = (
+            keras.initializers.Zeros()
+            if zero_output and layer == "output"
+            else keras.initializers.GlorotUniform(key)
+        )
         return Dense(units, activation, kernel_initializer=initializer, name=layer, dtype="float32")
 
     hidden = [dense(size, f"hidden_{i}", activation) for i, size in enumerate(hidden_sizes)]

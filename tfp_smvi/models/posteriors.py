@@ -1,30 +1,65 @@
 """The approximate posteriors q(z|x): how the encoder's output becomes a distribution of z.
 
-To add one: a function from the output to a distribution, and a line in POSTERIORS.
+To add one: a class with the members of `Posterior`, a line in POSTERIORS, and its name in
+`tfp_smvi.config.PosteriorName`.
 """
 
-from collections.abc import Callable
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import tensorflow as tf
+import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
+from tfp_smvi.config import ModelConfig, PosteriorName, Precision
+from tfp_smvi.models.flows import CouplingFlow, flow_distribution
+from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.layers import positive
 
-__all__ = ["POSTERIORS", "Posterior", "diagonal_gaussian"]
+__all__ = ["POSTERIORS", "FullGaussian", "Posterior", "diagonal_gaussian"]
 
 
-class Posterior(NamedTuple):
+class Posterior(Protocol):
     """How the encoder's output becomes q(z|x).
 
     Attributes:
-        num_outputs: latent_dim -> outputs of the encoder.
-        distribution: output: float [batch, num_outputs(latent_dim)] -> distribution of batch shape
-            [batch] and event shape [latent_dim].
+        num_outputs: the outputs of the encoder.
+        networks: the networks that it has beside the encoder.
     """
 
-    num_outputs: Callable[[int], int]
-    distribution: Callable[[tf.Tensor], tfd.Distribution]
+    num_outputs: int
+    networks: Sequence[keras.Sequential]
+
+    def distribution(self, output: tf.Tensor, products: Precision) -> tfd.Distribution:
+        """Returns q(z|x) of batch shape [batch], event shape [latent_dim], with mean and stddev.
+
+        Args:
+            output: float32 [batch, num_outputs].
+            products: the arithmetic of its networks, as `tfp_smvi.models.layers.apply` takes it.
+        """
+
+
+class FullGaussian(tfd.MultivariateNormalTriL):
+    """N(mean, L L^T), whose KL divergence to independent normals is analytic."""
+
+
+@tfd.RegisterKL(FullGaussian, tfd.Independent)  # type: ignore[untyped-decorator]
+def _kl_to_independent(q: FullGaussian, p: tfd.Independent, name: str | None = None) -> tf.Tensor:
+    """KL(q, p) = sum_i log(s_i / L_ii) + (|L_i|^2 + (mean_i - m_i)^2) / (2 s_i^2) - 1/2, in nats.
+
+    Args:
+        q: N(mean, L L^T), with rows L_i.
+        p: independent N(m_i, s_i^2), with one event axis.
+        name: of the operation; not used.
+    """
+    normal = p.distribution
+    if not isinstance(normal, tfd.Normal) or p.event_shape.rank != 1:
+        raise NotImplementedError(f"No KL divergence from {q.name} to {p.name} is known.")
+    factor = q.scale_tril
+    squares = tf.reduce_sum(tf.square(factor), axis=-1) + tf.square(q.loc - normal.loc)
+    logs = tf.math.log(normal.scale) - tf.math.log(tf.linalg.diag_part(factor))
+    return tf.reduce_sum(logs + 0.5 * squares / tf.square(normal.scale) - 0.5, axis=-1)
 
 
 def diagonal_gaussian(mean: tf.Tensor, stddev: tf.Tensor, name: str) -> tfd.Independent:
@@ -32,11 +67,64 @@ def diagonal_gaussian(mean: tf.Tensor, stddev: tf.Tensor, name: str) -> tfd.Inde
     return tfd.Independent(tfd.Normal(mean, stddev), reinterpreted_batch_ndims=1, name=name)
 
 
-def _diagonal(output: tf.Tensor) -> tfd.Independent:
-    mean, h = tf.split(output, 2, axis=-1)
-    return diagonal_gaussian(mean, positive(h), "posterior")
+class _Diagonal:
+    """N(mean, diag(stddev^2)) [Levy & Ermon, section 4]."""
+
+    networks = ()
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        self.num_outputs = 2 * config.latent_dim
+
+    def distribution(self, output: tf.Tensor, products: Precision) -> tfd.Independent:
+        mean, h = tf.split(output, 2, axis=-1)
+        return diagonal_gaussian(mean, positive(h), "posterior")
 
 
-POSTERIORS: dict[str, Posterior] = {
-    "diagonal": Posterior(lambda latent_dim: 2 * latent_dim, _diagonal),
+class _Full:
+    """N(mean, L L^T) with L = diag(stddev) (I + N), N strictly lower triangular.
+
+    N is relative to the widths, and small in the first steps whatever the number of latents.
+    """
+
+    networks = ()
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        dim = config.latent_dim
+        self._sizes = [dim, dim, dim * (dim - 1) // 2]
+        self.num_outputs = sum(self._sizes)
+
+    def distribution(self, output: tf.Tensor, products: Precision) -> FullGaussian:
+        mean, h, below = tf.split(output, self._sizes, axis=-1)
+        dim = self._sizes[0]
+        unit = tf.eye(dim, dtype=output.dtype)
+        if dim > 1:
+            strict = tfp.math.fill_triangular(below / math.sqrt(dim))
+            unit += tf.pad(strict, [[0, 0], [1, 0], [0, 1]])
+        return FullGaussian(mean, positive(h)[..., tf.newaxis] * unit, name="posterior")
+
+
+class _Flow:
+    """z = mean + stddev * f(eps), eps ~ N(0, I), with coupling layers f that see features of x.
+
+    At the start of a training f is the identity, and q(z|x) the diagonal Gaussian.
+    """
+
+    def __init__(self, config: ModelConfig, seed: int) -> None:
+        dim = config.latent_dim
+        self._sizes = [dim, dim, 2 * dim]
+        self.num_outputs = sum(self._sizes)
+        self._flow = CouplingFlow(
+            dim, self._sizes[2], config.flow_layers, config.flow_transform, config.activation, seed
+        )
+        self.networks = self._flow.networks
+
+    def distribution(self, output: tf.Tensor, products: Precision) -> tfd.Distribution:
+        mean, h, features = tf.split(output, self._sizes, axis=-1)
+        return flow_distribution(mean, positive(h), self._flow.bijector(features, products))
+
+
+POSTERIORS: dict[PosteriorName, Callable[[ModelConfig, int], Posterior]] = {
+    "diagonal": _Diagonal,
+    "full": _Full,
+    "flow": _Flow,
 }

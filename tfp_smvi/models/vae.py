@@ -13,6 +13,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import ModelConfig, Precision
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.layers import Dense, apply, fully_connected
 from tfp_smvi.models.likelihoods import LIKELIHOODS
 from tfp_smvi.models.posteriors import POSTERIORS, diagonal_gaussian
@@ -43,26 +44,27 @@ class VAE:
         self._products: Precision = "float32"
         self.config = config
         self.image_shape = tuple(image_shape)
-        self.posterior = POSTERIORS["diagonal"]
+        self.posterior = POSTERIORS[config.posterior](config, seed)
         self.likelihood = LIKELIHOODS[config.likelihood]
         latent_dim, size, sizes = config.latent_dim, math.prod(image_shape), config.hidden_sizes
         self.prior = diagonal_gaussian(tf.zeros(latent_dim), tf.ones(latent_dim), "prior")
-        outputs = self.posterior.num_outputs(latent_dim)
-        self.encoder = fully_connected("encoder", size, sizes, outputs, config.activation, seed)
+        self.encoder = fully_connected(
+            "encoder", size, sizes, self.posterior.num_outputs, config.activation, seed
+        )
         outputs = size * self.likelihood.num_outputs
         self.decoder = fully_connected(
             "decoder", latent_dim, sizes[::-1], outputs, config.activation, seed
         )
 
-    def encode(self, x: tf.Tensor) -> tfd.Independent:
-        """Returns q(z|x) = N(mean(x), diag(stddev(x)^2)).
+    def encode(self, x: tf.Tensor) -> tfd.Distribution:
+        """Returns q(z|x), of the configuration's posterior.
 
         Args:
             x: float32 [batch, *image_shape]; intensities in [0, 1] unless the model is of
                 real-valued data.
 
         Returns:
-            A distribution of batch shape [batch] and event shape [latent_dim].
+            A distribution of batch shape [batch] and event shape [latent_dim], with mean and stddev.
 
         Raises:
             SMVIError: x has another shape or dtype.
@@ -70,7 +72,7 @@ class VAE:
         x = _floats("x", x, self.image_shape, batch_rank=1)
         x = tf.reshape(x, [-1, math.prod(self.image_shape)])
         output = apply(self.encoder, x, self._products)
-        return self.posterior.distribution(output)
+        return self.posterior.distribution(output, self._products)
 
     def decode(self, z: tf.Tensor) -> tfd.Distribution:
         """Returns p(x|z).
@@ -128,8 +130,13 @@ class VAE:
         return view
 
     @property
+    def networks(self) -> tuple[keras.Sequential, ...]:
+        """The encoder, the decoder, and those of the posterior."""
+        return (self.encoder, self.decoder, *self.posterior.networks)
+
+    @property
     def trainable_variables(self) -> list[tf.Variable]:
-        """The weights of both networks, as tf.Variables in a fixed order."""
+        """The weights of all networks, as tf.Variables in a fixed order."""
         return list(self.named_variables.values())
 
     @property
@@ -138,7 +145,7 @@ class VAE:
         # Their paths would begin with the name scope that the model was built in.
         return {
             f"{network.name}/{layer.name}/{variable.name}": variable.value
-            for network in (self.encoder, self.decoder)
+            for network in self.networks
             for layer in network.layers
             for variable in layer.trainable_variables
         }

@@ -26,7 +26,7 @@ from tfp_smvi.core.densities import (
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.objectives.divergences import require_gradient, squared_norm, uncached
 
-__all__ = ["ELBO", "Objective", "elbo", "smvi_objective", "trade_off"]
+__all__ = ["ELBO", "Objective", "analytic_kl", "elbo", "smvi_objective", "trade_off"]
 
 
 class ELBO(NamedTuple):
@@ -95,13 +95,28 @@ def elbo(
     check_prior(prior, posterior)
     z, event_rank = points(z, posterior), posterior.event_shape.rank
     reconstruction = log_densities("log_likelihood_fn", log_likelihood_fn, z, event_rank)
-    try:
-        kl = check_divergence(tfd.kl_divergence(posterior, prior), posterior)
-    except NotImplementedError:  # such as that of a flow or a mixture
+    kl = analytic_kl(posterior, prior)
+    if kl is None:
         kl = log_densities("posterior", posterior.log_prob, z, event_rank) - log_densities(
             "prior", prior.log_prob, z, event_rank
         )
     return ELBO(reconstruction - kl, reconstruction, kl)
+
+
+def analytic_kl(posterior: tfd.Distribution, prior: tfd.Distribution) -> tf.Tensor | None:
+    """Returns KL(q(z|x), p(z)) in nats, float [batch], if TFP has a rule for it; else None.
+
+    Args:
+        posterior: as in `elbo`.
+        prior: as in `elbo`.
+
+    Raises:
+        SMVIError: it is not one number for each x.
+    """
+    try:
+        return check_divergence(tfd.kl_divergence(posterior, prior), posterior)
+    except NotImplementedError:  # such as that of a flow or a mixture
+        return None
 
 
 def smvi_objective(

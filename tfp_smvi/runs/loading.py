@@ -107,7 +107,7 @@ def load_run(
 
 def _assign(model: VAE, checkpoint: Checkpoint, record: RunRecord, run_dir: Path) -> None:
     """Sets a model's weights; the optimizer's state and the weights without averaging stay out."""
-    networks = tuple(f"{network.name}/" for network in (model.encoder, model.decoder))
+    networks = tuple(f"{network.name}/" for network in model.networks)
     arrays = {name: a for name, a in checkpoint.arrays.items() if name.startswith(networks)}
     variables = model.named_variables
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
