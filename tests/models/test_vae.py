@@ -12,7 +12,6 @@ from tfp_smvi.config import LikelihoodName, ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.models.layers import MINIMUM_SCALE, Dense, positive
 from tfp_smvi.models.likelihoods import LIKELIHOODS
-from tfp_smvi.models.posteriors import POSTERIORS
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.objectives.smvi import smvi_objective
 
@@ -58,14 +57,6 @@ def test_scale_is_one_at_zero_and_never_below_its_floor():
 
 def test_every_likelihood_can_be_chosen():
     assert tuple(LIKELIHOODS) == get_args(LikelihoodName)
-
-
-@pytest.mark.parametrize("name", list(POSTERIORS))
-def test_a_posterior_is_a_distribution_of_z_for_each_x(name):
-    posterior = POSTERIORS[name]
-    q = posterior.distribution(tf.zeros((7, posterior.num_outputs(3))))
-    assert (q.batch_shape, q.event_shape) == ([7], [3])
-    assert q.log_prob(q.sample(seed=(0, 0))).shape == [7]
 
 
 @pytest.mark.parametrize("likelihood", list(LIKELIHOODS))

@@ -60,14 +60,13 @@ class DataConfig(Settings):
 class ModelConfig(Settings):
     """The architecture: fully connected encoder and decoder [Levy & Ermon, section 5]."""
 
-    posterior: PosteriorName = option(
-        "diagonal",
-        "q(z|x): a Gaussian with diagonal or full covariance, or a normalizing flow.",
-    )
-
     likelihood: LikelihoodName | None = option(
         None,
         "p(x|z): bernoulli (on binarized intensities) or gaussian.  [default: from the data]",
+    )
+    posterior: PosteriorName = option(
+        "diagonal",
+        "q(z|x): a Gaussian with diagonal or full covariance, or a normalizing flow.",
     )
     latent_dim: int = option(50, "Number of latent dimensions.")
     hidden_sizes: tuple[int, ...] = option(

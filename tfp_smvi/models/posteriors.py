@@ -21,15 +21,15 @@ __all__ = ["POSTERIORS", "FullGaussian", "Posterior", "diagonal_gaussian"]
 
 
 class Posterior(Protocol):
-    """How the encoder's output becomes q(z|x).
+    """How the encoder's output becomes q(z|x)."""
 
-    Attributes:
-        num_outputs: the outputs of the encoder.
-        networks: the networks that it has beside the encoder.
-    """
+    @property
+    def num_outputs(self) -> int:
+        """The outputs of the encoder."""
 
-    num_outputs: int
-    networks: Sequence[keras.Sequential]
+    @property
+    def networks(self) -> Sequence[keras.Sequential]:
+        """The networks that it has beside the encoder."""
 
     def distribution(self, output: tf.Tensor, products: Precision) -> tfd.Distribution:
         """Returns q(z|x) of batch shape [batch], event shape [latent_dim], with mean and stddev.

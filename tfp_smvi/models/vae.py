@@ -64,7 +64,8 @@ class VAE:
                 real-valued data.
 
         Returns:
-            A distribution of batch shape [batch] and event shape [latent_dim], with mean and stddev.
+            A distribution of batch shape [batch] and event shape [latent_dim], which has a mean and
+            a stddev.
 
         Raises:
             SMVIError: x has another shape or dtype.

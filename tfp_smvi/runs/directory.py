@@ -189,7 +189,9 @@ def _reason(error: Exception) -> str:
 
 
 def run_directory_name(config: RunConfig) -> str:
-    """Returns the default name of a run, such as "mnist-lam0.5-seed0"."""
+    """Returns the default name of a run, such as "mnist-lam0.5-seed0" or "mnist-flow-lam0-seed0"."""
     dataset = config.data.dataset
     name = Path(dataset).stem if config.data.is_file else dataset.replace("/", "-")
-    return f"{name}-lam{config.train.lam:g}-seed{config.train.seed}"
+    posterior = config.model.posterior
+    kind = "" if posterior == "diagonal" else f"-{posterior}"
+    return f"{name}{kind}-lam{config.train.lam:g}-seed{config.train.seed}"

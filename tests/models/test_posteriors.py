@@ -1,0 +1,197 @@
+"""The posteriors against closed forms, quadrature in two dimensions, and finite differences."""
+
+from typing import get_args
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from scipy import stats
+from tensorflow_probability import distributions as tfd
+
+from tests.support.errors import refused
+from tfp_smvi.config import FlowTransform, ModelConfig, PosteriorName
+from tfp_smvi.models.flows import CouplingFlow
+from tfp_smvi.models.posteriors import POSTERIORS, FullGaussian, diagonal_gaussian
+from tfp_smvi.objectives.divergences import score_matching_divergence
+from tfp_smvi.objectives.smvi import analytic_kl
+
+BATCH = 3
+FLOWS = get_args(FlowTransform)
+# float32 rounding of sums of some dozen terms.
+ROUNDING = 1e-5
+
+
+def settings(posterior: PosteriorName = "diagonal", latent_dim: int = 3, **others) -> ModelConfig:
+    return ModelConfig("bernoulli", posterior, latent_dim, (8,), **others)
+
+
+def outputs(posterior, scale: float = 1.0) -> tf.Tensor:
+    """What an encoder might give."""
+    return tf.random.stateless_normal((BATCH, posterior.num_outputs), (1, 2), stddev=scale)
+
+
+def make_flow(transform: FlowTransform, latent_dim: int = 2, strength: float = 1.0):
+    """A flow posterior whose layers do something, and its distribution."""
+    scale = strength * {"affine": 0.25, "spline": 0.05}[transform]
+    posterior = POSTERIORS["flow"](settings("flow", latent_dim, flow_transform=transform), 0)
+    for number, network in enumerate(posterior.networks):
+        kernel = network.layers[-1].kernel.value
+        kernel.assign(tf.random.stateless_normal(kernel.shape, (3, number), stddev=scale))
+    return posterior.distribution(outputs(posterior), "float32")
+
+
+def grid(q: tfd.Distribution, points: int = 401, widths: float = 9.0):
+    """Points [points^2, 3, 2] around the means of q, log q there, and the area of a cell [3]."""
+    axis = np.linspace(-widths, widths, points)
+    mesh = np.stack(np.meshgrid(axis, axis, indexing="ij"), axis=-1).reshape(-1, 1, 2)
+    z = (q.mean() + q.stddev() * mesh).numpy().astype(np.float32)
+    cell = np.prod(q.stddev().numpy().astype(np.float64), axis=-1) * (axis[1] - axis[0]) ** 2
+    return z, q.log_prob(z).numpy().astype(np.float64), cell
+
+
+def test_every_posterior_can_be_chosen():
+    assert tuple(POSTERIORS) == get_args(PosteriorName)
+    assert set(FLOWS) == {"affine", "spline"}
+
+
+@pytest.mark.parametrize("name", list(POSTERIORS))
+@pytest.mark.parametrize("latent_dim", [2, 5])
+def test_a_posterior_is_a_distribution_of_z_for_each_x(name, latent_dim):
+    posterior = POSTERIORS[name](settings(name, latent_dim), 0)
+    q = posterior.distribution(outputs(posterior), "float32")
+    assert (q.batch_shape, q.event_shape) == ([BATCH], [latent_dim])
+    assert q.reparameterization_type == tfd.FULLY_REPARAMETERIZED
+    z = q.sample(4, seed=(0, 0))
+    assert q.log_prob(tf.identity(z)).shape == (4, BATCH)
+    assert q.mean().shape == q.stddev().shape == (BATCH, latent_dim)
+    assert np.all(q.stddev() > 0.0)
+
+
+@pytest.mark.parametrize("name", ["diagonal", "full"])
+def test_gaussians_of_one_latent_are_the_same(name):
+    posterior = POSTERIORS[name](settings(name, 1), 0)
+    q = posterior.distribution(tf.constant([[0.5, 0.0]]), "float32")
+    np.testing.assert_allclose(q.log_prob([[1.0]]), stats.norm.logpdf(0.5), rtol=1e-3)
+
+
+def test_full_gaussian_is_scipys_with_an_analytic_kl_divergence():
+    posterior = POSTERIORS["full"](settings("full", 4), 0)
+    output = outputs(posterior, scale=2.0)
+    q = posterior.distribution(output, "float32")
+    mean, covariance = q.mean().numpy().astype(float), q.covariance().numpy().astype(float)
+    np.testing.assert_array_equal(mean, output[:, :4])
+    assert np.abs(np.tril(covariance[0], -1)).max() > 0.1
+    z = q.sample(seed=(0, 0)).numpy()
+    prior = diagonal_gaussian(tf.constant([0.5, -1.0, 0.0, 2.0]), tf.fill([4], 0.7), "prior")
+    for i in range(BATCH):
+        expected = stats.multivariate_normal.logpdf(z[i], mean[i], covariance[i])
+        np.testing.assert_allclose(q.log_prob(z)[i], expected, rtol=1e-4)
+        difference = mean[i] - prior.mean().numpy()
+        # KL(N(m, S), N(0, s^2 I)) = (tr(S) / s^2 + |m|^2 / s^2 - d + d log s^2 - log det S) / 2
+        terms = (np.trace(covariance[i]) + difference @ difference) / 0.49 - 4.0
+        logs = 4.0 * np.log(0.49) - np.linalg.slogdet(covariance[i])[1]
+        np.testing.assert_allclose(analytic_kl(q, prior)[i], (terms + logs) / 2.0, rtol=1e-4)
+
+
+def test_the_kl_divergence_of_a_full_gaussian_to_other_priors_is_sampled():
+    q = FullGaussian(tf.zeros((BATCH, 2)), tf.eye(2, batch_shape=[BATCH]))
+    assert analytic_kl(q, tfd.Independent(tfd.Laplace(tf.zeros(2), 1.0), 1)) is None
+    assert analytic_kl(q, tfd.MultivariateNormalTriL(tf.zeros(2), tf.eye(2))).shape == [BATCH]
+
+
+@pytest.mark.parametrize("transform", FLOWS)
+def test_a_flow_begins_as_the_diagonal_gaussian(transform):
+    config = settings("flow", 5, flow_transform=transform)
+    posterior = POSTERIORS["flow"](config, 0)
+    output = outputs(posterior)
+    q = posterior.distribution(output, "float32")
+    diagonal = POSTERIORS["diagonal"](config, 0).distribution(output[:, :10], "float32")
+    np.testing.assert_allclose(q.mean(), diagonal.mean(), atol=ROUNDING)
+    np.testing.assert_allclose(q.stddev(), diagonal.stddev(), rtol=ROUNDING)
+    z = diagonal.sample(100, seed=(0, 0))
+    np.testing.assert_allclose(q.log_prob(z), diagonal.log_prob(z), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("transform", FLOWS)
+def test_the_density_of_a_flow_integrates_to_one_with_the_moments_of_its_draws(transform):
+    """Cells of 0.045 widths leave 1e-3 of the integral, since splines have kinks at knots."""
+    q = make_flow(transform)
+    z, log_q, cell = grid(q)
+    mass = np.exp(log_q) * cell
+    np.testing.assert_allclose(mass.sum(axis=0), 1.0, atol=1e-3)
+    mean = np.sum(mass[..., None] * z, axis=0)
+    stddev = np.sqrt(np.sum(mass[..., None] * (z - mean) ** 2, axis=0))
+    # 64 antithetic pairs: what is odd in the noise cancels, and a standard error of what is even,
+    # a fraction of the stddev, remains.
+    np.testing.assert_allclose(q.mean() / stddev, mean / stddev, atol=0.15)
+    np.testing.assert_allclose(q.stddev(), stddev, rtol=0.15)
+    draws = q.sample(20000, seed=(5, 5)).numpy()
+    np.testing.assert_allclose(draws.mean(axis=0), mean, atol=4.0 * stddev.max() / 20000**0.5)
+    # Skew or heavy tails show that the layers do something.
+    shape = np.abs(stats.skew(draws)) + np.abs(stats.kurtosis(draws))
+    assert shape.max() > 0.2
+
+
+@pytest.mark.parametrize("transform", FLOWS)
+@pytest.mark.parametrize("strength", [1.0, 4.0])
+def test_a_flow_is_inverted_whatever_its_weights(transform, strength):
+    """The density at a sample is the same with TFP's memory of its noise and without."""
+    q = make_flow(transform, latent_dim=5, strength=strength)
+    z = q.sample(1000, seed=(0, 0))
+    remembered, computed = q.log_prob(z).numpy(), q.log_prob(tf.identity(z)).numpy()
+    # A layer changes a density by at most a factor of exp(3) a coordinate, and multiplies rounding
+    # by as much.
+    np.testing.assert_allclose(computed, remembered, atol=0.05)
+
+
+@pytest.mark.parametrize("transform", FLOWS)
+def test_the_score_of_a_flow_is_that_of_finite_differences(transform):
+    q = make_flow(transform)
+    z = tf.identity(q.sample(50, seed=(0, 0)))
+    with tf.GradientTape() as tape:
+        tape.watch(z)
+        log_q = q.log_prob(z)
+    score = tape.gradient(log_q, z).numpy()
+    step = 5e-3 * q.stddev().numpy()
+    for axis in range(2):
+        shift = step * np.eye(2, dtype=np.float32)[axis]
+        slope = (q.log_prob(z + shift) - q.log_prob(z - shift)).numpy() / (2.0 * step[..., axis])
+        # Rounding of 1e-5 over a step of 5e-3. A spline's score jumps at its knots, which some
+        # steps cross.
+        error = np.abs(slope - score[..., axis]) * q.stddev().numpy()[..., axis]
+        assert np.quantile(error, 0.9 if transform == "spline" else 1.0) < 0.01
+
+
+@pytest.mark.parametrize("transform", FLOWS)
+def test_the_divergence_from_a_flow_to_a_gaussian_is_that_of_quadrature(transform):
+    q = make_flow(transform)
+    z, log_q, cell = grid(q)
+    mean, stddev = q.mean(), 1.3 * q.stddev()
+    p = diagonal_gaussian(mean, stddev, "p")
+    points = tf.constant(z)
+    with tf.GradientTape() as tape:
+        tape.watch(points)
+        density = q.log_prob(points)
+    score_p = -(z - mean.numpy()) / stddev.numpy() ** 2
+    squares = np.sum((tape.gradient(density, points).numpy() - score_p) ** 2, axis=-1)
+    expected = np.sum(squares * np.exp(log_q) * cell, axis=0)
+    draws = score_matching_divergence(q, p.log_prob, q.sample(20000, seed=(7, 7))).numpy()
+    error = draws.std(axis=0) / 20000**0.5
+    # Cells that a knot crosses have the score of one of its sides.
+    np.testing.assert_array_less(np.abs(draws.mean(axis=0) - expected), 4 * error + 0.01 * expected)
+
+
+def test_a_flow_of_one_latent_is_refused():
+    with refused("latent_dim", 1):
+        settings("flow", 1)
+
+
+def test_the_weights_of_a_flow_follow_from_the_seed():
+    def kernels(seed):
+        flow = CouplingFlow(3, 4, 2, "affine", "tanh", seed)
+        return [network.layers[0].kernel.numpy() for network in flow.networks]
+
+    first, again, other = kernels(1), kernels(1), kernels(2)
+    np.testing.assert_array_equal(first[0], again[0])
+    assert not np.array_equal(first[0], other[0])
+    assert not np.array_equal(first[0], first[1])
