@@ -189,7 +189,7 @@ def _reason(error: Exception) -> str:
 
 
 def run_directory_name(config: RunConfig) -> str:
-    """Returns the default name of a run, such as "mnist-lam0.5-seed0" or "mnist-flow-lam0-seed0"."""
+    """Returns the default name of a run: "mnist-lam0.5-seed0", "mnist-flow-lam0-seed0"."""
     dataset = config.data.dataset
     name = Path(dataset).stem if config.data.is_file else dataset.replace("/", "-")
     posterior = config.model.posterior
