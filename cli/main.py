@@ -14,7 +14,7 @@ from tfp_smvi.core.errors import SMVIError, plain_reason, shorten_words
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.version import __version__
 
-from .options import option_name
+from .options import is_setting, option_name
 from .stopping import Stopped, raise_stopped
 from .streams import prepare_streams
 from .terminal import leave_closed_terminal
@@ -75,7 +75,8 @@ class _LazyGroup(click.Group):
         except SMVIError as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             message = error.render(functools.partial(option_name, command=command))
-            raise click.ClickException(message) from error
+            kind = click.UsageError if is_setting(error.field) else click.ClickException
+            raise kind(message) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Lists the commands without importing them."""

@@ -1,6 +1,5 @@
 """Options made from the fields of the configuration, with their defaults and help."""
 
-import contextlib
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping
@@ -32,11 +31,11 @@ __all__ = [
     "config_options",
     "data_dir_option",
     "help_of",
+    "is_setting",
     "option_name",
     "setting",
     "threads_option",
     "usage_error",
-    "usage_errors",
 ]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -159,8 +158,10 @@ def build_config(values: Mapping[str, object]) -> RunConfig:
         section: {field.name: values[field.name] for field in fields(kind)}
         for section, kind in typing.get_type_hints(RunConfig).items()
     }
-    with usage_errors():
+    try:
         return RunConfig.from_json(sections)
+    except SMVIError as error:
+        raise usage_error(error) from error
 
 
 def _config_fields() -> Iterator[tuple[Any, str]]:
@@ -208,6 +209,11 @@ def option_name(field: str, command: click.Command | None = None) -> str:
     return "--" + field.replace("_", "-")
 
 
+def is_setting(field: str | None) -> bool:
+    """Whether an error of this field is of a setting, and not of a file, a run or a server."""
+    return any(field in kind.__dataclass_fields__ for kind in GROUPS)
+
+
 def usage_error(error: SMVIError, **names: str) -> click.UsageError:
     """Makes the usage error, with exit code 2, of a value that the library refuses.
 
@@ -217,12 +223,3 @@ def usage_error(error: SMVIError, **names: str) -> click.UsageError:
     """
     message = error.render(lambda field: names.get(field) or option_name(field))
     return click.UsageError(message, click.get_current_context(silent=True))
-
-
-@contextlib.contextmanager
-def usage_errors() -> Iterator[None]:
-    """Turns the library's errors about values that a user gave into usage errors."""
-    try:
-        yield
-    except SMVIError as error:
-        raise usage_error(error) from error

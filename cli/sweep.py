@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.core.errors import name_fields
 
 from .groups import GroupedCommand, grouped
-from .options import option_name, setting
+from .options import setting
 from .sweep_options import (
     build_sweep_config,
     config_file_option,
@@ -21,7 +20,7 @@ from .sweep_options import (
 from .terminal import echo
 
 if TYPE_CHECKING:
-    from tfp_smvi.sweeps.driver import CommonFailure, SweepInterrupted
+    from tfp_smvi.sweeps.driver import SweepInterrupted
     from tfp_smvi.sweeps.results import Summary
 
     from .progress.sweep import SweepReporter
@@ -97,7 +96,7 @@ def sweep(
 
     from .progress.sweep import make_sweep_reporter
 
-    reporter = make_sweep_reporter()
+    reporter = make_sweep_reporter(table_follows=not as_json and sys.stdout.isatty())
     try:
         with reporter:
             summary = driver.sweep(
@@ -111,8 +110,6 @@ def sweep(
                 redo=redo,
                 reporter=reporter,
             )
-    except driver.CommonFailure as failure:
-        raise _common_error(failure) from failure
     except driver.SweepInterrupted as stop:
         return _note_stop(reporter, stop, sweep_dir)
     _print_summary(summary, sweep_dir, as_json=as_json)
@@ -120,12 +117,6 @@ def sweep(
     for entry in failed:
         echo(f"Error: {entry.run_dir} failed: {entry.error}", err=True)
     return 1 if failed else 0
-
-
-def _common_error(failure: "CommonFailure") -> click.ClickException:
-    """The error of all runs: a usage error if it is of a setting."""
-    kind = click.UsageError if failure.of_setting else click.ClickException
-    return kind(f"{name_fields(failure.text, option_name)}.")
 
 
 def _note_stop(reporter: "SweepReporter", stop: "SweepInterrupted", sweep_dir: Path) -> int:

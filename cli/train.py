@@ -19,7 +19,6 @@ from .options import (
     data_dir_option,
     option_name,
     threads_option,
-    usage_errors,
 )
 from .terminal import echo
 
@@ -122,8 +121,7 @@ def _load_data(
     from tfp_smvi.training.checks import resolve
 
     dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
-    with usage_errors():
-        config = resolve(config, dataset)
+    config = resolve(config, dataset)
     assert config.model.likelihood is not None
     reporter.note(describe(dataset, config.model.likelihood))
     return config, dataset

@@ -21,7 +21,7 @@ from tests.support import fuzz, golden, kills, runs, signals
 from tests.support.kills import RandomKills
 from tests.support.runs import ReferenceRun
 from tests.support.shared import make_once
-from tests.support.small_sweep import CONFIG, Recorder, WholeSweep
+from tests.support.small_sweep import CONFIG, Recorder, WholeSweep, no_check
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.engines.base import Task
 from tfp_smvi.engines.processes import Processes
@@ -174,12 +174,13 @@ def copied_sweep(whole_sweep: WholeSweep, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def sweep_orders(monkeypatch: pytest.MonkeyPatch) -> list[Order]:
-    """Starts no process; the orders go into this list."""
+    """Starts no process, checks no data; the orders go into this list."""
     orders: list[Order] = []
 
     def refuse(self: Processes, task: Task) -> None:
         orders.append(Order.from_json(task.arguments))
         raise OSError(28, "No space left on device")
 
+    no_check(monkeypatch)
     monkeypatch.setattr(Processes, "start", refuse)
     return orders

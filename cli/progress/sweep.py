@@ -28,27 +28,34 @@ __all__ = ["SweepReporter", "format_runs", "make_sweep_reporter"]
 SECONDS_PER_LINE = 60.0
 # The quantities with a column, and all columns before those of the accuracies.
 COLUMNS = ("elbo", "log_likelihood", "gap")
+MARK = "*"
+LEGEND = f"{MARK} The training has warnings, such as a lam that it has not reached."
 TITLES = ("lam", "seed", "status", *(QUANTITIES[name].short for name in COLUMNS))
 
 
-def make_sweep_reporter() -> "SweepReporter":
-    """Makes the reporter for this process's stderr."""
-    return SweepReporter(stderr_console())
+def make_sweep_reporter(*, table_follows: bool) -> "SweepReporter":
+    """Makes the reporter for this process's stderr.
+
+    Args:
+        table_follows: whether the table is printed on the same terminal when all is done.
+    """
+    return SweepReporter(stderr_console(), table_follows=table_follows)
 
 
 def format_runs(entries: Sequence[Entry]) -> str:
     """Lays the results out in columns that read the same on a terminal and in a pipe."""
     columns = _accuracies(entries)
     rows = [[*_cells(entry, columns), _time(entry)] for entry in entries]
-    return "\n".join(align([_titles(columns), *rows]))
+    legend = [LEGEND] if any(entry.warnings for entry in entries) else []
+    return "\n".join([*align([_titles(columns), *rows]), *legend])
 
 
 class SweepReporter:
     """Shows the progress of a sweep; a `tfp_smvi.sweeps.reporters.SweepReporter`."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, *, table_follows: bool = False) -> None:
         """Shows it on a console."""
-        self._console = console
+        self._console, self._table_follows = console, table_follows
         self._entries: dict[str, Entry] = {}
         self._pace = _Pace((), 1)
         self._texts: dict[str, str] = {}  # current activity, by run
@@ -61,8 +68,9 @@ class SweepReporter:
             self._live.start()
         return self
 
-    def __exit__(self, *exception: object) -> None:
-        """Leaves the table as it is."""
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        """Leaves the table as it is, unless it is empty or follows."""
+        self._live.transient = not self._entries or (self._table_follows and kind is None)
         self._live.stop()
 
     def begin(self, entries: Sequence[Entry], stages: Sequence[str], jobs: int) -> None:
@@ -128,10 +136,14 @@ class SweepReporter:
     def _render(self) -> RenderableType:
         """The table, as far as the terminal has room for it, and what is going on."""
         entries = [*self._entries.values()]
+        if not entries:
+            return Text("Checking the data")
         running = [entry.run_dir for entry in entries if entry.status == "running"]
         lines = [f"{run}: {self._texts.get(run, 'starting')}" for run in running]
         lines.append(self._describe_rest())
         width, height = self._console.size
+        if any(entry.warnings for entry in entries):
+            lines.insert(0, LEGEND)
         # Besides the rows: the titles, two lines about hidden columns and that of the cursor.
         room = height - sum(len(textwrap.wrap(line, width)) for line in lines) - 4
         shown = _most_telling(entries, max(1, room))
@@ -253,7 +265,8 @@ def _cells(entry: Entry, columns: Mapping[str, Sequence[int]]) -> list[str]:
         "/".join(percents.get((kernel, size), "") for size in sizes) if percents else ""
         for kernel, sizes in columns.items()
     ]
-    name = [format_lam(entry.lam), str(entry.seed), entry.status]
+    mark = MARK if entry.warnings else ""
+    name = [format_lam(entry.lam) + mark, str(entry.seed), entry.status]
     return [*name, *_likelihoods(entry), *accuracies]
 
 

@@ -79,7 +79,7 @@ def test_an_error_is_worded_as_in_the_golden_file(
 
 
 def test_what_cannot_be_done_leaves_no_report(run_dir: Path) -> None:
-    assert runs.call("classify", str(run_dir), "--labels", "55") == 1
+    assert runs.call("classify", str(run_dir), "--labels", "55") == 2
     assert not (run_dir / "classification.json").exists()
 
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 from tfp_smvi_cli.features import FeaturesProgress
 from tfp_smvi_cli.progress.evaluation import BlockReporter
-from tfp_smvi_cli.progress.sweep import SweepReporter
+from tfp_smvi_cli.progress.sweep import LEGEND, SweepReporter, format_runs
 from tfp_smvi_cli.progress.training import TrainingReporter
 
 from tfp_smvi.runs.records import EpochRecord, TrainMetrics
@@ -155,3 +155,22 @@ def test_a_table_of_a_sweep_has_whole_cells_and_always_says_what_is_going_on() -
     assert "0 of 20 runs done (14 not shown)" in last
     assert "no room for: log-lik., gap" in last
     assert len(last) <= 12
+
+
+@pytest.mark.parametrize(("follows", "warnings"), [(False, ("lam grows",)), (True, ())])
+def test_the_table_marks_warnings_of_a_training_and_stays_unless_another_follows(
+    follows: bool, warnings: tuple[str, ...]
+) -> None:
+    console = terminal(80)
+    entries = [
+        Entry(lam, 0, f"lam{lam:g}-seed0", seconds=dict.fromkeys(STAGES, 0.0), warnings=lines)
+        for lam, lines in ((0.1, ()), (0.5, warnings))
+    ]
+    assert (LEGEND in format_runs(entries)) == bool(warnings)
+    with SweepReporter(console, table_follows=follows) as reporter:
+        reporter.begin(entries, tuple(STAGES), 1)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert ("0.5*" in text, LEGEND in text) == (bool(warnings),) * 2
+    assert "0.1*" not in text
+    # After it comes the code that shows the cursor, or those that delete the table before.
+    assert text.removesuffix("\x1b[?25h").rstrip().endswith("0 of 2 runs done") != follows

@@ -5,7 +5,6 @@ import os
 import pty
 import re
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,7 @@ import pytest
 import tfp_smvi.sweeps.driver
 from tests.support import golden, runs
 from tests.support.golden import GoldenCase
-from tests.support.small_sweep import CONFIG
+from tests.support.small_sweep import BEGIN, CONFIG, fake_stage
 from tfp_smvi.config import (
     AISConfig,
     ClassifyConfig,
@@ -52,10 +51,7 @@ def asked(monkeypatch: pytest.MonkeyPatch) -> Call:
 @pytest.fixture
 def broken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Lets every run die at once; returns a place for the sweep."""
-    python = tmp_path / "python"
-    python.write_text("""#!/bin/sh\necho '{"event": "begin", "stage": "train"}'\nkill -9 $$\n""")
-    python.chmod(0o755)
-    monkeypatch.setattr(sys, "executable", str(python))
+    fake_stage(monkeypatch, tmp_path, BEGIN.replace("evaluate", "train") + "; kill -9 $$")
     return tmp_path / "sweep"
 
 

@@ -105,7 +105,7 @@ def test_an_error_of_a_task_is_raised_here_and_an_event_there(tmp_path: Path) ->
     with Processes(1) as engine:
         events = events_of(engine, [task(fail, tmp_path, "one"), task(crash, tmp_path, "two")])
     failures = {name: values for name, kind, values in events if kind == "failed"}
-    assert failures["one"] == {"error": str(caught.value), "common": False}
+    assert failures["one"] == {"error": str(caught.value)}
     assert failures["two"]["error"] == "ZeroDivisionError: a defect (see task.log)"
     assert "Traceback" in (tmp_path / "task.log").read_text()
 

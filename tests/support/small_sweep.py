@@ -19,6 +19,7 @@ from tfp_smvi.config import (
     SweepConfig,
     TrainConfig,
 )
+from tfp_smvi.sweeps import driver
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Summary
 
@@ -136,8 +137,19 @@ def changed(**sections: Mapping[str, Any]) -> SweepConfig:
     return config
 
 
+def no_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a sweep begin without the process that checks its data."""
+    monkeypatch.setattr(driver, "check_data", lambda *arguments: None)
+
+
 def fake_stage(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
-    """Replaces the process of a run by a shell script."""
+    """Replaces the process of a run by a shell script, and checks no data."""
+    no_check(monkeypatch)
+    script_as_python(monkeypatch, folder, script)
+
+
+def script_as_python(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str) -> None:
+    """Replaces Python in all processes of a sweep by a shell script."""
     path = folder / "python"
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)

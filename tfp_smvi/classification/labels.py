@@ -9,7 +9,6 @@ import numpy.typing as npt
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data import Dataset
 
 __all__ = ["LabelArray", "Labels", "check_labels", "choose_sizes", "labelled_subset", "read_labels"]
@@ -98,7 +97,7 @@ def _check_size(labels: Labels, size: int, num_folds: int) -> None:
             value=size,
             remedy=f"give at least {least}",
         )
-    labelled_subset(labels.train, size, labels.num_classes, 0, 0, labels.names)
+    _check_subset(labels.train, size, labels.num_classes, labels.names)
 
 
 def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
@@ -161,6 +160,23 @@ def labelled_subset(
     Raises:
         SMVIError: num_labels is not such a multiple, or a class has too few examples.
     """
+    from tfp_smvi.core.seeds import fold_seed  # it loads TensorFlow, which checks do not need
+
+    _check_subset(labels, num_labels, num_classes, names)
+    words = fold_seed(seed, "labelled_subset", num_labels, repeat).numpy().view(np.uint32)
+    order = np.argsort(np.random.default_rng(words).random(len(labels)))
+    return np.concatenate(
+        [
+            order[labels[order] == number][: num_labels // num_classes]
+            for number in range(num_classes)
+        ]
+    )
+
+
+def _check_subset(
+    labels: LabelArray, num_labels: int, num_classes: int, names: LabelArray | None
+) -> None:
+    """Raises SMVIError if `labelled_subset` could not draw."""
     names = np.arange(num_classes) if names is None else names
     if num_labels % num_classes:
         raise SMVIError(
@@ -183,8 +199,3 @@ def labelled_subset(
             value=num_labels,
             remedy=f"give at most {counts.min() * num_classes}",
         )
-    words = fold_seed(seed, "labelled_subset", num_labels, repeat).numpy().view(np.uint32)
-    order = np.argsort(np.random.default_rng(words).random(len(labels)))
-    return np.concatenate(
-        [order[labels[order] == number][:per_class] for number in range(num_classes)]
-    )

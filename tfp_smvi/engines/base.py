@@ -60,8 +60,7 @@ class Event(NamedTuple):
     Attributes:
         task: the name of the task; "" for a signal to this process.
         kind: "exit", the last event of a task, with the exit "code"; "failed", with the "error" in
-            one line and whether it is "common" to all tasks; "signal", with its "number"; or what
-            the task's function emits.
+            one line; "signal", with its "number"; or what the task's function emits.
         values: JSON values.
     """
 

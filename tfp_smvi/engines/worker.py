@@ -2,8 +2,8 @@
 
 TASK is the JSON of a `Task`. Events are written to stdout, a JSON object a line:
 
-    {"event": KIND, ...}                                         emitted by the task's function
-    {"event": "failed", "error": "one line", "common": false}    the function raised an error
+    {"event": KIND, ...}                        emitted by the task's function
+    {"event": "failed", "error": "one line"}    the function raised an error
 
 The process ends in order, with exit code 143, at SIGTERM and when its stdin is closed. The stdin is
 also closed when the process at the other end dies in any way.
@@ -40,12 +40,12 @@ def main() -> None:
     try:
         task.run(context)
     except SMVIError as error:
-        context.emit("failed", error=str(error), common=bool(getattr(error, "common", False)))
+        context.emit("failed", error=str(error))
     except Exception as error:  # the other tasks continue after any error
         traceback.print_exc()
         first = (str(error).splitlines() or [""])[0]
         log = task.log_path.name if task.log_path else "its log"
-        context.emit("failed", error=f"{type(error).__name__}: {first} (see {log})", common=False)
+        context.emit("failed", error=f"{type(error).__name__}: {first} (see {log})")
 
 
 class _WorkerContext:

@@ -10,17 +10,18 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
+from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.engines.base import Event
 from tfp_smvi.engines.processes import Processes, describe_exit
 from tfp_smvi.storage.locks import hold_folder
 from tfp_smvi.sweeps import orders
+from tfp_smvi.sweeps.checking import check_data
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.orders import Order
 from tfp_smvi.sweeps.reporters import SweepReporter
@@ -29,7 +30,7 @@ from tfp_smvi.sweeps.stages import STAGES, missing_epochs, refresh
 from tfp_smvi.sweeps.summary import open_summary, read_environment
 from tfp_smvi.sweeps.task import LOG, make_task
 
-__all__ = ["CommonFailure", "SweepInterrupted", "sweep"]
+__all__ = ["SweepInterrupted", "sweep"]
 
 
 class SweepInterrupted(Exception):  # noqa: N818
@@ -43,20 +44,6 @@ class SweepInterrupted(Exception):  # noqa: N818
         """Stores it."""
         super().__init__(f"stopped by {signal.Signals(signum).name}; what is done is kept.")
         self.signum = signum
-
-
-class CommonFailure(SMVIError):  # noqa: N818
-    """No run can begin: all would meet the same failure, such as settings that the data refuse.
-
-    Attributes:
-        text: the failure, with settings in braces for `name_fields`.
-        of_setting: whether the value of a setting is at fault.
-    """
-
-    def __init__(self, text: str) -> None:
-        """Stores it."""
-        super().__init__(name_fields(text))
-        self.text, self.of_setting = text.removesuffix("."), text.startswith("{")
 
 
 def sweep(
@@ -94,9 +81,9 @@ def sweep(
         "error".
 
     Raises:
-        SMVIError: jobs is less than 1, another process works there, the directory holds a sweep
-            with other settings, or it cannot be written.
-        CommonFailure: no run can begin, for one reason; they are "failed" in sweep.json.
+        SMVIError: jobs is less than 1, the data cannot be loaded or do not allow a setting (nothing
+            is made or changed then), another process works there, the directory holds a sweep with
+            other settings, or it cannot be written.
         SweepInterrupted: SIGINT, SIGTERM or SIGHUP came; all processes have saved and ended.
 
     Source: [1].
@@ -121,10 +108,22 @@ def sweep(
     )
     remedy = "choose another {sweep_dir}"
     busy = SMVIError(f"another sweep works in {sweep_dir}", remedy=f"wait for it or {remedy}")
-    with hold_folder(sweep_dir, busy=busy, remedy=remedy):
-        summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
-        with Processes(jobs) as engine:
+    with Processes(jobs) as engine:
+        is_new = not sweep_dir.exists()
+        if is_new:
+            _check_data(order, engine, reporter)
+        with hold_folder(sweep_dir, busy=busy, remedy=remedy):
+            summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
+            if not is_new and any(entry.is_in(config) and not entry.done for entry in summary.runs):
+                _check_data(order, engine, reporter)
             return _Sweep(sweep_dir, config, summary, order, engine, reporter).run(jobs)
+
+
+def _check_data(order: Order, engine: Processes, reporter: SweepReporter) -> None:
+    """Raises an error if the data do not allow the settings, before anything is made or changed."""
+    stopped_by = check_data(order, engine, reporter.note)
+    if stopped_by is not None:
+        raise SweepInterrupted(stopped_by)
 
 
 class _Sweep:
@@ -145,8 +144,7 @@ class _Sweep:
         # By run: the current stage and when it began, and the error that a task reported.
         self.stages: dict[str, tuple[str, float]] = {}
         self.errors: dict[str, str] = {}
-        self.common: str | None = None  # the error that every run would meet
-        self.told: set[str] = set()  # the notes and warnings so far
+        self.warnings: set[str] = set()  # so far
         self.waiting: deque[str] = deque()
         self.stopped_by: int | None = None
 
@@ -166,8 +164,6 @@ class _Sweep:
                 self._handle(event.task, orders.read_event(event))
         if self.stopped_by is not None:
             raise SweepInterrupted(self.stopped_by)
-        if self.common is not None:
-            raise CommonFailure(self.common)
         return self.summary
 
     def _start(self, name: str) -> None:
@@ -200,14 +196,9 @@ class _Sweep:
             case orders.Progress(fraction, text):
                 self.reporter.progress(self.entries[name], fraction, text)
             case orders.Warned(message):
-                self._tell(self.reporter.warn, f"{name}: {message}")
-            case orders.Noted(message):
-                self._tell(self.reporter.note, message)
-            case orders.Failed(error, common):
-                self.errors[name] = name_fields(error) if common else error
-                if common:
-                    self.common = error
-                    self._give_up(f"{self.stages[name][0]}: {self.errors[name]}")
+                self._warn(f"{name}: {message}")
+            case orders.Failed(error):
+                self.errors[name] = error
             case orders.StageEnded():
                 self._end_stage(name)
                 if not self._refresh(name)[1]:
@@ -241,16 +232,8 @@ class _Sweep:
         else:
             reason = f"{stage}: {error or describe_exit(code, LOG)}"
             self._change(name, status="failed", error=reason)
-        if self.common is not None:
-            self._save()  # the error is raised, once
-        elif not was_done:
+        if not was_done:
             self._report(name)
-
-    def _give_up(self, error: str) -> None:
-        """Marks all runs that have not started as failed, with the error that each would hit."""
-        for name in [name for name in self.waiting if not self.entries[name].history]:
-            self.waiting.remove(name)
-            self._change(name, status="failed", error=error)
 
     def _stop(self, number: int) -> None:
         if self.stopped_by is not None:  # asked for twice
@@ -262,11 +245,11 @@ class _Sweep:
             "Stopping: the runs save what they have; a second signal ends them at once."
         )
 
-    def _tell(self, tell: Callable[[str], None], line: str) -> None:
-        """Reports a line once: every stage warns of the training, and every run notes the same."""
-        if line not in self.told:
-            self.told.add(line)
-            tell(line)
+    def _warn(self, line: str) -> None:
+        """Reports a line once: every stage warns of the training."""
+        if line not in self.warnings:
+            self.warnings.add(line)
+            self.reporter.warn(line)
 
     def _refresh(self, name: str) -> tuple[Entry, list[str]]:
         """Reads the results of a run; returns its entry and the stages that are left."""

@@ -12,6 +12,7 @@ __all__ = [
     "Noted",
     "Order",
     "Progress",
+    "Refused",
     "Signalled",
     "StageBegun",
     "StageEnded",
@@ -87,13 +88,17 @@ class StageEnded(Record):
 
 @dataclass(frozen=True)
 class Failed(Record):
-    """No stage follows. A common failure is one that all runs of the sweep would meet.
-
-    In the error of a common failure, settings are named in braces.
-    """
+    """No stage follows."""
 
     error: str
-    common: bool = False
+
+
+@dataclass(frozen=True)
+class Refused(Record):
+    """The data do not allow a setting; the text names settings in braces."""
+
+    text: str
+    field: str | None
 
 
 @dataclass(frozen=True)
@@ -110,7 +115,9 @@ class Signalled(Record):
     number: int
 
 
-SweepEvent = StageBegun | Progress | Warned | Noted | StageEnded | Failed | Exited | Signalled
+SweepEvent = (
+    StageBegun | Progress | Warned | Noted | StageEnded | Failed | Refused | Exited | Signalled
+)
 
 _KINDS: dict[str, type[SweepEvent]] = {
     "begin": StageBegun,
@@ -119,6 +126,7 @@ _KINDS: dict[str, type[SweepEvent]] = {
     "note": Noted,
     "end": StageEnded,
     "failed": Failed,
+    "refused": Refused,
     "exit": Exited,
     "signal": Signalled,
 }

@@ -1,21 +1,17 @@
 """What the stages of a run do: the work of each, with its progress as a fraction."""
 
-import contextlib
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tfp_smvi.config import ClassifyConfig
-from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
 from tfp_smvi.engines.base import Context
 from tfp_smvi.engines.worker import STOPPED
 from tfp_smvi.runs.records import EpochRecord
-from tfp_smvi.sweeps.orders import Noted, Order, Progress, Warned, emit
+from tfp_smvi.sweeps.orders import Order, Progress, Warned, emit
 
 if TYPE_CHECKING:
-    from tfp_smvi.data import Dataset
     from tfp_smvi.training.reporter import TrainingProgress
 
 __all__ = ["classify_run", "evaluate_run", "train_run"]
@@ -28,19 +24,10 @@ def train_run(order: Order, context: Context) -> None:
     """Trains a run and writes its gallery."""
     from tfp_smvi.data import load_dataset
     from tfp_smvi.runs.gallery import write_gallery
-    from tfp_smvi.training.checks import resolve
     from tfp_smvi.training.loop import TrainingInterrupted, fit
 
     run_dir, config = Path(order.run_dir), order.train
-    try:
-        dataset = load_dataset(config.data.dataset, _data_dir(order))
-        if order.classify is not None:
-            _check_labels(dataset, order.classify, context)
-        resolve(config, dataset)
-    except _CommonError:
-        raise
-    except SMVIError as error:
-        raise _common(error) from error
+    dataset = load_dataset(config.data.dataset, _data_dir(order))
     try:
         with context.handling_signals():
             result = fit(
@@ -79,55 +66,20 @@ def classify_run(order: Order, context: Context) -> None:
     run_dir, config = Path(order.run_dir), order.classify
     assert config is not None
     for number, epoch in enumerate(order.classify_epochs):
-        with _label_errors_are_common():
-            classify(
-                run_dir,
-                config,
-                data_dir=_data_dir(order),
-                epoch=epoch,
-                # The baselines are the same for all runs: the first to need one measures it.
-                baselines_dir=run_dir.parent / "baselines",
-                threads=order.threads,
-                reporter=_PartReporter(context, number, len(order.classify_epochs)),
-            )
-
-
-def _check_labels(dataset: "Dataset", config: ClassifyConfig, context: Context) -> None:
-    """Checks now, and not after hours of training, whether the data can be classified."""
-    from tfp_smvi.classification.labels import check_labels
-
-    with _label_errors_are_common():
-        check_labels(dataset, config, lambda line: emit(context, Noted(line)))
-
-
-@contextlib.contextmanager
-def _label_errors_are_common() -> Iterator[None]:
-    """Adds to an error about the numbers of labels that a sweep needs no classification."""
-    try:
-        yield
-    except SMVIError as error:
-        if error.field != "labels":
-            raise
-        other = "or leave the classification out (tfp-smvi sweep --no-classify)"
-        remedy = f"{error.remedy}, {other}"
-        raise _common(
-            SMVIError(error.problem, field="labels", value=error.value, remedy=remedy)
-        ) from error
-
-
-def _common(error: SMVIError) -> "_CommonError":
-    """The error as one that all runs would meet, which names settings in braces."""
-    return _CommonError(error.render("{{{}}}".format).removesuffix("."))
+        classify(
+            run_dir,
+            config,
+            data_dir=_data_dir(order),
+            epoch=epoch,
+            # The baselines are the same for all runs: the first to need one measures it.
+            baselines_dir=run_dir.parent / "baselines",
+            threads=order.threads,
+            reporter=_PartReporter(context, number, len(order.classify_epochs)),
+        )
 
 
 def _data_dir(order: Order) -> Path | None:
     return Path(order.data_dir) if order.data_dir is not None else None
-
-
-class _CommonError(SMVIError):
-    """A failure that all runs of the sweep would meet; it names settings in braces."""
-
-    common = True
 
 
 class _Reporter:

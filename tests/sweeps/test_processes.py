@@ -4,14 +4,12 @@ import dataclasses
 from pathlib import Path
 
 import filelock
-import numpy as np
 import pytest
 
-from tests.support.small_sweep import BEGIN, CONFIG, Recorder, changed, fake_stage, read
-from tfp_smvi.config import DataConfig
+from tests.support.small_sweep import BEGIN, CONFIG, Recorder, fake_stage, read
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.sweeps import driver as sweep_module
-from tfp_smvi.sweeps.driver import CommonFailure, sweep
+from tfp_smvi.sweeps.driver import sweep
 from tfp_smvi.sweeps.orders import Order
 
 
@@ -39,35 +37,6 @@ def test_a_process_that_dies_fails_its_run_with_a_reason(
         assert str(entry.error).startswith(error)
         assert "\n" not in str(entry.error)
     assert read(tmp_path / "sweep") == summary.to_json()
-
-
-@pytest.mark.parametrize(
-    ("labels", "reason"),
-    [(None, "has no labels for both"), ([0, 1], "labels = 12 asks for 6 examples of each class")],
-)
-def test_labels_that_classify_will_miss_are_missed_before_the_training(
-    labels: list[int] | None, reason: str, tmp_path: Path
-) -> None:
-    """And not after hours of it."""
-    arrays = {f"x_{name}": np.eye(10, dtype=np.float32) for name in ("train", "test")}
-    if labels is not None:
-        arrays |= {f"y_{name}": np.array([0] * 9 + [1]) for name in ("train", "test")}
-    np.savez(tmp_path / "data.npz", **arrays)  # type: ignore[arg-type]
-    train = dataclasses.replace(CONFIG.train, data=DataConfig(str(tmp_path / "data.npz")))
-    config = changed(grid={"train": train, "lams": (0.0, 0.5, 1.0)}, classify={"labels": (12,)})
-    reporter = Recorder()
-    with pytest.raises(CommonFailure) as caught:
-        sweep(tmp_path / "sweep", config, reporter=reporter)
-    assert reason in str(caught.value)
-    assert caught.value.of_setting == (labels is not None)
-    assert str(caught.value).count("--no-classify") == 1
-    for entry in read(tmp_path / "sweep")["runs"]:
-        assert entry["status"] == "failed"
-        assert entry["error"] == f"train: {caught.value}"
-    assert not list((tmp_path / "sweep").glob("*/checkpoints/*"))
-    # The others would meet the same, and are not tried.
-    assert reporter.stages == [("lam0-seed0", "train")]
-    assert reporter.messages == []  # the error is raised, and told once
 
 
 def test_a_run_without_a_place_fails_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

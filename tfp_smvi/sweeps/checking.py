@@ -1,0 +1,90 @@
+"""Whether data allow what a sweep asks of them, which is found out before anything is made.
+
+A process of its own loads the data: with TensorFlow in it, the process of the sweep would hold
+memory, and on a GPU all of it, that its runs need.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
+from tfp_smvi.core.signals import handle_stop_signals
+from tfp_smvi.engines.base import Context, Event, Task
+from tfp_smvi.engines.processes import Processes
+from tfp_smvi.sweeps.orders import Noted, Order, Refused, Signalled, emit, read_event
+
+__all__ = ["check_data", "run_check"]
+
+
+def check_data(order: Order, engine: Processes, note: Callable[[str], None]) -> int | None:
+    """Loads the data of a sweep and checks whether its runs can be trained and classified.
+
+    Args:
+        order: the settings that all runs share.
+        engine: an engine without tasks.
+        note: is called with each line about what is left out.
+
+    Returns:
+        The signal that stopped it; None if none did. What else may go wrong, the runs meet and
+        report.
+
+    Raises:
+        SMVIError: the data cannot be loaded, or do not allow a setting, or no process can be
+            started.
+    """
+    refused, stopped_by = None, None
+    with handle_stop_signals(lambda number: engine.put(Event("", "signal", {"number": number}))):
+        _start(engine, Task("check", f"{__name__}:{run_check.__name__}", order.to_json()))
+        while len(engine):
+            match read_event(engine.next_event()):
+                case Noted(message):
+                    note(message)
+                case Refused(text, field):
+                    refused = _RefusedError(text, field)
+                case Signalled(number):
+                    stopped_by = number
+                    engine.kill()
+    if refused is not None:
+        raise refused
+    return stopped_by
+
+
+def _start(engine: Processes, task: Task) -> None:
+    try:
+        engine.start(task)
+    except OSError as error:
+        reason = plain_reason(error)
+        remedy = "end other processes, or free memory"
+        raise SMVIError(f"no process can be started ({reason})", remedy=remedy) from error
+
+
+def run_check(context: Context, **arguments: object) -> None:
+    """The task of the check, of an order that is given as its JSON object."""
+    from tfp_smvi.classification.labels import check_labels
+    from tfp_smvi.data import load_dataset
+    from tfp_smvi.training.checks import resolve
+
+    order = Order.from_json(arguments)
+    try:
+        data_dir = Path(order.data_dir) if order.data_dir is not None else None
+        dataset = load_dataset(order.train.data.dataset, data_dir)
+        if order.classify is not None:
+            check_labels(dataset, order.classify, lambda line: emit(context, Noted(line)))
+        resolve(order.train, dataset)
+    except SMVIError as error:
+        text = error.render("{{{}}}".format).removesuffix(".")
+        if error.field == "labels":
+            text += ", or leave the classification out (tfp-smvi sweep --no-classify)"
+        emit(context, Refused(f"{text}.", error.field))
+
+
+class _RefusedError(SMVIError):
+    """An error of another process, in which settings are named in braces."""
+
+    def __init__(self, text: str, field: str | None) -> None:
+        self._text = text
+        super().__init__(text)
+        self.field = field
+
+    def render(self, name: Callable[[str], str] = str) -> str:
+        return name_fields(self._text, name)
