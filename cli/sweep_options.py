@@ -115,7 +115,7 @@ def _load_config_file(ctx: click.Context, param: click.Parameter, path: Path | N
 
 def _option_values(config: SweepConfig) -> dict[str, object]:
     """The options' values that stand for a configuration."""
-    values = config.to_json()
+    values = config.all_values()
     classification, evaluation = values.pop("classify"), values.pop("evaluate")
     options = {name: v for section in values.pop("train").values() for name, v in section.items()}
     options |= evaluation.pop("ais") | evaluation | (classification or {}) | values

@@ -120,7 +120,7 @@ def _load_data(
     from tfp_smvi.data.description import describe
     from tfp_smvi.training.checks import resolve
 
-    dataset = load_dataset(config.data.dataset, data_dir, progress=reporter.note)
+    dataset = load_dataset(config.data, data_dir, progress=reporter.note)
     config = resolve(config, dataset)
     assert config.model.likelihood is not None
     reporter.note(describe(dataset, config.model.likelihood))

@@ -57,7 +57,7 @@ HEAVY = {
 OWNERS = {
     "tensorflow_datasets": {"data"},
     "grpc": {"serving.client"},
-    "pyarrow": {"features.formats"},
+    "pyarrow": {"data.tables", "features.formats"},
     "urllib3": {"serving.transport"},
     "sklearn": {"data.digits", "classification"},
     "matplotlib": {"report"},

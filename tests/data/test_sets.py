@@ -13,7 +13,8 @@ import pytest
 from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import DATASETS, default_data_dir, load_dataset
-from tfp_smvi.data.dataset import ArraySplit, check_contents, content_fingerprint
+from tfp_smvi.data.dataset import check_contents
+from tfp_smvi.data.splits import ArraySplit, content_fingerprint
 from tfp_smvi.storage.array_files import ArrayFile
 
 
@@ -145,7 +146,7 @@ GOOD = random(4, 5, 5)
         ({"x_train": np.array([[None]]), "x_test": GOOD}, "without object arrays"),
         (
             {"x_train": GOOD, "x_test": GOOD, "y_train": [0, 1]},
-            r"y_train has shape \(2,\) for 4 images",
+            r"y_train has shape \(2,\) for 4 examples",
         ),
         ({"x_train": GOOD, "x_test": GOOD, "y_test": [0.0, 1, 2, 3]}, "must be integers from 0"),
         ({"x_train": GOOD, "x_test": GOOD, "y_test": [0, 1, 2, -3]}, "must be integers from 0"),
@@ -230,7 +231,6 @@ def test_what_is_no_archive_is_called_so_and_not_a_pickle(tmp_path: Path) -> Non
         ("../mnist", "did you mean mnist"),
         ("huggingface:mnist", ""),
         ("mnist:9.9.9", ""),
-        ("", ""),
     ],
 )
 def test_unknown_name_points_to_the_list(name: str, hint: str) -> None:

@@ -28,7 +28,7 @@ from tfp_smvi.data import (
     tfds_sets,
     train_batches,
 )
-from tfp_smvi.data.dataset import content_fingerprint
+from tfp_smvi.data.splits import content_fingerprint
 
 SHAPE = (5, 4, 1)
 SIZES = {"train": 23, "test": 7}

@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from tfp_smvi.config import LikelihoodName, ModelConfig
-from tfp_smvi.data.dataset import to_float
+from tfp_smvi.data.values import to_float
 from tfp_smvi.export.signatures import decoder_part, describe_signatures, encoder_part
 from tfp_smvi.models.vae import VAE
 

@@ -87,6 +87,7 @@ def test_config_file_has_the_parts_that_it_has_always_had(tmp_path: Path) -> Non
         "fingerprint": "abc",
         "image_shape": [8, 8, 1],
         "kind": None,
+        "standardized": False,
     }
     # Versions before 0.1 did not record all of it.
     del recorded["machine"], recorded["data"]["kind"]

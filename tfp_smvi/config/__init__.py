@@ -5,12 +5,11 @@ source.
 """
 
 from tfp_smvi.config.classify import ClassifyConfig, InputName, KernelName
+from tfp_smvi.config.data import DataConfig, Kind
 from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, ScheduleName, SplitName
 from tfp_smvi.config.run import (
     Activation,
-    DataConfig,
     FlowTransform,
-    Kind,
     LikelihoodName,
     ModelConfig,
     PosteriorName,

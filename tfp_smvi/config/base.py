@@ -5,14 +5,21 @@ from dataclasses import field, fields
 from typing import Any, Self
 
 from tfp_smvi.core.errors import SMVIError, brief
-from tfp_smvi.core.records import Record, decode, encode, type_hints
+from tfp_smvi.core.records import JSONObject, Record, decode, encode, type_hints
 
 __all__ = ["Settings", "encode", "option", "require", "require_seed", "require_whole"]
 
 
-def option(default: Any, text: str) -> Any:
-    """A field with its default and its help text."""
-    return field(default=default, metadata={"help": text})
+def option(default: Any, text: str, *, later: bool = False) -> Any:
+    """A field with its default and its help text.
+
+    Args:
+        default: the value if none is given.
+        text: the help.
+        later: whether version 0.1 does not have the field. It is written only if it is not the
+            default, so that a run that does without it has the files and keys that it always had.
+    """
+    return field(default=default, metadata={"help": text, "later": later})
 
 
 class Settings(Record):
@@ -24,6 +31,23 @@ class Settings(Record):
         for f in fields(self):  # type: ignore[arg-type]
             object.__setattr__(self, f.name, decode(f.name, getattr(self, f.name), hints[f.name]))
         self._check()
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without later ones at their defaults."""
+        kept = [
+            f.name
+            for f in fields(self)  # type: ignore[arg-type]
+            if not f.metadata.get("later") or getattr(self, f.name) != f.default
+        ]
+        return {name: encode(getattr(self, name)) for name in kept}
+
+    def all_values(self) -> JSONObject:
+        """Returns all fields as JSON values, also those that `to_json` leaves out."""
+        values = {f.name: getattr(self, f.name) for f in fields(self)}  # type: ignore[arg-type]
+        return {
+            name: value.all_values() if isinstance(value, Settings) else encode(value)
+            for name, value in values.items()
+        }
 
     def _check(self) -> None:
         """Raises SMVIError for a value out of its range."""

@@ -1,17 +1,15 @@
 """What a training run depends on: data, model and objective."""
 
 import math
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from tfp_smvi.config.base import Settings, encode, option, require, require_seed, require_whole
-from tfp_smvi.core.paths import absolute
+from tfp_smvi.config.data import DataConfig
 
 __all__ = [
     "Activation",
-    "DataConfig",
     "FlowTransform",
-    "Kind",
     "LikelihoodName",
     "ModelConfig",
     "PosteriorName",
@@ -21,39 +19,12 @@ __all__ = [
     "XLAMode",
 ]
 
-# What values are: in [0, 1], any real numbers, or whole numbers of at least 0.
-Kind = Literal["intensities", "real", "counts"]
 LikelihoodName = Literal["bernoulli", "gaussian"]
 PosteriorName = Literal["diagonal", "full", "flow"]
 FlowTransform = Literal["spline", "affine"]
 Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
 Precision = Literal["float32", "bfloat16"]
 XLAMode = Literal["auto", "on", "off"]
-
-
-@dataclass(frozen=True)
-class DataConfig(Settings):
-    """What the model is trained on.
-
-    The path of an .npz file is made absolute, so that a run finds its data from any folder.
-    """
-
-    dataset: str = option(
-        "mnist", "mnist, digits, another TFDS image set, or the path of an .npz file."
-    )
-
-    def _check(self) -> None:
-        given = bool(self.dataset.strip())
-        require(
-            "dataset", self.dataset, given, "the name of a data set or the path of an .npz file"
-        )
-        if self.is_file:
-            object.__setattr__(self, "dataset", str(absolute(self.dataset, "dataset")))
-
-    @property
-    def is_file(self) -> bool:
-        """Whether the data are a file of the user's."""
-        return self.dataset.endswith(".npz")
 
 
 @dataclass(frozen=True)
@@ -64,18 +35,21 @@ class ModelConfig(Settings):
         None,
         "p(x|z): bernoulli (on binarized intensities) or gaussian.  [default: from the data]",
     )
-    posterior: PosteriorName = option(
-        "diagonal",
-        "q(z|x): a Gaussian with diagonal or full covariance, or a normalizing flow.",
-    )
     latent_dim: int = option(50, "Number of latent dimensions.")
     hidden_sizes: tuple[int, ...] = option(
         (1024, 1024), "Units of the encoder's hidden layers; the decoder mirrors them."
     )
     activation: Activation = option("softplus", "Activation of the hidden layers.")
-    flow_layers: int = option(4, "Coupling layers of the flow.")
+    posterior: PosteriorName = option(
+        "diagonal",
+        "q(z|x): a Gaussian with diagonal or full covariance, or a normalizing flow.",
+        later=True,
+    )
+    flow_layers: int = option(4, "Coupling layers of the flow.", later=True)
     flow_transform: FlowTransform = option(
-        "spline", "What a coupling layer of the flow does: a rational-quadratic spline or affine."
+        "spline",
+        "What a coupling layer of the flow does: a rational-quadratic spline or affine.",
+        later=True,
     )
 
     def _check(self) -> None:
@@ -137,7 +111,7 @@ class TrainConfig(Settings):
 class RunConfig(Settings):
     """All settings that a run depends on."""
 
-    data: DataConfig = DataConfig()
+    data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = ModelConfig()
     train: TrainConfig = TrainConfig()
 

@@ -5,7 +5,7 @@ imported by the call that needs them.
 """
 
 from tfp_smvi.data.batches import eval_batches, train_batches
-from tfp_smvi.data.dataset import ArraySplit, Dataset, Split
+from tfp_smvi.data.dataset import Dataset
 from tfp_smvi.data.registry import (
     DATASETS,
     DatasetEntry,
@@ -13,6 +13,7 @@ from tfp_smvi.data.registry import (
     is_prepared,
     load_dataset,
 )
+from tfp_smvi.data.splits import ArraySplit, Split
 
 __all__ = [
     "DATASETS",

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data.dataset import ArraySplit, Split
+from tfp_smvi.data.splits import ArraySplit, Split
 from tfp_smvi.data.values import WHITE
 
 if TYPE_CHECKING:

@@ -1,108 +1,33 @@
 """A loaded data set: two splits of images, their labels and a fingerprint of the contents."""
 
+from __future__ import annotations
+
 import dataclasses
-import hashlib
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, Protocol, cast, get_args
+from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
 
-from tfp_smvi.config import Kind, LikelihoodName
+from tfp_smvi.config import DataConfig, Kind, LikelihoodName
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data.values import parts_of, store_values, to_float
+from tfp_smvi.data.array_data import give
+from tfp_smvi.data.assembly import assemble, split_at_random
+from tfp_smvi.data.splits import ArraySplit, Split, blocks
+from tfp_smvi.data.standardization import Standardization
+from tfp_smvi.data.values import store_values
 
 __all__ = [
-    "ArraySplit",
     "Dataset",
     "Progress",
-    "Split",
-    "blocks",
     "check_contents",
-    "content_fingerprint",
     "default_likelihood",
 ]
 
-# Numbers that are read at a time.
-BLOCK_NUMBERS = 1 << 20
-
 # Receives one line for a person when loading has slow work to do.
 Progress = Callable[[str], None]
-
-
-class Split(Protocol):
-    """Images that are read by index; the index of an image never changes."""
-
-    @property
-    def num_examples(self) -> int:
-        """The number of images."""
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """The shape of one image."""
-
-    @property
-    def kind(self) -> Kind:
-        """What the values are: intensities in [0, 1], any real numbers, or counts."""
-
-    @property
-    def has_missing(self) -> bool:
-        """Whether some values are missing, which are NaN."""
-
-    @property
-    def labels(self) -> npt.NDArray[np.int64] | None:
-        """The class of each image: int64 [num_examples], or None if the data have no labels."""
-
-    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
-
-
-@dataclass(frozen=True, eq=False)
-class ArraySplit:
-    """A split held in memory.
-
-    Attributes:
-        pixels: [num_examples, *image_shape], as in `tfp_smvi.data.values`; NaN is missing. A
-            `Dataset` has them as they are stored.
-        labels: int64 [num_examples] or None.
-        kind: what the values are.
-    """
-
-    pixels: npt.NDArray[Any]
-    labels: npt.NDArray[np.int64] | None
-    kind: Kind = "intensities"
-
-    @property
-    def num_examples(self) -> int:
-        """The number of images."""
-        return len(self.pixels)
-
-    @property
-    def image_shape(self) -> tuple[int, ...]:
-        """The shape of one image."""
-        return self.pixels.shape[1:]
-
-    @cached_property
-    def stored(self) -> npt.NDArray[Any]:
-        """The pixels as they are stored; what integers mean is decided on all of them."""
-        if self.pixels.dtype.kind == "f":
-            return self.pixels
-        (stored,), _ = store_values({"pixels": self.pixels}, self.kind)
-        return stored
-
-    @cached_property
-    def has_missing(self) -> bool:
-        """Whether some values are missing, which are NaN."""
-        return self.pixels.dtype.kind == "f" and any(
-            np.isnan(part).any() for part in parts_of(self.pixels)
-        )
-
-    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
-        return to_float(self.stored[np.asarray(indices)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -116,7 +41,10 @@ class Dataset:
         num_classes: the number of classes of the labels, or None if there are no labels.
         fingerprint: SHA-256, in hex, that changes when the images, the labels or their order
             change.
-        notes: what loading has changed in the values, one line each.
+        notes: what loading has changed in the values, and what is missing, one line each.
+        config: how it was loaded, for `RunConfig`.
+        names: the names of the entries of vectors, or None.
+        standardization: how real values were standardized, or None if they were not.
 
     Raises:
         SMVIError: the two splits do not fit together, or values are not of their kind.
@@ -128,9 +56,18 @@ class Dataset:
     num_classes: int | None
     fingerprint: str
     notes: tuple[str, ...] = ()
+    config: DataConfig = None  # type: ignore[assignment]  # made from the name
+    names: tuple[str, ...] | None = None
+    standardization: Standardization | None = None
 
     def __post_init__(self) -> None:
         """Stores pixels in memory in the same way, whoever made the splits."""
+        if self.config is not None:  # the loader has stored them
+            if self.config.dataset != self.name:
+                config = dataclasses.replace(self.config, dataset=self.name)
+                object.__setattr__(self, "config", config)
+            return
+        object.__setattr__(self, "config", DataConfig(self.name))
         if self.train.kind != self.test.kind:
             raise SMVIError(
                 f"is {self.train.kind} for training data and {self.test.kind} for test data",
@@ -146,6 +83,70 @@ class Dataset:
         for (name, split), pixels in zip(splits.items(), stored, strict=True):
             object.__setattr__(self, name, dataclasses.replace(split, pixels=pixels))
         object.__setattr__(self, "notes", (*self.notes, *meaning.notes))
+
+    @classmethod
+    def from_arrays(
+        cls,
+        x_train: npt.ArrayLike,
+        x_test: npt.ArrayLike | None = None,
+        *,
+        y_train: npt.ArrayLike | None = None,
+        y_test: npt.ArrayLike | None = None,
+        train_mask: npt.ArrayLike | None = None,
+        test_mask: npt.ArrayLike | None = None,
+        names: Sequence[str] | None = None,
+        name: str = "arrays",
+        test_fraction: float | None = None,
+        split_seed: int = 0,
+        kind: Kind | None = None,
+        standardize: bool = False,
+    ) -> Dataset:
+        """Makes a data set of arrays, as the same arrays in a file would make it.
+
+        Args:
+            x_train: [n, d], [n, height, width] or [n, height, width, channels], of bool, integers
+                or floats, as in `tfp_smvi.data.values`; NaN is missing.
+            x_test: the same to test on; None with test_fraction.
+            y_train: the classes, integers from 0, [n]; None if there are none.
+            y_test: those of x_test.
+            train_mask: bool of the shape of x_train, True where a value is observed; None for all.
+            test_mask: that of x_test.
+            names: the names of the d entries.
+            name: what the data are called: `dataset` of the run's configuration.
+            test_fraction: the fraction of x_train to test on, drawn at random.
+            split_seed: the seed of that draw.
+            kind: what the values are; None to find out.
+            standardize: whether to scale real values to mean 0 and standard deviation 1.
+
+        Returns:
+            The data set. Train with `RunConfig(data=dataset.config)`; give the data set again to
+            `evaluate` and `classify`, which cannot load it by its name.
+
+        Raises:
+            SMVIError: the arrays do not fit together, or are not of that kind.
+        """
+        # Whatever the data are called, the settings are those of a file.
+        settings = DataConfig(
+            "x.npy",
+            test_fraction=test_fraction,
+            split_seed=split_seed,
+            kind=kind,
+            standardize=standardize,
+        )
+        train = give("train", x_train, y_train, train_mask, names)
+        if x_test is not None and test_fraction is None:
+            test = give("test", x_test, y_test, test_mask, names)
+        elif x_test is None and test_fraction is not None:
+            train, test = split_at_random(train, settings)
+        else:
+            raise SMVIError(
+                f"is {'not allowed' if test_fraction else 'needed'} "
+                f"{'with' if test_fraction else 'without'} x_test",
+                field="test_fraction",
+                value=test_fraction,
+                remedy="give one of both",
+            )
+        return cls(name, **assemble(settings, train, test)._asdict(), config=DataConfig(name))
 
     @property
     def image_shape(self) -> tuple[int, ...]:
@@ -193,24 +194,6 @@ def default_likelihood(kind: Kind, image_shape: tuple[int, ...]) -> LikelihoodNa
         return cast(LikelihoodName, "poisson")
     is_colour = len(image_shape) == 3 and image_shape[-1] in (3, 4)
     return "gaussian" if kind != "intensities" or is_colour else "bernoulli"
-
-
-def blocks(split: Split) -> Iterator[npt.NDArray[np.float32]]:
-    """Reads a split in order, some examples at a time: float32 [n, *image_shape]."""
-    size = max(1, BLOCK_NUMBERS // max(math.prod(split.image_shape), 1))
-    for start in range(0, split.num_examples, size):
-        yield split.images(np.arange(start, min(start + size, split.num_examples)))
-
-
-def content_fingerprint(train: ArraySplit, test: ArraySplit) -> str:
-    """Hashes pixels and labels of both splits, with shapes and dtypes: SHA-256 in hex."""
-    digest = hashlib.sha256()
-    for array in (train.pixels, train.labels, test.pixels, test.labels):
-        header = "none" if array is None else f"{array.dtype.str}{array.shape}"
-        digest.update(header.encode())
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).data)
-    return digest.hexdigest()
 
 
 def check_contents(dataset: Dataset, expected: str, remedy: str) -> Dataset:

@@ -1,13 +1,16 @@
 """What a data set was taken for, in words, and what looks like a mistake."""
 
+import math
 from collections.abc import Iterator
 from typing import Literal, NamedTuple
 
 import numpy as np
 
-from tfp_smvi.config import LikelihoodName
-from tfp_smvi.data.dataset import ArraySplit, Dataset, Split
-from tfp_smvi.data.values import WHITE, parts_of
+from tfp_smvi.config import Kind, LikelihoodName
+from tfp_smvi.data.assembly import DiskSplit
+from tfp_smvi.data.dataset import Dataset
+from tfp_smvi.data.splits import ArraySplit, Split
+from tfp_smvi.data.values import WHITE, Range, measure, parts_of
 
 __all__ = ["Values", "describe", "doubts", "examine"]
 
@@ -65,29 +68,34 @@ def doubts(dataset: Dataset, likelihood: LikelihoodName) -> list[str]:
 
 def examine(split: Split) -> Values:
     """Examines the values of a split; of one on disk the first 1000 examples."""
+    if isinstance(split, DiskSplit) and split.meaning.storage == "floats":
+        return _values(split.kind, split.values, math.prod(split.image_shape) * split.num_examples)
     if isinstance(split, ArraySplit):
         values = split.stored
     else:
         values = split.images(np.arange(min(_SAMPLE, split.num_examples)))
         if split.kind == "intensities" and not split.has_missing:  # they are grey levels / 255
             values = np.rint(values * WHITE).astype(np.uint8)
-    num_values = max(values.size, 1)
-    if values.dtype == np.uint8:
-        only_bits = not any(((part > 0) & (part < WHITE)).any() for part in parts_of(values))
-        low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-        return Values("bits" if only_bits else "grey levels", low, high, True)
-    num_missing = 0
-    if split.has_missing:
-        values = values[~np.isnan(values)]
-        num_missing = num_values - values.size
+    if values.dtype != np.uint8:
+        return _values(split.kind, measure(parts_of(values), "x"), values.size)
+    only_bits = not any(((part > 0) & (part < WHITE)).any() for part in parts_of(values))
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    whole = not any((part % 1 != 0).any() for part in parts_of(values))
-    outside = float(np.count_nonzero((values < 0.0) | (values > 1.0)) / max(values.size, 1))
-    content: Content = "real values"
-    if split.kind != "real":
-        outside = 0.0
-        content = "counts" if split.kind == "counts" else "bits" if whole else "intensities"
-    return Values(content, low, high, whole, outside, num_missing / num_values)
+    return Values("bits" if only_bits else "grey levels", low, high, True)
+
+
+def _values(kind: Kind, found: Range, num_values: int) -> Values:
+    content: Content = "bits" if found.whole else "intensities"
+    if kind != "intensities":
+        content = "counts" if kind == "counts" else "real values"
+    num_observed = max(num_values - found.num_missing, 1)
+    return Values(
+        content,
+        found.low,
+        found.high,
+        found.whole,
+        found.num_outside / num_observed if kind == "real" else 0.0,
+        found.num_missing / max(num_values, 1),
+    )
 
 
 def _layout(shape: tuple[int, ...]) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tfp_smvi.data.dataset import ArraySplit, Dataset, Progress, check_contents, content_fingerprint
+from tfp_smvi.data.dataset import Dataset, Progress, check_contents
+from tfp_smvi.data.splits import ArraySplit, content_fingerprint
 
 __all__ = ["load_digits"]
 

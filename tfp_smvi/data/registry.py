@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data.dataset import Dataset, Progress, default_likelihood
 from tfp_smvi.data.digits import load_digits
+from tfp_smvi.data.file_data import load_files
 from tfp_smvi.data.mnist import load_mnist
-from tfp_smvi.data.npz import load_npz
 from tfp_smvi.data.tfds_sets import load_tfds, tfds_names
 
 __all__ = ["DATASETS", "DatasetEntry", "default_data_dir", "is_prepared", "load_dataset"]
@@ -140,22 +141,26 @@ DATASETS: dict[str, DatasetEntry] = {
 
 
 def load_dataset(
-    name: str | Path, data_dir: str | Path | None = None, *, progress: Progress = lambda line: None
+    name: str | Path | DataConfig,
+    data_dir: str | Path | None = None,
+    *,
+    progress: Progress = lambda line: None,
 ) -> Dataset:
     """Loads a data set by name, preparing it at its first use.
 
     Args:
         name: a key of DATASETS, any image set of TensorFlow Datasets ("emnist/digits"), or the path
-            of an .npz file with x_train and x_test.
+            of a file, .npz, .npy, .csv or .parquet; a DataConfig, which says more about files.
         data_dir: where prepared data are kept; None for default_data_dir().
         progress: receives a line for a person before slow work, such as a download.
 
     Raises:
         SMVIError: there is no such set, or it cannot be prepared or read.
     """
-    name = os.fspath(name)
-    if name.endswith(".npz"):
-        dataset = load_npz(name)
+    config = name if isinstance(name, DataConfig) else DataConfig(os.fspath(name))
+    name = config.dataset
+    if config.is_file:
+        dataset = Dataset(config.dataset, **load_files(config)._asdict(), config=config)
         for note in dataset.notes:
             progress(note)
         return dataset
@@ -171,7 +176,7 @@ def load_dataset(
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     raise SMVIError(
         f"there is no data set {name!r}{hint}",
-        remedy="run `tfp-smvi datasets` for a list, or give the path of an .npz file",
+        remedy="run `tfp-smvi datasets` for a list, or give the path of a file",
     )
 
 

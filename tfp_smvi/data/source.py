@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.config import Kind
-from tfp_smvi.data.dataset import ArraySplit
+from tfp_smvi.data.splits import ArraySplit
 from tfp_smvi.data.values import are_bits, bits_to_levels, to_float
 
 __all__ = ["CHUNK", "RecordList", "Records", "SourceSplit", "find_bits", "to_memory"]

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from tfp_smvi.data.batches import eval_batches
-from tfp_smvi.data.dataset import Split
+from tfp_smvi.data.splits import Split
 
 if TYPE_CHECKING:
     import tensorflow as tf

@@ -18,8 +18,9 @@ from typing import Any
 import numpy as np
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data.dataset import Dataset, Progress, content_fingerprint
+from tfp_smvi.data.dataset import Dataset, Progress
 from tfp_smvi.data.source import CHUNK, RecordList, Records, SourceSplit, find_bits, to_memory
+from tfp_smvi.data.splits import content_fingerprint
 from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["load_tfds", "tfds_names"]

@@ -42,6 +42,7 @@ _ROUNDING = 1e-5
 _LARGEST_COUNT = 1 << 24
 # Numbers that are looked at at a time.
 _CHUNK = 1 << 20
+_DTYPES = {"b": "b", "u": "i", "i": "i", "f": "f"}
 
 
 class Range(NamedTuple):
@@ -53,7 +54,8 @@ class Range(NamedTuple):
         high: the largest; 0 if there is none.
         whole: whether all are whole numbers.
         num_missing: the number of NaN.
-        num_values: the number of values, with those that are missing.
+        num_outside: the number of values outside [0, 1].
+        num_empty: the number of examples without any value.
     """
 
     dtype: str
@@ -61,7 +63,8 @@ class Range(NamedTuple):
     high: float
     whole: bool
     num_missing: int = 0
-    num_values: int = 0
+    num_outside: int = 0
+    num_empty: int = 0
 
 
 class Meaning(NamedTuple):
@@ -81,9 +84,12 @@ class Meaning(NamedTuple):
 
     def store(self, values: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """Returns values, all or some of them, as they are stored."""
-        if self.storage == "bits":
+        is_float = values.dtype.kind == "f"  # so are integers of which some are missing
+        if self.storage == "bits" and not is_float:
             return bits_to_levels(values)
         if self.storage == "levels":
+            if is_float:
+                return values.astype(np.float32) / np.float32(WHITE)
             return values.astype(np.uint8, copy=False)
         stored = values.astype(np.float32, copy=False)
         return np.clip(stored, 0.0, 1.0) if self.clip else stored
@@ -107,37 +113,65 @@ def store_values(
     return [meaning.store(array) for array in arrays.values()], meaning
 
 
-def measure(parts: Iterable[npt.NDArray[Any]], name: str) -> Range:
+def measure(
+    parts: Iterable[npt.NDArray[Any]], name: str, dtype: np.dtype[Any] | None = None
+) -> Range:
     """Looks at the values of an array, which comes in parts.
+
+    Args:
+        parts: the parts, [n, ...] each.
+        name: the array, for messages.
+        dtype: what it was given in; None if that is the dtype of the parts.
 
     Raises:
         SMVIError: it is no array of numbers, or has infinite or far too large values or nothing
             but missing ones.
     """
-    low, high, whole, num_missing, num_values, dtype = math.inf, -math.inf, True, 0, 0, "f"
+    total = Range("f", math.inf, -math.inf, True)
     for part in parts:
-        if part.dtype.kind not in "buif":
-            raise SMVIError(
-                f"{name} has dtype {part.dtype}", remedy="give bool, integers or floats"
-            )
-        dtype = part.dtype.kind.replace("u", "i")
-        num_values += part.size
-        if dtype == "f":
-            part = _to_float32(part, name)  # noqa: PLW2901
-            missing = np.isnan(part)
-            if missing.any():
-                num_missing += int(missing.sum())
-                part = part[~missing]  # noqa: PLW2901
-            whole = whole and not (part % 1 != 0).any()
-        if part.size:
-            low, high = min(low, part.min()), max(high, part.max())
-    if low > high:
-        if num_missing:
+        given = dtype or part.dtype
+        if given.kind not in "buif":
+            raise SMVIError(f"{name} has dtype {given}", remedy="give bool, integers or floats")
+        total = _join(total, _measure_part(part, name)._replace(dtype=_DTYPES[given.kind]))
+    if total.low > total.high:
+        if total.num_missing:
             raise SMVIError(
                 f"{name} has no value that is not NaN", remedy="give at least one observed value"
             )
-        low = high = 0
-    return Range(dtype, low, high, whole, num_missing, num_values)
+        return total._replace(low=0, high=0)
+    return total
+
+
+def _measure_part(part: npt.NDArray[Any], name: str) -> Range:
+    num_missing = num_empty = 0
+    whole = True
+    if part.dtype.kind == "f":
+        values = _to_float32(part, name)
+        missing = np.isnan(values)
+        if missing.any():
+            num_missing = int(missing.sum())
+            num_empty = int(missing.reshape(len(part), -1).all(1).sum())
+            values = values[~missing]
+        whole = not (values % 1 != 0).any()
+    else:
+        values = part
+    if not values.size:
+        return Range("", math.inf, -math.inf, True, num_missing, 0, num_empty)
+    low, high = values.min().item(), values.max().item()
+    outside = int(((values < 0) | (values > 1)).sum()) if low < 0 or high > 1 else 0
+    return Range("", low, high, whole, num_missing, outside, num_empty)
+
+
+def _join(a: Range, b: Range) -> Range:
+    return Range(
+        b.dtype,
+        min(a.low, b.low),
+        max(a.high, b.high),
+        a.whole and b.whole,
+        a.num_missing + b.num_missing,
+        a.num_outside + b.num_outside,
+        a.num_empty + b.num_empty,
+    )
 
 
 def find_meaning(
@@ -207,9 +241,9 @@ def _meaning_of_integers(ranges: Mapping[str, Range]) -> Meaning:
     for name, (_, low, high, *_) in ranges.items():
         if low < 0 or high > WHITE:
             raise SMVIError(
-                f"{name} has integers from {low} to {high}",
-                remedy="give grey levels of 0 to 255, or floats: levels of 16 bits divided by "
-                "65535, counts as real values",
+                f"{name} has integers from {low:.0f} to {high:.0f}",
+                remedy="give grey levels of 0 to 255; divide levels of 16 bits by 65535, and give "
+                "counts with {kind}",
             )
     bits = {name: item.high <= 1 for name, item in ranges.items()}
     if all(bits.values()):

@@ -13,7 +13,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import ModelConfig, PosteriorName, Precision
-from tfp_smvi.models.flows import CouplingFlow, flow_distribution
+from tfp_smvi.models.flows import CouplingFlow, FlowDistribution
 from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.layers import positive
 
@@ -118,9 +118,9 @@ class _Flow:
         )
         self.networks = self._flow.networks
 
-    def distribution(self, output: tf.Tensor, products: Precision) -> tfd.Distribution:
+    def distribution(self, output: tf.Tensor, products: Precision) -> FlowDistribution:
         mean, h, features = tf.split(output, self._sizes, axis=-1)
-        return flow_distribution(mean, positive(h), self._flow.bijector(features, products))
+        return FlowDistribution(mean, positive(h), features, self._flow, products)
 
 
 POSTERIORS: dict[PosteriorName, Callable[[ModelConfig, int], Posterior]] = {

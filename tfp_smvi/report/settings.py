@@ -30,12 +30,18 @@ NAMES = {
     "initial": "start of the chains",
     "input": "input of the encoder",
     "labels": "numbers of labels",
+    "kind": "kind of values",
     "num_simulated": "number of simulated images",
     "repeats": "labelled subsets",
     "schedule": "schedule of temperatures",
 }
 # What a setting does that has no value.
-NOT_SET = {"likelihood": "from the data", "num_examples": "all", "classify_every": "only the last"}
+NOT_SET = {
+    "classify_every": "only the last",
+    "kind": "from the data",
+    "likelihood": "from the data",
+    "num_examples": "all",
+}
 MACHINE = {
     "platform": "operating system",
     "processor": "processor",
@@ -104,7 +110,7 @@ def _describe(settings: Settings, leave_out: Collection[str] = ()) -> list[Setti
     for f in fields(settings):  # type: ignore[arg-type]
         if "help" in f.metadata and f.name not in leave_out:
             value = getattr(settings, f.name)
-            text = NOT_SET[f.name] if value is None else _show(value)
+            text = NOT_SET.get(f.name, "none") if value is None else _show(value)
             meaning = f.metadata["help"].partition("  [default")[0]
             described.append(Setting(_name(f.name), text, meaning))
     return described

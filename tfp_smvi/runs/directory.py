@@ -1,6 +1,7 @@
 """A run's directory: one run, one process, one configuration.
 
 config.json      the configuration, the data's fingerprint, versions and machine
+data.json        the names of the entries of x and how they were standardized, if they were
 metrics.jsonl    one line per epoch
 tensorboard/     the same as curves, with reconstructions, samples and settings
 checkpoints/     see `checkpoint`
@@ -41,6 +42,11 @@ class RunDirectory:
     def tensorboard(self) -> Path:
         """The folder of the event files."""
         return self.path / "tensorboard"
+
+    @property
+    def data(self) -> Path:
+        """The file that says more about the data; see `tfp_smvi.runs.data_file`."""
+        return self.path / "data.json"
 
     @property
     def metrics(self) -> Path:
@@ -131,6 +137,7 @@ class RunDirectory:
             *list_checkpoints(self.checkpoints),
             *events,
             self.metrics,
+            self.data,
             self.path / _CONFIG,
         ):
             path.unlink(missing_ok=True)

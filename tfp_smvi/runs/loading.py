@@ -1,5 +1,7 @@
 """Reading a trained run back."""
 
+import contextlib
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -9,6 +11,7 @@ from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.core.warnings import warn as show_warning
 from tfp_smvi.data import Dataset, load_dataset
+from tfp_smvi.data.standardization import Standardization
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.checkpoint import (
     Checkpoint,
@@ -17,6 +20,7 @@ from tfp_smvi.runs.checkpoint import (
     require_run,
     restore_checkpoint,
 )
+from tfp_smvi.runs.data_file import read_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.records import EpochRecord, RunRecord
 from tfp_smvi.runs.warnings import training_warnings
@@ -35,6 +39,8 @@ class LoadedRun(NamedTuple):
         data_fingerprint: the fingerprint of the data that it was trained on.
         kind: what their values are; None if a version of this program trained it that did not
             record this.
+        names: the names of the entries of vectors, or None.
+        standardization: how the data were standardized, or None if they were not.
         warnings: a line for each newer checkpoint that is damaged, for what the training met, such
             as doubts about its data, and for what it lacks; settings are named in braces, for
             `name_fields`.
@@ -46,6 +52,8 @@ class LoadedRun(NamedTuple):
     history: tuple[EpochRecord, ...]
     data_fingerprint: str
     kind: Kind | None
+    names: tuple[str, ...] | None = None
+    standardization: Standardization | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -94,6 +102,7 @@ def load_run(
     config, data = record.config, record.data
     model = VAE(config.model, data.image_shape, config.train.seed)
     _assign(model, checkpoint, record, run.path)
+    names, scale = read_data_file(run.data, data.image_shape, data.standardized)
     return LoadedRun(
         config=config,
         model=model,
@@ -101,6 +110,8 @@ def load_run(
         history=checkpoint.state.history,
         data_fingerprint=data.fingerprint,
         kind=data.kind,
+        names=names,
+        standardization=scale,
         warnings=tuple(lines),
     )
 
@@ -137,6 +148,13 @@ def load_data_of(
     name = run.config.data.dataset
     if dataset is None:
         dataset = _load_by_name(run, data_dir, progress)
+    if (dataset.standardization is None) != (run.standardization is None):
+        standardized = "not " if dataset.standardization is None else ""
+        raise SMVIError(
+            f"the data {name} are {standardized}standardized, other than those that the model was "
+            "trained on",
+            remedy="load them as for the training",
+        )
     if dataset.fingerprint != run.data_fingerprint:
         raise SMVIError(
             f"the data {name} are not those that the model was trained on: their fingerprint is "
@@ -150,8 +168,14 @@ def _load_by_name(
     run: LoadedRun, data_dir: Path | None, progress: Callable[[str], None]
 ) -> Dataset:
     name = run.config.data.dataset
+    config = run.config.data
     try:
-        return load_dataset(name, data_dir, progress=progress)
+        dataset = load_dataset(config, data_dir, progress=progress)
+        if config.is_file and run.kind not in (None, dataset.kind):
+            # Version 0.1 took integers [n, d] for grey levels, and whole floats for real values.
+            with contextlib.suppress(SMVIError):
+                dataset = load_dataset(dataclasses.replace(config, kind=run.kind), data_dir)
+        return dataset
     except SMVIError as error:
         if run.config.data.is_file and not Path(name).exists():
             raise SMVIError(

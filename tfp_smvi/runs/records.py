@@ -93,11 +93,13 @@ class DataRecord(Record):
         fingerprint: a hash of their content.
         image_shape: the shape of one x.
         kind: what the values are; None in files of versions before 0.1, which do not record it.
+        standardized: whether they were standardized; data.json says how.
     """
 
     fingerprint: str
     image_shape: tuple[int, ...]
     kind: Kind | None = None
+    standardized: bool = False
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
@@ -117,7 +119,7 @@ class DataRecord(Record):
         """
         return [
             f"data.{name}: {encode(here)} {places[0]}, {encode(given)} {places[1]}"
-            for name in ("fingerprint", "image_shape", "kind")
+            for name in ("fingerprint", "image_shape", "kind", "standardized")
             if (here := getattr(self, name)) != (given := getattr(other, name)) and here is not None
         ]
 
@@ -145,8 +147,8 @@ class RunRecord(Record):
     ) -> list[str]:
         """Returns one line per setting or property of the data that makes it another run.
 
-        The number of epochs does not: no step depends on how many follow it. The path of a file of
-        data does not either: its fingerprint shows whether it is the same.
+        The number of epochs does not: no step depends on how many follow it. The settings of files
+        of data do not either: what they give is compared.
 
         Args:
             other: the other run.

@@ -61,17 +61,34 @@ class ArrayFile(NamedTuple):
         """
         if self.member is None:
             return self._map(self.offset)
+        if self.member.compress_type == zipfile.ZIP_STORED:
+            with open_regular(self.path) as raw:
+                return self._map(self.place(raw))
         with (
             open_regular(self.path) as raw,
             zipfile.ZipFile(raw) as archive,
             archive.open(self.member) as file,
         ):
-            if self.member.compress_type != zipfile.ZIP_STORED:
-                return _read_values(file)
-            while file.read(_CHUNK):  # zipfile checks the CRC at the end
+            return _read_values(file)
+
+    @property
+    def in_rows(self) -> bool:
+        """Whether the file has the values as they are, one row after the other."""
+        stored = self.member is None or self.member.compress_type == zipfile.ZIP_STORED
+        return stored and (not self.fortran_order or len(self.shape) <= 1)
+
+    def place(self, file: BinaryIO) -> int:
+        """Finds where the values begin in the file, opened, if it has them as they are.
+
+        Raises:
+            Exception: their CRC-32 is wrong.
+        """
+        if self.member is None:
+            return self.offset
+        with zipfile.ZipFile(file) as archive, archive.open(self.member) as content:
+            while content.read(_CHUNK):  # zipfile checks the CRC at the end
                 pass
-            offset = _data_offset(raw, self.member) + self.offset
-        return self._map(offset)
+        return _data_offset(file, self.member) + self.offset
 
     def _map(self, offset: int) -> npt.NDArray[Any]:
         order: Any = "F" if self.fortran_order else "C"

@@ -67,7 +67,7 @@ def run_check(context: Context, **arguments: object) -> None:
     order = Order.from_json(arguments)
     try:
         data_dir = Path(order.data_dir) if order.data_dir is not None else None
-        dataset = load_dataset(order.train.data.dataset, data_dir)
+        dataset = load_dataset(order.train.data, data_dir)
         if order.classify is not None:
             check_labels(dataset, order.classify, lambda line: emit(context, Noted(line)))
         resolve(order.train, dataset)

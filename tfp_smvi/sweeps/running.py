@@ -27,7 +27,7 @@ def train_run(order: Order, context: Context) -> None:
     from tfp_smvi.training.loop import TrainingInterrupted, fit
 
     run_dir, config = Path(order.run_dir), order.train
-    dataset = load_dataset(config.data.dataset, _data_dir(order))
+    dataset = load_dataset(config.data, _data_dir(order))
     try:
         with context.handling_signals():
             result = fit(

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 
@@ -23,13 +23,7 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     Raises:
         SMVIError: the data and the configuration do not fit together.
     """
-    if DataConfig(dataset.name) != config.data:
-        raise SMVIError(
-            f"is not the name of the data given, which is {dataset.name!r}",
-            field="dataset",
-            value=config.data.dataset,
-            remedy="give the same name for both, so that the run records what it was trained on",
-        )
+    _check_settings(config.data, dataset)
     likelihood = config.model.likelihood or dataset.default_likelihood
     if likelihood == "bernoulli" and dataset.real_valued:
         raise SMVIError(
@@ -48,6 +42,20 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     return dataclasses.replace(
         config, model=dataclasses.replace(config.model, likelihood=likelihood)
     )
+
+
+def _check_settings(config: DataConfig, dataset: Dataset) -> None:
+    """Raises SMVIError unless the configuration says how the data were loaded."""
+    for field in fields(DataConfig):
+        given, loaded = getattr(config, field.name), getattr(dataset.config, field.name)
+        if given != loaded:
+            raise SMVIError(
+                f"is not that of the data given, which is {loaded!r}",
+                field=field.name,
+                value=given,
+                remedy="give RunConfig the data set's own `config`, so that the run records what "
+                "it was trained on",
+            )
 
 
 def warn_of_doubts(

@@ -18,6 +18,7 @@ from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
+from tfp_smvi.runs.data_file import write_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.log import MetricsLog
 from tfp_smvi.runs.records import (
@@ -121,7 +122,12 @@ def fit(
     config = resolve(config, dataset)
     doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
     reporter, run_dir = reporter or Silent(), Path(run_dir)
-    data = DataRecord(dataset.fingerprint, tuple(dataset.image_shape), dataset.kind)
+    data = DataRecord(
+        dataset.fingerprint,
+        tuple(dataset.image_shape),
+        dataset.kind,
+        dataset.standardization is not None,
+    )
     host = environment()
     record = RunRecord(config, data, host.versions, host.machine)
     signals: list[int] = []  # received so far; a second one has its usual effect
@@ -136,6 +142,7 @@ def fit(
             steps_per_epoch=dataset.train.num_examples // config.train.batch_size,
         ) as run,
     ):
+        write_data_file(run.data, dataset)
         for line in doubts:
             run.add_warning(line)
         return _Run(record, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()

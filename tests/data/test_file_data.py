@@ -1,0 +1,225 @@
+"""A user's own data: one file or two, arrays, masks, standardization, sets larger than memory."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.errors import refused
+from tfp_smvi.config import DataConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data import ArraySplit, Dataset, assembly, load_dataset
+from tfp_smvi.data.assembly import DiskSplit
+from tfp_smvi.data.description import describe
+
+RNG = np.random.default_rng(0)
+REALS = RNG.normal(100.0, 50.0, (40, 3))
+LABELS = RNG.integers(0, 3, 40)
+
+
+def read(dataset: Dataset, split: str = "train") -> np.ndarray:
+    part = getattr(dataset, split)
+    return part.images(np.arange(part.num_examples))
+
+
+def test_a_file_is_split_at_random_and_always_in_the_same_way(tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", x=REALS, y=LABELS)
+    config = DataConfig(str(tmp_path / "x.npz"), test_fraction=0.25)
+    dataset, again = load_dataset(config), load_dataset(config)
+    train, test = read(dataset), read(dataset, "test")
+    assert (len(train), len(test)) == (30, 10)
+    assert dataset.fingerprint == again.fingerprint
+    # Every example is in one of both, with its label, in the order of the file.
+    x = REALS.astype(np.float32).tolist()
+    indices = [[x.index(row) for row in part.tolist()] for part in (train, test)]
+    assert sorted(indices[0] + indices[1]) == list(range(40))
+    assert all(part == sorted(part) for part in indices)
+    np.testing.assert_array_equal(dataset.test.labels, LABELS[indices[1]])
+    assert dataset.num_classes == 3
+    # NumPy's legacy generator is frozen: this split is the same on every machine and version.
+    assert indices[1] == sorted(np.random.RandomState(0).permutation(40)[:10])
+    other = DataConfig(config.dataset, test_fraction=0.25, split_seed=1)
+    assert load_dataset(other).fingerprint != dataset.fingerprint
+
+
+def test_one_file_trains_and_another_tests(tmp_path: Path) -> None:
+    np.save(tmp_path / "train.npy", REALS)
+    np.savez(tmp_path / "test.npz", x=REALS[:7] + 1.0)
+    config = DataConfig(str(tmp_path / "train.npy"), str(tmp_path / "test.npz"))
+    dataset = load_dataset(config)
+    assert dataset.config == config
+    np.testing.assert_array_equal(read(dataset), REALS.astype(np.float32))
+    np.testing.assert_array_equal(read(dataset, "test"), (REALS[:7] + 1.0).astype(np.float32))
+
+
+def test_arrays_make_the_data_set_that_a_file_of_them_makes(tmp_path: Path) -> None:
+    mask = RNG.random((40, 3)) < 0.8
+    names = ["length", "width", "height"]
+    arrays: dict[str, Any] = {
+        "x_train": REALS,
+        "x_test": REALS[:9],
+        "y_train": LABELS,
+        "y_test": LABELS[:9],
+        "train_mask": mask,
+    }
+    np.savez(tmp_path / "x.npz", **arrays, names=names)
+    file, own = load_dataset(tmp_path / "x.npz"), Dataset.from_arrays(**arrays, names=names)
+    assert file.fingerprint == own.fingerprint
+    assert file.names == own.names == tuple(names)
+    assert own.config == DataConfig("arrays")
+    assert own.has_missing
+    np.testing.assert_array_equal(read(own), np.where(mask, REALS, np.nan).astype(np.float32))
+    np.testing.assert_array_equal(read(own, "test"), REALS[:9].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("x", "observed"),
+    [
+        (RNG.integers(0, 256, (20, 4, 4)), lambda x: x / 255),
+        (RNG.integers(0, 2, (20, 4)), lambda x: x),
+        (RNG.random((20, 4)) < 0.5, lambda x: x),
+        (RNG.integers(0, 9, (20, 4)), lambda x: x),
+        (RNG.random((20, 4)), lambda x: x),
+        (RNG.normal(size=(20, 4)), lambda x: x),
+    ],
+)
+def test_masked_values_are_missing_and_the_others_mean_the_same(
+    x: np.ndarray, observed: Any
+) -> None:
+    mask = RNG.random(x.shape) < 0.7
+    masked = Dataset.from_arrays(x, x, train_mask=mask, test_mask=mask)
+    assert masked.kind == Dataset.from_arrays(x, x).kind
+    values = read(masked).reshape(x.shape)
+    np.testing.assert_array_equal(np.isnan(values), ~mask)
+    # One float32 rounding, and one more of the division by 255.
+    np.testing.assert_allclose(values[mask], observed(x)[mask], rtol=1.2e-7)
+    assert describe(masked, "gaussian").count("missing") == 1
+
+
+def test_examples_without_any_value_are_said() -> None:
+    x = REALS.copy()
+    x[[3, 5]] = np.nan
+    (note,) = Dataset.from_arrays(x, REALS).notes
+    assert note.startswith("2 of the 40 examples of x_train have no value at all")
+
+
+def test_standardized_values_have_mean_0_and_stddev_1_and_go_back() -> None:
+    """Large offsets lose nothing: they are subtracted in float64."""
+    x = np.concatenate([REALS, REALS[:, :1] + 1e8, np.full((40, 1), 0.1)], axis=1)
+    x[::4, 1] = np.nan
+    dataset = Dataset.from_arrays(x, x[:9], standardize=True)
+    values = read(dataset).astype(np.float64)
+    # Of float32: a relative rounding of 6e-8 of values of up to 3, and of the mean 1e8 of stddev 50
+    # one of 8 / 50.
+    np.testing.assert_allclose(np.nanmean(values[:, :3], 0), 0.0, atol=1e-6)
+    np.testing.assert_allclose(np.nanstd(values[:, :4], 0), 1.0, rtol=1e-6)
+    assert abs(values[:, 3].mean()) < 0.16
+    np.testing.assert_allclose(values[:, 4], 0.0, atol=1e-7)
+    scale = dataset.standardization
+    assert scale is not None
+    np.testing.assert_allclose(scale.undo(read(dataset))[:, :3], x[:, :3], rtol=1e-5)
+    np.testing.assert_allclose(scale.stddev[:3], np.nanstd(x[:, :3], 0), rtol=1e-6)
+    assert scale.stddev[4] == 1.0
+    expected = np.log(np.nanstd(x[:, :4], 0)).sum()
+    np.testing.assert_allclose(scale.log_scale, expected, rtol=1e-6)
+    # The data are the same; only the values that the model sees are others.
+    assert dataset.fingerprint == Dataset.from_arrays(x, x[:9]).fingerprint
+
+
+@pytest.mark.parametrize("kind", ["intensities", "counts"])
+def test_only_reals_are_standardized(kind: Any) -> None:
+    with refused("standardize"):
+        Dataset.from_arrays(
+            RNG.integers(0, 2, (9, 3)), test_fraction=0.5, kind=kind, standardize=True
+        )
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        RNG.integers(0, 256, (40, 4, 4), np.uint8),
+        RNG.integers(0, 2, (40, 3)),
+        RNG.integers(0, 9, (40, 3)),
+        RNG.random((40, 3)).astype(">f8"),
+        np.where(RNG.random((40, 3)) < 0.8, REALS, np.nan),
+        np.asfortranarray(REALS),
+    ],
+)
+@pytest.mark.parametrize("standardize", [False, True])
+def test_a_set_larger_than_memory_has_the_same_values_and_fingerprint(
+    x: np.ndarray, standardize: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "x.npy", x)
+    kind: Any = "real" if standardize else None
+    settings = {"test_fraction": 0.3, "kind": kind, "standardize": standardize}
+    config = DataConfig(str(tmp_path / "x.npy"), **settings)  # type: ignore[arg-type]
+    memory = load_dataset(config)
+    monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
+    disk = load_dataset(config)
+    assert isinstance(memory.train, ArraySplit)
+    assert isinstance(disk.train, DiskSplit)
+    assert memory.fingerprint == disk.fingerprint
+    for split in ("train", "test"):
+        np.testing.assert_array_equal(read(memory, split), read(disk, split))
+    indices = [5, 5, 2, 3, 27]
+    np.testing.assert_array_equal(memory.train.images(indices), disk.train.images(indices))
+    assert memory.has_missing == disk.has_missing
+    assert memory.num_categories == disk.num_categories
+    likelihood = memory.default_likelihood
+    assert describe(memory, likelihood) == describe(disk, likelihood)
+
+
+def test_a_file_that_is_cut_short_while_it_is_used_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapped file would kill the process."""
+    monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
+    path = tmp_path / "x.npy"
+    np.save(path, REALS)
+    dataset = load_dataset(DataConfig(str(path), test_fraction=0.5))
+    with path.open("r+b") as file:
+        file.truncate(200)
+    with pytest.raises(
+        SMVIError, match=r"x\.npy can no longer be read \(it is shorter than it was"
+    ):
+        read(dataset)
+
+
+@pytest.mark.parametrize(
+    ("arrays", "settings", "message"),
+    [
+        ({"x": REALS}, {}, "has no test data; give test_fraction"),
+        ({"x": REALS, "x_train": REALS}, {"test_fraction": 0.5}, "has x, x_train; write x_train"),
+        ({"x_train": REALS, "x_test": REALS}, {"test_fraction": 0.5}, "has x_train and x_test al"),
+        ({"x": REALS, "y": LABELS[:9]}, {"test_fraction": 0.5}, r"y has shape \(9,\) for 40"),
+        ({"x": REALS, "y": LABELS - 9}, {"test_fraction": 0.5}, "y .* must be integers from 0"),
+        ({"x": REALS, "mask": REALS > 0}, {"test_fraction": 0.01}, "leaves 0 of 40 examples"),
+        ({"x": REALS, "mask": REALS[:9] > 0}, {"test_fraction": 0.5}, r"mask is bool of shape \(9"),
+        ({"x": REALS, "mask": REALS}, {"test_fraction": 0.5}, "mask is float64"),
+        ({"x": REALS, "names": ["a", "b"]}, {"test_fraction": 0.5}, "names is .* of shape"),
+        ({"x": REALS, "names": [1, 2, 3]}, {"test_fraction": 0.5}, "names is int64"),
+        ({"x": REALS}, {"test_fraction": 0.5, "kind": "counts"}, "kind = 'counts' is not what"),
+        ({"x": REALS}, {"test_fraction": 0.5, "kind": "intensities"}, "'intensities' is not what"),
+    ],
+)
+def test_files_that_do_not_fit_are_refused_in_one_line(
+    arrays: dict[str, Any], settings: dict[str, Any], message: str, tmp_path: Path
+) -> None:
+    np.savez(tmp_path / "x.npz", **arrays)
+    with pytest.raises(SMVIError, match=message) as caught:
+        load_dataset(DataConfig(str(tmp_path / "x.npz"), **settings))
+    assert "\n" not in str(caught.value)
+
+
+def test_two_files_of_other_shapes_are_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", REALS)
+    np.save(tmp_path / "y.npy", REALS[:, :2])
+    with pytest.raises(SMVIError, match=r"examples of x\.npy have shape \(3,\), and .* \(2,\)"):
+        load_dataset(DataConfig(str(tmp_path / "x.npy"), str(tmp_path / "y.npy")))
+
+
+@pytest.mark.parametrize("arguments", [{}, {"x_test": REALS, "test_fraction": 0.5}])
+def test_arrays_need_test_data_once(arguments: dict[str, Any]) -> None:
+    with refused("test_fraction"):
+        Dataset.from_arrays(REALS, **arguments)

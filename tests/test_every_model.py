@@ -1,0 +1,171 @@
+"""Every command on every posterior, architecture, likelihood and kind of data: docs/models.md.
+
+Each kind of model is a small run of a sweep, which trains, evaluates and classifies it.
+"""
+
+import csv
+import itertools
+import json
+import shutil
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pytest
+
+from tests.support.forked import run_forked
+from tfp_smvi.data.test_batches import read_inputs
+from tfp_smvi.runs.loading import load_data_of, load_run
+
+# Small, and still with more than one of everything.
+SWEEP = (
+    *("--lams", "0.5", "--epochs", "1", "--batch-size", "32", "--lam-warmup-steps", "2"),
+    *("--latent-dim", "2", "--hidden-sizes", "8", "--split", "test", "--num-examples", "4"),
+    *("--num-simulated", "4", "--num-chains", "2", "--num-temperatures", "3"),
+    *("--num-leapfrog-steps", "1", "--num-pilot-chains", "2", "--num-pilot-temperatures", "3"),
+    *("--num-elbo-samples", "8", "--num-divergence-samples", "4", "--num-importance-samples", "4"),
+    *("--labels", "20", "--kernel", "linear", "--repeats", "2", "--num-folds", "2"),
+)
+
+
+class Model(NamedTuple):
+    """A kind of model.
+
+    Attributes:
+        options: what `sweep` is given, "{data}" for the folder of the data.
+        write_data: makes the data in a folder; None for the digits.
+    """
+
+    options: Sequence[str]
+    write_data: Callable[[Path], None] | None = None
+
+
+class Trained(NamedTuple):
+    """A sweep of one run.
+
+    Attributes:
+        sweep_dir: its folder.
+        run_dir: the folder of the run.
+        data: the folder of the data.
+        stdout: what the sweep printed.
+    """
+
+    sweep_dir: Path
+    run_dir: Path
+    data: Path
+    stdout: str
+
+
+DIGITS = ("--dataset", "digits")
+MODELS: Mapping[str, Model] = {
+    "diagonal posterior": Model(DIGITS),
+    "full posterior": Model((*DIGITS, "--posterior", "full")),
+    "flow posterior": Model((*DIGITS, "--posterior", "flow", "--flow-layers", "2")),
+    "affine flow": Model(
+        (*DIGITS, "--posterior", "flow", "--flow-layers", "2", "--flow-transform", "affine")
+    ),
+}
+
+
+@pytest.fixture(scope="module", params=MODELS)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    model = MODELS[request.param]
+    folder = tmp_path_factory.mktemp(request.param.replace(" ", "-"))
+    if model.write_data is not None:
+        model.write_data(folder)
+    options = [option.format(data=folder) for option in model.options]
+    stdout = run("sweep", *options, *SWEEP, "--sweep-dir", "sweep", cwd=folder)
+    (run_dir,) = (folder / "sweep").glob("lam*")
+    return Trained(folder / "sweep", run_dir, folder, stdout)
+
+
+def run(*arguments: object, cwd: Path) -> str:
+    """Runs a command in a folder and returns what it prints."""
+    process = run_forked(*map(str, arguments), cwd=cwd)
+    assert process.returncode == 0, process.stderr
+    assert "Traceback" not in process.stderr
+    return process.stdout
+
+
+def read(path: Path) -> Any:
+    return json.loads(path.read_text())
+
+
+def test_sweep(trained: Trained):
+    (entry,) = read(trained.sweep_dir / "sweep.json")["runs"]
+    assert (entry["status"], entry["error"]) == ("done", None)
+    with (trained.sweep_dir / "sweep.csv").open() as file:
+        accuracies = [float(row["accuracy"]) for row in csv.DictReader(file)]
+    assert accuracies
+    assert all(0.0 <= accuracy <= 1.0 for accuracy in accuracies)
+
+
+def test_train_resumes(trained: Trained, tmp_path: Path):
+    shutil.copytree(trained.run_dir, tmp_path / "run")
+    config = trained.run_dir / "config.json"
+    run("train", "--config", config, "--run-dir", tmp_path / "run", "--epochs", 2, cwd=trained.data)
+    with (tmp_path / "run" / "metrics.jsonl").open() as file:
+        lines = [json.loads(line) for line in file]
+    assert [line["epoch"] for line in lines] == [1, 2]
+    assert all(np.isfinite(line["test"][name]) for line in lines for name in ("elbo", "divergence"))
+
+
+def test_evaluate(trained: Trained, tmp_path: Path):
+    """With more draws than the sweep: the bounds are new, and the annealing is not."""
+    run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
+    options = SWEEP[SWEEP.index("--split") : SWEEP.index("--labels")]
+    more = {"--num-elbo-samples": "16"}
+    pairs = dict(zip(options[::2], options[1::2], strict=True)) | more
+    stdout = run("evaluate", run_dir, *itertools.chain(*pairs.items()), cwd=trained.data)
+    split = read(run_dir / "evaluation.json")["splits"]["test"]
+    assert split["num_not_finite"] == 0
+    gap = split["log_likelihood"]["mean"] - split["elbo"]["mean"]
+    np.testing.assert_allclose(split["gap"]["mean"], gap, rtol=1e-4)
+    assert f"{split['gap']['mean']:.3f}" in stdout
+
+
+def test_classify(trained: Trained):
+    options = SWEEP[SWEEP.index("--labels") :]
+    stdout = run("classify", trained.run_dir, *options, cwd=trained.data)
+    (entry,) = read(trained.sweep_dir / "sweep.json")["runs"]
+    results = [r for r in entry["classification"]["results"] if r["features"] == "encoder"]
+    assert [f"{100.0 * r['mean']:.2f}" in stdout for r in results] == [True]
+
+
+def test_export_and_features(trained: Trained, tmp_path: Path):
+    """The features are those that the encoder gives in memory."""
+    stdout = run(
+        "export",
+        trained.run_dir,
+        "--output",
+        tmp_path,
+        "--model-name",
+        "m",
+        "--part",
+        "both",
+        cwd=trained.data,
+    )
+    assert "every signature answers like the model" in stdout
+    loaded = load_run(trained.run_dir, warn=lambda line: None)
+    x = next(iter(read_inputs(load_data_of(loaded).test, binarize=False)))[:10].numpy()
+    np.save(tmp_path / "x.npy", x)
+    run(
+        "features",
+        tmp_path / "x.npy",
+        "--model",
+        tmp_path / "m",
+        "--output",
+        tmp_path / "f.npz",
+        cwd=trained.data,
+    )
+    features = np.load(tmp_path / "f.npz")
+    posterior = loaded.model.encode(x)
+    np.testing.assert_allclose(features["mean"], posterior.mean(), atol=1e-5)
+    np.testing.assert_allclose(features["stddev"], posterior.stddev(), atol=1e-5)
+
+
+def test_report_and_plot(trained: Trained, tmp_path: Path):
+    run("report", trained.sweep_dir, "--output", tmp_path / "report.html", cwd=trained.data)
+    page = (tmp_path / "report.html").read_text()
+    assert "lam" in page

@@ -1,0 +1,109 @@
+"""Splits of a data set: examples that are read by index."""
+
+import hashlib
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.config import Kind
+from tfp_smvi.data.values import parts_of, store_values, to_float
+
+__all__ = ["ArraySplit", "Split", "blocks", "content_fingerprint"]
+
+# Numbers that are read at a time.
+BLOCK_NUMBERS = 1 << 20
+
+
+class Split(Protocol):
+    """Images that are read by index; the index of an image never changes."""
+
+    @property
+    def num_examples(self) -> int:
+        """The number of images."""
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+
+    @property
+    def kind(self) -> Kind:
+        """What the values are: intensities in [0, 1], any real numbers, or counts."""
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether some values are missing, which are NaN."""
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """The class of each image: int64 [num_examples], or None if the data have no labels."""
+
+    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+
+
+@dataclass(frozen=True, eq=False)
+class ArraySplit:
+    """A split held in memory.
+
+    Attributes:
+        pixels: [num_examples, *image_shape], as in `tfp_smvi.data.values`; NaN is missing. A
+            `Dataset` has them as they are stored.
+        labels: int64 [num_examples] or None.
+        kind: what the values are.
+    """
+
+    pixels: npt.NDArray[Any]
+    labels: npt.NDArray[np.int64] | None
+    kind: Kind = "intensities"
+
+    @property
+    def num_examples(self) -> int:
+        """The number of images."""
+        return len(self.pixels)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self.pixels.shape[1:]
+
+    @cached_property
+    def stored(self) -> npt.NDArray[Any]:
+        """The pixels as they are stored; what integers mean is decided on all of them."""
+        if self.pixels.dtype.kind == "f":
+            return self.pixels
+        (stored,), _ = store_values({"pixels": self.pixels}, self.kind)
+        return stored
+
+    @cached_property
+    def has_missing(self) -> bool:
+        """Whether some values are missing, which are NaN."""
+        return self.pixels.dtype.kind == "f" and any(
+            np.isnan(part).any() for part in parts_of(self.pixels)
+        )
+
+    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+        return to_float(self.stored[np.asarray(indices)])
+
+
+def blocks(split: Split) -> Iterator[npt.NDArray[np.float32]]:
+    """Reads a split in order, some examples at a time: float32 [n, *image_shape]."""
+    size = max(1, BLOCK_NUMBERS // max(math.prod(split.image_shape), 1))
+    for start in range(0, split.num_examples, size):
+        yield split.images(np.arange(start, min(start + size, split.num_examples)))
+
+
+def content_fingerprint(train: ArraySplit, test: ArraySplit) -> str:
+    """Hashes pixels and labels of both splits, with shapes and dtypes: SHA-256 in hex."""
+    digest = hashlib.sha256()
+    for array in (train.pixels, train.labels, test.pixels, test.labels):
+        header = "none" if array is None else f"{array.dtype.str}{array.shape}"
+        digest.update(header.encode())
+        if array is not None:
+            digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
