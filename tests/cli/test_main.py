@@ -146,7 +146,7 @@ def test_quick_answers_load_nothing_slow(arguments: tuple[str, ...], not_loaded:
         (("train", "--hidden-sizes", "32,"), "--hidden-sizes"),
         (("train", "--hidden-sizes", "0"), "--hidden-sizes"),
         (("train", "--clip-norm", "0"), "--clip-norm"),
-        (("train", "--likelihood", "poisson"), "--likelihood"),
+        (("train", "--likelihood", "beta"), "--likelihood"),
         (("train", "--xla", "maybe"), "--xla"),
         (("train", "--precision", "float16"), "--precision"),
         (("train", "--threads", "0"), "--threads"),

@@ -26,13 +26,15 @@ OTHER = RunConfig(
         standardize=True,
     ),
     ModelConfig(
-        likelihood="gaussian",
+        likelihood="categorical",
         posterior="flow",
         latent_dim=3,
         hidden_sizes=(7, 5, 6),
         activation="gelu",
         flow_layers=2,
         flow_transform="affine",
+        num_categories=4,
+        missing=True,
     ),
     TrainConfig(
         lam=-0.25,
@@ -99,7 +101,8 @@ def test_equal_values_of_other_types_make_equal_configurations() -> None:
     [
         ("data", "dataset", " ", "name of a data set"),
         ("data", "dataset", 3, "a text"),
-        ("model", "likelihood", "poisson", "bernoulli, gaussian"),
+        ("model", "likelihood", "beta", "bernoulli, gaussian"),
+        ("model", "num_categories", 1, "whole number from 2"),
         ("model", "latent_dim", 0, "whole number from 1"),
         ("model", "latent_dim", 2.0, "a whole number"),
         ("model", "latent_dim", True, "a whole number"),

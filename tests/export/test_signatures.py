@@ -1,12 +1,12 @@
 """What the signatures of an export take, what they answer, and what they refuse."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from tfp_smvi.config import LikelihoodName, ModelConfig
+from tfp_smvi.config import Kind, LikelihoodName, ModelConfig
 from tfp_smvi.data.values import to_float
 from tfp_smvi.export.signatures import decoder_part, describe_signatures, encoder_part
 from tfp_smvi.models.vae import VAE
@@ -20,11 +20,15 @@ TOLERANCE = 1e-5
 
 
 def make_model(shape: tuple[int, ...] = SHAPE, likelihood: LikelihoodName = "bernoulli") -> VAE:
-    return VAE(ModelConfig(likelihood, latent_dim=3, hidden_sizes=(16,)), shape)
+    num_categories = 5 if likelihood == "categorical" else None
+    config = ModelConfig(
+        likelihood=likelihood, num_categories=num_categories, latent_dim=3, hidden_sizes=(16,)
+    )
+    return VAE(config, shape)
 
 
 MODEL = make_model()
-SIGNATURES = encoder_part(MODEL, real_valued=False).signatures
+SIGNATURES = encoder_part(MODEL, "intensities").signatures
 
 
 def ask(signature: str, value: Any) -> dict[str, np.ndarray]:
@@ -82,7 +86,7 @@ def test_a_jpeg_is_read_as_tensorflow_decodes_it() -> None:
 
 def test_a_model_of_colours_takes_grey_and_colour_images() -> None:
     model = make_model((4, 4, 3), "gaussian")
-    signature = encoder_part(model, real_valued=False).signatures["encoded_image"]
+    signature = encoder_part(model, "intensities").signatures["encoded_image"]
     grey = np.random.default_rng(1).integers(0, 256, (4, 4, 1), np.uint8)
     pixels = np.stack([np.repeat(grey, 3, -1), np.roll(np.repeat(grey, 3, -1), 1, 0)])
     answers = signature(
@@ -152,7 +156,7 @@ def test_bytes_that_are_no_image_of_this_size_are_refused(image: bytes, message:
 
 def test_real_values_need_only_be_finite() -> None:
     model = make_model((5,), "gaussian")
-    part = encoder_part(model, real_valued=True)
+    part = encoder_part(model, "real")
     assert part.left_out.keys() == {"uint8", "encoded_image"}
     (signature,) = part.signatures.values()
     x = np.random.default_rng(2).normal(0, 100, (3, 5)).astype(np.float32)
@@ -166,22 +170,62 @@ def test_real_values_need_only_be_finite() -> None:
 
 @pytest.mark.parametrize("shape", [(12,), (3, 4, 2)])
 def test_what_no_image_file_holds_is_not_asked_for_as_one(shape: tuple[int, ...]) -> None:
-    part = encoder_part(make_model(shape), real_valued=False)
+    part = encoder_part(make_model(shape), "intensities")
     assert list(part.signatures) == ["serving_default", "uint8"]
     assert part.left_out == {"encoded_image": f"no PNG or JPEG image has the shape {list(shape)}"}
 
 
-@pytest.mark.parametrize("likelihood", ["bernoulli", "gaussian"])
+@pytest.mark.parametrize("likelihood", get_args(LikelihoodName))
 def test_the_decoder_gives_the_parameters_of_its_likelihood(likelihood: LikelihoodName) -> None:
     model = make_model(likelihood=likelihood)
     (signature,) = decoder_part(model).signatures.values()
     z = tf.random.stateless_normal([4, 3], [0, 1])
-    answers, expected = signature(z), model.decode(z)
-    assert list(answers) == (["probabilities"] if likelihood == "bernoulli" else ["mean", "stddev"])
-    np.testing.assert_allclose(
-        next(iter(answers.values())), expected.mean(), rtol=0, atol=TOLERANCE
-    )
-    if likelihood == "gaussian":
-        np.testing.assert_allclose(answers["stddev"], expected.stddev(), rtol=0, atol=TOLERANCE)
+    answers, expected = signature(z), model.likelihood.parameters(model.decode(z).distribution)
+    assert list(answers) == list(expected)
+    for name, value in expected.items():
+        np.testing.assert_allclose(answers[name], value, rtol=0, atol=TOLERANCE)
     with pytest.raises(tf.errors.InvalidArgumentError, match="latent must be finite numbers"):
         signature(tf.fill([2, 3], np.inf))
+
+
+@pytest.mark.parametrize("value", [-1.0, 0.5, np.nan, np.inf, 5.0])
+@pytest.mark.parametrize("likelihood", ["poisson", "categorical"])
+def test_values_that_are_no_counts_are_refused(likelihood: LikelihoodName, value: float) -> None:
+    part = encoder_part(make_model((6,), likelihood), "counts")
+    assert part.left_out.keys() == {"uint8", "encoded_image"}
+    (signature,) = part.signatures.values()
+    x = np.arange(5, dtype=np.float32)[:, None] + np.zeros(6, np.float32)
+    assert np.isfinite(signature(tf.constant(x))["mean"]).all()
+    x[1, 2] = value
+    if likelihood == "poisson" and value == 5.0:
+        assert np.isfinite(signature(tf.constant(x))["mean"]).all()
+        return
+    values = (
+        "counts, whole numbers of at least 0"
+        if likelihood == "poisson"
+        else ("categories, whole numbers from 0 to 4")
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"images must be {values}, without"):
+        signature(tf.constant(x))
+
+
+@pytest.mark.parametrize(
+    ("kind", "likelihood"),
+    [("intensities", "bernoulli"), ("real", "gaussian"), ("counts", "negative_binomial")],
+)
+def test_missing_entries_are_taken_where_the_model_knows_them(
+    kind: Kind, likelihood: LikelihoodName
+) -> None:
+    config = ModelConfig(likelihood=likelihood, latent_dim=3, hidden_sizes=(16,), missing=True)
+    model = VAE(config, (6,))
+    signature = encoder_part(model, kind).signatures["serving_default"]
+    x = np.ones((4, 6), np.float32)
+    x[:2, 3] = x[0] = np.nan
+    answers, posterior = signature(tf.constant(x)), model.encode(tf.constant(x))
+    np.testing.assert_allclose(answers["mean"], posterior.mean(), rtol=0, atol=TOLERANCE)
+    # A missing entry is no zero.
+    zeros = signature(tf.constant(np.nan_to_num(x)))["mean"]
+    assert np.abs(zeros - answers["mean"])[:2].max() > 1e-3
+    x[3, 3] = -np.inf
+    with pytest.raises(tf.errors.InvalidArgumentError, match="or NaN if missing; others are"):
+        signature(tf.constant(x))

@@ -1,5 +1,6 @@
 """What a training run depends on: data, model and objective."""
 
+import dataclasses
 import math
 from dataclasses import dataclass, field, fields
 from typing import Literal
@@ -19,7 +20,7 @@ __all__ = [
     "XLAMode",
 ]
 
-LikelihoodName = Literal["bernoulli", "gaussian"]
+LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "negative_binomial", "categorical"]
 PosteriorName = Literal["diagonal", "full", "flow"]
 FlowTransform = Literal["spline", "affine"]
 Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
@@ -33,7 +34,8 @@ class ModelConfig(Settings):
 
     likelihood: LikelihoodName | None = option(
         None,
-        "p(x|z): bernoulli (on binarized intensities) or gaussian.  [default: from the data]",
+        "p(x|z): bernoulli (on binarized intensities), gaussian, and of counts poisson, "
+        "negative_binomial and categorical.  [default: from the data]",
     )
     latent_dim: int = option(50, "Number of latent dimensions.")
     hidden_sizes: tuple[int, ...] = option(
@@ -51,12 +53,34 @@ class ModelConfig(Settings):
         "What a coupling layer of the flow does: a rational-quadratic spline or affine.",
         later=True,
     )
+    num_categories: int | None = option(
+        None,
+        "Number of categories of a categorical likelihood.  [default: from the data]",
+        later=True,
+    )
+    missing: bool = option(
+        False,
+        "Let x have missing entries, NaN, and the encoder see which; so it is if the data have "
+        "any.",
+        later=True,
+    )
 
     def _check(self) -> None:
         require_whole("latent_dim", self.latent_dim, least=2 if self.posterior == "flow" else 1)
         require_whole("flow_layers", self.flow_layers, least=1)
+        if self.num_categories is not None:
+            require_whole("num_categories", self.num_categories, least=2)
         ok = len(self.hidden_sizes) >= 1 and all(size >= 1 for size in self.hidden_sizes)
         require("hidden_sizes", self.hidden_sizes, ok, "one or more whole numbers of at least 1")
+
+    def completed_by(self, other: "ModelConfig") -> "ModelConfig":
+        """Returns these settings, with those of another for what is left to the data."""
+        return dataclasses.replace(
+            self,
+            likelihood=self.likelihood or other.likelihood,
+            num_categories=self.num_categories or other.num_categories,
+            missing=self.missing or other.missing,
+        )
 
 
 @dataclass(frozen=True)

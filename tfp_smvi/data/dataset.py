@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import cast, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -190,8 +189,8 @@ def default_likelihood(kind: Kind, image_shape: tuple[int, ...]) -> LikelihoodNa
     intensities: drawing each channel to be 0 or 1 loses nearly all of a colour image, with alpha or
     without, and little of a grey one.
     """
-    if kind == "counts" and "poisson" in get_args(LikelihoodName):
-        return cast(LikelihoodName, "poisson")
+    if kind == "counts":
+        return "poisson"
     is_colour = len(image_shape) == 3 and image_shape[-1] in (3, 4)
     return "gaussian" if kind != "intensities" or is_colour else "bernoulli"
 

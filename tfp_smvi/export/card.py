@@ -76,6 +76,7 @@ class ModelCard(Record):
         versions: the versions of the packages that matter.
         format: the format of the export, as in `tfp_smvi.export.formats`; 1 where the card has
             none.
+        values: the values that x may have, in words; empty in cards of version 0.1.
         warnings: what is wrong with the training, such as a lam that has not grown to its value.
     """
 
@@ -95,6 +96,7 @@ class ModelCard(Record):
     precision: str
     versions: Mapping[str, str]
     format: int = 1
+    values: str = ""
     warnings: tuple[str, ...] = ()
 
 

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_smvi.config import PartName
+from tfp_smvi.config import Kind, PartName
 from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.paths import require_utf_8
 from tfp_smvi.core.runtime import numerics_unchecked
@@ -29,7 +29,14 @@ from tfp_smvi.data.values import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
 from tfp_smvi.export.formats import MODEL_CARD
-from tfp_smvi.export.signatures import Part, decoder_part, describe_signatures, encoder_part
+from tfp_smvi.export.signatures import (
+    Part,
+    decoder_part,
+    describe_signatures,
+    describe_values,
+    encoder_part,
+    parameters_of,
+)
 from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
 from tfp_smvi.export.versions import NOT_PUBLISHED, publish
 from tfp_smvi.models.vae import VAE
@@ -139,14 +146,16 @@ def _exports(
     default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
     name = default if model_name is None else model_name
     decoder_name = f"{name}-decoder" if model_name is None or part == "both" else name
-    description = describe_run(run, run_dir, note)
+    kind = _find_kind(run, note)
+    description = dataclasses.replace(
+        describe_run(run, run_dir, note), values=describe_values(run.model, kind)
+    )
     exports = {}
     if part != "decoder":
-        real_valued = _is_real_valued(run, note)
-        encoder = encoder_part(run.model, real_valued=real_valued)
+        encoder = encoder_part(run.model, kind)
         for signature, reason in encoder.left_out.items():
             note(f"The signature {signature} is left out: {reason}.")
-        examples = _encoder_examples(run.model, encoder, real_valued)
+        examples = _encoder_examples(run.model, encoder, kind)
         card = _complete(description, name, "encoder", encoder)
         exports[name] = _Export(card, encoder, examples)
     if part != "encoder":
@@ -156,20 +165,20 @@ def _exports(
     return exports
 
 
-def _is_real_valued(run: LoadedRun, note: Callable[[str], None]) -> bool:
-    """Whether x may be any real numbers; if the run does not record it, the data decide."""
-    if run.real_valued is not None:
-        return run.real_valued
+def _find_kind(run: LoadedRun, note: Callable[[str], None]) -> Kind:
+    """What the values of x are; if the run does not record it, the data decide."""
+    if run.kind is not None:
+        return run.kind
     if run.config.model.likelihood != "gaussian" or not run.config.data.is_file:
-        return False
+        return "intensities"
     try:
-        return load_data_of(run).real_valued
+        return load_data_of(run).kind
     except SMVIError as error:
         note(
             "Cannot tell whether the data are intensities in [0, 1], so any real inputs are "
             f"allowed: {error}"
         )
-        return True
+        return "real"
 
 
 def _complete(description: ModelCard, name: str, kind: str, part: Part) -> ModelCard:
@@ -183,20 +192,31 @@ def _complete(description: ModelCard, name: str, kind: str, part: Part) -> Model
     )
 
 
-def _encoder_examples(model: VAE, part: Part, real_valued: bool) -> dict[str, _Example]:
+def _encoder_examples(model: VAE, part: Part, kind: Kind) -> dict[str, _Example]:
     """Makes random images and their q(z|x), for each signature."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (NUM_EXAMPLES, *model.image_shape), np.uint8)
-    x = rng.standard_normal(pixels.shape).astype(np.float32) if real_valued else to_float(pixels)
-    with tf.device("CPU"):  # the check runs there, too
-        posterior = model.encode(tf.constant(x))
-        outputs = {"mean": posterior.mean().numpy(), "stddev": posterior.stddev().numpy()}
+    x = to_float(pixels)
+    if kind == "real":
+        x = rng.standard_normal(x.shape).astype(np.float32)
+    elif kind == "counts":
+        x = rng.integers(0, model.config.num_categories or 10, x.shape).astype(np.float32)
     inputs = {"serving_default": {"images": x}, "uint8": {"images": pixels}}
     if "encoded_image" in part.signatures:
         inputs["encoded_image"] = {
             "image_bytes": np.array([tf.io.encode_png(i).numpy() for i in pixels], object)
         }
-    return {name: _Example(inputs[name], outputs) for name in part.signatures}
+    outputs = dict.fromkeys(part.signatures, _features(model, x))
+    if model.config.missing:
+        x = np.where(rng.random(x.shape) < 0.5, x, np.float32(np.nan))
+        inputs["serving_default"], outputs["serving_default"] = {"images": x}, _features(model, x)
+    return {name: _Example(inputs[name], outputs[name]) for name in part.signatures}
+
+
+def _features(model: VAE, x: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[Any]]:
+    with tf.device("CPU"):  # the check runs there, too
+        posterior = model.encode(tf.constant(x))
+        return {"mean": posterior.mean().numpy(), "stddev": posterior.stddev().numpy()}
 
 
 def _decoder_examples(model: VAE) -> dict[str, _Example]:
@@ -204,10 +224,8 @@ def _decoder_examples(model: VAE) -> dict[str, _Example]:
     rng = np.random.default_rng(0)
     z = rng.standard_normal((NUM_EXAMPLES, model.config.latent_dim)).astype(np.float32)
     with tf.device("CPU"):
-        likelihood = model.decode(tf.constant(z))
-        outputs = {"mean": likelihood.mean().numpy(), "stddev": likelihood.stddev().numpy()}
-    if model.config.likelihood == "bernoulli":
-        outputs = {"probabilities": outputs["mean"]}
+        parameters = parameters_of(model, tf.constant(z))
+        outputs = {name: value.numpy() for name, value in parameters.items()}
     return {"serving_default": _Example({"latent": z}, outputs)}
 
 

@@ -9,12 +9,20 @@ from typing import Any, NamedTuple, TypeAlias
 
 import tensorflow as tf
 
+from tfp_smvi.config import Kind
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.export.card import SignatureSpec, TensorSpec
 from tfp_smvi.export.encoded_images import decode_images, require
 from tfp_smvi.models.vae import VAE
 
-__all__ = ["Part", "decoder_part", "describe_signatures", "encoder_part"]
+__all__ = [
+    "Part",
+    "decoder_part",
+    "describe_signatures",
+    "describe_values",
+    "encoder_part",
+    "parameters_of",
+]
 
 # A tf.types.experimental.ConcreteFunction; TensorFlow has no types for the checker.
 Function: TypeAlias = Any
@@ -34,11 +42,12 @@ class Part(NamedTuple):
     left_out: dict[str, str]
 
 
-def encoder_part(model: VAE, *, real_valued: bool) -> Part:
+def encoder_part(model: VAE, kind: Kind) -> Part:
     """Makes the signatures of q(z|x), each with the outputs mean and stddev.
 
-        serving_default  images: float32 [batch, *image_shape], finite; in [0, 1] unless real_valued
-        uint8            images: uint8 [batch, *image_shape], grey levels; not if real_valued
+        serving_default  images: float32 [batch, *image_shape], of the kind; NaN is a missing entry
+                         if the model allows it
+        uint8            images: uint8 [batch, *image_shape], grey levels; only for intensities
         encoded_image    image_bytes: string [batch], PNG or JPEG; only if there is uint8 and images
                          have 1 or 3 channels
 
@@ -46,7 +55,7 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
 
     Args:
         model: the model, in float32.
-        real_valued: whether the values of x are any real numbers rather than intensities in [0, 1].
+        kind: what the values of x are.
     """
     shape = model.image_shape
     batch_shape = (None, *shape)
@@ -56,10 +65,7 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
         return {"mean": posterior.mean(), "stddev": posterior.stddev()}
 
     def from_values(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        images = tf.ensure_shape(images, batch_shape)
-        return encode(
-            _require_finite(images, "images") if real_valued else _require_intensities(images)
-        )
+        return encode(_require_values(tf.ensure_shape(images, batch_shape), model, kind))
 
     def from_uint8(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return encode(tf.cast(tf.ensure_shape(images, batch_shape), tf.float32) / 255.0)
@@ -71,10 +77,10 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
 
     functions = {"serving_default": _concrete(from_values, "images", batch_shape, tf.float32)}
     left_out = {}
-    if real_valued:
-        left_out = dict.fromkeys(
-            ("uint8", "encoded_image"), "cannot tell whether the data are intensities in [0, 1]"
-        )
+    if kind != "intensities":
+        values = "counts" if kind == "counts" else "any real numbers"
+        reason = f"it takes intensities, and the data are {values}"
+        left_out = dict.fromkeys(("uint8", "encoded_image"), reason)
     else:
         functions["uint8"] = _concrete(from_uint8, "images", batch_shape, tf.uint8)
         if len(shape) == 3 and shape[-1] in (1, 3):
@@ -87,19 +93,28 @@ def encoder_part(model: VAE, *, real_valued: bool) -> Part:
 def decoder_part(model: VAE) -> Part:
     """Makes the signature of p(x|z), from latent: float32 [batch, latent_dim].
 
-    The outputs are float32 [batch, *image_shape]: probabilities for a Bernoulli likelihood,
-    mean and stddev for a Gaussian one.
+    The outputs are the parameters of the likelihood, float32 [batch, *image_shape]:
+
+        bernoulli          probabilities
+        gaussian           mean, stddev
+        poisson            rate
+        negative_binomial  mean, dispersion; the variance is mean + mean^2 / dispersion
+        categorical        probabilities, [batch, *image_shape, num_categories]
     """
     latent_shape = (None, model.config.latent_dim)
 
-    def decode(latent: tf.Tensor) -> dict[str, tf.Tensor]:
-        likelihood = model.decode(_require_finite(tf.ensure_shape(latent, latent_shape), "latent"))
-        if model.config.likelihood == "bernoulli":
-            return {"probabilities": likelihood.mean()}
-        return {"mean": likelihood.mean(), "stddev": likelihood.stddev()}
+    def decode(latent: tf.Tensor) -> Mapping[str, tf.Tensor]:
+        return parameters_of(
+            model, _require_finite(tf.ensure_shape(latent, latent_shape), "latent")
+        )
 
     functions = {"serving_default": _concrete(decode, "latent", latent_shape, tf.float32)}
     return Part(_variables(model, decoder=True), functions, {})
+
+
+def parameters_of(model: VAE, z: tf.Tensor) -> Mapping[str, tf.Tensor]:
+    """Returns the parameters of p(x|z) by name, as the decoder's signature does."""
+    return model.likelihood.parameters(model.decode(z).distribution)
 
 
 def describe_signatures(signatures: Mapping[str, Function]) -> dict[str, SignatureSpec]:
@@ -127,7 +142,7 @@ def _variables(model: VAE, *, decoder: bool) -> list[tf.Variable]:
 
 
 def _concrete(
-    function: Callable[..., dict[str, tf.Tensor]],
+    function: Callable[..., Mapping[str, tf.Tensor]],
     argument: str,
     shape: Sequence[int | None],
     dtype: tf.DType,
@@ -138,12 +153,32 @@ def _concrete(
         )
 
 
-def _require_intensities(images: tf.Tensor) -> tf.Tensor:
-    message = (
-        "images must be intensities in [0, 1], without NaN; the smallest and the largest given are:"
-    )
-    inside = tf.reduce_all((images >= 0.0) & (images <= 1.0))  # NaN is neither
-    return require(images, inside, message, tf.reduce_min(images), tf.reduce_max(images))
+def describe_values(model: VAE, kind: Kind) -> str:
+    """Describes in words the values that x may have."""
+    values = {
+        "intensities": "intensities in [0, 1]",
+        "real": "finite numbers",
+        "counts": "counts, whole numbers of at least 0",
+    }[kind]
+    if model.config.likelihood == "categorical":
+        values = f"categories, whole numbers from 0 to {model.likelihood.num_outputs - 1}"
+    return f"{values}, or NaN if missing" if model.config.missing else f"{values}, without NaN"
+
+
+def _require_values(x: tf.Tensor, model: VAE, kind: Kind) -> tf.Tensor:
+    """Returns x, or fails if a value is not of the kind, or is missing and must not be."""
+    fits = tf.math.is_finite(x)  # NaN is nothing of what follows
+    if kind == "intensities":
+        fits = (x >= 0.0) & (x <= 1.0)
+    elif kind == "counts":
+        fits &= (x >= 0.0) & tf.equal(tf.floor(x), x)
+    if model.config.likelihood == "categorical":
+        fits &= x < float(model.likelihood.num_outputs)
+    if model.config.missing:
+        fits |= tf.math.is_nan(x)
+    wrong = tf.boolean_mask(x, ~fits)
+    message = f"images must be {describe_values(model, kind)}; others are, of those given:"
+    return require(x, tf.reduce_all(fits), message, tf.size(wrong), "such as", wrong[:1])
 
 
 def _require_finite(values: tf.Tensor, name: str) -> tf.Tensor:

@@ -15,7 +15,7 @@ from tfp_smvi.config import ModelConfig, Precision
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.layers import Dense, apply, fully_connected
-from tfp_smvi.models.likelihoods import LIKELIHOODS
+from tfp_smvi.models.likelihoods import LIKELIHOODS, Observed, likelihood_of
 from tfp_smvi.models.posteriors import POSTERIORS, diagonal_gaussian
 
 __all__ = ["VAE"]
@@ -32,7 +32,8 @@ class VAE:
     Attributes:
         prior: p(z), event shape [latent_dim].
         encoder: Keras model, x: float32 [batch, prod(image_shape)] -> [batch, num_outputs of the
-            posterior].
+            posterior]; if x may have missing entries, they are 0, and which of them are observed
+            follows: [batch, 2 * prod(image_shape)].
         decoder: Keras model, z: float32 [batch, latent_dim] -> [batch, prod(image_shape) *
             num_outputs of the likelihood].
     """
@@ -45,11 +46,12 @@ class VAE:
         self.config = config
         self.image_shape = tuple(image_shape)
         self.posterior = POSTERIORS[config.posterior](config, seed)
-        self.likelihood = LIKELIHOODS[config.likelihood]
+        self.likelihood = likelihood_of(config)
         latent_dim, size, sizes = config.latent_dim, math.prod(image_shape), config.hidden_sizes
         self.prior = diagonal_gaussian(tf.zeros(latent_dim), tf.ones(latent_dim), "prior")
+        inputs = 2 * size if config.missing else size
         self.encoder = fully_connected(
-            "encoder", size, sizes, self.posterior.num_outputs, config.activation, seed
+            "encoder", inputs, sizes, self.posterior.num_outputs, config.activation, seed
         )
         outputs = size * self.likelihood.num_outputs
         self.decoder = fully_connected(
@@ -60,8 +62,8 @@ class VAE:
         """Returns q(z|x), of the configuration's posterior.
 
         Args:
-            x: float32 [batch, *image_shape]; intensities in [0, 1] unless the model is of
-                real-valued data.
+            x: float32 [batch, *image_shape], of the kind of values that the model is of; missing
+                entries are NaN.
 
         Returns:
             A distribution of batch shape [batch] and event shape [latent_dim], which has a mean and
@@ -71,12 +73,15 @@ class VAE:
             SMVIError: x has another shape or dtype.
         """
         x = _floats("x", x, self.image_shape, batch_rank=1)
-        x = tf.reshape(x, [-1, math.prod(self.image_shape)])
+        x = tf.reshape(self.likelihood.encoder_input(x), [-1, math.prod(self.image_shape)])
+        if self.config.missing:
+            missing = tf.math.is_nan(x)
+            x = tf.concat([tf.where(missing, 0.0, x), 1.0 - tf.cast(missing, x.dtype)], axis=-1)
         output = apply(self.encoder, x, self._products)
         return self.posterior.distribution(output, self._products)
 
     def decode(self, z: tf.Tensor) -> tfd.Distribution:
-        """Returns p(x|z).
+        """Returns p(x|z), whose log density is that of the observed entries of x.
 
         Args:
             z: float32 [..., latent_dim].
@@ -94,9 +99,8 @@ class VAE:
             [tf.shape(z)[:-1], self.image_shape, [self.likelihood.num_outputs]], axis=0
         )
         pixels = self.likelihood.distribution(tf.reshape(output, shape))
-        return tfd.Independent(
-            pixels, reinterpreted_batch_ndims=len(self.image_shape), name="likelihood"
-        )
+        joint = Observed if self.config.missing else tfd.Independent
+        return joint(pixels, reinterpreted_batch_ndims=len(self.image_shape), name="likelihood")
 
     def log_joint(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
         """Returns log p(x, z) = log p(z) + log p(x|z), in nats.

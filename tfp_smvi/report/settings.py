@@ -41,6 +41,7 @@ NOT_SET = {
     "kind": "from the data",
     "likelihood": "from the data",
     "num_examples": "all",
+    "num_categories": "from the data",
 }
 MACHINE = {
     "platform": "operating system",

@@ -154,10 +154,8 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
         history = read_history(RunDirectory(run_dir).metrics)
     except SMVIError:
         return ()
-    # Neither a likelihood that followed from the data nor another number of epochs makes another
-    # run.
-    likelihood = wanted.model.likelihood or stored.model.likelihood
-    model = dataclasses.replace(wanted.model, likelihood=likelihood)
+    # Neither what followed from the data nor another number of epochs makes another run.
+    model = wanted.model.completed_by(stored.model)
     same = with_epochs(stored, wanted.train.epochs) == dataclasses.replace(wanted, model=model)
     return history if same else ()
 

@@ -8,13 +8,20 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
-from tfp_smvi.config import DataConfig, RunConfig
+from tfp_smvi.config import DataConfig, Kind, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.data.description import doubts
+from tfp_smvi.models.likelihoods import LIKELIHOODS
 from tfp_smvi.runs.records import TRAIN_METRICS, Metrics
 
 __all__ = ["FiniteCheck", "check_fit_arguments", "resolve", "warn_of_doubts"]
+
+_IN_WORDS: dict[Kind, str] = {
+    "intensities": "intensities in [0, 1]",
+    "real": "real numbers",
+    "counts": "counts, which are whole numbers of at least 0",
+}
 
 
 def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
@@ -24,14 +31,6 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
         SMVIError: the data and the configuration do not fit together.
     """
     _check_settings(config.data, dataset)
-    likelihood = config.model.likelihood or dataset.default_likelihood
-    if likelihood == "bernoulli" and dataset.real_valued:
-        raise SMVIError(
-            f"needs intensities in [0, 1], and {dataset.name} has other values",
-            field="likelihood",
-            value=likelihood,
-            remedy="give gaussian, or rescale the data",
-        )
     if config.train.batch_size > dataset.train.num_examples:
         raise SMVIError(
             f"is more than the {dataset.train.num_examples} training examples of {dataset.name}",
@@ -39,8 +38,37 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
             value=config.train.batch_size,
             remedy="give a smaller number",
         )
+    return dataclasses.replace(config, model=_resolve_model(config.model, dataset))
+
+
+def _resolve_model(model: ModelConfig, dataset: Dataset) -> ModelConfig:
+    """Completes the settings of a model with likelihood, categories and missing values."""
+    likelihood = model.likelihood or dataset.default_likelihood
+    kinds = LIKELIHOODS[likelihood].kinds
+    if dataset.kind not in kinds:
+        needed = " or ".join(_IN_WORDS[kind] for kind in kinds)
+        fitting = [name for name, other in LIKELIHOODS.items() if dataset.kind in other.kinds]
+        raise SMVIError(
+            f"needs {needed}, and {dataset.name} has {_IN_WORDS[dataset.kind]}",
+            field="likelihood",
+            value=likelihood,
+            remedy=f"give {' or '.join(fitting)}, or another {{kind}}",
+        )
+    num_categories = model.num_categories
+    if likelihood == "categorical":
+        num_categories = _num_categories(num_categories, dataset)
+    elif num_categories is not None:
+        raise SMVIError(
+            f"is of a categorical likelihood, and it is {likelihood}",
+            field="num_categories",
+            value=num_categories,
+            remedy="leave it out, or give categorical as {likelihood}",
+        )
     return dataclasses.replace(
-        config, model=dataclasses.replace(config.model, likelihood=likelihood)
+        model,
+        likelihood=likelihood,
+        num_categories=num_categories,
+        missing=model.missing or dataset.has_missing,
     )
 
 
@@ -56,6 +84,19 @@ def _check_settings(config: DataConfig, dataset: Dataset) -> None:
                 remedy="give RunConfig the data set's own `config`, so that the run records what "
                 "it was trained on",
             )
+
+
+def _num_categories(given: int | None, dataset: Dataset) -> int:
+    """The number of categories, at least 2, which are all whole numbers up to the largest."""
+    least = max(dataset.num_categories or 0, 2)
+    if given is not None and given < least:
+        raise SMVIError(
+            f"is too small for {dataset.name}, whose largest value is {least - 1}",
+            field="num_categories",
+            value=given,
+            remedy=f"give {least} or more, or leave it out",
+        )
+    return given or least
 
 
 def warn_of_doubts(

@@ -1,0 +1,75 @@
+"""What a configuration takes from the data, and what it refuses for them."""
+
+import dataclasses
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from tests.support import runs
+from tests.support.errors import refused
+from tfp_smvi.config import Kind, LikelihoodName, ModelConfig
+from tfp_smvi.data import ArraySplit, Dataset
+from tfp_smvi.training.checks import resolve
+
+KINDS: tuple[Kind, ...] = ("intensities", "real", "counts")
+FITTING = {
+    "intensities": ("bernoulli", "gaussian"),
+    "real": ("gaussian",),
+    "counts": ("gaussian", "poisson", "negative_binomial", "categorical"),
+}
+
+
+def make_dataset(kind: Kind = "counts", *, missing: bool = False) -> Dataset:
+    """Forty vectors; counts are from 0 to 6."""
+    x = np.random.default_rng(0).integers(0, 7, (40, 5)).astype(np.float32)
+    x[0, 0] = 6.0
+    x = {"intensities": x / 6.0, "real": x - 3.5, "counts": x}[kind]
+    if missing:
+        x[3, 2] = np.nan
+    split = ArraySplit(x, None, kind)
+    return Dataset("cells.npz", split, split, None, "0" * 64)
+
+
+def resolved(dataset: Dataset, **model: object) -> ModelConfig:
+    config = dataclasses.replace(
+        runs.CONFIG, data=dataset.config, model=ModelConfig.from_json(model)
+    )
+    return resolve(config, dataset).model
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("likelihood", get_args(LikelihoodName))
+def test_a_likelihood_must_fit_the_kind_of_values(kind: Kind, likelihood: LikelihoodName) -> None:
+    if likelihood in FITTING[kind]:
+        assert resolved(make_dataset(kind), likelihood=likelihood).likelihood == likelihood
+        return
+    with refused("likelihood", likelihood) as caught:
+        resolved(make_dataset(kind), likelihood=likelihood)
+    assert caught.value.remedy.startswith(f"give {' or '.join(FITTING[kind])}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "likelihood"),
+    [("intensities", "bernoulli"), ("real", "gaussian"), ("counts", "poisson")],
+)
+def test_the_likelihood_follows_from_the_kind_of_values(
+    kind: Kind, likelihood: LikelihoodName
+) -> None:
+    assert resolved(make_dataset(kind)).likelihood == likelihood
+
+
+def test_the_number_of_categories_follows_from_the_data() -> None:
+    assert resolved(make_dataset(), likelihood="categorical").num_categories == 7
+    assert resolved(make_dataset(), likelihood="categorical", num_categories=9).num_categories == 9
+    with refused("num_categories", 6):
+        resolved(make_dataset(), likelihood="categorical", num_categories=6)
+    with refused("num_categories", 7):
+        resolved(make_dataset(), num_categories=7)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_missing_values_of_the_data_are_recorded(kind: Kind) -> None:
+    assert resolved(make_dataset(kind, missing=True)).missing
+    assert not resolved(make_dataset(kind)).missing
+    assert resolved(make_dataset(kind), missing=True).missing
