@@ -37,3 +37,8 @@ def test_other_values_reach_from_the_least_to_the_largest_of_the_originals() -> 
     np.testing.assert_array_equal(
         shades(np.array([0.0, 4.0]), np.array([2.0, 8.0])), np.float32([0.0, 0.5])
     )
+
+
+def test_missing_values_are_mid_grey_and_change_no_other_shade() -> None:
+    x = np.array([np.nan, 0.0, 4.0, 8.0])
+    np.testing.assert_array_equal(shades(x, x), np.float32([0.5, 0.0, 0.5, 1.0]))

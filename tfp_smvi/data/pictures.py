@@ -7,22 +7,26 @@ import numpy.typing as npt
 
 __all__ = ["image_grid", "shades"]
 
+# The shade of a missing pixel.
+MISSING = 0.5
+
 
 def shades(images: np.ndarray, originals: np.ndarray) -> npt.NDArray[np.float32]:
     """Turns the values of images into shades, from 0 (black) to 1; what is beyond them is clipped.
 
     Intensities keep their values. If the data have other values, black is the least of them and 1
-    the largest.
+    the largest. Missing values, NaN, are mid-grey.
 
     Args:
         images: uint8 with 255 for 1, or float, [n, ...].
         originals: the data, uint8 or float, which give the range of values, [m, ...].
     """
     images, originals = _fractions(images), _fractions(originals)
-    low, high = originals.min(initial=0.0), originals.max(initial=0.0)
+    observed = originals[~np.isnan(originals)]
+    low, high = observed.min(initial=0.0), observed.max(initial=0.0)
     if low >= 0.0 and high <= 1.0:
         low, high = 0.0, 1.0
-    return np.clip((images - low) / (high - low), 0.0, 1.0)
+    return np.nan_to_num(np.clip((images - low) / (high - low), 0.0, 1.0), nan=MISSING)
 
 
 def image_grid(images: np.ndarray, columns: int = 8) -> npt.NDArray[np.float32]:

@@ -41,6 +41,7 @@ class Likelihood(NamedTuple):
             [..., *image_shape, num_categories] for the probabilities of categories.
         kinds: the kinds of values that x may have.
         encoder_input: x -> what the encoder sees of it, of the same shape.
+        typical: p(x|z) -> what stands for it in a picture: float [..., *image_shape].
     """
 
     num_outputs: int
@@ -48,6 +49,7 @@ class Likelihood(NamedTuple):
     parameters: Callable[[tfd.Distribution], Mapping[str, tf.Tensor]]
     kinds: tuple[Kind, ...]
     encoder_input: Callable[[tf.Tensor], tf.Tensor] = tf.identity
+    typical: Callable[[tfd.Distribution], tf.Tensor] = lambda x: x.mean()
 
 
 class Observed(tfd.Independent):
@@ -164,6 +166,7 @@ LIKELIHOODS: dict[LikelihoodName, Likelihood] = {
         lambda x: {"probabilities": x.probs_parameter()},
         ("counts",),
         tf.math.log1p,
+        lambda x: x.mode(),
     ),
 }
 

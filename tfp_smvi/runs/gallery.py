@@ -30,7 +30,8 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
                          latent_dim = 2
         step             the training step of the weights: int64 []
 
-    Images are uint8 with 255 for 1 under a Bernoulli likelihood, and unchanged float32 otherwise.
+    E[x|z] is the most probable class under a categorical likelihood. Images are uint8 with 255 for
+    1 under a Bernoulli likelihood without missing values, and unchanged float32 otherwise.
 
     Args:
         path: the file.
@@ -50,12 +51,14 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     z = tf.random.stateless_normal(
         [count, model.config.latent_dim], fold_seed(TEST_SEED, "gallery")
     )
+    typical = model.likelihood.typical
     images = {
         "originals": originals,
-        "reconstructions": model.decode(model.encode(originals).mean()).mean(),
-        "samples": model.decode(z).mean(),
+        "reconstructions": typical(model.decode(model.encode(originals).mean())),
+        "samples": typical(model.decode(z)),
     }
-    arrays = {name: _stored(x.numpy(), bernoulli) for name, x in images.items()}
+    as_bytes = bernoulli and not model.config.missing  # NaN is no byte
+    arrays = {name: _stored(x.numpy(), as_bytes) for name, x in images.items()}
     if model.config.latent_dim == 2:
         arrays["means"] = encode_means(model, read_inputs(dataset.test, binarize=False))
         if dataset.test.labels is not None:
@@ -64,5 +67,5 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     write_arrays(path, arrays, compress=True)
 
 
-def _stored(images: np.ndarray, bernoulli: bool) -> np.ndarray:
-    return np.rint(255.0 * images).astype(np.uint8) if bernoulli else images
+def _stored(images: np.ndarray, as_bytes: bool) -> np.ndarray:
+    return np.rint(255.0 * images).astype(np.uint8) if as_bytes else images

@@ -61,10 +61,11 @@ class MetricsLog:
         model, images = self._model, self._images
         if len(model.image_shape) not in (2, 3) or model.image_shape[2:] not in ((), (1,), (3,)):
             return []
-        means = model.decode(model.encode(images).mean()).mean().numpy()
+        typical = model.likelihood.typical
+        means = typical(model.decode(model.encode(images).mean())).numpy()
         pairs = np.stack([images, means], axis=1).reshape(-1, *model.image_shape)
         noise = tf.random.stateless_normal([NUM_IMAGES, model.config.latent_dim], seed=[0, 0])
-        samples = model.decode(noise).mean().numpy()
+        samples = typical(model.decode(noise)).numpy()
         return [
             (name, image_grid(shades(x, images)))
             for name, x in (("reconstructions", pairs), ("samples", samples))
