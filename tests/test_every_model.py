@@ -57,7 +57,41 @@ class Trained(NamedTuple):
     stdout: str
 
 
+def write_counts(folder: Path) -> None:
+    """Twelve genes of cells of two types, negative binomial with dispersion 2."""
+    save(folder, lambda rng, y: rng.negative_binomial(2.0, 2.0 / (2.0 + 1.0 + 4.0 * y), (80, 12)))
+
+
+def write_categories(folder: Path) -> None:
+    """Images of 6 x 6 pixels of three categories."""
+    save(folder, lambda rng, y: (rng.random((80, 6, 6)) * (2.0 + y[..., None])).astype(np.int64))
+
+
+def write_missing_reals(folder: Path) -> None:
+    save(folder, lambda rng, y: with_missing(rng, rng.normal(2.0 * y, 1.0, (80, 5))))
+
+
+def write_missing_bits(folder: Path) -> None:
+    save(
+        folder, lambda rng, y: with_missing(rng, rng.random((80, 6, 6)) < 0.2 + 0.5 * y[..., None])
+    )
+
+
+def save(folder: Path, draw: Callable[[np.random.Generator, np.ndarray], np.ndarray]) -> None:
+    """Writes x.npz with 60 examples to train on and 20 to test on, of classes y [80, 1]."""
+    rng = np.random.default_rng(0)
+    y = np.arange(80)[:, None] % 2
+    x = draw(rng, y)
+    arrays = {"x_train": x[:60], "x_test": x[60:], "y_train": y[:60, 0], "y_test": y[60:, 0]}
+    np.savez(folder / "x.npz", **arrays)
+
+
+def with_missing(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
+    return np.where(rng.random(x.shape) < 0.3, np.nan, x).astype(np.float32)
+
+
 DIGITS = ("--dataset", "digits")
+FILE = ("--dataset", "{data}/x.npz")
 MODELS: Mapping[str, Model] = {
     "diagonal posterior": Model(DIGITS),
     "full posterior": Model((*DIGITS, "--posterior", "full")),
@@ -65,6 +99,13 @@ MODELS: Mapping[str, Model] = {
     "affine flow": Model(
         (*DIGITS, "--posterior", "flow", "--flow-layers", "2", "--flow-transform", "affine")
     ),
+    "poisson counts": Model(FILE, write_counts),
+    "negative binomial counts": Model((*FILE, "--likelihood", "negative_binomial"), write_counts),
+    "categories": Model(
+        (*FILE, "--kind", "counts", "--likelihood", "categorical"), write_categories
+    ),
+    "reals with missing values": Model(FILE, write_missing_reals),
+    "bits with missing values": Model(FILE, write_missing_bits),
 }
 
 

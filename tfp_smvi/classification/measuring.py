@@ -150,7 +150,8 @@ class Measurement:
             features = _FeatureArrays(_take(images, self._labelled), test)
         if name == PCA:
             num_components = self._run.config.model.latent_dim
-            pca = PrincipalComponents(self._read(self._dataset.train), num_components)
+            batches = (tf.constant(_flatten(x)) for x in self._read(self._dataset.train))
+            pca = PrincipalComponents(batches, num_components)
             features = _FeatureArrays(pca.transform(features.train), pca.transform(features.test))
         if not all(np.isfinite(array).all() for array in features):
             raise SMVIError(
@@ -174,4 +175,5 @@ def _take(batches: Iterable[tf.Tensor], indices: np.ndarray) -> np.ndarray:
 
 
 def _flatten(x: tf.Tensor) -> np.ndarray:
-    return x.numpy().reshape(len(x), -1)
+    """The values of each example, with 0 for missing ones: [n, d]."""
+    return np.nan_to_num(x.numpy(), nan=0.0).reshape(len(x), -1)
