@@ -23,6 +23,7 @@ from tfp_smvi_cli.main import COMMANDS
 
 from tests.support import fuzz, runs
 from tests.support.servers import encode_png
+from tests.support.small_sweep import no_check
 from tests.test_version_0_1 import FILES, MODEL
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.engines.processes import Processes
@@ -59,6 +60,7 @@ def little_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(EvaluationSession, "estimate", stop)
     monkeypatch.setattr(measuring, "encode_means", stop)
     monkeypatch.setattr(measuring, "measure_accuracy", stop)
+    no_check(monkeypatch)  # it would end all sweeps
     monkeypatch.setattr(Processes, "start", start_no_process)
     monkeypatch.setattr("tensorflow.saved_model.save", stop)
     monkeypatch.setattr("tfp_smvi.data.tfds_sets._prepare", stop)

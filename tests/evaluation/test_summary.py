@@ -97,3 +97,14 @@ def test_active_units_of_a_single_example_are_not_known() -> None:
     summary = summarize_split({name: values[:1] for name, values in example_values().items()})
     assert summary.active_units is None
     assert summary.format_active_units() == "? of 3"
+
+
+@pytest.mark.parametrize("value", [np.inf, np.nan, 1e38])
+def test_numbers_that_are_not_finite_are_summarized_without_a_word_of_numpy(value: float) -> None:
+    """As of a damaged file, or of an encoder that has diverged: warnings are errors here."""
+    signs = np.where(np.arange(100) % 2, value, -value)
+    changes = {
+        name: (signs[:, None] * np.ones(array[0].shape)).reshape(array.shape).astype(np.float32)
+        for name, array in example_values().items()
+    }
+    assert warnings_for({**bracket_values(), "upper_bound": signs}, **changes)

@@ -106,6 +106,7 @@ def test_configuration_may_have_other_epochs(trained: FitResult, tmp_path: Path)
         ({"hidden_sizes": [32]}, r"encoder/hidden_1/kernel has no place in the model"),
         ({"hidden_sizes": [32, 32, 32]}, r"encoder/hidden_2/kernel is missing"),
         ({"hidden_sizes": [32, 8]}, r"has the shape \[32, 32\] and not \[32, 8\]"),
+        ({"likelihood": None}, "names no likelihood"),
     ],
 )
 def test_arrays_of_version_0_1_have_the_names_and_shapes_of_the_model(

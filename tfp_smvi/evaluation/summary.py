@@ -26,7 +26,11 @@ Arrays = Mapping[str, np.ndarray]
 # A unit is active if its posterior mean varies more than this over the data [1].
 ACTIVE_VARIANCE = 0.01
 
+# Infinity minus infinity is NaN here, which is reported, and a spread may be infinite.
+_quietly = np.errstate(invalid="ignore", over="ignore")
 
+
+@_quietly
 def summarize_split(arrays: Arrays) -> SplitSummary:
     """Summarizes the examples of a split.
 
@@ -57,11 +61,13 @@ def summarize_split(arrays: Arrays) -> SplitSummary:
     )
 
 
+@_quietly
 def gaps(arrays: Arrays) -> np.ndarray:
     """Returns log p(x) - ELBO, the estimate of KL(q(z|x), p(z|x)): float64 [num_examples], nats."""
     return arrays["log_likelihood"].astype(np.float64) - arrays["elbo"]
 
 
+@_quietly
 def summarize_bracket(arrays: Arrays) -> BracketSummary:
     """Summarizes the bounds of `BlockEstimator.bracketed` on simulated examples."""
     lower = arrays["lower_bound"].astype(np.float64)

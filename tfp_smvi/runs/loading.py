@@ -89,6 +89,10 @@ def load_run(
 
     run = RunDirectory(Path(path))
     record = read_run(run.path)
+    if record.config.model.likelihood is None:  # a run records the one that its data were given
+        raise SMVIError(
+            f"config.json of {path} names no likelihood", remedy="restore it, or train again"
+        )
     checkpoint = restore_checkpoint(run.checkpoints, note)
     if checkpoint is None:
         raise SMVIError(f"{path} has no checkpoint yet", remedy="train it with tfp-smvi train")
