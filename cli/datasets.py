@@ -45,8 +45,8 @@ class _Row(Record):
 def datasets(data_dir: Path | None, as_json: bool) -> None:
     """List the data sets that are known by name.
 
-    Any other image set of TensorFlow Datasets loads by its name, too. Your own images load from an
-    .npz file with the arrays x_train and x_test.
+    Any other image set of TensorFlow Datasets loads by its name, too. Your own data load from a
+    .npz, .npy, .csv or .parquet file.
     """
     directory = _directory(data_dir)
     rows = [_describe(name, directory) for name in DATASETS]
@@ -56,8 +56,9 @@ def datasets(data_dir: Path | None, as_json: bool) -> None:
     click.echo(_table(rows))
     where = directory or "no folder: this user has no home directory; set TFP_SMVI_DATA_DIR"
     click.echo(f"\nPrepared data are kept in {where}.")
-    click.echo("Also: any image set of TensorFlow Datasets by its name, and your own images as")
-    click.echo("PATH.npz with the arrays x_train and x_test (y_train and y_test for labels).")
+    click.echo("Also: any image set of TensorFlow Datasets by its name, and your own data as")
+    click.echo("PATH.npz with the arrays x_train and x_test (y_train and y_test for labels), or as")
+    click.echo("PATH.npz, .npy, .csv or .parquet with --test-fraction or --test-dataset of train.")
 
 
 def _directory(data_dir: Path | None) -> Path | None:

@@ -159,7 +159,7 @@ def test_negative_steps_are_refused() -> None:
 
 @pytest.mark.parametrize(("start", "num_examples"), [(-1, 2), (23, None), (20, 4), (0, 0)])
 def test_part_outside_the_split_is_refused(start: int, num_examples: int | None) -> None:
-    with pytest.raises(SMVIError, match="the 23 images"):
+    with pytest.raises(SMVIError, match="the 23 examples"):
         eval_batches(
             make_split(),
             batch_size=2,

@@ -128,7 +128,11 @@ def test_floats_that_are_called_intensities_must_be() -> None:
         (RNG.random((9, 6, 6, 3)), "gaussian", "6 x 6 pixels (height x width) with 3 channels"),
         (RNG.random((9, 6, 6, 1)), "bernoulli", "intensities from 0.0"),
         (RNG.random((9, 7)) * 255, "gaussian", "vectors of 7 numbers; real values from "),
-        (RNG.integers(0, 256, (9, 6, 6, 1)), "bernoulli", "grey levels of 0 to 255, bits are"),
+        (
+            RNG.integers(0, 256, (9, 6, 6, 1)),
+            "bernoulli",
+            "integers of 0 to 255: grey levels, bits are",
+        ),
     ],
 )
 def test_the_line_says_what_data_are_taken_for(x: np.ndarray, likelihood: Any, words: str) -> None:
@@ -137,7 +141,7 @@ def test_the_line_says_what_data_are_taken_for(x: np.ndarray, likelihood: Any, w
     line = describe(dataset, likelihood)
     assert line.startswith("Data: 9 to train and 9 to test, ")
     assert words in line
-    assert line.endswith(f"likelihood {likelihood}.")
+    assert f"; likelihood {likelihood}, the default for " in line
 
 
 @pytest.mark.parametrize(
@@ -219,7 +223,8 @@ def test_counts_are_called_counts() -> None:
     x = RNG.integers(0, 9, (50, 4)).astype(np.float64)
     x[0, 0] = np.nan
     line = describe(dataset_of(x, "counts"), "gaussian")
-    assert "vectors of 4 numbers; counts from 0 to 8, taken as they are; 0.005 of them miss" in line
+    assert "vectors of 4 numbers; whole numbers of at least 0: counts from" in line
+    assert "counts from 0 to 8, taken as they are; 0.005 of them missing" in line
 
 
 @pytest.mark.parametrize(
@@ -250,3 +255,22 @@ def test_missing_bits_stay_missing(make: Any) -> None:
     (bits,) = (batch if make is train_batches else batch[1] for batch in batches.take(1))
     assert np.isnan(bits[:, ::2]).all()
     assert set(np.unique(bits[:, 1::2])) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(
+    ("mean", "stddev", "words"),
+    [
+        (100.0, 50.0, "such as entry 1 with mean"),
+        (0.0, 0.01, "such as entry 1 with mean"),
+        (0.0, 1.0, None),
+        (2.0, 5.0, None),
+    ],
+)
+def test_reals_that_are_far_from_standardized_are_said(
+    mean: float, stddev: float, words: str | None
+) -> None:
+    """The mean is off by 5 of its standard errors with a probability of 6e-7."""
+    x = RNG.normal(mean, stddev, (500, 2)) * np.array([0.5, 1.0])
+    lines = doubts(Dataset.from_arrays(x, x), "gaussian")
+    assert [words in line for line in lines] == ([True] if words else [])  # type: ignore[operator]
+    assert doubts(Dataset.from_arrays(x, x, standardize=True), "gaussian") == []

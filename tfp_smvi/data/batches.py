@@ -39,7 +39,7 @@ def train_batches(
     Bernoulli(intensity).
 
     Args:
-        split: the images.
+        split: the examples.
         batch_size: the number of images in a batch.
         seed: the user's seed.
         first_step: the step to begin with, counted from the start of training.
@@ -92,7 +92,7 @@ def eval_batches(
     at every evaluation, whatever the batch size and the part of the split.
 
     Args:
-        split: the images.
+        split: the examples.
         batch_size: the largest number of images in a batch; the last batch may have fewer.
         seed: the seed of the bits, ideally the same for everything that is compared.
         binarize: whether to draw bits.
@@ -113,7 +113,7 @@ def eval_batches(
     stop = split.num_examples if num_examples is None else start + num_examples
     if not 0 <= start < stop <= split.num_examples:
         raise SMVIError(
-            f"with start = {start} is not a part of the {split.num_examples} images",
+            f"with start = {start} is not a part of the {split.num_examples} examples",
             field="num_examples",
             value=num_examples,
             remedy="give a part that is in the split",
@@ -141,7 +141,7 @@ def batch_indices(
     Args:
         step: the step, counted from the start of training.
         num_examples: the number of images.
-        batch_size: the number of images in a batch, at most num_examples.
+        batch_size: the number of examples in a batch, at most num_examples.
         seed: the user's seed.
     """
     import tensorflow as tf
@@ -188,7 +188,7 @@ def _check(split: Split, batch_size: int, binarize: bool) -> None:
             "is not allowed",
             field="batch_size",
             value=batch_size,
-            remedy=f"give 1 to {split.num_examples}, the number of images",
+            remedy=f"give 1 to {split.num_examples}, the number of examples",
         )
     name = "counts" if split.kind == "counts" else "real-valued data"
     if binarize and split.kind != "intensities":

@@ -9,12 +9,15 @@ import numpy as np
 from tfp_smvi.config import Kind, LikelihoodName
 from tfp_smvi.data.assembly import DiskSplit
 from tfp_smvi.data.dataset import Dataset
-from tfp_smvi.data.splits import ArraySplit, Split
+from tfp_smvi.data.splits import ArraySplit, Split, blocks
+from tfp_smvi.data.standardization import find_moments
 from tfp_smvi.data.values import WHITE, Range, measure, parts_of
 
 __all__ = ["Values", "describe", "doubts", "examine"]
 
 Content = Literal["bits", "grey levels", "intensities", "counts", "real values"]
+# How far the values of an entry may be from 0, in the root of their mean square.
+_FAR = 10.0
 # Examples of a split on disk that are examined.
 _SAMPLE = 1000
 
@@ -45,20 +48,28 @@ def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
     values = examine(dataset.train)
     meaning = {
         "bits": "bits, 0 and 1",
-        "grey levels": f"grey levels of 0 to {WHITE}",
-        "intensities": f"intensities from {values.low:g} to {values.high:g}",
-        "counts": f"counts from {values.low:g} to {values.high:g}",
+        "grey levels": f"integers of 0 to {WHITE}: grey levels",
+        "intensities": f"numbers in [0, 1]: intensities from {values.low:g} to {values.high:g}",
+        "counts": f"whole numbers of at least 0: counts from {values.low:g} to {values.high:g}",
         "real values": f"real values from {values.low:g} to {values.high:g}",
     }[values.content]
-    if likelihood != "bernoulli" or values.content == "bits":
-        how = "taken as they are"
-    else:
+    if likelihood == "bernoulli" and values.content != "bits":
         how = "bits are drawn from them"
+    else:
+        how = "taken as they are" if dataset.standardization is None else "standardized"
     missing = f"; {values.share_missing:.2g} of them missing" if values.share_missing else ""
+    why = f", the default for {_usual(dataset)}" * (likelihood == dataset.default_likelihood)
     return (
         f"Data: {train} to train and {test} to test, {_layout(dataset.image_shape)}; {meaning}, "
-        f"{how}{missing}; likelihood {likelihood}."
+        f"{how}{missing}; likelihood {likelihood}{why}."
     )
+
+
+def _usual(dataset: Dataset) -> str:
+    """What a default likelihood is the default of."""
+    if dataset.kind == "intensities":
+        return "intensities" if dataset.default_likelihood == "bernoulli" else "colours"
+    return {"real": "real values", "counts": "counts"}[dataset.kind]
 
 
 def doubts(dataset: Dataset, likelihood: LikelihoodName) -> list[str]:
@@ -138,9 +149,26 @@ def _doubts_of_values(dataset: Dataset, likelihood: LikelihoodName) -> Iterator[
             "it is white, divide by it."
         )
     if values.content == "real values":
-        yield from _doubts_of_real_values(values, test)
+        found = list(_doubts_of_real_values(values, test))
+        yield from found or _doubts_of_scale(dataset)
     elif values.content == "bits" and likelihood == "gaussian":
         yield "All values are 0 or 1, to which a gaussian {likelihood} gives densities without end."
+
+
+def _doubts_of_scale(dataset: Dataset) -> Iterator[str]:
+    """Doubts about real values that are far from mean 0 and standard deviation 1."""
+    mean, stddev = (moments.reshape(-1) for moments in find_moments(blocks(dataset.train)))
+    spread = stddev[stddev > 0.0]
+    size = np.hypot(mean, stddev)  # the root of the mean square of each entry
+    if not spread.size or (size.max() <= _FAR and spread.max() >= 1.0 / _FAR):
+        return
+    entry = int(size.argmax())
+    name = dataset.names[entry] if dataset.names else f"entry {entry}"
+    yield (
+        f"Real values are far from mean 0 and standard deviation 1, such as {name} with mean "
+        f"{mean[entry]:.3g} and standard deviation {stddev[entry]:.3g}: training may diverge; "
+        "scale them with {standardize}."
+    )
 
 
 def _doubts_of_real_values(values: Values, test: Values) -> Iterator[str]:

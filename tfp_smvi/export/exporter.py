@@ -41,6 +41,7 @@ from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
 from tfp_smvi.export.versions import NOT_PUBLISHED, publish
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.directory import run_directory_name
+from tfp_smvi.runs.given_units import in_given_units
 from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.storage.atomic import write_json
 
@@ -150,18 +151,20 @@ def _exports(
     description = dataclasses.replace(
         describe_run(run, run_dir, note), values=describe_values(run.model, kind)
     )
+    # It is served values as they were given.
+    model = in_given_units(run.model, run.standardization)
     exports = {}
     if part != "decoder":
-        encoder = encoder_part(run.model, kind)
+        encoder = encoder_part(model, kind)
         for signature, reason in encoder.left_out.items():
             note(f"The signature {signature} is left out: {reason}.")
-        examples = _encoder_examples(run.model, encoder, kind)
+        examples = _encoder_examples(model, encoder, kind)
         card = _complete(description, name, "encoder", encoder)
         exports[name] = _Export(card, encoder, examples)
     if part != "encoder":
-        decoder = decoder_part(run.model)
+        decoder = decoder_part(model)
         card = _complete(description, decoder_name, "decoder", decoder)
-        exports[decoder_name] = _Export(card, decoder, _decoder_examples(run.model))
+        exports[decoder_name] = _Export(card, decoder, _decoder_examples(model))
     return exports
 
 

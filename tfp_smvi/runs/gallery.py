@@ -31,7 +31,8 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
         step             the training step of the weights: int64 []
 
     E[x|z] is the most probable class under a categorical likelihood. Images are uint8 with 255 for
-    1 under a Bernoulli likelihood without missing values, and unchanged float32 otherwise.
+    1 under a Bernoulli likelihood without missing values, and otherwise float32 in the units that
+    the data were given in.
 
     Args:
         path: the file.
@@ -59,6 +60,8 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     }
     as_bytes = bernoulli and not model.config.missing  # NaN is no byte
     arrays = {name: _stored(x.numpy(), as_bytes) for name, x in images.items()}
+    if dataset.standardization is not None:
+        arrays = {name: dataset.standardization.undo(x) for name, x in arrays.items()}
     if model.config.latent_dim == 2:
         arrays["means"] = encode_means(model, read_inputs(dataset.test, binarize=False))
         if dataset.test.labels is not None:

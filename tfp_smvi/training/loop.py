@@ -20,6 +20,7 @@ from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
 from tfp_smvi.runs.data_file import write_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
+from tfp_smvi.runs.given_units import in_given_units
 from tfp_smvi.runs.log import MetricsLog
 from tfp_smvi.runs.records import (
     TRAIN_METRICS,
@@ -194,7 +195,10 @@ class _Run:
             binarize=self.binarize,
         )
         images = self._images_to_reconstruct()
-        log = MetricsLog(self.run, self.config, self.history, self.trainer.model, images)
+        scale = self.dataset.standardization
+        model = in_given_units(self.trainer.model, scale)
+        images = images if scale is None else scale.undo(images)
+        log = MetricsLog(self.run, self.config, self.history, model, images)
         try:
             iterator = iter(batches)
             for epoch in range(step // steps_per_epoch, config.epochs):
