@@ -12,7 +12,7 @@ EXAMPLES = Path(__file__).parents[1] / "examples"
 @pytest.mark.slow
 def test_a_model_of_one_s_own_trades_the_elbo_for_the_divergence() -> None:
     """Catches a lam without an effect; at five standard errors, one seed in a million fails."""
-    main = runpy.run_path(str(EXAMPLES / "own_model.py"))["main"]
+    main = runpy.run_path(str(EXAMPLES / "own_loop.py"))["main"]
     options = ["--steps", "800", "--images", "40", "--lam", "0", "--lam", "1"]
     process = CliRunner().invoke(main, options, catch_exceptions=False)
     assert process.exit_code == 0, process.output

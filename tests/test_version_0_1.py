@@ -18,9 +18,9 @@ import pytest
 
 from tests.support import runs
 from tfp_smvi import load_run
-from tfp_smvi.config import EvaluateConfig, RunConfig
+from tfp_smvi.config import EvaluateConfig, RunConfig, SweepConfig
 from tfp_smvi.evaluation.pipeline import evaluate
-from tfp_smvi.evaluation.results import Evaluation
+from tfp_smvi.evaluation.results import EvaluatedRun, Evaluation
 from tfp_smvi.sweeps.results import read_sweep
 
 FILES = Path(__file__).parent / "files" / "version_0_1"
@@ -74,8 +74,10 @@ def test_blocks_of_an_evaluation_are_found_again(tmp_path: Path) -> None:
     evaluation = evaluate(run_dir, settings, merge=True)
     assert evaluation is not None
     after = json.loads((run_dir / "evaluation.json").read_text())
-    for part in ("splits", "bracket", "settings", "run"):
+    for part in ("splits", "bracket", "settings"):
         assert after[part] == before[part], part
+    # Settings that are newer have their defaults.
+    assert EvaluatedRun.from_json(after["run"]) == EvaluatedRun.from_json(before["run"])
     assert {*after} == {*before}
     assert len(after["warnings"]) == len(before["warnings"])
     with (
@@ -97,8 +99,9 @@ def test_a_finished_sweep_does_nothing_again(tmp_path: Path) -> None:
     )
     for run in after["runs"]:
         assert run.pop("warnings") == []  # which version 0.1 did not keep
-    for part in ("format", "config", "lams", "seeds", "environment", "runs"):
+    for part in ("format", "lams", "seeds", "environment", "runs"):
         assert after[part] == before[part], part
+    assert SweepConfig.from_summary(after) == SweepConfig.from_summary(before)
 
 
 def test_a_training_within_its_warm_up_is_warned_of_by_all_that_read_it(tmp_path: Path) -> None:

@@ -44,6 +44,8 @@ from .inference.ais import (
 from .inference.importance import importance_weighted_bound as importance_weighted_bound
 from .inference.results import AISResult as AISResult
 from .inference.tuning import tune_step_sizes as tune_step_sizes
+from .models.architectures import network_shapes as network_shapes
+from .models.protocol import TrainableModel as TrainableModel
 from .models.vae import VAE as VAE
 from .objectives.divergences import score_matching_divergence as score_matching_divergence
 from .objectives.smvi import (

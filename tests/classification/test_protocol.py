@@ -460,7 +460,9 @@ def small_run(path: Path, labels: bool, low: float = 0.0) -> Path:
         arrays |= {f"y_{name}": np.arange(80) % 2 for name in ("train", "test")}
     np.savez(path / "data.npz", **arrays)  # type: ignore[arg-type]
     train = config(epochs=1, batch_size=20).train
-    settings = RunConfig(DataConfig(str(path / "data.npz")), ModelConfig(None, 2, (4,)), train)
+    settings = RunConfig(
+        DataConfig(str(path / "data.npz")), ModelConfig(latent_dim=2, hidden_sizes=(4,)), train
+    )
     fit(settings, load_dataset(settings.data.dataset), path / "run")
     return path / "run"
 

@@ -31,6 +31,7 @@ OTHER = RunConfig(
         latent_dim=3,
         hidden_sizes=(7, 5, 6),
         activation="gelu",
+        architecture="conv",
         flow_layers=2,
         flow_transform="affine",
         num_categories=4,
@@ -48,6 +49,8 @@ OTHER = RunConfig(
         precision="bfloat16",
         xla="on",
         seed=-(2**63),
+        init_from="/some/run",
+        freeze="decoder",
     ),
 )
 
@@ -67,11 +70,27 @@ def test_every_field_survives_json() -> None:
     for section in dataclasses.fields(RunConfig):
         for field in dataclasses.fields(getattr(OTHER, section.name)):
             value = getattr(getattr(OTHER, section.name), field.name)
-            # Which OTHER cannot have: it has a test_fraction.
-            if field.name != "test_dataset":
+            # Which OTHER cannot have: it has a test_fraction and an architecture.
+            if field.name not in ("test_dataset", "model"):
                 assert value != field.default, f"OTHER must change {field.name}"
     assert through_json(OTHER) == OTHER
     assert through_json(RunConfig()) == RunConfig()
+
+
+def test_a_function_stands_in_for_an_architecture() -> None:
+    config = RunConfig(model=ModelConfig(model="my_package.model:build"))
+    assert through_json(config) == config
+    assert config.model.architecture is None
+    # A default that was filled in before is no wish.
+    assert dataclasses.replace(ModelConfig(), model="my_package.model:build") == config.model
+    with pytest.raises(SMVIError, match="architecture = 'conv' is not allowed; give either it or"):
+        ModelConfig(model="my_model:build", architecture="conv")
+
+
+@pytest.mark.parametrize("name", ["", "my_model", "my/model.py:build", "my model:build", "a:b:c"])
+def test_a_function_is_named_by_its_module(name: str) -> None:
+    with pytest.raises(SMVIError, match=r"give package\.module:function, such as my_model:build"):
+        ModelConfig(model=name)
 
 
 @pytest.mark.parametrize("lam", [0.0, -0.0, 0.1, -3.0, 1e-300, math.inf])
@@ -184,6 +203,7 @@ def test_differences_names_each_field_that_differs_and_no_other() -> None:
         f"{s.name}.{f.name}"
         for s in dataclasses.fields(RunConfig)
         for f in dataclasses.fields(s.type)
+        if f.name != "model" or s.name != "model"  # OTHER has an architecture
     ]
     lines = RunConfig().differences(OTHER)
     fields.remove("data.test_dataset")

@@ -148,7 +148,9 @@ def test_local_and_served_features_agree(
 
 
 def test_features_are_what_classify_uses(tmp_path: Path, encoder: LocalEncoder) -> None:
-    model = VAE(ModelConfig("bernoulli", LATENT_DIM, (16,)), SHAPE, seed=0)  # the export's
+    model = VAE(
+        ModelConfig("bernoulli", latent_dim=LATENT_DIM, hidden_sizes=(16,)), SHAPE, seed=0
+    )  # the export's
     dataset = load_dataset("digits")
     extract_features(open_images("tfds:digits/test"), encoder, tmp_path / "f.npz", CONFIG)
     expected = encode_means(model, read_inputs(dataset.test, binarize=False))

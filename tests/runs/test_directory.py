@@ -8,12 +8,12 @@ import subprocess
 import sys
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 
 from tests.support import runs
-from tfp_smvi.config import DataConfig, RunConfig, TrainConfig
+from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.runtime import Machine
 from tfp_smvi.runs.checkpoint import list_checkpoints, save_checkpoint
@@ -82,7 +82,8 @@ def test_configuration_and_details_are_recorded_and_read_back(tmp_path: Path) ->
 def test_config_file_has_the_parts_that_it_has_always_had(tmp_path: Path) -> None:
     with open_run(tmp_path):
         recorded = json.loads((tmp_path / "config.json").read_text())
-    assert list(recorded) == ["config", "data", "versions", "machine", "warnings"]
+    parts = ["config", "data", "versions", "machine", "warnings", "code", "source"]
+    assert list(recorded) == parts
     assert recorded["data"] == {
         "fingerprint": "abc",
         "image_shape": [8, 8, 1],
@@ -90,7 +91,7 @@ def test_config_file_has_the_parts_that_it_has_always_had(tmp_path: Path) -> Non
         "standardized": False,
     }
     # Versions before 0.1 did not record all of it.
-    del recorded["machine"], recorded["data"]["kind"]
+    del recorded["machine"], recorded["code"], recorded["source"], recorded["data"]["kind"]
     (tmp_path / "config.json").write_text(json.dumps(recorded))
     assert read_run(tmp_path) == dataclasses.replace(RECORD, machine=None)
 
@@ -265,6 +266,21 @@ def test_default_name_tells_data_lam_and_seed(dataset: str, lam: float, name: st
     config = RunConfig(DataConfig(dataset), train=TrainConfig(lam=lam, seed=3))
     assert run_directory_name(config) == name
     assert os.sep not in name
+
+
+@pytest.mark.parametrize(
+    ("model", "freeze", "name"),
+    [
+        ({"architecture": "conv", "posterior": "full"}, None, "digits-full-conv-lam0-seed0"),
+        ({"model": "nets.mine:build"}, None, "digits-nets.mine.build-lam0-seed0"),
+        ({}, "decoder", "digits-frozen-decoder-lam0-seed0"),
+    ],
+)
+def test_default_name_tells_what_differs_from_the_paper(
+    model: dict[str, Any], freeze: Literal["decoder"] | None, name: str
+) -> None:
+    train = TrainConfig(freeze=freeze, init_from=freeze and "/some/run")
+    assert run_directory_name(RunConfig(DataConfig("digits"), ModelConfig(**model), train)) == name
 
 
 @pytest.mark.parametrize(("real_valued", "kind"), [(True, "real"), (False, "intensities")])

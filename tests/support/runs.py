@@ -46,6 +46,7 @@ class Recorder:
         self.begins: list[int] = []
         self.steps: list[int] = []
         self.epochs: list[int] = []
+        self.notes: list[str] = []
         self.warnings: list[str] = []
         self._at_step, self._action = at_step, action
 
@@ -60,6 +61,9 @@ class Recorder:
 
     def epoch(self, record: EpochRecord) -> None:
         self.epochs.append(record.epoch)
+
+    def note(self, message: str) -> None:
+        self.notes.append(message)
 
     def warn(self, message: str) -> None:
         self.warnings.append(message)

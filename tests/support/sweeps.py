@@ -121,7 +121,7 @@ def find_result(run: dict[str, Any], features: str, kernel: str, num_labels: int
 def _run_config(latent_dim: int) -> RunConfig:
     return RunConfig(
         DataConfig("mnist"),
-        ModelConfig("bernoulli", latent_dim, (1024, 1024)),
+        ModelConfig("bernoulli", latent_dim=latent_dim),
         TrainConfig(epochs=EPOCHS, clip_norm=100.0),
     )
 

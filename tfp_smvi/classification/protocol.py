@@ -71,7 +71,7 @@ def classify(
     """
     started = time.monotonic()
     run_dir, reporter = Path(run_dir), reporter or Silent()
-    run = load_run(run_dir, epoch, warn=reporter.warn)
+    run = load_run(run_dir, epoch, note=reporter.note, warn=reporter.warn)
     dataset = load_data_of(run, data_dir, dataset=dataset, progress=reporter.note)
     measurement = Measurement(run, dataset, config, reporter)
     baselines_dir = baselines_dir or run_dir / "baselines"

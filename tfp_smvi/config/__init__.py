@@ -9,9 +9,11 @@ from tfp_smvi.config.data import DataConfig, Kind
 from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, ScheduleName, SplitName
 from tfp_smvi.config.run import (
     Activation,
+    ArchitectureName,
     FlowTransform,
     LikelihoodName,
     ModelConfig,
+    NetworkName,
     PosteriorName,
     Precision,
     RunConfig,
@@ -24,6 +26,7 @@ from tfp_smvi.config.sweep import SweepConfig
 __all__ = [
     "AISConfig",
     "Activation",
+    "ArchitectureName",
     "ClassifyConfig",
     "DataConfig",
     "EvaluateConfig",
@@ -35,6 +38,7 @@ __all__ = [
     "Kind",
     "LikelihoodName",
     "ModelConfig",
+    "NetworkName",
     "OnError",
     "PartName",
     "PosteriorName",

@@ -2,17 +2,21 @@
 
 import dataclasses
 import math
+import re
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from tfp_smvi.config.base import Settings, encode, option, require, require_seed, require_whole
 from tfp_smvi.config.data import DataConfig
+from tfp_smvi.core.paths import absolute
 
 __all__ = [
     "Activation",
+    "ArchitectureName",
     "FlowTransform",
     "LikelihoodName",
     "ModelConfig",
+    "NetworkName",
     "PosteriorName",
     "Precision",
     "RunConfig",
@@ -20,7 +24,9 @@ __all__ = [
     "XLAMode",
 ]
 
+ArchitectureName = Literal["dense", "conv"]
 LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "negative_binomial", "categorical"]
+NetworkName = Literal["encoder", "decoder"]
 PosteriorName = Literal["diagonal", "full", "flow"]
 FlowTransform = Literal["spline", "affine"]
 Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
@@ -30,7 +36,7 @@ XLAMode = Literal["auto", "on", "off"]
 
 @dataclass(frozen=True)
 class ModelConfig(Settings):
-    """The architecture: fully connected encoder and decoder [Levy & Ermon, section 5]."""
+    """Posterior, likelihood and networks; those of Levy & Ermon, section 5, by default."""
 
     likelihood: LikelihoodName | None = option(
         None,
@@ -38,10 +44,21 @@ class ModelConfig(Settings):
         "negative_binomial and categorical.  [default: from the data]",
     )
     latent_dim: int = option(50, "Number of latent dimensions.")
-    hidden_sizes: tuple[int, ...] = option(
-        (1024, 1024), "Units of the encoder's hidden layers; the decoder mirrors them."
+    hidden_sizes: tuple[int, ...] | None = option(
+        None,
+        "Units of the encoder's fully connected hidden layers; the decoder mirrors them.  "
+        "[default: 1024,1024; with conv: 256]",
     )
     activation: Activation = option("softplus", "Activation of the hidden layers.")
+    architecture: ArchitectureName | None = option(
+        "dense", "The networks, unless --model makes them; conv is for images.", later=True
+    )
+    model: str | None = option(
+        None,
+        "A function of your own that makes the networks, as package.module:function; it is "
+        "imported from the Python path or the current folder.",
+        later=True,
+    )
     posterior: PosteriorName = option(
         "diagonal",
         "q(z|x): a Gaussian with diagonal or full covariance, or a normalizing flow.",
@@ -70,8 +87,25 @@ class ModelConfig(Settings):
         require_whole("flow_layers", self.flow_layers, least=1)
         if self.num_categories is not None:
             require_whole("num_categories", self.num_categories, least=2)
-        ok = len(self.hidden_sizes) >= 1 and all(size >= 1 for size in self.hidden_sizes)
-        require("hidden_sizes", self.hidden_sizes, ok, "one or more whole numbers of at least 1")
+        self._choose_networks()
+        sizes = self.hidden_sizes or ()
+        ok = len(sizes) >= 1 and all(size >= 1 for size in sizes)
+        require("hidden_sizes", sizes, ok, "one or more whole numbers of at least 1")
+
+    def _choose_networks(self) -> None:
+        """Completes the architecture and its sizes."""
+        architecture = self.architecture or "dense"
+        if self.model is not None:
+            ok = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.model) is not None
+            require("model", self.model, ok, "package.module:function, such as my_model:build")
+            # dense is the default, and no wish.
+            allowed = "either it or {model}, whose function makes the networks"
+            require("architecture", architecture, architecture == "dense", allowed)
+        name = architecture if self.model is None else None
+        object.__setattr__(self, "architecture", name)
+        if self.hidden_sizes is None:
+            sizes = (256,) if self.architecture == "conv" else (1024, 1024)
+            object.__setattr__(self, "hidden_sizes", sizes)
 
     def completed_by(self, other: "ModelConfig") -> "ModelConfig":
         """Returns these settings, with those of another for what is left to the data."""
@@ -109,6 +143,14 @@ class TrainConfig(Settings):
     )
     xla: XLAMode = option("auto", "Compile the step with XLA; auto: on a GPU, not on a CPU.")
     seed: int = option(0, "Seed of weights, order, binarization and noise.")
+    init_from: str | None = option(
+        None, "Start from the weights of this run directory; all else starts anew.", later=True
+    )
+    freeze: NetworkName | None = option(
+        None,
+        "Take only this network from --init-from and keep its weights; the other one is new.",
+        later=True,
+    )
 
     def _check(self) -> None:
         require(
@@ -129,6 +171,10 @@ class TrainConfig(Settings):
             "clip_norm", self.clip_norm, self.clip_norm > 0.0, "a number greater than 0, or inf"
         )
         require_seed(self.seed)
+        if self.init_from is not None:
+            object.__setattr__(self, "init_from", str(absolute(self.init_from, "init_from")))
+        given = self.freeze is None or self.init_from is not None
+        require("freeze", self.freeze, given, "{init_from} too, a run that has this network")
 
 
 @dataclass(frozen=True)

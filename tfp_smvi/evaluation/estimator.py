@@ -11,7 +11,7 @@ References:
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -27,10 +27,11 @@ from tfp_smvi.inference.ais import (
 from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
+from tfp_smvi.models.protocol import LatentVariableModel
 from tfp_smvi.objectives.divergences import score_matching_divergence
 from tfp_smvi.objectives.smvi import analytic_kl
 
-__all__ = ["BLOCK_SIZE", "BlockEstimator", "LatentVariableModel"]
+__all__ = ["BLOCK_SIZE", "BlockEstimator"]
 
 # With 16 chains a matrix product has 800 rows: enough to keep the machine busy, and some megabytes
 # of memory.
@@ -39,25 +40,6 @@ BLOCK_SIZE = 50
 CHUNK_SIZE = 64
 
 Estimates = dict[str, tf.Tensor]
-
-
-class LatentVariableModel(Protocol):
-    """What is needed of a model; `tfp_smvi.models.vae.VAE` is one.
-
-    Attributes:
-        prior: p(z), event shape [latent_dim].
-    """
-
-    prior: Any
-
-    def encode(self, x: tf.Tensor) -> Any:
-        """Returns q(z|x): x [batch, ...] -> batch shape [batch], event shape [latent_dim]."""
-
-    def decode(self, z: tf.Tensor) -> Any:
-        """Returns p(x|z): z [..., latent_dim] -> batch shape [...]."""
-
-    def log_joint(self, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
-        """Returns log p(x, z): x [batch, ...], z [..., batch, latent_dim] -> [..., batch], nats."""
 
 
 class _Problem(NamedTuple):

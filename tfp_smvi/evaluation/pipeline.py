@@ -28,6 +28,7 @@ from tfp_smvi.evaluation.session import EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import gaps, summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 from tfp_smvi.evaluation.work import complete, writing
+from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.storage.arrays import write_arrays
 from tfp_smvi.storage.atomic import write_json
 
@@ -50,6 +51,7 @@ def evaluate(
     *,
     data_dir: Path | None = None,
     dataset: Dataset | None = None,
+    model: TrainableModel | None = None,
     shard: Shard | None = None,
     merge: bool = False,
     engine: Engine | None = None,
@@ -68,6 +70,8 @@ def evaluate(
         data_dir: the folder of prepared data sets; None for the default.
         dataset: the data themselves, for a run on data that are known by no name. The run must have
             been trained on them.
+        model: a model as `fit` was given, which gets the weights; for a run of such a model. Only
+            this process can evaluate it.
         shard: does only this part of the blocks and writes no report.
         merge: computes nothing, and combines the results of shards.
         engine: runs the work; None for this process. Other processes need data that they can load
@@ -85,7 +89,7 @@ def evaluate(
     """
     reporter = reporter or Silent()
     with (
-        open_session(run_dir, data_dir, dataset, reporter) as session,
+        open_session(run_dir, data_dir, dataset, reporter, model) as session,
         writing(session, "evaluation.npz", "evaluation.json"),
     ):
         blocks = plan(config, session.num_examples(config))

@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +17,11 @@ from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.engines.base import Context, Task
 from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, Block, num_blocks
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.function_check import require_function
+from tfp_smvi.models.protocol import TrainableModel
+from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_data_of, load_run
+from tfp_smvi.runs.models import weights_digest
 from tfp_smvi.storage.pieces import ArrayStore
 
 __all__ = ["EvaluationSession", "estimate_block", "open_session"]
@@ -37,6 +40,7 @@ class EvaluationSession:
         data_dir: the folder of prepared data sets; None for the default.
         dataset: the data themselves, if they are known by no name.
         reporter: receives progress updates.
+        model: the model that gets the weights, for a run of such a model.
 
     Attributes:
         run_dir: the run directory.
@@ -46,7 +50,8 @@ class EvaluationSession:
         folder: the folder of the results of blocks.
 
     Raises:
-        SMVIError: there is no trained run, or the data are not those that it was trained on.
+        SMVIError: there is no trained run, the data are not those that it was trained on, or the
+            model is no function of x and z.
     """
 
     def __init__(
@@ -55,17 +60,20 @@ class EvaluationSession:
         data_dir: Path | None = None,
         dataset: Dataset | None = None,
         reporter: EvaluationReporter | None = None,
+        model: TrainableModel | None = None,
     ) -> None:
         """Loads the model and the data."""
         reporter = reporter or Silent()
         self.run_dir, self._data_dir = Path(run_dir).absolute(), data_dir
-        self.run = load_run(self.run_dir, warn=reporter.warn)
+        self.run = load_run(self.run_dir, model=model, note=reporter.note, warn=reporter.warn)
         self.dataset = load_data_of(self.run, data_dir, dataset=dataset, progress=reporter.note)
-        self.weights = _digest(self.run.model.named_variables)
-        self.run.model.freeze_decoder()
+        self.weights = weights_digest(self.run.model.named_variables)
+        if isinstance(self.run.model, VAE):
+            self.run.model.freeze_decoder()
         self.folder = self.run_dir / "evaluation"
         # Each estimator keeps its traced graphs.
         self._estimator = functools.cache(lambda config: BlockEstimator(self.run.model, config))
+        require_function(self.run.model, self._read_block("test", 0)[0])
 
     def num_examples(self, config: EvaluateConfig) -> dict[str, int]:
         """How many examples of each split are evaluated: all that exist, or `num_examples`."""
@@ -183,6 +191,7 @@ def open_session(
     data_dir: Path | None = None,
     dataset: Dataset | None = None,
     reporter: EvaluationReporter | None = None,
+    model: TrainableModel | None = None,
 ) -> Iterator[EvaluationSession]:
     """Opens a run; tasks that run in this process meanwhile use the same model and data.
 
@@ -191,8 +200,9 @@ def open_session(
         data_dir: the folder of prepared data sets.
         dataset: the data themselves, if they are known by no name.
         reporter: receives progress updates.
+        model: the model that gets the weights, for a run of such a model.
     """
-    session = EvaluationSession(run_dir, data_dir, dataset, reporter)
+    session = EvaluationSession(run_dir, data_dir, dataset, reporter, model)
     name = str(session.run_dir)
     before = _OPEN.get(name)
     _OPEN[name] = session
@@ -234,11 +244,3 @@ def estimate_block(
 def _session_of_a_worker(run_dir: str, data_dir: str | None) -> EvaluationSession:
     """The session of a process that runs tasks alone, opened at the first one."""
     return EvaluationSession(run_dir, Path(data_dir) if data_dir is not None else None)
-
-
-def _digest(variables: dict[str, tf.Variable]) -> str:
-    digest = hashlib.sha256()
-    for name, variable in sorted(variables.items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(variable.numpy()).data)
-    return digest.hexdigest()

@@ -123,7 +123,8 @@ def export_run(
         )
     run_dir, output = Path(run_dir), Path(output)
     require_utf_8(output, "output")
-    run = load_run(run_dir, warn=warn or (lambda line: note(f"Warning: {name_fields(line)}")))
+    warn = warn or (lambda line: note(f"Warning: {name_fields(line)}"))
+    run = load_run(run_dir, note=note, warn=warn)
     exports = _exports(run, run_dir, model_name, part, note)
     writers = {
         name: functools.partial(_write, export, name, verify) for name, export in exports.items()
@@ -147,9 +148,10 @@ def _exports(
     default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
     name = default if model_name is None else model_name
     decoder_name = f"{name}-decoder" if model_name is None or part == "both" else name
-    kind = _find_kind(run, note)
+    kind, model = _find_kind(run, note), run.model
+    assert isinstance(model, VAE)  # load_run makes no other
     description = dataclasses.replace(
-        describe_run(run, run_dir, note), values=describe_values(run.model, kind)
+        describe_run(run, run_dir, note), values=describe_values(model, kind)
     )
     # It is served values as they were given.
     model = in_given_units(run.model, run.standardization)

@@ -6,12 +6,14 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_smvi.models.vae import VAE
+from tfp_smvi.models.protocol import LatentVariableModel
 
 __all__ = ["encode_means"]
 
 
-def encode_means(model: VAE, batches: Iterable[tf.Tensor]) -> npt.NDArray[np.float32]:
+def encode_means(
+    model: LatentVariableModel, batches: Iterable[tf.Tensor]
+) -> npt.NDArray[np.float32]:
     """Returns the means of q(z|x) for batches of images, which need not fit in memory together.
 
     Args:

@@ -63,16 +63,18 @@ def fully_connected(
     return network
 
 
-def apply(network: keras.Sequential, inputs: tf.Tensor, products: Precision) -> tf.Tensor:
-    """Returns what a network of `fully_connected` gives, float32 [batch, num_outputs].
+def apply(network: keras.Model, inputs: tf.Tensor, products: Precision) -> tf.Tensor:
+    """Returns what a network gives, as it does outside of a training.
 
     Args:
-        network: the network.
-        inputs: float32 [batch, num_inputs].
+        network: the network; one with other layers than `Dense` computes in float32.
+        inputs: float32 [batch, ...].
         products: the dtype of the factors and of the result of each matrix product, forward and in
             gradients of every order. The terms of a product are added in float32, and everything
             else is float32.
     """
+    if not all(isinstance(layer, Dense) for layer in network.layers):
+        return network(inputs, training=False)
     for layer in network.layers:
         inputs = layer(inputs, products=products)
     return inputs

@@ -6,16 +6,18 @@ References:
 """
 
 import copy
-import math
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.config import ModelConfig, Precision
+from tfp_smvi.config import ModelConfig, NetworkName, Precision
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.models.architectures import ARCHITECTURES, input_shape_of, network_shapes
+from tfp_smvi.models.imports import UserFunction, import_function
 from tfp_smvi.models.keras_backend import keras
-from tfp_smvi.models.layers import Dense, apply, fully_connected
+from tfp_smvi.models.layers import Dense, apply
 from tfp_smvi.models.likelihoods import LIKELIHOODS, Observed, likelihood_of
+from tfp_smvi.models.own import own_networks
 from tfp_smvi.models.posteriors import POSTERIORS, diagonal_gaussian
 
 __all__ = ["VAE"]
@@ -25,38 +27,55 @@ class VAE:
     """p(z) = N(0, I), q(z|x) from POSTERIORS and p(x|z) from LIKELIHOODS.
 
     Args:
-        config: the architecture; its likelihood must be given.
+        config: the settings; the likelihood must be given.
         image_shape: shape of one x.
         seed: seed of the weights' initialization, any integer.
+        function: the function that makes the networks, if `config.model` names one; None imports
+            it.
 
     Attributes:
         prior: p(z), event shape [latent_dim].
-        encoder: Keras model, x: float32 [batch, prod(image_shape)] -> [batch, num_outputs of the
-            posterior]; if x may have missing entries, they are 0, and which of them are observed
-            follows: [batch, 2 * prod(image_shape)].
-        decoder: Keras model, z: float32 [batch, latent_dim] -> [batch, prod(image_shape) *
-            num_outputs of the likelihood].
+        encoder: Keras model, x: float32 [batch, ...] -> [batch, num_outputs of the posterior]; if x
+            may have missing entries, they are 0, and which of them are observed follows on the last
+            axis.
+        decoder: Keras model, z: float32 [batch, latent_dim] -> [batch, ...], num_outputs of the
+            likelihood for each entry of x, which are the last axis.
+        frozen: the network whose weights are not trained; None for neither. The networks of the
+            posterior belong to the encoder.
+
+    Raises:
+        SMVIError: the architecture cannot take such x, or the function is not usable.
     """
 
-    def __init__(self, config: ModelConfig, image_shape: tuple[int, ...], seed: int = 0) -> None:
+    def __init__(
+        self,
+        config: ModelConfig,
+        image_shape: tuple[int, ...],
+        seed: int = 0,
+        function: UserFunction | None = None,
+    ) -> None:
         """Builds the networks."""
         if config.likelihood is None:
             raise ValueError(f"config.likelihood is None; give one of {', '.join(LIKELIHOODS)}.")
+        if config.model is not None and function is None:
+            function = import_function(config.model)
         self._products: Precision = "float32"
         self.config = config
         self.image_shape = tuple(image_shape)
+        self.frozen: NetworkName | None = None
         self.posterior = POSTERIORS[config.posterior](config, seed)
         self.likelihood = likelihood_of(config)
-        latent_dim, size, sizes = config.latent_dim, math.prod(image_shape), config.hidden_sizes
+        latent_dim = config.latent_dim
         self.prior = diagonal_gaussian(tf.zeros(latent_dim), tf.ones(latent_dim), "prior")
-        inputs = 2 * size if config.missing else size
-        self.encoder = fully_connected(
-            "encoder", inputs, sizes, self.posterior.num_outputs, config.activation, seed
-        )
-        outputs = size * self.likelihood.num_outputs
-        self.decoder = fully_connected(
-            "decoder", latent_dim, sizes[::-1], outputs, config.activation, seed
-        )
+        shapes = network_shapes(self.image_shape, config)
+        self._function = function
+        if function is None:
+            assert config.architecture is not None
+            networks = ARCHITECTURES[config.architecture](shapes, config, seed)
+        else:
+            networks = own_networks(function, shapes, config, seed)
+        self.encoder, self.decoder = networks
+        self._input_shape = input_shape_of(self.encoder, shapes.input_shape)
 
     def encode(self, x: tf.Tensor) -> tfd.Distribution:
         """Returns q(z|x), of the configuration's posterior.
@@ -73,10 +92,13 @@ class VAE:
             SMVIError: x has another shape or dtype.
         """
         x = _floats("x", x, self.image_shape, batch_rank=1)
-        x = tf.reshape(self.likelihood.encoder_input(x), [-1, math.prod(self.image_shape)])
+        x = self.likelihood.encoder_input(x)
         if self.config.missing:
             missing = tf.math.is_nan(x)
-            x = tf.concat([tf.where(missing, 0.0, x), 1.0 - tf.cast(missing, x.dtype)], axis=-1)
+            parts = [tf.where(missing, 0.0, x), 1.0 - tf.cast(missing, x.dtype)]
+            # An image without an axis of channels gets one.
+            x = tf.stack(parts, -1) if len(self.image_shape) == 2 else tf.concat(parts, -1)
+        x = tf.reshape(x, [-1, *self._input_shape])
         output = apply(self.encoder, x, self._products)
         return self.posterior.distribution(output, self._products)
 
@@ -119,8 +141,20 @@ class VAE:
         return self.prior.log_prob(z) + self.decode(z).log_prob(x)
 
     def copy(self) -> "VAE":
-        """Returns a model of the same architecture and weights, with separate variables."""
-        twin = VAE(self.config, self.image_shape)
+        """Returns a model of the same architecture and weights, with separate variables.
+
+        Raises:
+            SMVIError: a user's function gives the same networks at every call.
+        """
+        twin = VAE(self.config, self.image_shape, function=self._function)
+        twin.frozen = self.frozen
+        if twin.encoder is self.encoder or twin.decoder is self.decoder:
+            raise SMVIError(
+                "returns the same networks at every call",
+                field="model",
+                value=self.config.model,
+                remedy="make them in the function, so that each call returns new ones",
+            )
         for name, variable in twin.named_variables.items():
             variable.assign(self.named_variables[name])
         return twin
@@ -135,24 +169,41 @@ class VAE:
         return view
 
     @property
-    def networks(self) -> tuple[keras.Sequential, ...]:
-        """The encoder, the decoder, and those of the posterior."""
-        return (self.encoder, self.decoder, *self.posterior.networks)
+    def networks(self) -> dict[str, keras.Model]:
+        """The encoder, the decoder, and those of the posterior, by name."""
+        others = {network.name: network for network in self.posterior.networks}
+        return {"encoder": self.encoder, "decoder": self.decoder, **others}
 
     @property
     def trainable_variables(self) -> list[tf.Variable]:
-        """The weights of all networks, as tf.Variables in a fixed order."""
-        return list(self.named_variables.values())
+        """The weights that are trained, as tf.Variables in a fixed order."""
+        return [
+            variable.value
+            for network, variables in self._variables().items()
+            if (network == "decoder") != (self.frozen == "decoder") or self.frozen is None
+            for variable in variables.values()
+            if variable.trainable
+        ]
 
     @property
     def named_variables(self) -> dict[str, tf.Variable]:
-        """The weights by name, such as "encoder/hidden_0/kernel"."""
-        # Their paths would begin with the name scope that the model was built in.
+        """All weights by name, such as "encoder/hidden_0/kernel"."""
         return {
-            f"{network.name}/{layer.name}/{variable.name}": variable.value
-            for network in self.networks
-            for layer in network.layers
-            for variable in layer.trainable_variables
+            f"{network}/{name}": variable.value
+            for network, variables in self._variables().items()
+            for name, variable in variables.items()
+        }
+
+    def _variables(self) -> dict[str, dict[str, keras.Variable]]:
+        """The variables of each network by name."""
+        # Their paths would begin with the name scope that the model was built in, and Keras numbers
+        # the layers without a name through the whole process.
+        own = () if self._function is None else ("encoder", "decoder")
+        return {
+            name: {f"{i:03d}/{v.name}": v for i, v in enumerate(network.variables)}
+            if name in own
+            else {f"{layer.name}/{v.name}": v for layer in network.layers for v in layer.variables}
+            for name, network in self.networks.items()
         }
 
     def freeze_decoder(self) -> None:

@@ -27,21 +27,28 @@ NAMES = {
     "averaging_steps": "steps of the average",
     "classify_every": "epochs between classifications",
     "clip_norm": "largest gradient norm",
+    "freeze": "frozen network",
+    "init_from": "run of the first weights",
     "initial": "start of the chains",
     "input": "input of the encoder",
     "labels": "numbers of labels",
     "kind": "kind of values",
+    "model": "function of the networks",
     "num_simulated": "number of simulated images",
     "repeats": "labelled subsets",
     "schedule": "schedule of temperatures",
 }
 # What a setting does that has no value.
 NOT_SET = {
+    "architecture": "that of the function",
     "classify_every": "only the last",
+    "freeze": "none",
+    "init_from": "none",
     "kind": "from the data",
     "likelihood": "from the data",
-    "num_examples": "all",
+    "model": "none",
     "num_categories": "from the data",
+    "num_examples": "all",
 }
 MACHINE = {
     "platform": "operating system",

@@ -155,6 +155,8 @@ class RunDirectory:
                 f"{self.path} was started with other versions, threads or another machine "
                 "(see config.json): the run continues, but not bit for bit as it would have there."
             )
+        if stored.code and given.code and (line := stored.code.change(given.code)):
+            warn(line)
 
     def _check_length(self, epochs: int, steps_per_epoch: int | None) -> None:
         """Refuses to end a training at an epoch that it has passed already."""
@@ -199,6 +201,12 @@ def run_directory_name(config: RunConfig) -> str:
     """Returns the default name of a run: "mnist-lam0.5-seed0", "mnist-flow-lam0-seed0"."""
     dataset = config.data.dataset
     name = Path(dataset).stem if config.data.is_file else dataset.replace("/", "-")
-    posterior = config.model.posterior
-    kind = "" if posterior == "diagonal" else f"-{posterior}"
-    return f"{name}{kind}-lam{config.train.lam:g}-seed{config.train.seed}"
+    model, freeze = config.model, config.train.freeze
+    kinds = [
+        model.posterior if model.posterior != "diagonal" else None,
+        model.architecture if model.architecture != "dense" else None,
+        model.model and model.model.replace(":", "."),
+        freeze and f"frozen-{freeze}",
+    ]
+    name = "-".join([name, *filter(None, kinds)])
+    return f"{name}-lam{config.train.lam:g}-seed{config.train.seed}"

@@ -12,7 +12,7 @@ from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.core.warnings import warn as show_warning
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.data.standardization import Standardization
-from tfp_smvi.models.vae import VAE
+from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.checkpoint import (
     Checkpoint,
     list_steps,
@@ -22,10 +22,14 @@ from tfp_smvi.runs.checkpoint import (
 )
 from tfp_smvi.runs.data_file import read_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
+from tfp_smvi.runs.models import RunModel, given_model, make_model
 from tfp_smvi.runs.records import EpochRecord, RunRecord
 from tfp_smvi.runs.warnings import training_warnings
 
-__all__ = ["LoadedRun", "load_data_of", "load_run"]
+__all__ = ["OF_TRAINING", "LoadedRun", "load_data_of", "load_run"]
+
+# How the names of arrays begin that a checkpoint holds for the training alone.
+OF_TRAINING = ("optimizer/", "learner/", "weight/")
 
 
 class LoadedRun(NamedTuple):
@@ -33,7 +37,7 @@ class LoadedRun(NamedTuple):
 
     Attributes:
         config: the configuration, complete.
-        model: the model, with its weights.
+        model: the model, with its weights: a `tfp_smvi.VAE`, or the one that was given.
         step: the training steps taken.
         history: the finished epochs, as in metrics.jsonl.
         data_fingerprint: the fingerprint of the data that it was trained on.
@@ -47,7 +51,7 @@ class LoadedRun(NamedTuple):
     """
 
     config: RunConfig
-    model: VAE
+    model: TrainableModel
     step: int
     history: tuple[EpochRecord, ...]
     data_fingerprint: str
@@ -63,24 +67,34 @@ class LoadedRun(NamedTuple):
 
 
 def load_run(
-    path: Path | str, epoch: int | None = None, *, warn: Callable[[str], None] | None = None
+    path: Path | str,
+    epoch: int | None = None,
+    *,
+    model: TrainableModel | None = None,
+    note: Callable[[str], None] = lambda line: None,
+    warn: Callable[[str], None] | None = None,
 ) -> LoadedRun:
     """Loads the trained model of a run directory, in float32.
+
+    If the run's model is made by a function of a user's, its module is imported and runs.
 
     Args:
         path: the run directory.
         epoch: the finished epoch, counted from 1, whose checkpoint to load; None for the newest
             checkpoint.
+        model: for a run of `fit(..., model=...)`: such a model, which gets the weights.
+        note: receives one line on the code that is imported, before it is.
         warn: is called with each of the run's `warnings`; None for a UserWarning.
 
     Raises:
         SMVIError: there is no run, no checkpoint yet, none of that epoch, none that can be read, or
-            it is not of the run that config.json describes; or this is inside a graph.
+            it is not of the run that config.json describes; its model cannot be made; or this is
+            inside a graph.
     """
     require_float32()
     lines: list[str] = []
 
-    def note(line: str) -> None:
+    def add(line: str) -> None:
         lines.append(line)
         if warn is None:
             show_warning([name_fields(line)])
@@ -93,7 +107,7 @@ def load_run(
         raise SMVIError(
             f"config.json of {path} names no likelihood", remedy="restore it, or train again"
         )
-    checkpoint = restore_checkpoint(run.checkpoints, note)
+    checkpoint = restore_checkpoint(run.checkpoints, add)
     if checkpoint is None:
         raise SMVIError(f"{path} has no checkpoint yet", remedy="train it with tfp-smvi train")
     if epoch is not None:
@@ -102,14 +116,16 @@ def load_run(
     lacks = () if epoch is not None else training_warnings(record.config, checkpoint.step)
     for line in (*record.warnings, *lacks):
         if line not in lines:
-            note(line)
+            add(line)
     config, data = record.config, record.data
-    model = VAE(config.model, data.image_shape, config.train.seed)
-    _assign(model, checkpoint, record, run.path)
+    made = _model_of(record, run.path, model, note)
+    if record.code and made.code and (change := record.code.change(made.code)):
+        add(change)
+    _assign(made.model, checkpoint, record, run.path)
     names, scale = read_data_file(run.data, data.image_shape, data.standardized)
     return LoadedRun(
         config=config,
-        model=model,
+        model=made.model,
         step=checkpoint.step,
         history=checkpoint.state.history,
         data_fingerprint=data.fingerprint,
@@ -120,10 +136,25 @@ def load_run(
     )
 
 
-def _assign(model: VAE, checkpoint: Checkpoint, record: RunRecord, run_dir: Path) -> None:
+def _model_of(
+    record: RunRecord, run_dir: Path, model: TrainableModel | None, note: Callable[[str], None]
+) -> RunModel:
+    """The model that a run was trained with, whatever its weights are."""
+    if model is not None:
+        return given_model(model, record.config)
+    if record.code is not None and record.config.model.model is None:
+        raise SMVIError(
+            f"{run_dir} was trained on a model that was given in Python, {record.code.name}",
+            remedy="give such a model in Python: load_run(run_dir, model=...)",
+        )
+    return make_model(record.config, record.data.image_shape, run_dir, note)
+
+
+def _assign(
+    model: TrainableModel, checkpoint: Checkpoint, record: RunRecord, run_dir: Path
+) -> None:
     """Sets a model's weights; the optimizer's state and the weights without averaging stay out."""
-    networks = tuple(f"{network.name}/" for network in model.networks)
-    arrays = {name: a for name, a in checkpoint.arrays.items() if name.startswith(networks)}
+    arrays = {name: a for name, a in checkpoint.arrays.items() if not name.startswith(OF_TRAINING)}
     variables = model.named_variables
     shapes = {name: tuple(variable.shape) for name, variable in variables.items()}
     require_run(checkpoint._replace(arrays=arrays), record, shapes, run_dir)

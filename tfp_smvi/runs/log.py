@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import RunConfig
 from tfp_smvi.data.pictures import image_grid, shades
-from tfp_smvi.models.vae import VAE
+from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.directory import RunDirectory
 from tfp_smvi.runs.events import EventFiles
 from tfp_smvi.runs.records import EpochRecord
@@ -38,7 +39,7 @@ class MetricsLog:
         run: RunDirectory,
         config: RunConfig,
         history: Sequence[EpochRecord],
-        model: VAE,
+        model: TrainableModel,
         images: np.ndarray,
     ) -> None:
         """Brings the files to the state of the checkpoint."""
@@ -59,12 +60,14 @@ class MetricsLog:
     def _pictures(self) -> list[tuple[str, np.ndarray]]:
         """Draws reconstructions beside their originals, and samples, always from the same noise."""
         model, images = self._model, self._images
-        if len(model.image_shape) not in (2, 3) or model.image_shape[2:] not in ((), (1,), (3,)):
+        shape = images.shape[1:]
+        if len(shape) not in (2, 3) or shape[2:] not in ((), (1,), (3,)):
             return []
-        typical = model.likelihood.typical
+        likelihood = getattr(model, "likelihood", None)  # a model of your own may have none
+        typical = tfd.Distribution.mean if likelihood is None else likelihood.typical
         means = typical(model.decode(model.encode(images).mean())).numpy()
-        pairs = np.stack([images, means], axis=1).reshape(-1, *model.image_shape)
-        noise = tf.random.stateless_normal([NUM_IMAGES, model.config.latent_dim], seed=[0, 0])
+        pairs = np.stack([images, means], axis=1).reshape(-1, *shape)
+        noise = tf.random.stateless_normal([NUM_IMAGES, *model.prior.event_shape], seed=[0, 0])
         samples = typical(model.decode(noise)).numpy()
         return [
             (name, image_grid(shades(x, images)))

@@ -17,10 +17,12 @@ from tfp_smvi.storage.json_files import parse_json
 __all__ = [
     "TEST_METRICS",
     "TRAIN_METRICS",
+    "CodeRecord",
     "DataRecord",
     "EpochRecord",
     "Metrics",
     "RunRecord",
+    "SourceRecord",
     "TrainMetrics",
     "TrainingState",
     "read_history",
@@ -125,6 +127,45 @@ class DataRecord(Record):
 
 
 @dataclass(frozen=True)
+class CodeRecord(Record):
+    """The user's code that a model is made with.
+
+    Attributes:
+        name: "package.module:function", or the class of a model that was given in Python.
+        file: its source file; None if it has none.
+        sha256: of that file, in hex.
+    """
+
+    name: str
+    file: str | None = None
+    sha256: str | None = None
+
+    def change(self, now: "CodeRecord") -> str | None:
+        """Returns one line on how the code differs from what a run was trained with, or None."""
+        if self.sha256 == now.sha256:
+            return None
+        return (
+            f"{now.name} is not the code that the run was trained with: SHA-256 of "
+            f"{now.file} is {str(now.sha256)[:12]}, and was {str(self.sha256)[:12]} of {self.file}."
+        )
+
+
+@dataclass(frozen=True)
+class SourceRecord(Record):
+    """The run that another one has its first weights from.
+
+    Attributes:
+        path: its directory, which may be gone.
+        step: the training steps that the weights had had.
+        weights: their SHA-256, in hex.
+    """
+
+    path: str
+    step: int
+    weights: str
+
+
+@dataclass(frozen=True)
 class RunRecord(Record):
     """A run as its config.json describes it: everything needed to repeat it.
 
@@ -134,6 +175,8 @@ class RunRecord(Record):
         versions: the versions of Python and of the packages that matter, by name.
         machine: the machine and its threads; None in files that do not record it.
         warnings: what the training met, such as a damaged checkpoint, in the order of time.
+        code: the user's code that the model is made with; None for none.
+        source: the run that the first weights are from; None for none.
     """
 
     config: RunConfig
@@ -141,6 +184,8 @@ class RunRecord(Record):
     versions: Mapping[str, str] = field(default_factory=dict)
     machine: Machine | None = None
     warnings: tuple[str, ...] = ()
+    code: CodeRecord | None = None
+    source: SourceRecord | None = None
 
     def differences(
         self, other: "RunRecord", places: tuple[str, str] = ("here", "given")
@@ -157,7 +202,11 @@ class RunRecord(Record):
         config = with_epochs(self.config, other.config.train.epochs)
         if config.data.is_file and other.config.data.is_file:
             config = dataclasses.replace(config, data=other.config.data)
-        return config.differences(other.config, places) + self.data.differences(other.data, places)
+        lines = config.differences(other.config, places)
+        names = [record.code.name if record.code else None for record in (self, other)]
+        if names[0] != names[1] and config.model.model == other.config.model.model:
+            lines.append(f"model: {encode(names[0])} {places[0]}, {encode(names[1])} {places[1]}")
+        return lines + self.data.differences(other.data, places)
 
 
 @dataclass(frozen=True)

@@ -62,15 +62,21 @@ def run_check(context: Context, **arguments: object) -> None:
     """The task of the check, of an order that is given as its JSON object."""
     from tfp_smvi.classification.labels import check_labels
     from tfp_smvi.data import load_dataset
+    from tfp_smvi.runs.models import make_model
     from tfp_smvi.training.checks import resolve
+
+    def note(line: str) -> None:
+        emit(context, Noted(line))
 
     order = Order.from_json(arguments)
     try:
         data_dir = Path(order.data_dir) if order.data_dir is not None else None
         dataset = load_dataset(order.train.data, data_dir)
         if order.classify is not None:
-            check_labels(dataset, order.classify, lambda line: emit(context, Noted(line)))
-        resolve(order.train, dataset)
+            check_labels(dataset, order.classify, note)
+        config = resolve(order.train, dataset)
+        # A function of the user's is imported here first, and named.
+        make_model(config, dataset.image_shape, Path(order.run_dir), note)
     except SMVIError as error:
         text = error.render("{{{}}}".format).removesuffix(".")
         if error.field == "labels":

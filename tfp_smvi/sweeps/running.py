@@ -23,6 +23,7 @@ SECONDS_PER_REPORT = 0.5
 def train_run(order: Order, context: Context) -> None:
     """Trains a run and writes its gallery."""
     from tfp_smvi.data import load_dataset
+    from tfp_smvi.models.vae import VAE
     from tfp_smvi.runs.gallery import write_gallery
     from tfp_smvi.training.loop import TrainingInterrupted, fit
 
@@ -41,6 +42,7 @@ def train_run(order: Order, context: Context) -> None:
     except TrainingInterrupted:
         os._exit(STOPPED)
     step = result.history[-1].step
+    assert isinstance(result.model, VAE)
     with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
         write_gallery(run_dir / "gallery.npz", result.model, dataset, step)
 

@@ -12,6 +12,7 @@ from tfp_smvi.config import DataConfig, Kind, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.data.description import doubts
+from tfp_smvi.models.architectures import require_images
 from tfp_smvi.models.likelihoods import LIKELIHOODS
 from tfp_smvi.runs.records import TRAIN_METRICS, Metrics
 
@@ -31,6 +32,7 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
         SMVIError: the data and the configuration do not fit together.
     """
     _check_settings(config.data, dataset)
+    _check_networks(config, dataset)
     if config.train.batch_size > dataset.train.num_examples:
         raise SMVIError(
             f"is more than the {dataset.train.num_examples} training examples of {dataset.name}",
@@ -97,6 +99,19 @@ def _num_categories(given: int | None, dataset: Dataset) -> int:
             remedy=f"give {least} or more, or leave it out",
         )
     return given or least
+
+
+def _check_networks(config: RunConfig, dataset: Dataset) -> None:
+    """Raises SMVIError if the architecture cannot take the data or the precision."""
+    if config.model.architecture == "conv":
+        require_images(dataset.image_shape)
+    if config.train.precision != "float32" and config.model.architecture != "dense":
+        raise SMVIError(
+            "is only for the architecture dense",
+            field="precision",
+            value=config.train.precision,
+            remedy="give float32",
+        )
 
 
 def warn_of_doubts(

@@ -12,11 +12,11 @@ import tensorflow as tf
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
 from tfp_smvi.core.reporters import Silent
-from tfp_smvi.core.runtime import environment, require_float32, require_no_tape, require_one_device
+from tfp_smvi.core.runtime import require_float32, require_no_tape, require_one_device
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.test_batches import TEST_SEED
-from tfp_smvi.models.vae import VAE
+from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
 from tfp_smvi.runs.data_file import write_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
@@ -24,15 +24,14 @@ from tfp_smvi.runs.given_units import in_given_units
 from tfp_smvi.runs.log import MetricsLog
 from tfp_smvi.runs.records import (
     TRAIN_METRICS,
-    DataRecord,
     EpochRecord,
-    RunRecord,
     TrainingState,
     TrainMetrics,
 )
 from tfp_smvi.runs.warnings import run_warnings, training_warnings
 from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve, warn_of_doubts
 from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
+from tfp_smvi.training.start import Start, begin
 from tfp_smvi.training.trainer import Trainer
 
 __all__ = ["FitResult", "TrainingInterrupted", "fit"]
@@ -64,13 +63,13 @@ class FitResult(NamedTuple):
     """A trained model.
 
     Attributes:
-        model: the model.
+        model: the model: a `tfp_smvi.VAE`, or the one that was given.
         history: the epochs, as in metrics.jsonl.
         run_dir: the run directory.
         warnings: what went wrong without stopping the training, and what it lacks.
     """
 
-    model: VAE
+    model: TrainableModel
     history: tuple[EpochRecord, ...]
     run_dir: Path
     warnings: tuple[str, ...] = ()
@@ -81,6 +80,7 @@ def fit(
     dataset: Dataset,
     run_dir: Path | str,
     *,
+    model: TrainableModel | None = None,
     fresh: bool = False,
     checkpoint_minutes: float = 10.0,
     keep_every: int | None = None,
@@ -97,6 +97,8 @@ def fit(
         config: the configuration.
         dataset: the data that it names.
         run_dir: the run directory; see `tfp_smvi.runs.directory`.
+        model: a model of your own, to train in place of the one that the configuration describes;
+            see `tfp_smvi.models.protocol`.
         fresh: whether to delete an existing run.
         checkpoint_minutes: a checkpoint is written at the end of an epoch and whenever the last one
             is older than this.
@@ -123,21 +125,14 @@ def fit(
     config = resolve(config, dataset)
     doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
     reporter, run_dir = reporter or Silent(), Path(run_dir)
-    data = DataRecord(
-        dataset.fingerprint,
-        tuple(dataset.image_shape),
-        dataset.kind,
-        dataset.standardization is not None,
-    )
-    host = environment()
-    record = RunRecord(config, data, host.versions, host.machine)
+    start = begin(config, dataset, run_dir, model, reporter, fresh=fresh)
     signals: list[int] = []  # received so far; a second one has its usual effect
     with (
         handle_stop_signals(signals.append, once=True),
         explain_write_errors(f"to {run_dir}", f"earlier checkpoints are intact: {RUN_AGAIN}"),
         RunDirectory.open(
             run_dir,
-            record,
+            start.record,
             fresh=fresh,
             warn=reporter.warn,
             steps_per_epoch=dataset.train.num_examples // config.train.batch_size,
@@ -146,7 +141,7 @@ def fit(
         write_data_file(run.data, dataset)
         for line in doubts:
             run.add_warning(line)
-        return _Run(record, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
+        return _Run(start, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
 
 
 class _Run:
@@ -154,7 +149,7 @@ class _Run:
 
     def __init__(
         self,
-        record: RunRecord,
+        start: Start,
         dataset: Dataset,
         run: RunDirectory,
         reporter: TrainingReporter,
@@ -162,14 +157,12 @@ class _Run:
         checkpoint_minutes: float,
         keep_every: int | None,
     ) -> None:
-        config = record.config
-        self.record, self.config, self.dataset, self.run = record, config, dataset, run
+        config = start.record.config
+        self.record, self.config, self.dataset, self.run = start.record, config, dataset, run
         self.reporter, self.signals = reporter, signals
         self.checkpoint_seconds, self.keep_every = 60.0 * checkpoint_minutes, keep_every
         self.binarize = config.model.likelihood == "bernoulli"
-        self.trainer = Trainer(
-            VAE(config.model, dataset.image_shape, config.train.seed), config.train
-        )
+        self.trainer = Trainer(start.model, config.train)
         self.check = FiniteCheck(dataset.real_valued)
         self.history: list[EpochRecord] = []
         self.sums = np.zeros(len(TRAIN_METRICS))  # over the steps of the current epoch

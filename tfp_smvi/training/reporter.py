@@ -35,5 +35,8 @@ class TrainingReporter(Protocol):
     def epoch(self, record: EpochRecord) -> None:
         """An epoch is done, logged and saved."""
 
+    def note(self, message: str) -> None:
+        """Something worth a line."""
+
     def warn(self, message: str) -> None:
         """Something needs the user's attention; settings in it are named in braces."""

@@ -18,6 +18,7 @@ from tfp_smvi.config import TrainConfig
 from tfp_smvi.core.runtime import uses_xla
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data.test_batches import TEST_SEED
+from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.objectives.smvi import Objective, smvi_objective, trade_off
 from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, Metrics
@@ -33,7 +34,11 @@ AVERAGING_SHARE = 0.1
 
 
 def _objective(
-    model: VAE, x: tf.Tensor, seed: tf.Tensor, lam: float, lam_scale: float | tf.Tensor = 1.0
+    model: TrainableModel,
+    x: tf.Tensor,
+    seed: tf.Tensor,
+    lam: float,
+    lam_scale: float | tf.Tensor = 1.0,
 ) -> Objective:
     """The objective of each x at one sample of its posterior [1, section 4]."""
     # q(z|x) = N(mean(x), covariance(x))
@@ -69,12 +74,14 @@ class Trainer:
         optimizer: its `iterations` count the steps taken.
     """
 
-    def __init__(self, model: VAE, config: TrainConfig) -> None:
+    def __init__(self, model: TrainableModel, config: TrainConfig) -> None:
         """Creates the optimizer's variables; the functions are traced at their first call."""
         self.model, self._config, self._weight = model, config, weight_of(config)
         self._learner = model if config.averaging_steps == 0 else model.copy()
-        self._variables = self._learner.trainable_variables
-        self._reduced = self._learner.with_products(config.precision)
+        self._variables = list(self._learner.trainable_variables)
+        self._reduced = self._learner
+        if isinstance(self._learner, VAE):
+            self._reduced = self._learner.with_products(config.precision)
         self.optimizer = Adam(config.learning_rate)
         self.optimizer._create_all_weights(self._variables)
         # AutoGraph is not needed, and its temporary files would fail on a full disk.
@@ -140,7 +147,7 @@ class Trainer:
         }
         learner = {} if self._learner is self.model else self._learner.named_variables
         return (
-            self.model.named_variables
+            dict(self.model.named_variables)
             | {f"learner/{name}": v for name, v in learner.items()}
             | {f"weight/{name}": v for name, v in self._weight.variables.items()}
             | slots

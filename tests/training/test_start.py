@@ -1,0 +1,161 @@
+"""A training that starts from another run's weights, and one that keeps a network as it is."""
+
+import dataclasses
+import json
+import math
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.support.runs import CONFIG, Recorder, assert_same_run, config, newest
+from tfp_smvi.config import RunConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data import Dataset
+from tfp_smvi.runs.directory import read_run
+from tfp_smvi.runs.loading import load_run
+from tfp_smvi.training.loop import FitResult, fit
+from tfp_smvi.training.start import begin
+
+
+def from_run(run_dir: Path, model: dict[str, Any] | None = None, **train: Any) -> RunConfig:
+    """CONFIG for two epochs that start from a run."""
+    settings = config(init_from=str(run_dir), epochs=train.pop("epochs", 2), **train)
+    return dataclasses.replace(settings, model=dataclasses.replace(CONFIG.model, **(model or {})))
+
+
+def weights(run_dir: Path, prefix: str = "") -> dict[str, np.ndarray]:
+    """The weights of a run without those of the training."""
+    variables = load_run(run_dir, warn=lambda line: None).model.named_variables
+    return {name: v.numpy() for name, v in variables.items() if name.startswith(prefix)}
+
+
+def test_a_training_starts_from_the_weights_of_a_run(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
+    settings = dataclasses.replace(
+        from_run(trained.run_dir, lam=0.0),
+        model=dataclasses.replace(CONFIG.model, likelihood="bernoulli"),
+    )
+    start = begin(settings, digits, tmp_path, None, Recorder(), fresh=False)
+    expected = weights(trained.run_dir)
+    assert {*start.model.named_variables} == {*expected}
+    for name, variable in start.model.named_variables.items():
+        np.testing.assert_array_equal(variable, expected[name])
+    source = start.record.source
+    assert source is not None
+    assert (source.path, source.step) == (str(trained.run_dir), trained.history[-1].step)
+    result = fit(settings, digits, tmp_path / "run")
+    # The first epochs of a new run have ELBOs far below those of one that was trained.
+    assert result.history[0].test.elbo > trained.history[0].test.elbo
+    assert read_run(result.run_dir).source == source
+
+
+@pytest.mark.parametrize("lam", [0.0, math.inf])
+@pytest.mark.parametrize("averaging_steps", [0, 50])
+@pytest.mark.parametrize(("frozen", "other"), [("decoder", "encoder"), ("encoder", "decoder")])
+def test_a_frozen_network_keeps_its_bits_and_the_other_one_is_new(
+    digits: Dataset,
+    trained: FitResult,
+    tmp_path: Path,
+    frozen: str,
+    other: str,
+    averaging_steps: int,
+    lam: float,
+) -> None:
+    settings = from_run(
+        trained.run_dir,
+        freeze=frozen,
+        lam=lam,
+        averaging_steps=averaging_steps,
+        seed=3,
+        epochs=1,
+    )
+    result = fit(settings, digits, tmp_path / "run")
+    arrays = newest(result.run_dir).arrays
+    before = weights(trained.run_dir)
+    copies = [name for name in arrays if f"{frozen}/" in name]
+    assert len(copies) == (6 if averaging_steps == 0 else 12)
+    for name in copies:
+        expected = before[name.removeprefix("learner/")]
+        assert arrays[name].tobytes() == expected.tobytes(), name
+    new = {name: a for name, a in arrays.items() if name.startswith(f"{other}/")}
+    assert all(not np.array_equal(array, before[name]) for name, array in new.items())
+    # Adam has two moments of each of the trained weights, and a count of steps.
+    shapes = [a.shape for name, a in arrays.items() if name.startswith("optimizer/") and a.ndim]
+    assert sorted(shapes) == sorted([array.shape for array in new.values()] * 2)
+
+
+def test_an_encoder_of_another_posterior_is_fitted_to_a_frozen_decoder(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
+    settings = from_run(trained.run_dir, {"posterior": "full"}, freeze="decoder", lam=0.0)
+    result = fit(settings, digits, tmp_path / "run")
+    assert result.history[-1].test.elbo > result.history[0].test.elbo
+
+
+def test_a_resumed_training_needs_its_source_no_more(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
+    shutil.copytree(trained.run_dir, tmp_path / "source")
+    settings = from_run(tmp_path / "source", freeze="decoder")
+    whole = fit(settings, digits, tmp_path / "whole")
+    fit(from_run(tmp_path / "source", freeze="decoder", epochs=1), digits, tmp_path / "cut")
+    shutil.rmtree(tmp_path / "source")
+    resumed = fit(settings, digits, tmp_path / "cut")
+    assert_same_run(resumed.run_dir, whole.run_dir)
+
+
+def test_a_run_without_a_checkpoint_starts_only_from_the_same_weights(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
+    settings = from_run(trained.run_dir, epochs=1)
+    result = fit(settings, digits, tmp_path / "run")
+    shutil.rmtree(result.run_dir / "checkpoints")
+    record = json.loads((result.run_dir / "config.json").read_text())
+    record["source"]["weights"] = "0" * 64
+    (result.run_dir / "config.json").write_text(json.dumps(record))
+    with pytest.raises(SMVIError, match="has been trained further since this run began"):
+        fit(settings, digits, result.run_dir)
+
+
+@pytest.mark.parametrize(
+    ("model", "freeze", "message"),
+    [
+        ({"latent_dim": 5}, None, r"does not fit \(latent_dim: 4 there, 5 here\)"),
+        ({"hidden_sizes": (8,)}, "decoder", r"hidden_sizes: \[32, 32\] there, \[8\] here"),
+        ({"activation": "tanh"}, None, "activation: softplus there, tanh here"),
+        ({"posterior": "full"}, None, "posterior: diagonal there, full here"),
+        ({"posterior": "full"}, "encoder", "posterior: diagonal there, full here"),
+        ({"likelihood": "gaussian"}, None, "likelihood: bernoulli there, gaussian here"),
+        ({"architecture": "conv", "hidden_sizes": (32, 32)}, None, "dense there, conv here"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_one_line(
+    digits: Dataset,
+    trained: FitResult,
+    tmp_path: Path,
+    model: dict[str, Any],
+    freeze: str | None,
+    message: str,
+) -> None:
+    with pytest.raises(SMVIError, match=message) as caught:
+        fit(from_run(trained.run_dir, model, freeze=freeze), digits, tmp_path / "run")
+    assert caught.value.field == "init_from"
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_source_must_be_another_run_that_exists(
+    digits: Dataset, trained: FitResult, tmp_path: Path
+) -> None:
+    with pytest.raises(SMVIError, match="is the directory of this run"):
+        fit(from_run(tmp_path / "run"), digits, tmp_path / "run", fresh=True)
+    with pytest.raises(SMVIError, match="is not a run directory"):
+        fit(from_run(tmp_path / "none"), digits, tmp_path / "run")
+
+
+def test_what_is_frozen_must_come_from_somewhere() -> None:
+    with pytest.raises(SMVIError, match="freeze = 'decoder' is not allowed; give init_from too"):
+        config(freeze="decoder")
