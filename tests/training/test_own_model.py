@@ -126,7 +126,7 @@ def test_a_sweep_imports_it_in_its_processes(folder: Path) -> None:
 def test_a_changed_or_lost_function_is_reported(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "run", tmp_path / "run")
     failed = run_forked("evaluate", "run", *EVALUATION, cwd=tmp_path)
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "there is no module own_model on the Python path or in" in failed.stderr
     text = (folder / "own_model.py").read_text()
     (tmp_path / "own_model.py").write_text(f"{text}\n# changed\n")
@@ -143,7 +143,7 @@ def test_a_module_in_the_run_directory_is_not_imported(folder: Path, tmp_path: P
     shutil.copytree(folder / "run", tmp_path / "run")
     (tmp_path / "run" / "own_model.py").write_text("raise SystemExit('it ran')")
     failed = run_forked("evaluate", ".", *EVALUATION, cwd=tmp_path / "run")
-    assert failed.returncode == 1
+    assert failed.returncode == 2
     assert "there is no module own_model" in failed.stderr
 
 
