@@ -23,7 +23,7 @@ class DiagonalModel:
 
 def test_a_sampled_kl_divergence_agrees_with_the_analytic_one():
     """A flow that is not trained yet is the diagonal Gaussian."""
-    model = VAE(ModelConfig("bernoulli", "flow", 3, (8,), flow_layers=2), (6,))
+    model = VAE(ModelConfig("bernoulli", 3, (8,), posterior="flow", flow_layers=2), (6,))
     x = tf.cast(tf.random.stateless_uniform((BLOCK_SIZE, 6), (0, 1)) < 0.5, tf.float32)
     config = EvaluateConfig(
         num_elbo_samples=500, num_divergence_samples=8, num_importance_samples=16

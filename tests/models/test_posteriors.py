@@ -24,7 +24,7 @@ ROUNDING = 1e-5
 
 
 def settings(posterior: PosteriorName = "diagonal", latent_dim: int = 3, **others) -> ModelConfig:
-    return ModelConfig("bernoulli", posterior, latent_dim, (8,), **others)
+    return ModelConfig("bernoulli", latent_dim, (8,), posterior=posterior, **others)
 
 
 def outputs(posterior, scale: float = 1.0) -> tf.Tensor:
