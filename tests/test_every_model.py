@@ -7,12 +7,15 @@ import csv
 import itertools
 import json
 import shutil
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import parquet
 
 from tests.support.forked import run_forked
 from tfp_smvi.data.test_batches import read_inputs
@@ -34,11 +37,13 @@ class Model(NamedTuple):
 
     Attributes:
         options: what `sweep` is given, "{data}" for the folder of the data.
-        write_data: makes the data in a folder; None for the digits.
+        write_data: makes the data in a folder, or a module; None if nothing is needed.
+        has_figures: whether the report differs from that of other kinds of models.
     """
 
     options: Sequence[str]
     write_data: Callable[[Path], None] | None = None
+    has_figures: bool = True
 
 
 class Trained(NamedTuple):
@@ -77,6 +82,55 @@ def write_missing_bits(folder: Path) -> None:
     )
 
 
+def write_missing_colours(folder: Path) -> None:
+    """Real images of 8 x 8 pixels with two channels."""
+    save(folder, lambda rng, y: with_missing(rng, rng.normal(y[..., None, None], 1, (80, 8, 8, 2))))
+
+
+def write_csv(folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    y = np.arange(80) % 2
+    x = rng.normal(2.0 * y[:, None], 1.0, (80, 3)) * 50.0 + 100.0
+    columns = np.column_stack([x, y])
+    options = {"fmt": ["%.3f"] * 3 + ["%d"], "header": "a,b,c,label", "comments": ""}
+    np.savetxt(folder / "x.csv", columns, delimiter=",", **options)
+
+
+def write_parquet(folder: Path) -> None:
+    write_counts(folder)
+    arrays = np.load(folder / "x.npz")
+    for part in ("train", "test"):
+        genes = {f"gene{i}": column for i, column in enumerate(arrays[f"x_{part}"].T)}
+        table = pa.table({**genes, "type": arrays[f"y_{part}"]})
+        parquet.write_table(table, folder / f"{part}.parquet")
+
+
+def write_module(folder: Path) -> None:
+    """An own model with one convolution and layers of the sizes of the configuration."""
+    (folder / "my_model.py").write_text(
+        textwrap.dedent(
+            """
+            import keras
+            from keras import layers
+
+            from tfp_smvi import network_shapes
+
+
+            def build(image_shape, config):
+                shapes = network_shapes(image_shape, config)
+                (size,) = config.hidden_sizes
+                x = keras.Input(shapes.input_shape)
+                maps = layers.Conv2D(4, 3, strides=2, activation="softplus")(x)
+                output = layers.Dense(shapes.encoder_outputs)(layers.Flatten()(maps))
+                z = keras.Input([shapes.latent_dim])
+                hidden = layers.Dense(size, activation="softplus")(z)
+                logits = layers.Dense(shapes.decoder_size)(hidden)
+                return keras.Model(x, output), keras.Model(z, logits)
+            """
+        )
+    )
+
+
 def save(folder: Path, draw: Callable[[np.random.Generator, np.ndarray], np.ndarray]) -> None:
     """Writes x.npz with 60 examples to train on and 20 to test on, of classes y [80, 1]."""
     rng = np.random.default_rng(0)
@@ -106,6 +160,23 @@ MODELS: Mapping[str, Model] = {
     ),
     "reals with missing values": Model(FILE, write_missing_reals),
     "bits with missing values": Model(FILE, write_missing_bits),
+    # Architectures and files change nothing in what a report reads.
+    "conv": Model((*DIGITS, "--architecture", "conv"), None, False),
+    "conv with missing values": Model(
+        (*FILE, "--architecture", "conv"), write_missing_colours, False
+    ),
+    "own model": Model((*DIGITS, "--model", "my_model:build"), write_module, False),
+    "standardized csv": Model(
+        ("--dataset", "{data}/x.csv", "--test-fraction", "0.25", "--standardize"), write_csv, False
+    ),
+    "parquet counts": Model(
+        (
+            *("--dataset", "{data}/train.parquet", "--test-dataset", "{data}/test.parquet"),
+            *("--label-column", "type"),
+        ),
+        write_parquet,
+        False,
+    ),
 }
 
 
@@ -174,8 +245,9 @@ def test_classify(trained: Trained):
     assert [f"{100.0 * r['mean']:.2f}" in stdout for r in results] == [True]
 
 
-def test_export_and_features(trained: Trained, tmp_path: Path):
-    """The features are those that the encoder gives in memory."""
+def test_export_and_features(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The features are those that the encoder gives in memory, of x in the given units."""
+    monkeypatch.chdir(trained.data)  # where an own model is imported from
     stdout = run(
         "export",
         trained.run_dir,
@@ -189,8 +261,10 @@ def test_export_and_features(trained: Trained, tmp_path: Path):
     )
     assert "every signature answers like the model" in stdout
     loaded = load_run(trained.run_dir, warn=lambda line: None)
-    x = next(iter(read_inputs(load_data_of(loaded).test, binarize=False)))[:10].numpy()
-    np.save(tmp_path / "x.npy", x)
+    data = load_data_of(loaded)
+    x = next(iter(read_inputs(data.test, binarize=False)))[:10].numpy()
+    scale = data.standardization
+    np.save(tmp_path / "x.npy", x if scale is None else scale.undo(x))
     run(
         "features",
         tmp_path / "x.npy",
@@ -206,6 +280,7 @@ def test_export_and_features(trained: Trained, tmp_path: Path):
     np.testing.assert_allclose(features["stddev"], posterior.stddev(), atol=1e-5)
 
 
+@pytest.mark.parametrize("trained", [k for k, m in MODELS.items() if m.has_figures], indirect=True)
 def test_report_and_plot(trained: Trained, tmp_path: Path):
     run("report", trained.sweep_dir, "--output", tmp_path / "report.html", cwd=trained.data)
     page = (tmp_path / "report.html").read_text()
