@@ -48,7 +48,7 @@ CONFIG = FeaturesConfig(timeout=120.0)
 
 def make_export(model: VAE, folder: Path) -> Path:
     """Saves an encoder with the signatures of `tfp-smvi export`."""
-    part = encoder_part(model, real_valued=False)
+    part = encoder_part(model, kind="intensities")
     module = tf.Module()
     module.weights = part.variables
     tf.saved_model.save(module, str(folder / "1"), signatures=dict(part.signatures))

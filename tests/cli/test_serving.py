@@ -138,8 +138,9 @@ def test_an_error_of_features_is_worded_as_in_the_golden_file(
 
 def test_a_model_that_cannot_be_loaded_leaves_no_file(array: Path, tmp_path: Path) -> None:
     output = str(tmp_path / "f.npz")
-    for model in (("--model", "nowhere"), ("--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0")):
-        assert runs.call("features", str(array), "--output", output, *model) == 1
+    missing, dead = ("--model", "nowhere"), ("--endpoint", "grpc://127.0.0.1:1/m", "--retries", "0")
+    for model, code in ((missing, 2), (dead, 1)):
+        assert runs.call("features", str(array), "--output", output, *model) == code
     assert list(tmp_path.iterdir()) == []
 
 

@@ -243,6 +243,6 @@ def test_checked_numerics_are_suspended_where_infinity_has_a_meaning_and_only_th
 @pytest.mark.usefixtures("checked_numerics")
 def test_an_export_has_no_operations_that_check_numerics() -> None:
     model = VAE(ModelConfig("bernoulli", latent_dim=2, hidden_sizes=(3,)), (4, 4, 1))
-    for part in (encoder_part(model, real_valued=False), decoder_part(model)):
+    for part in (encoder_part(model, kind="intensities"), decoder_part(model)):
         for function in part.signatures.values():
             assert "CheckNumerics" not in str(function.graph.as_graph_def())

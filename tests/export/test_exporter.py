@@ -362,7 +362,8 @@ def test_signatures_of_ones_own_data_follow_their_values(
         data=dataclasses.replace(runs.CONFIG.data, dataset=str(file)),
         model=ModelConfig("gaussian", latent_dim=2, hidden_sizes=(8,)),
     )
-    fit(config, load_dataset(str(file)), tmp_path / "run")
+    # Of raw numbers, with a warning.
+    fit(config, load_dataset(str(file)), tmp_path / "run", reporter=runs.Recorder())
     if values.startswith("lost"):
         file.unlink()
     if values == "lost and not recorded":

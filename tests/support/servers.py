@@ -39,7 +39,7 @@ LATENT_DIM = 4
 def make_export(folder: Path, seed: int = 0, latent_dim: int = LATENT_DIM) -> Path:
     """Saves an untrained encoder to a version's folder, with the signatures of an export."""
     model = VAE(ModelConfig("bernoulli", latent_dim=latent_dim, hidden_sizes=(16,)), SHAPE, seed)
-    part = encoder_part(model, real_valued=False)
+    part = encoder_part(model, kind="intensities")
     module = tf.Module()
     module.weights = part.variables
     tf.saved_model.save(module, str(folder), signatures=dict(part.signatures))

@@ -291,6 +291,10 @@ def _write_gallery(run_dir: Path, lam: float, latent_dim: int) -> None:
         ).astype(np.float32),
         "samples": images[100:125][rng.permutation(25)],
     }
+    arrays["observed_means"] = means = rng.gamma(1.0, 5.0, 40)
+    arrays["simulated_means"] = means * rng.uniform(0.8, 1.2, 40)
+    arrays["observed_zeros"] = zeros = rng.uniform(0.0, 1.0, 40)
+    arrays["simulated_zeros"] = zeros * rng.uniform(0.9, 1.0, 40)
     if latent_dim == 2:
         angle = 2.0 * np.pi * labels / 10.0
         centres = np.stack([np.cos(angle), np.sin(angle)], axis=1) * 2.0

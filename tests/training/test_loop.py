@@ -240,7 +240,7 @@ def test_values_too_large_to_train_on_are_to_be_scaled(tmp_path: Path) -> None:
     np.savez(tmp_path / "large.npz", x_train=x, x_test=x)
     settings = RunConfig(DataConfig(str(tmp_path / "large.npz")), CONFIG.model, config().train)
     with pytest.raises(SMVIError, match=r"not finite at step 1 .*; scale the data"):
-        fit(settings, load_dataset(settings.data.dataset), tmp_path / "run")
+        fit(settings, load_dataset(settings.data.dataset), tmp_path / "run", reporter=Recorder())
 
 
 @pytest.mark.parametrize("minutes", [0.0, -1.0, math.nan])
@@ -304,7 +304,7 @@ def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_pa
     )
     run_dir = tmp_path / "run"
     with pytest.raises(SMVIError) as stop:
-        fit(config(), dataset, run_dir)
+        fit(config(), dataset, run_dir, reporter=Recorder())
     kept = 2 * (first // 2)
     message = f"not finite at step {first + 1} (the checkpoint at step {kept} is intact)"
     assert message in str(stop.value)
@@ -314,7 +314,7 @@ def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_pa
     assert all(np.isfinite(array).all() for array in checkpoint.arrays.values())
     # The same again, and not a run that goes on with broken weights.
     with pytest.raises(SMVIError, match=f"not finite at step {first + 1}"):
-        fit(config(), dataset, run_dir)
+        fit(config(), dataset, run_dir, reporter=Recorder())
 
 
 def test_last_step_that_breaks_the_model_is_found_by_the_test(

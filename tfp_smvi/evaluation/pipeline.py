@@ -147,6 +147,8 @@ def _per_example(results: Mapping[str, Arrays], simulated: Arrays) -> dict[str, 
     """The values of each example, as in evaluation.npz."""
     values = {f"simulated_{name}": array for name, array in simulated.items()}
     for split, arrays in results.items():
-        values |= {f"{split}_{name}": arrays[name] for name in PER_EXAMPLE}
+        # An analytic KL divergence has no error.
+        names = [*PER_EXAMPLE, *({"kl_error"} & arrays.keys())]
+        values |= {f"{split}_{name}": arrays[name] for name in names}
         values[f"{split}_gap"] = gaps(arrays)
     return values

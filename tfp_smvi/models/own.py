@@ -87,7 +87,7 @@ def _check(
     expected = " or ".join(map(_batch, output_shapes))
     remedy = f"give {name}: float32 {_batch(shape)} -> {expected}"
     # The first call makes the weights of some networks.
-    output = _call(function, name, network, x, training=False)
+    (output,) = _calls(function, name, network, x, training=False, number=1)
     kinds = {variable.dtype for variable in network.variables} - {"float32"}
     if output.dtype != np.float32:
         raise _wrong(function, f"returns {_a(name)} of {output.dtype}", remedy)
@@ -105,7 +105,9 @@ def _require_function(
 ) -> None:
     """Refuses a network that is random or keeps a state, in training or not."""
     before = [variable.numpy() for variable in network.variables]
-    others = [_call(function, name, network, x, training) for training in (True, True, False)]
+    others = [
+        y for training in (True, False) for y in _calls(function, name, network, x, training, 2)
+    ]
     changed = [
         variable.path
         for variable, value in zip(network.variables, before, strict=True)
@@ -122,14 +124,23 @@ def _require_function(
         )
 
 
-def _call(
-    function: UserFunction, name: str, network: keras.Model, x: np.ndarray, training: bool
-) -> np.ndarray:
-    """Returns what a network gives in a graph, whose batch has any size."""
+def _calls(
+    function: UserFunction,
+    name: str,
+    network: keras.Model,
+    x: np.ndarray,
+    training: bool,
+    number: int,
+) -> list[np.ndarray]:
+    """Returns what a network gives in calls of one graph, whose batch has any size.
+
+    After tf.random.set_seed the random numbers of two graphs are the same.
+    """
     signature = tf.TensorSpec([None, *x.shape[1:]], tf.float32)
     graph = tf.function(lambda x: network(x, training=training), autograph=False)
     try:
-        return graph.get_concrete_function(signature)(tf.constant(x)).numpy()
+        concrete = graph.get_concrete_function(signature)
+        return [concrete(tf.constant(x)).numpy() for _ in range(number)]
     except Exception as error:
         raise _wrong(
             function,

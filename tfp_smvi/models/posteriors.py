@@ -19,6 +19,10 @@ from tfp_smvi.models.layers import positive
 
 __all__ = ["POSTERIORS", "FullGaussian", "Posterior", "diagonal_gaussian"]
 
+# The first steps of a training with ten times as much noise in the correlations lost 6 nats of the
+# ELBO on MNIST, and did not make up for it.
+_CORRELATION_SCALE = 0.1
+
 
 class Posterior(Protocol):
     """How the encoder's output becomes q(z|x)."""
@@ -83,7 +87,8 @@ class _Diagonal:
 class _Full:
     """N(mean, L L^T) with L = diag(stddev) (I + N), N strictly lower triangular.
 
-    N is relative to the widths, and small in the first steps whatever the number of latents.
+    N is relative to the widths, and small in the first steps whatever the number of latents: noise
+    in it is noise in all of z.
     """
 
     networks = ()
@@ -98,7 +103,7 @@ class _Full:
         dim = self._sizes[0]
         unit = tf.eye(dim, dtype=output.dtype)
         if dim > 1:
-            strict = tfp.math.fill_triangular(below / math.sqrt(dim))
+            strict = tfp.math.fill_triangular(_CORRELATION_SCALE / math.sqrt(dim) * below)
             unit += tf.pad(strict, [[0, 0], [1, 0], [0, 1]])
         return FullGaussian(mean, positive(h)[..., tf.newaxis] * unit, name="posterior")
 

@@ -97,9 +97,10 @@ def elbo(
     reconstruction = log_densities("log_likelihood_fn", log_likelihood_fn, z, event_rank)
     kl = analytic_kl(posterior, prior)
     if kl is None:
-        kl = log_densities("posterior", posterior.log_prob, z, event_rank) - log_densities(
-            "prior", prior.log_prob, z, event_rank
-        )
+        # A posterior may know log q(z|x) with less noise, and the same mean over its samples.
+        log_q = getattr(posterior, "log_prob_for_kl", posterior.log_prob)
+        kl = log_densities("posterior", log_q, z, event_rank)
+        kl -= log_densities("prior", prior.log_prob, z, event_rank)
     return ELBO(reconstruction - kl, reconstruction, kl)
 
 

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
-from tfp_smvi.report import curves, images, points
+from tfp_smvi.report import curves, entries, images, points
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import WIDE, Layout, make_layout, styled
@@ -165,6 +165,16 @@ FIGURES = {
         "The decoder's means at samples of the prior, a panel for each λ.",
         "Grids of small images.",
     ),
+    "entries": FigureKind(
+        "Entries of x",
+        entries.draw_entries,
+        entries.has_entries,
+        "it is made for data that are vectors",
+        "The mean of each entry of x, and the share of zeros of counts, in vectors simulated from "
+        "the model against the test data, for up to four λ. Points of a model that fits are on "
+        "the line.",
+        "A cloud of points in each panel.",
+    ),
     "latents": FigureKind(
         "Latent space",
         images.draw_latents,
@@ -175,7 +185,7 @@ FIGURES = {
         "A cloud of points in each panel.",
     ),
 }
-_PICTURES = {"reconstructions", "samples", "latents"}
+_PICTURES = {"reconstructions", "samples", "entries", "latents"}
 
 
 def plot_sweep(

@@ -223,32 +223,48 @@ def read_galleries(sweep: Sweep) -> list[Gallery]:
     Raises:
         SMVIError: one exists and cannot be read.
     """
-    first: dict[float, Entry] = {}
-    for run in sweep.finished:
-        first.setdefault(run.lam, run)
     galleries = [
-        _read_gallery(run.lam, path)
-        for run in first.values()
-        if (path := sweep.run_path(run) / "gallery.npz").exists()
+        _read_gallery(run.lam, sweep.run_path(run) / "gallery.npz") for run in first_runs(sweep)
     ]
     return [gallery for gallery in galleries if gallery.originals.ndim == 4]
 
 
-def _read_gallery(lam: float, path: Path) -> Gallery:
+def first_runs(sweep: Sweep) -> list[Entry]:
+    """The first finished run of each lam that has a gallery.npz."""
+    first: dict[float, Entry] = {}
+    for run in sweep.finished:
+        first.setdefault(run.lam, run)
+    return [run for run in first.values() if (sweep.run_path(run) / "gallery.npz").exists()]
+
+
+def read_gallery_file(path: Path) -> dict[str, np.ndarray]:
+    """Reads the arrays of a gallery.npz.
+
+    Raises:
+        SMVIError: it cannot be read.
+    """
     try:
-        values = read_arrays(path)
+        return read_arrays(path)
+    except (OSError, DamagedFileError) as error:
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, reason: object) -> SMVIError:
+    remedy = "delete it, and run the same tfp-smvi sweep again"
+    return SMVIError(f"{path} cannot be read ({reason})", remedy=remedy)
+
+
+def _read_gallery(lam: float, path: Path) -> Gallery:
+    values = read_gallery_file(path)
+    try:
         originals, reconstructions, samples = (
             _shades(values[name], values["originals"])
             for name in ("originals", "reconstructions", "samples")
         )
         means, labels = values.get("means"), values.get("labels")
         return Gallery(lam, originals, reconstructions, samples, means, labels)
-    except (OSError, DamagedFileError, KeyError) as error:
-        reason = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise SMVIError(
-            f"{path} cannot be read ({reason})",
-            remedy="delete it, and run the same tfp-smvi sweep again",
-        ) from error
+    except KeyError as error:
+        raise _damaged(path, f"{error} is missing") from error
 
 
 def _shades(images: np.ndarray, originals: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
-"""Pictures of a trained model: reconstructions, samples, and the means of a 2-d latent."""
+"""What a trained model looks like: reconstructions, samples, entries of x, and a 2-d latent."""
 
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from tfp_smvi.storage.arrays import write_arrays
 __all__ = ["NUM_IMAGES", "write_gallery"]
 
 NUM_IMAGES = 24
+# Vectors that are simulated: their means have errors of 0.02 standard deviations.
+NUM_SIMULATED = 2000
 
 
 def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
@@ -28,6 +31,11 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
                          only for latent_dim = 2
         labels           their classes, if there are labels: int64 [num_test]; only for
                          latent_dim = 2
+        observed_means   the mean of each entry of x over the test data, float64 [d]; this and the
+                         following only for data that are vectors
+        simulated_means  the same of x simulated from the model: z ~ p(z), x ~ p(x|z)
+        observed_zeros   the share of zeros of each entry, float64 [d]; only for counts
+        simulated_zeros  the same of simulated x
         step             the training step of the weights: int64 []
 
     E[x|z] is the most probable class under a categorical likelihood. Images are uint8 with 255 for
@@ -66,8 +74,29 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
         arrays["means"] = encode_means(model, read_inputs(dataset.test, binarize=False))
         if dataset.test.labels is not None:
             arrays["labels"] = dataset.test.labels
+    if len(dataset.image_shape) == 1:
+        arrays |= _summarize_entries(model, dataset)
     arrays["step"] = np.array(step)
     write_arrays(path, arrays, compress=True)
+
+
+def _summarize_entries(model: VAE, dataset: Dataset) -> dict[str, np.ndarray]:
+    """Compares the entries of simulated vectors with those of the test data."""
+    z = model.prior.sample(NUM_SIMULATED, seed=fold_seed(TEST_SEED, "simulated_z"))
+    simulated = model.decode(z).sample(seed=fold_seed(TEST_SEED, "simulated_x")).numpy()
+    observed = np.concatenate([x.numpy() for x in read_inputs(dataset.test, binarize=False)])
+    arrays = {}
+    scale = dataset.standardization
+    if scale is not None:
+        observed, simulated = scale.undo(observed), scale.undo(simulated)
+    for name, x in (("observed", observed), ("simulated", simulated)):
+        with warnings.catch_warnings(action="ignore", category=RuntimeWarning):
+            # An entry that is missing everywhere has no mean.
+            arrays[f"{name}_means"] = np.asarray(np.nanmean(x, axis=0, dtype=np.float64))
+        if dataset.kind == "counts":
+            zeros = np.sum(x == 0.0, axis=0) / np.sum(~np.isnan(x), axis=0).clip(1)
+            arrays[f"{name}_zeros"] = zeros
+    return arrays
 
 
 def _stored(images: np.ndarray, as_bytes: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from tfp_smvi.config import DataConfig, Kind, ModelConfig, RunConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.data import Dataset
 from tfp_smvi.data.description import doubts
 from tfp_smvi.models.architectures import require_images
@@ -128,7 +128,7 @@ def warn_of_doubts(
         The lines.
     """
     assert config.model.likelihood is not None
-    warn = warn or (lambda message: warnings.warn(message, stacklevel=4))
+    warn = warn or (lambda message: warnings.warn(name_fields(message), stacklevel=4))
     messages = [*dataset.notes, *doubts(dataset, config.model.likelihood)]
     for message in messages:
         warn(message)
