@@ -43,6 +43,10 @@ __all__ = ["features"]
 @grouped("Encoder", "--version", type=click.IntRange(min=1), help="The version of the model.")
 @grouped("Encoder", "--label", help="The label of the version on the server.")
 @click.option("--key", help="The array in an .npz file; needed if it has several.")
+@click.option(
+    "--label-column",
+    help='The column of a table to leave out.  [default: "label" if there is one]',
+)
 @setting(FeaturesConfig, "batch_size")
 @setting(FeaturesConfig, "in_flight")
 @setting(FeaturesConfig, "timeout")
@@ -60,16 +64,17 @@ def features(
     version: int | None,
     label: str | None,
     key: str | None,
+    label_column: str | None,
     fresh: bool,
     data_dir: Path | None,
     threads: int | None,
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Write the features of many images, the mean and stddev of q(z|x), to a file.
+    """Write the features of many examples, the mean and stddev of q(z|x), to a file.
 
-    INPUT is a .npy or .npz file, a folder of PNG and JPEG files, or tfds:NAME/SPLIT such as
-    tfds:mnist/test. After a stop, the same command continues the work.
+    INPUT is a .npy or .npz file, a .csv or .parquet table, a folder of PNG and JPEG files, or
+    tfds:NAME/SPLIT such as tfds:mnist/test. After a stop, the same command continues the work.
     """
     config = _check_usage(model, endpoint, version, label, output, settings)
     from .stopping import stop_at_once
@@ -85,7 +90,7 @@ def features(
             from tfp_smvi.serving.client import connect
             from tfp_smvi.serving.encoders import LocalEncoder
 
-        source = open_images(images, key, data_dir, note=reporter.note)
+        source = open_images(images, key, data_dir, label_column=label_column, note=reporter.note)
         encoder = (
             LocalEncoder(model, version, warn=reporter.warn)
             if model
@@ -130,7 +135,7 @@ def _check_usage(
 def _print(report: "FeaturesReport", reporter: FeaturesProgress, as_json: bool) -> None:
     if report.num_skipped:
         reporter.warn(
-            f"{report.num_skipped} of {report.num_images} images have no features, such as:"
+            f"{report.num_skipped} of {report.num_images} examples have no features, such as:"
         )
         for line in report.first_errors:
             reporter.note(f"  {line}")
@@ -138,5 +143,5 @@ def _print(report: "FeaturesReport", reporter: FeaturesProgress, as_json: bool) 
     if as_json:
         click.echo(json.dumps(report.to_json()))
         return
-    speed = f", {report.images_per_second:.0f} images/s" if report.images_per_second else ""
-    click.echo(f"The features of {report.num_features} images are in {report.output}{speed}.")
+    speed = f", {report.images_per_second:.0f} examples/s" if report.images_per_second else ""
+    click.echo(f"The features of {report.num_features} examples are in {report.output}{speed}.")

@@ -33,7 +33,7 @@ COMMANDS = {
     "serve": ("serve", "Serve exported models with TF Serving."),
     "features": (
         "features",
-        "Write the features of many images to a file: from an export or a server.",
+        "Write the features of many examples to a file: from an export or a server.",
     ),
     "datasets": ("datasets", "List the data sets that are known by name."),
 }

@@ -264,7 +264,8 @@ def test_export_and_features(trained: Trained, tmp_path: Path, monkeypatch: pyte
     data = load_data_of(loaded)
     x = next(iter(read_inputs(data.test, binarize=False)))[:10].numpy()
     scale = data.standardization
-    np.save(tmp_path / "x.npy", x if scale is None else scale.undo(x))
+    given = x if scale is None else scale.undo(x)
+    np.save(tmp_path / "x.npy", given.astype(np.int64) if data.kind == "counts" else given)
     run(
         "features",
         tmp_path / "x.npy",

@@ -52,9 +52,9 @@ def test_features_are_a_line_every_ten_seconds(sleep: Callable[[float], None]) -
             sleep(6.0)
             reporter.advance(18)
     assert output.getvalue().splitlines() == [
-        "Going on after 10 of 100 images.",
-        "46 of 100 images, 3 images/s",
-        "82 of 100 images, 3 images/s",
+        "Going on after 10 of 100 examples.",
+        "46 of 100 examples, 3 examples/s",
+        "82 of 100 examples, 3 examples/s",
     ]
 
 

@@ -54,14 +54,14 @@ def test_features_of_a_folder_with_a_bad_file(
     refused = capsys.readouterr()
     assert refused.out == ""
     assert refused.err.startswith(
-        "Error: image 07.png cannot be read: image_bytes must hold a PNG or a JPEG"
+        "Error: example 07.png cannot be read: image_bytes must hold a PNG or a JPEG"
     )
     assert refused.err.count("\n") == 1
     process = run_forked(*arguments, "--on-error", "skip")
     assert process.returncode == 0, process.stderr
-    assert process.stdout.startswith(f"The features of 11 images are in {output}, ")
+    assert process.stdout.startswith(f"The features of 11 examples are in {output}, ")
     first, second, third = process.stderr.splitlines()
-    assert first == "Warning: 1 of 12 images have no features, such as:"
+    assert first == "Warning: 1 of 12 examples have no features, such as:"
     assert second.startswith("  07.png: image_bytes must hold")
     assert third == f"All of them are in {output}.errors.jsonl."
     with np.load(output) as found:
@@ -124,7 +124,7 @@ def test_stopped_features_go_on_and_end_with_the_same_bits(
     assert not output.exists()
     capsys.readouterr()
     assert runs.call(*options, str(output)) == 0
-    assert capsys.readouterr().err.startswith(f"Going on after 8192 of {COUNT} images.")
+    assert capsys.readouterr().err.startswith(f"Going on after 8192 of {COUNT} examples.")
     assert output.read_bytes() == whole.read_bytes()
     assert not folder.exists()
 

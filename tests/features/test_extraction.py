@@ -215,7 +215,7 @@ def test_a_value_that_no_image_has_stops_the_work_unless_told_otherwise(
     )
     images[100, 3, 3] = value
     name, output = save(tmp_path / "x.npy", images), tmp_path / "f.npz"
-    with pytest.raises(SMVIError, match=f"image 100 cannot be read: .*{words}"):
+    with pytest.raises(SMVIError, match=f"example 100 cannot be read: .*{words}"):
         extract_features(open_images(name), encoder, output, CONFIG)
     assert not output.exists()
     # What is done is kept, and another --on-error goes on with it.
@@ -359,6 +359,37 @@ def test_two_processes_do_not_write_one_file(tmp_path: Path) -> None:
             return super().encode(signature, images)
 
     extract_features(Endless(10), Meanwhile(), tmp_path / "f.npz", CONFIG)
+
+
+class OfCounts(Fake):
+    """An encoder of two counts, which takes no grey levels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.signatures = {"serving_default": Signature("images", "float32", (2,), 2)}
+
+    def encode(self, signature: str, images: Any) -> Features:
+        assert (signature, images.dtype) == ("serving_default", np.float32)
+        return Features(images, images)
+
+
+@pytest.mark.parametrize("counts", [[[0, 1], [1, 0]], [[0, 300], [70_000, 2]]], ids=["bits", "big"])
+def test_integers_are_values_for_a_model_that_takes_no_grey_levels(
+    counts: Any, tmp_path: Path
+) -> None:
+    path = save(tmp_path / "x.npy", np.array(counts))
+    extract_features(open_images(path), OfCounts(), tmp_path / "f.npz", CONFIG)
+    np.testing.assert_array_equal(load(tmp_path / "f.npz")["mean"], counts)
+
+
+def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a,b,type,label\n1,2,0,1\n")
+    message = r"shape \[3\], and the model takes \[2\]; .*label_column"
+    with pytest.raises(SMVIError, match=message) as error:
+        extract_features(open_images(tmp_path / "x.csv"), OfCounts(), tmp_path / "f.npz", CONFIG)
+    assert error.value.field == "images"
+    source = open_images(tmp_path / "x.csv", label_column="type")
+    assert source.image_shape == (3,)  # then "label" is a column like others
 
 
 def test_a_full_disk_loses_nothing_that_is_done(

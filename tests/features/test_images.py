@@ -6,7 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
+from pyarrow import csv, parquet
 
 from tests.support.errors import refused
 from tests.support.memory import peak_memory
@@ -59,6 +61,49 @@ def test_values_are_read_as_the_model_takes_them(values: np.ndarray, expected: n
     images = ArrayImages(values, {}, "x").read(1, 2).images
     np.testing.assert_array_equal(images, expected)
     assert images.dtype == expected.dtype
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".parquet"])
+@pytest.mark.parametrize(("label", "given"), [("label", None), ("type", "type")])
+def test_the_rows_of_a_table_are_read_without_the_class(
+    suffix: str, label: str, given: str | None, tmp_path: Path
+) -> None:
+    """Of whole numbers and others, with a cell that is empty."""
+    columns: dict[str, Any] = {"a": [1, None, 3000], label: ["x", "y", "x"], "b": [0.5, -1.5, 2.25]}
+    path, table = tmp_path / f"x{suffix}", pa.table(columns)
+    (csv.write_csv if suffix == ".csv" else parquet.write_table)(table, path)
+    source = open_images(path, label_column=given)
+    assert (source.num_images, source.image_shape) == (3, (2,))
+    read = source.read(1, 9)
+    np.testing.assert_array_equal(read.indices, [1, 2])
+    np.testing.assert_array_equal(read.images, np.array([[np.nan, -1.5], [3000, 2.25]], np.float32))
+    assert read.images.dtype == np.float32
+
+
+@pytest.mark.parametrize(
+    ("name", "label_column", "field"),
+    [
+        ("texts.csv", None, "images"),
+        ("texts.parquet", None, "images"),
+        ("garbage.parquet", None, "images"),
+        ("header.csv", None, "images"),
+        ("missing.csv", None, "images"),
+        ("folder.csv/x.csv", None, "images"),
+        ("header.csv", "type", "label_column"),
+        ("x.npy", "type", "label_column"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_one_line(
+    name: str, label_column: str | None, field: str, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "x.npy", make_images(2))
+    (tmp_path / "header.csv").write_text("a,b\n")
+    (tmp_path / "texts.csv").write_text("a,b\n1,x\n")
+    parquet.write_table(pa.table({"a": ["x"]}), tmp_path / "texts.parquet")
+    (tmp_path / "garbage.parquet").write_bytes(b"garbage")
+    with refused(field, label_column or str(tmp_path / name)) as error:
+        open_images(str(tmp_path / name), label_column=label_column)
+    assert "\n" not in str(error.value)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ class FeaturesConfig(Settings):
     timeout: float = option(30.0, "Seconds to wait for a server's answer.")
     retries: int = option(8, "Retries of a request to a server that is away, busy or too slow.")
     on_error: OnError = option(
-        "fail", "At an image that cannot be read: fail, or skip it and list it."
+        "fail", "At an example that cannot be read: fail, or skip it and list it."
     )
 
     def _check(self) -> None:

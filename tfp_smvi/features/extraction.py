@@ -14,7 +14,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.features.files import PIECE_SIZE, FeatureFile, Piece, Settings
 from tfp_smvi.features.results import FeaturesReport
-from tfp_smvi.features.sources import ImageSource
+from tfp_smvi.features.sources import ArrayImages, ImageSource
 from tfp_smvi.serving.encoders import Encoder, Features, Images, RejectedImagesError, Signature
 
 __all__ = ["FeaturesReporter", "extract_features"]
@@ -62,6 +62,8 @@ def extract_features(
             "fail", none can be read, the model does not answer, or the file exists already,
             was begun with other settings or cannot be written.
     """
+    if isinstance(source, ArrayImages) and source.signature not in encoder.signatures:
+        source = source.as_values()  # a model of counts or reals takes no grey levels
     signature = _signature_for(source, encoder)
     reporter = reporter or Silent()
     file = FeatureFile(Path(output), source.num_images)
@@ -97,7 +99,12 @@ def _signature_for(source: ImageSource, encoder: Encoder) -> Signature:
             f"has shape {list(source.image_shape)}, and the model takes "
             f"{list(signature.image_shape)}",
             field="images",
-            remedy="resize them",
+            remedy=(
+                "give the columns that the model was trained on, in the same order, and name one "
+                "of other classes with {label_column}"
+                if len(signature.image_shape) == 1
+                else "resize them"
+            ),
         )
     return signature
 
@@ -152,8 +159,8 @@ class _Work(NamedTuple):
             index = min(errors)
             (name,) = self.source.ids(np.array([index]))
             raise SMVIError(
-                f"image {name} cannot be read: {errors[index]}",
-                remedy="replace it and run the same command again, or leave such images out with "
+                f"example {name} cannot be read: {errors[index]}",
+                remedy="replace it and run the same command again, or leave such examples out with "
                 "{on_error} skip; what is done is kept",
             )
 
@@ -166,7 +173,7 @@ class _Work(NamedTuple):
 
 
 def _compute(work: _Work, file: FeatureFile, reporter: FeaturesReporter) -> float:
-    """Computes and saves the missing pieces; returns images per second."""
+    """Computes and saves the missing pieces; returns examples per second."""
     missing = file.missing()
     batches = [
         _Batch(number, start, min(start + work.config.batch_size, file.span(number)[1]))
@@ -230,9 +237,9 @@ def _report(source: ImageSource, file: FeatureFile, speed: float) -> FeaturesRep
             first.append(f"{source.ids(np.array([index]))[0]}: {reason}")
     if num_skipped == source.num_images:
         raise SMVIError(
-            f"has no image that can be read, of {num_skipped} ({first[0]})",
+            f"has no example that can be read, of {num_skipped} ({first[0]})",
             field="images",
-            remedy="give images that the model takes",
+            remedy="give examples that the model takes",
         )
     errors_file = str(file.errors_path) if num_skipped else None
     num_features = source.num_images - num_skipped

@@ -7,11 +7,16 @@ from pathlib import Path
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data import ArraySplit, Split, load_dataset
+from tfp_smvi.data.tables import read_table
 from tfp_smvi.features.image_files import ImageFiles
-from tfp_smvi.features.sources import ArrayImages, ImageSource, SplitImages, unreadable
+from tfp_smvi.features.sources import ArrayImages, ImageSource, SplitImages, TableRows, unreadable
+from tfp_smvi.serving.encoders import Identity
 from tfp_smvi.storage.array_files import list_arrays, open_array
 
 __all__ = ["open_images"]
+
+_TABLES = (".csv", ".parquet")
+_ALLOWED = "give a .npy, .npz, .csv or .parquet file, a folder, or tfds:NAME/SPLIT"
 
 
 def open_images(
@@ -19,15 +24,18 @@ def open_images(
     key: str | None = None,
     data_dir: Path | None = None,
     *,
+    label_column: str | None = None,
     note: Callable[[str], None] = lambda line: None,
 ) -> ImageSource:
     """Opens images by the name that a user gives.
 
     Args:
-        images: a .npy or .npz file, a folder of PNG and JPEG files, or "tfds:NAME/SPLIT" with the
-            name of a data set and train or test.
+        images: a .npy or .npz file, a table in .csv or .parquet, a folder of PNG and JPEG files, or
+            "tfds:NAME/SPLIT" with the name of a data set and train or test.
         key: the array in an .npz file; may be None if there is only one.
         data_dir: where prepared data sets are; None for the default.
+        label_column: the column of a table that is left out, the class; None for "label" if there
+            is one.
         note: receives lines for the user.
 
     Raises:
@@ -35,48 +43,60 @@ def open_images(
     """
     path, name = expand_home(images, "images"), os.fspath(images)
     if key is not None and path.suffix != ".npz":
-        raise SMVIError(
-            f"chooses an array of an .npz file, and {name} is not one",
-            field="key",
-            value=key,
-            remedy="leave {key} out",
-        )
+        raise _needless("key", key, f"chooses an array of an .npz file, and {name} is not one")
+    if label_column is not None and path.suffix not in _TABLES:
+        problem = f"names a column of a .csv or .parquet file, and {name} is not one"
+        raise _needless("label_column", label_column, problem)
     if name.startswith("tfds:"):
         return _open_split(name, data_dir, note)
     if path.is_dir():
         return ImageFiles(path, note)
     if not path.exists():
-        raise SMVIError(
-            "does not exist",
-            field="images",
-            value=name,
-            remedy="give a .npy or .npz file, a folder, or tfds:NAME/SPLIT",
-        )
+        raise SMVIError("does not exist", field="images", value=name, remedy=_ALLOWED)
+    if path.suffix in _TABLES:
+        return _open_table(path, name, label_column)
     if path.suffix not in (".npy", ".npz"):
+        raise SMVIError("is not allowed", field="images", value=name, remedy=_ALLOWED)
+    return _open_array(path, name, key)
+
+
+def _needless(field: str, value: str, problem: str) -> SMVIError:
+    return SMVIError(problem, field=field, value=value, remedy=f"leave {{{field}}} out")
+
+
+def _open_table(path: Path, name: str, label_column: str | None) -> TableRows:
+    try:
+        identity, rows = _identify(path, label_column=label_column), read_table(path, label_column)
+    except OSError as error:
         raise SMVIError(
-            "is not allowed",
+            f"cannot be read ({error.strerror})",
             field="images",
             value=name,
-            remedy="give a .npy or .npz file, a folder, or tfds:NAME/SPLIT",
-        )
-    return _open_array(path, name, key)
+            remedy="give a table that you may read",
+        ) from error
+    except SMVIError as error:
+        if error.field is not None:
+            raise
+        raise SMVIError(error.problem, field="images", value=name, remedy=error.remedy) from error
+    return TableRows(rows.rows, identity)
+
+
+def _identify(path: Path, **choice: str | None) -> Identity:
+    stat = path.stat()
+    chosen = {name: value for name, value in choice.items() if value}
+    size = {"size": stat.st_size, "modified_ns": stat.st_mtime_ns}
+    return {"file": str(path.resolve()), **size, **chosen}
 
 
 def _open_array(path: Path, name: str, key: str | None) -> ArrayImages:
     try:
         if path.suffix == ".npz":
             key = _choose(name, key, list_arrays(path))
-        array, stat = open_array(path, key), path.stat()
+        array, identity = open_array(path, key), _identify(path, key=key)
     except (SMVIError, MemoryError):
         raise
     except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
         raise unreadable(name, error) from error
-    identity: dict[str, str | int] = {
-        "file": str(path.resolve()),
-        "size": stat.st_size,
-        "modified_ns": stat.st_mtime_ns,
-        **({"key": key} if key else {}),
-    }
     return ArrayImages(array, identity, f"{name}: {key}" if key else name)
 
 

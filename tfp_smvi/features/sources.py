@@ -1,4 +1,4 @@
-"""Sources of images, read by index: what they have in common, arrays, and splits of data sets."""
+"""Sources of images, read by index: what they have in common, arrays, tables and splits."""
 
 import threading
 from typing import Any, NamedTuple, Protocol
@@ -8,11 +8,12 @@ import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.data import Split
+from tfp_smvi.data.rows import Rows
 from tfp_smvi.data.values import are_bits, bits_to_levels
 from tfp_smvi.serving.encoders import Identity, Images
 from tfp_smvi.storage.array_files import ArrayFile
 
-__all__ = ["ArrayImages", "ImageSource", "ImagesRead", "SplitImages", "unreadable"]
+__all__ = ["ArrayImages", "ImageSource", "ImagesRead", "SplitImages", "TableRows", "unreadable"]
 
 # Images that are examined at a time to tell bits from grey levels.
 _PART = 1000
@@ -82,26 +83,38 @@ class ArrayImages(_Numbered):
             model takes them.
         identity: JSON values that identify the contents.
         name: the name of the array in messages.
+        as_values: integers are values as the model takes them, such as counts, and no grey levels.
 
     Raises:
         SMVIError: the array does not hold images; the values of a file are read by `read`.
     """
 
-    def __init__(self, array: npt.NDArray[Any] | ArrayFile, identity: Identity, name: str) -> None:
+    def __init__(
+        self,
+        array: npt.NDArray[Any] | ArrayFile,
+        identity: Identity,
+        name: str,
+        *,
+        as_values: bool = False,
+    ) -> None:
         """Checks the dtype and the shape."""
         _require_images(array.shape, array.dtype, name)
         self._source, self._name, self.identity = array, name, identity
         self._lock, self._loaded = threading.Lock(), False
         self.num_images, self.image_shape = array.shape[0], array.shape[1:]
-        self.signature = "serving_default" if array.dtype.kind == "f" else "uint8"
+        as_values = as_values or array.dtype.kind == "f"
+        self.signature = "serving_default" if as_values else "uint8"
+
+    def as_values(self) -> "ArrayImages":
+        """Returns the same array for a model that takes no grey levels."""
+        return ArrayImages(self._source, self.identity, self._name, as_values=True)
 
     def read(self, start: int, stop: int) -> ImagesRead:
         """Reads the images from index `start` up to `stop`, exclusive."""
         images = np.asarray(self._array[start:stop])
         indices = np.arange(start, start + len(images))
-        if images.dtype.kind == "f":
-            with np.errstate(over="ignore"):  # the model refuses values that are not finite
-                return ImagesRead(indices, images.astype(np.float32, order="C"), {})
+        if self.signature == "serving_default":
+            return ImagesRead(indices, _to_float32(images), {})
         if self._has_bits:
             return ImagesRead(indices, bits_to_levels(np.ascontiguousarray(images)), {})
         axes = tuple(range(1, images.ndim))
@@ -122,7 +135,7 @@ class ArrayImages(_Numbered):
             if not self._loaded:
                 self._values = self._load()
                 parts = (self._values[i : i + _PART] for i in range(0, self.num_images, _PART))
-                integer = self._values.dtype.kind in "ui"
+                integer = self.signature == "uint8" and self._values.dtype.kind in "ui"
                 low = integer and self._values[:_PART].min() < 0
                 self._has_bits = not integer or (not low and are_bits(parts))
                 self._loaded = True
@@ -137,6 +150,22 @@ class ArrayImages(_Numbered):
             raise
         except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
             raise unreadable(self._name, error) from error
+
+
+class TableRows(_Numbered):
+    """The rows of a table: values as the model takes them, NaN for a missing one."""
+
+    signature = "serving_default"
+
+    def __init__(self, rows: Rows, identity: Identity) -> None:
+        """Stores the rows, [n, d]."""
+        self._rows, self.identity = rows, identity
+        self.num_images, self.image_shape = rows.shape[0], rows.shape[1:]
+
+    def read(self, start: int, stop: int) -> ImagesRead:
+        """Reads the rows from index `start` up to `stop`, exclusive."""
+        indices = np.arange(start, min(stop, self.num_images))
+        return ImagesRead(indices, _to_float32(self._rows.read(indices)), {})
 
 
 class SplitImages(_Numbered):
@@ -155,6 +184,11 @@ class SplitImages(_Numbered):
         # images are grey levels divided by 255: the product differs from a whole number by rounding
         # only.
         return ImagesRead(indices, np.rint(self._split.images(indices) * 255).astype(np.uint8), {})
+
+
+def _to_float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):  # the model refuses values that are not finite
+        return values.astype(np.float32, order="C")
 
 
 def unreadable(name: str, reason: Exception) -> SMVIError:
