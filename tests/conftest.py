@@ -35,6 +35,8 @@ LONGEST = {
     name: rank
     for rank, name in enumerate(
         (
+            "test_every_model.py",
+            "test_every_likelihood.py",
             "sweeps/test_stopping.py",
             "evaluation/test_pipeline.py",
             "training/test_faults.py",

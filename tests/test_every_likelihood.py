@@ -1,0 +1,21 @@
+"""The tests of test_every_model.py on every likelihood and kind of data."""
+
+import pytest
+
+from tests import test_every_model
+from tests.test_every_model import MODELS, POSTERIORS_AND_NETWORKS, Trained, train
+
+LIKELIHOODS_AND_DATA = [name for name in MODELS if name not in POSTERIORS_AND_NETWORKS]
+
+
+@pytest.fixture(scope="module", params=LIKELIHOODS_AND_DATA)
+def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
+    return train(request.param, tmp_path_factory)
+
+
+test_sweep = test_every_model.test_sweep
+test_train_resumes = test_every_model.test_train_resumes
+test_evaluate = test_every_model.test_evaluate
+test_classify = test_every_model.test_classify
+test_export_and_features = test_every_model.test_export_and_features
+test_report_and_plot = test_every_model.test_report_and_plot
