@@ -20,11 +20,13 @@ FITTING = {
 }
 
 
-def make_dataset(kind: Kind = "counts", *, missing: bool = False) -> Dataset:
-    """Forty vectors; counts are from 0 to 6."""
+def make_dataset(kind: Kind = "counts", *, missing: bool = False, largest: float = 6.0) -> Dataset:
+    """Forty vectors; counts are from 0 to 6, but for one if `largest` is given."""
     x = np.random.default_rng(0).integers(0, 7, (40, 5)).astype(np.float32)
     x[0, 0] = 6.0
     x = {"intensities": x / 6.0, "real": x - 3.5, "counts": x}[kind]
+    if kind == "counts":
+        x[0, 0] = largest
     if missing:
         x[3, 2] = np.nan
     split = ArraySplit(x, None, kind)
@@ -66,6 +68,18 @@ def test_the_number_of_categories_follows_from_the_data() -> None:
         resolved(make_dataset(), likelihood="categorical", num_categories=6)
     with refused("num_categories", 7):
         resolved(make_dataset(), num_categories=7)
+
+
+def test_large_counts_are_no_categories() -> None:
+    allowed = resolved(make_dataset(largest=9_999.0), likelihood="categorical")
+    assert allowed.num_categories == 10_000
+    with refused("num_categories", 10_001) as caught:
+        resolved(make_dataset(largest=10_000.0), likelihood="categorical")
+    assert "largest value of cells.npz is 10000" in str(caught.value)
+    with refused("num_categories", 10_001):
+        resolved(make_dataset(), likelihood="categorical", num_categories=10_001)
+    # Counts themselves may be of any size.
+    assert resolved(make_dataset(largest=70_000.0), likelihood="poisson").num_categories is None
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -24,6 +24,11 @@ _IN_WORDS: dict[Kind, str] = {
     "counts": "counts, which are whole numbers of at least 0",
 }
 
+# A decoder has an output for each category of each entry. At 10,000 categories and the default
+# 1,024 hidden units these are 41 MB of weights an entry, and three times that with Adam's moments:
+# 12 GB for 100 entries. Numbers that need more are counts, or identifiers that need new numbers.
+_MOST_CATEGORIES = 10_000
+
 
 def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     """Completes a configuration with what follows from the data.
@@ -89,7 +94,7 @@ def _check_settings(config: DataConfig, dataset: Dataset) -> None:
 
 
 def _num_categories(given: int | None, dataset: Dataset) -> int:
-    """The number of categories, at least 2, which are all whole numbers up to the largest."""
+    """The number of categories, from 2 to 10,000: all whole numbers up to the largest."""
     least = max(dataset.num_categories or 0, 2)
     if given is not None and given < least:
         raise SMVIError(
@@ -98,7 +103,17 @@ def _num_categories(given: int | None, dataset: Dataset) -> int:
             value=given,
             remedy=f"give {least} or more, or leave it out",
         )
-    return given or least
+    number = given or least
+    if number > _MOST_CATEGORIES:
+        raise SMVIError(
+            f"is more than {_MOST_CATEGORIES:,}, too many outputs of the decoder for each entry; "
+            f"the largest value of {dataset.name} is {least - 1}",
+            field="num_categories",
+            value=number,
+            remedy="give poisson or negative_binomial as {likelihood} for counts, or number the "
+            "categories from 0 without gaps",
+        )
+    return number
 
 
 def _check_networks(config: RunConfig, dataset: Dataset) -> None:
