@@ -20,8 +20,6 @@ from tfp_smvi.data import (
     eval_batches,
     load_dataset,
     rows,
-    splits,
-    tables,
     train_batches,
 )
 from tfp_smvi.data.assembly import DiskSplit
@@ -254,8 +252,7 @@ def test_a_set_larger_than_memory_takes_little_of_it(
         del table
     del x
     monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 1 << 20)
-    for module in (rows, splits, tables):
-        monkeypatch.setattr(module, "BLOCK_NUMBERS", 1 << 16)
+    monkeypatch.setattr(rows, "BLOCK_NUMBERS", 1 << 16)
     tf.constant(0)  # what TensorFlow takes at its first use is not counted
     before = pa.total_allocated_bytes()
     tracemalloc.start()

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from tfp_smvi.config import DataConfig, Kind
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data.rows import Rows, SomeRows, blocks_of
-from tfp_smvi.data.splits import ArraySplit, Split
+from tfp_smvi.data.splits import ArraySplit, Split, hash_array, hash_blocks
 from tfp_smvi.data.standardization import Standardization
 from tfp_smvi.data.values import Meaning, Range, find_meaning, measure, to_float
 
@@ -235,13 +235,8 @@ def _fingerprint(splits: Iterable[Given], meaning: Meaning) -> str:
     """Hashes values as they are stored, before they are standardized, and labels."""
     digest = hashlib.sha256()
     for rows, labels in ((given.rows, given.labels) for given in splits):
-        image_shape = _image_shape(rows)
-        for index, block in enumerate(blocks_of(rows)):
-            stored = meaning.store(block.reshape(-1, *image_shape))
-            if index == 0:
-                digest.update(f"{stored.dtype.str}{(rows.shape[0], *image_shape)}".encode())
-            digest.update(np.ascontiguousarray(stored).data)
-        digest.update(b"none" if labels is None else f"{labels.dtype.str}{labels.shape}".encode())
-        if labels is not None:
-            digest.update(np.ascontiguousarray(labels).data)
+        shape = (rows.shape[0], *_image_shape(rows))
+        stored = (meaning.store(block.reshape(-1, *shape[1:])) for block in blocks_of(rows))
+        hash_blocks(digest, shape, stored)
+        hash_array(digest, labels)
     return digest.hexdigest()

@@ -1,8 +1,9 @@
 """Examples as they were given, from arrays or large files, read some at a time."""
 
+import math
 import os
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
@@ -11,7 +12,16 @@ import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError
 
-__all__ = ["ArrayRows", "FileRows", "MaskedRows", "Rows", "SomeRows", "blocks_of"]
+__all__ = [
+    "ArrayRows",
+    "FileRows",
+    "MaskedRows",
+    "Rows",
+    "SomeRows",
+    "blocks_of",
+    "rows_at_a_time",
+    "spans",
+]
 
 # Numbers that are read at a time.
 BLOCK_NUMBERS = 1 << 20
@@ -130,7 +140,15 @@ class MaskedRows:
 
 def blocks_of(rows: Rows) -> Iterator[npt.NDArray[Any]]:
     """Reads rows in order, about a million numbers at a time."""
-    num_rows = rows.shape[0]
-    size = max(1, BLOCK_NUMBERS // max(int(np.prod(rows.shape[1:], dtype=np.int64)), 1))
-    for start in range(0, num_rows, size):
-        yield rows.read(np.arange(start, min(start + size, num_rows)))
+    return (rows.read(np.arange(start, stop)) for start, stop in spans(rows.shape))
+
+
+def spans(shape: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cuts the rows of [n, ...] into spans from a start up to a stop, exclusive."""
+    num_rows, size = shape[0], rows_at_a_time(shape[1:])
+    return ((start, min(start + size, num_rows)) for start in range(0, num_rows, size))
+
+
+def rows_at_a_time(row_shape: Sequence[int]) -> int:
+    """The number of rows of a shape that hold about a million numbers, at least 1."""
+    return max(1, BLOCK_NUMBERS // max(math.prod(row_shape), 1))

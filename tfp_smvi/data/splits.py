@@ -1,8 +1,7 @@
 """Splits of a data set: examples that are read by index."""
 
 import hashlib
-import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol
@@ -11,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.config import Kind
+from tfp_smvi.data.rows import spans
 from tfp_smvi.data.values import parts_of, store_values, to_float
 
-__all__ = ["ArraySplit", "Split", "blocks", "content_fingerprint"]
-
-# Numbers that are read at a time.
-BLOCK_NUMBERS = 1 << 20
+__all__ = ["ArraySplit", "Split", "blocks", "content_fingerprint", "hash_array", "hash_blocks"]
 
 
 class Split(Protocol):
@@ -93,17 +90,31 @@ class ArraySplit:
 
 def blocks(split: Split) -> Iterator[npt.NDArray[np.float32]]:
     """Reads a split in order, some examples at a time: float32 [n, *image_shape]."""
-    size = max(1, BLOCK_NUMBERS // max(math.prod(split.image_shape), 1))
-    for start in range(0, split.num_examples, size):
-        yield split.images(np.arange(start, min(start + size, split.num_examples)))
+    shape = (split.num_examples, *split.image_shape)
+    return (split.images(np.arange(start, stop)) for start, stop in spans(shape))
 
 
 def content_fingerprint(train: ArraySplit, test: ArraySplit) -> str:
     """Hashes pixels and labels of both splits, with shapes and dtypes: SHA-256 in hex."""
     digest = hashlib.sha256()
     for array in (train.pixels, train.labels, test.pixels, test.labels):
-        header = "none" if array is None else f"{array.dtype.str}{array.shape}"
-        digest.update(header.encode())
-        if array is not None:
-            digest.update(np.ascontiguousarray(array).data)
+        hash_array(digest, array)
     return digest.hexdigest()
+
+
+def hash_array(digest: "hashlib._Hash", array: npt.NDArray[Any] | None) -> None:
+    """Adds an array to a fingerprint, or that there is none."""
+    if array is None:
+        digest.update(b"none")
+    else:
+        hash_blocks(digest, array.shape, [array])
+
+
+def hash_blocks(
+    digest: "hashlib._Hash", shape: tuple[int, ...], blocks: Iterable[npt.NDArray[Any]]
+) -> None:
+    """Adds an array of a shape, which comes in blocks of one dtype, to a fingerprint."""
+    for number, block in enumerate(blocks):
+        if number == 0:
+            digest.update(f"{block.dtype.str}{shape}".encode())
+        digest.update(np.ascontiguousarray(block).data)

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from tfp_smvi.core.errors import SMVIError, brief, plain_reason
 from tfp_smvi.core.files import open_regular
 from tfp_smvi.data.assembly import Given
-from tfp_smvi.data.rows import BLOCK_NUMBERS, FileRows
+from tfp_smvi.data.rows import FileRows, rows_at_a_time
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -72,8 +72,7 @@ def _open(path: Path, file: BinaryIO, label_column: str | None) -> Iterator[_Tab
 
         with parquet.ParquetFile(file, pre_buffer=False) as source:
             names = source.schema_arrow.names
-            rows = max(1, BLOCK_NUMBERS // max(len(names), 1))
-            yield _Table(names, source.iter_batches(rows))
+            yield _Table(names, source.iter_batches(rows_at_a_time([len(names)])))
         return
     import pyarrow as pa
     from pyarrow import csv

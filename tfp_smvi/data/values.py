@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tfp_smvi.config import Kind
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.data.rows import spans
 
 __all__ = [
     "WHITE",
@@ -40,8 +41,6 @@ WHITE = 255
 _ROUNDING = 1e-5
 # Whole numbers up to it are exact in float32.
 _LARGEST_COUNT = 1 << 24
-# Numbers that are looked at at a time.
-_CHUNK = 1 << 20
 _DTYPES = {"b": "b", "u": "i", "i": "i", "f": "f"}
 
 
@@ -233,8 +232,7 @@ def bits_to_levels(bits: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
 
 def parts_of(array: npt.NDArray[Any]) -> Iterator[npt.NDArray[Any]]:
     """Cuts an array [n, ...] into parts of about a million numbers."""
-    rows = max(1, _CHUNK * len(array) // max(array.size, 1))
-    return (array[start : start + rows] for start in range(0, len(array), rows))
+    return (array[start:stop] for start, stop in spans(array.shape))
 
 
 def _meaning_of_integers(ranges: Mapping[str, Range]) -> Meaning:

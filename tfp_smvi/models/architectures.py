@@ -5,16 +5,15 @@ ARCHITECTURES, and its name in `tfp_smvi.config.ArchitectureName`.
 """
 
 import math
-import zlib
 from collections.abc import Callable
 from typing import NamedTuple
 
 from tfp_smvi.config import ArchitectureName, ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.models.keras_backend import keras
-from tfp_smvi.models.layers import Dense, fully_connected
+from tfp_smvi.models.layers import Dense, float32_network, fully_connected, initialization_seed
 from tfp_smvi.models.likelihoods import likelihood_of
-from tfp_smvi.models.posteriors import POSTERIORS
+from tfp_smvi.models.posteriors import POSTERIORS, Posterior
 
 __all__ = [
     "ARCHITECTURES",
@@ -23,6 +22,7 @@ __all__ = [
     "input_shape_of",
     "network_shapes",
     "require_images",
+    "shapes_of",
 ]
 
 # conv halves an image until its sides are at most this, and at least twice.
@@ -75,13 +75,19 @@ def network_shapes(image_shape: tuple[int, ...], config: ModelConfig) -> Network
         image_shape: the shape of one x.
         config: the model's settings, complete.
     """
+    return shapes_of(image_shape, config, POSTERIORS[config.posterior](config, 0))
+
+
+def shapes_of(
+    image_shape: tuple[int, ...], config: ModelConfig, posterior: Posterior
+) -> NetworkShapes:
+    """Returns the same for a posterior that is there already."""
     assert config.likelihood is not None
-    outputs = POSTERIORS[config.posterior](config, 0).num_outputs
     per_entry = likelihood_of(config).num_outputs
     shape = seen = tuple(image_shape)
     if config.missing:  # x, and which of its entries are observed
         seen = (*shape, 2) if len(shape) == 2 else (*shape[:-1], 2 * shape[-1])
-    return NetworkShapes(shape, seen, config.latent_dim, outputs, per_entry)
+    return NetworkShapes(shape, seen, config.latent_dim, posterior.num_outputs, per_entry)
 
 
 def input_shape_of(network: keras.Model, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -177,11 +183,7 @@ class _Layers:
         self._network, self._activation, self._seed = network, activation, seed
 
     def network(self, input_shape: tuple[int, ...], layers: list[keras.Layer]) -> keras.Sequential:
-        network = keras.Sequential(
-            [keras.Input(input_shape, dtype="float32"), *layers], name=self._network
-        )
-        network.dtype_policy = keras.DTypePolicy("float32")
-        return network
+        return float32_network(self._network, input_shape, layers)
 
     def dense(self, units: int, name: str, activation: str | None = "") -> Dense:
         activation = self._activation if activation == "" else activation
@@ -213,7 +215,7 @@ class _Layers:
         return {"kernel_initializer": initializer, "name": name, "dtype": "float32"}
 
     def _key(self, name: str) -> int:
-        return zlib.crc32(f"{self._seed}/{self._network}/{name}".encode())
+        return initialization_seed(self._seed, self._network, name)
 
 
 def require_images(shape: tuple[int, ...]) -> None:

@@ -9,7 +9,15 @@ import tensorflow as tf
 from tfp_smvi.config import Precision
 from tfp_smvi.models.keras_backend import keras
 
-__all__ = ["MINIMUM_SCALE", "Dense", "apply", "fully_connected", "positive"]
+__all__ = [
+    "MINIMUM_SCALE",
+    "Dense",
+    "apply",
+    "float32_network",
+    "fully_connected",
+    "initialization_seed",
+    "positive",
+]
 
 # The scores divide by the scale: the floor keeps them finite. Trained posteriors have scales of
 # 0.01 and more.
@@ -48,7 +56,7 @@ def fully_connected(
     """
 
     def dense(units: int, layer: str, activation: str | None) -> Dense:
-        key = zlib.crc32(f"{seed}/{name}/{layer}".encode())
+        key = initialization_seed(seed, name, layer)
         initializer = (
             keras.initializers.Zeros()
             if zero_output and layer == "output"
@@ -58,9 +66,27 @@ def fully_connected(
 
     hidden = [dense(size, f"hidden_{i}", activation) for i, size in enumerate(hidden_sizes)]
     layers = [*hidden, dense(num_outputs, "output", None)]
-    network = keras.Sequential([keras.Input((num_inputs,), dtype="float32"), *layers], name=name)
+    return float32_network(name, (num_inputs,), layers)
+
+
+def float32_network(
+    name: str, input_shape: tuple[int, ...], layers: Sequence[keras.Layer]
+) -> keras.Sequential:
+    """Makes a network of layers, float32 whatever Keras's default dtype or policy is.
+
+    Args:
+        name: its name.
+        input_shape: the shape of one input.
+        layers: its layers, of dtype float32.
+    """
+    network = keras.Sequential([keras.Input(input_shape, dtype="float32"), *layers], name=name)
     network.dtype_policy = keras.DTypePolicy("float32")
     return network
+
+
+def initialization_seed(seed: int, network: str, layer: str) -> int:
+    """The seed of one layer's initialization, from the user's seed and the names."""
+    return zlib.crc32(f"{seed}/{network}/{layer}".encode())
 
 
 def apply(network: keras.Model, inputs: tf.Tensor, products: Precision) -> tf.Tensor:

@@ -12,7 +12,7 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import ModelConfig, NetworkName, Precision
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.models.architectures import ARCHITECTURES, input_shape_of, network_shapes
+from tfp_smvi.models.architectures import ARCHITECTURES, input_shape_of, shapes_of
 from tfp_smvi.models.imports import UserFunction, import_function
 from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.layers import Dense, apply
@@ -67,7 +67,7 @@ class VAE:
         self.likelihood = likelihood_of(config)
         latent_dim = config.latent_dim
         self.prior = diagonal_gaussian(tf.zeros(latent_dim), tf.ones(latent_dim), "prior")
-        shapes = network_shapes(self.image_shape, config)
+        shapes = shapes_of(self.image_shape, config, self.posterior)
         self._function = function
         if function is None:
             assert config.architecture is not None
