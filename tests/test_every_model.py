@@ -105,7 +105,7 @@ def write_parquet(folder: Path) -> None:
 
 def write_module(folder: Path) -> None:
     """An own model with one convolution and layers of the sizes of the configuration."""
-    (folder / "my_model.py").write_text(
+    (folder / "networks_of_every_model.py").write_text(
         textwrap.dedent(
             """
             import keras
@@ -160,7 +160,7 @@ MODELS: Mapping[str, Model] = {
     "bits with missing values": Model(FILE, write_missing_bits),
     "conv": Model((*DIGITS, "--architecture", "conv")),
     "conv with missing values": Model((*FILE, "--architecture", "conv"), write_missing_colours),
-    "own model": Model((*DIGITS, "--model", "my_model:build"), write_module),
+    "own model": Model((*DIGITS, "--model", "networks_of_every_model:build"), write_module),
     "standardized csv": Model(
         ("--dataset", "{data}/x.csv", "--test-fraction", "0.25", "--standardize"), write_csv
     ),
