@@ -445,7 +445,7 @@ def test_browser_shows_all_on_a_phone_and_on_a_desk_and_finds_no_error(
         browser.get(path.as_uri())
         cut, images, wider = browser.execute_script(SEEN)
         assert cut == []
-        assert len(images) == 8
+        assert len(images) == 9
         assert max(images) == shown
         assert (wider[0] > 0) == (width < 1000)
         if width == 390:
