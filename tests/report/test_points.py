@@ -13,8 +13,9 @@ from tests.support import sweeps
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.report import points as figure_data
-from tfp_smvi.report.figures import plot_sweep
+from tfp_smvi.report.figures import missing_figures, plot_sweep
 from tfp_smvi.report.points import Point
+from tfp_smvi.storage.arrays import read_arrays
 from tfp_smvi.sweeps.results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
@@ -168,6 +169,29 @@ def test_images_are_read_as_fractions(tmp_path: Path) -> None:
     with np.load(tmp_path / "lam0-seed0" / "gallery.npz") as arrays:
         np.testing.assert_array_equal(gallery.originals, arrays["originals"] / np.float32(255.0))
         np.testing.assert_array_equal(gallery.samples, arrays["samples"])
+
+
+def test_a_gallery_is_read_once_for_all_figures_and_again_if_it_has_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 1.0), latent_dim=2)
+    paths: list[Path] = []
+
+    def read(path: Path) -> dict[str, np.ndarray]:
+        paths.append(path)
+        return read_arrays(path)
+
+    monkeypatch.setattr(figure_data, "read_arrays", read)
+    sweep = read_sweep(tmp_path)
+    for _ in range(3):
+        figure_data.read_galleries(sweep)
+    assert missing_figures(sweep).keys().isdisjoint({"reconstructions", "samples", "latents"})
+    galleries = [tmp_path / f"lam{lam}-seed0" / "gallery.npz" for lam in (0, 1)]
+    assert paths == galleries
+    np.savez(galleries[0], originals=np.ones((1, 2, 2, 1), np.uint8))
+    with pytest.raises(SMVIError, match="is missing"):
+        figure_data.read_galleries(sweep)
+    assert paths == [*galleries, galleries[0]]
 
 
 def test_a_damaged_gallery_is_one_line(tmp_path: Path) -> None:

@@ -82,6 +82,20 @@ def test_large_counts_are_no_categories() -> None:
     assert resolved(make_dataset(largest=70_000.0), likelihood="poisson").num_categories is None
 
 
+def test_a_decoder_of_too_many_outputs_is_refused_with_its_memory() -> None:
+    x = np.zeros((40, 125), np.float32)
+    split = ArraySplit(x, None, "counts")
+    dataset = Dataset("wide.npz", split, split, None, "0" * 64)
+    model = {"likelihood": "categorical", "hidden_sizes": (100, 50)}
+    assert resolved(dataset, num_categories=8_000, **model).num_categories == 8_000
+    with refused("num_categories", 8_001) as caught:
+        resolved(dataset, num_categories=8_001, **model)
+    # The output layer mirrors the first layer of the encoder: 100 x 1,000,125 weights, five times.
+    assert (
+        "makes 125 x 8,001 = 1,000,125 outputs of the decoder, whose weights take 2 GB in training"
+    ) in str(caught.value)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_missing_values_of_the_data_are_recorded(kind: Kind) -> None:
     assert resolved(make_dataset(kind, missing=True)).missing

@@ -152,8 +152,16 @@ def test_a_source_must_be_another_run_that_exists(
 ) -> None:
     with pytest.raises(SMVIError, match="is the directory of this run"):
         fit(from_run(tmp_path / "run"), digits, tmp_path / "run", fresh=True)
-    with pytest.raises(SMVIError, match="is not a run directory"):
-        fit(from_run(tmp_path / "none"), digits, tmp_path / "run")
+    (tmp_path / "empty").mkdir()
+    for name in ("none", "empty"):
+        with pytest.raises(SMVIError, match="holds no run") as caught:
+            fit(from_run(tmp_path / name), digits, tmp_path / "run")
+        assert caught.value.field == "init_from"
+    shutil.copytree(trained.run_dir, tmp_path / "begun")
+    shutil.rmtree(tmp_path / "begun" / "checkpoints")
+    with pytest.raises(SMVIError, match="has no checkpoint yet") as caught:
+        fit(from_run(tmp_path / "begun"), digits, tmp_path / "run")
+    assert caught.value.field == "init_from"
 
 
 def test_what_is_frozen_must_come_from_somewhere() -> None:

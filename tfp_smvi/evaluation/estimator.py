@@ -29,7 +29,7 @@ from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.models.protocol import LatentVariableModel
 from tfp_smvi.objectives.divergences import score_matching_divergence
-from tfp_smvi.objectives.smvi import analytic_kl
+from tfp_smvi.objectives.smvi import analytic_kl, sampled_kl
 
 __all__ = ["BLOCK_SIZE", "BlockEstimator"]
 
@@ -153,8 +153,8 @@ class BlockEstimator:
             return {"elbo": elbo, "elbo_error": _standard_error(draws), "kl": kl}
 
         def terms(z: tf.Tensor) -> tf.Tensor:
-            log_ratio = posterior.log_prob(z) - model.prior.log_prob(z)
-            return tf.stack([model.decode(z).log_prob(x) - log_ratio, log_ratio], axis=-1)
+            kl = sampled_kl(posterior, model.prior, z)
+            return tf.stack([model.decode(z).log_prob(x) - kl, kl], axis=-1)
 
         draws = _over_draws(terms, posterior, num_draws, seed, num_terms=2)
         elbo, kl = tf.unstack(tf.reduce_mean(draws, axis=0), axis=-1)

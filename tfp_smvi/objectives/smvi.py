@@ -26,7 +26,7 @@ from tfp_smvi.core.densities import (
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.objectives.divergences import require_gradient, squared_norm, uncached
 
-__all__ = ["ELBO", "Objective", "analytic_kl", "elbo", "smvi_objective", "trade_off"]
+__all__ = ["ELBO", "Objective", "analytic_kl", "elbo", "sampled_kl", "smvi_objective", "trade_off"]
 
 
 class ELBO(NamedTuple):
@@ -97,10 +97,7 @@ def elbo(
     reconstruction = log_densities("log_likelihood_fn", log_likelihood_fn, z, event_rank)
     kl = analytic_kl(posterior, prior)
     if kl is None:
-        # A posterior may know log q(z|x) with less noise, and the same mean over its samples.
-        log_q = getattr(posterior, "log_prob_for_kl", posterior.log_prob)
-        kl = log_densities("posterior", log_q, z, event_rank)
-        kl -= log_densities("prior", prior.log_prob, z, event_rank)
+        kl = sampled_kl(posterior, prior, z)
     return ELBO(reconstruction - kl, reconstruction, kl)
 
 
@@ -118,6 +115,26 @@ def analytic_kl(posterior: tfd.Distribution, prior: tfd.Distribution) -> tf.Tens
         return check_divergence(tfd.kl_divergence(posterior, prior), posterior)
     except NotImplementedError:  # such as that of a flow or a mixture
         return None
+
+
+def sampled_kl(posterior: tfd.Distribution, prior: tfd.Distribution, z: tf.Tensor) -> tf.Tensor:
+    """Estimates KL(q(z|x), p(z)) in nats at samples of q: float [..., batch].
+
+    A posterior may have `log_prob_for_kl`, which is log q(z|x) with less noise and the same mean
+    over its samples.
+
+    Args:
+        posterior: as in `elbo`.
+        prior: as in `elbo`.
+        z: as in `elbo`.
+
+    Raises:
+        SMVIError: a shape or a dtype does not fit.
+    """
+    event_rank = posterior.event_shape.rank
+    log_q = getattr(posterior, "log_prob_for_kl", posterior.log_prob)
+    log_ratio = log_densities("posterior", log_q, z, event_rank)
+    return log_ratio - log_densities("prior", prior.log_prob, z, event_rank)
 
 
 def smvi_objective(

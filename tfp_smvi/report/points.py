@@ -6,6 +6,7 @@ and its bar reaches from the lowest to the highest. The seeds are those that eve
 (`Sweep.compared`).
 """
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -238,15 +239,22 @@ def first_runs(sweep: Sweep) -> list[Entry]:
 
 
 def read_gallery_file(path: Path) -> dict[str, np.ndarray]:
-    """Reads the arrays of a gallery.npz.
+    """Reads the arrays of a gallery.npz, once for all figures.
 
     Raises:
         SMVIError: it cannot be read.
     """
     try:
-        return read_arrays(path)
+        status = path.stat()
+        return _read_once(path, status.st_size, status.st_mtime_ns)
     except (OSError, DamagedFileError) as error:
         raise _damaged(path, error) from error
+
+
+@functools.lru_cache(maxsize=64)
+def _read_once(path: Path, size: int, modified_ns: int) -> dict[str, np.ndarray]:
+    """Reads a file of this size and time: another one is read again."""
+    return read_arrays(path)
 
 
 def _damaged(path: Path, reason: object) -> SMVIError:

@@ -24,10 +24,13 @@ _IN_WORDS: dict[Kind, str] = {
     "counts": "counts, which are whole numbers of at least 0",
 }
 
-# A decoder has an output for each category of each entry. At 10,000 categories and the default
-# 1,024 hidden units these are 41 MB of weights an entry, and three times that with Adam's moments:
-# 12 GB for 100 entries. Numbers that need more are counts, or identifiers that need new numbers.
+# Numbers that need more are counts, or identifiers that need new numbers.
 _MOST_CATEGORIES = 10_000
+# A decoder has an output for each category of each entry. With the default 1,024 hidden units a
+# million outputs have 4 GB of weights, and a training holds them five times: with their gradient,
+# Adam's two moments and the average.
+_MOST_OUTPUTS = 1_000_000
+_COPIES = 5
 
 
 def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
@@ -64,6 +67,7 @@ def _resolve_model(model: ModelConfig, dataset: Dataset) -> ModelConfig:
     num_categories = model.num_categories
     if likelihood == "categorical":
         num_categories = _num_categories(num_categories, dataset)
+        _check_outputs(num_categories, model, dataset)
     elif num_categories is not None:
         raise SMVIError(
             f"is of a categorical likelihood, and it is {likelihood}",
@@ -114,6 +118,24 @@ def _num_categories(given: int | None, dataset: Dataset) -> int:
             "categories from 0 without gaps",
         )
     return number
+
+
+def _check_outputs(num_categories: int, model: ModelConfig, dataset: Dataset) -> None:
+    """Raises SMVIError if a decoder has more outputs, categories of entries, than fit anywhere."""
+    num_entries = math.prod(dataset.image_shape)
+    num_outputs = num_entries * num_categories
+    if num_outputs <= _MOST_OUTPUTS:
+        return
+    what = f"makes {num_entries:,} x {num_categories:,} = {num_outputs:,} outputs of the decoder"
+    if model.architecture == "dense" and model.model is None and model.hidden_sizes:
+        num_bytes = 4 * _COPIES * num_outputs * model.hidden_sizes[0]
+        what += f", whose weights take {num_bytes / 1e9:,.0f} GB in training"
+    raise SMVIError(
+        f"{what}; at most {_MOST_OUTPUTS:,} outputs are allowed",
+        field="num_categories",
+        value=num_categories,
+        remedy="give poisson or negative_binomial as {likelihood}, or fewer entries or categories",
+    )
 
 
 def _check_networks(config: RunConfig, dataset: Dataset) -> None:

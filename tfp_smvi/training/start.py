@@ -105,6 +105,7 @@ def _start_from_source(
         known = read_run(run_dir).source
         if known is not None and list_checkpoints(RunDirectory(run_dir).checkpoints):
             return known
+    _require_trained(path, config)
     source = load_run(
         path, note=reporter.note, warn=lambda line: reporter.warn(f"{path}: {name_fields(line)}")
     )
@@ -114,6 +115,14 @@ def _start_from_source(
         problem = "has been trained further since this run began"
         raise _misfit(config, problem, "start over with {fresh}")
     return record
+
+
+def _require_trained(path: Path, config: RunConfig) -> None:
+    """Raises SMVIError, one of the setting, unless there is a run with a checkpoint."""
+    if not (path / "config.json").exists():
+        raise _misfit(config, "holds no run: it has no config.json", "give a run directory")
+    if not list_checkpoints(RunDirectory(path).checkpoints):
+        raise _misfit(config, "has no checkpoint yet", "train it first, or give another run")
 
 
 def _assign(model: VAE, source: LoadedRun, config: RunConfig) -> None:
