@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import pickle
 import shutil
 import subprocess
 import sys
@@ -18,14 +19,14 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREA
 
 import tfp_smvi
 from tests.support import fuzz, golden, kills, runs, signals
+from tests.support.forked import ForkedProcess
 from tests.support.kills import RandomKills
 from tests.support.runs import ReferenceRun
 from tests.support.shared import make_once
-from tests.support.small_sweep import CONFIG, Recorder, WholeSweep, no_check
+from tests.support.small_sweep import WholeSweep, make_whole_sweep, no_check
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.engines.base import Task
 from tfp_smvi.engines.processes import Processes
-from tfp_smvi.sweeps.driver import sweep
 from tfp_smvi.sweeps.orders import Order
 
 sys.addaudithook(signals.audit)
@@ -160,9 +161,12 @@ def whole_sweep(tmp_path_factory: pytest.TempPathFactory) -> WholeSweep:
     """The sweep of CONFIG, two runs at once. Copy it to change it."""
 
     def make(path: Path) -> WholeSweep:
-        reporter = Recorder()
-        summary = sweep(path, CONFIG, jobs=2, command=["some", "words"], reporter=reporter)
-        return WholeSweep(path, summary, reporter)
+        value_path = path.with_name("whole-sweep.pickle")
+        process = ForkedProcess(make_whole_sweep, path, value_path)
+        _, err = process.communicate()
+        assert process.returncode == 0, err
+        value: WholeSweep = pickle.loads(value_path.read_bytes())
+        return value
 
     path, made = make_once(tmp_path_factory, "whole-sweep", make)
     return made._replace(path=path)

@@ -1,14 +1,12 @@
-"""The tests of test_every_model.py on every likelihood and kind of data."""
+"""The tests of test_every_model.py on the data that are no images."""
 
 import pytest
 
 from tests import test_every_model
-from tests.test_every_model import MODELS, POSTERIORS_AND_NETWORKS, Trained, train
-
-LIKELIHOODS_AND_DATA = [name for name in MODELS if name not in POSTERIORS_AND_NETWORKS]
+from tests.test_every_model import VECTORS, Trained, train
 
 
-@pytest.fixture(scope="module", params=LIKELIHOODS_AND_DATA)
+@pytest.fixture(scope="module", params=VECTORS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(request.param, tmp_path_factory)
 

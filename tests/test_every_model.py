@@ -6,6 +6,7 @@ Each kind of model is a small run of a sweep, which trains, evaluates and classi
 import csv
 import itertools
 import json
+import re
 import shutil
 import textwrap
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet
 
-from tests.support.forked import run_forked
+from tests.support.forked import fork_children, run_forked
 from tfp_smvi.data.test_batches import read_inputs
 from tfp_smvi.runs.loading import load_data_of, load_run
 
@@ -144,43 +145,45 @@ def with_missing(rng: np.random.Generator, x: np.ndarray) -> np.ndarray:
 
 DIGITS = ("--dataset", "digits")
 FILE = ("--dataset", "{data}/x.npz")
-MODELS: Mapping[str, Model] = {
-    "diagonal posterior": Model(DIGITS),
-    "full posterior": Model((*DIGITS, "--posterior", "full")),
-    "flow posterior": Model((*DIGITS, "--posterior", "flow", "--flow-layers", "2")),
-    "affine flow": Model(
-        (*DIGITS, "--posterior", "flow", "--flow-layers", "2", "--flow-transform", "affine")
+FULL = ("--posterior", "full")
+FLOW = ("--posterior", "flow", "--flow-layers", "2")
+# Each has one value of several columns of the table.
+IMAGES: Mapping[str, Model] = {
+    "conv, diagonal, grey levels": Model((*DIGITS, "--architecture", "conv")),
+    "conv, diagonal, missing colours": Model(
+        (*FILE, "--architecture", "conv"), write_missing_colours
     ),
-    "poisson counts": Model(FILE, write_counts),
-    "negative binomial counts": Model((*FILE, "--likelihood", "negative_binomial"), write_counts),
-    "categories": Model(
+    "own model, full, grey levels": Model(
+        (*DIGITS, *FULL, "--model", "networks_of_every_model:build"), write_module
+    ),
+    "dense, full, missing bits": Model((*FILE, *FULL), write_missing_bits),
+}
+VECTORS: Mapping[str, Model] = {
+    "categories, diagonal": Model(
         (*FILE, "--kind", "counts", "--likelihood", "categorical"), write_categories
     ),
-    "reals with missing values": Model(FILE, write_missing_reals),
-    "bits with missing values": Model(FILE, write_missing_bits),
-    "conv": Model((*DIGITS, "--architecture", "conv")),
-    "conv with missing values": Model((*FILE, "--architecture", "conv"), write_missing_colours),
-    "own model": Model((*DIGITS, "--model", "networks_of_every_model:build"), write_module),
-    "standardized csv": Model(
-        ("--dataset", "{data}/x.csv", "--test-fraction", "0.25", "--standardize"), write_csv
-    ),
-    "parquet counts": Model(
+    "poisson, flow, parquet": Model(
         (
             *("--dataset", "{data}/train.parquet", "--test-dataset", "{data}/test.parquet"),
-            *("--label-column", "type"),
+            *("--label-column", "type", *FLOW),
         ),
         write_parquet,
     ),
+    "negative binomial, full": Model(
+        (*FILE, *FULL, "--likelihood", "negative_binomial"), write_counts
+    ),
+    "missing reals, affine flow": Model(
+        (*FILE, *FLOW, "--flow-transform", "affine"), write_missing_reals
+    ),
+    "standardized csv, diagonal": Model(
+        ("--dataset", "{data}/x.csv", "--test-fraction", "0.25", "--standardize"), write_csv
+    ),
 }
+MODELS = {**IMAGES, **VECTORS}
 
 
 # The rest is in test_every_likelihood.py, so that two workers share the work.
-POSTERIORS_AND_NETWORKS = [
-    name for name in MODELS if any(word in name for word in ("posterior", "flow", "conv", "own"))
-]
-
-
-@pytest.fixture(scope="module", params=POSTERIORS_AND_NETWORKS)
+@pytest.fixture(scope="module", params=IMAGES)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     return train(request.param, tmp_path_factory)
 
@@ -188,7 +191,7 @@ def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
 def train(name: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     """Makes the sweep of a kind of model."""
     model = MODELS[name]
-    folder = tmp_path_factory.mktemp(name.replace(" ", "-"))
+    folder = tmp_path_factory.mktemp(re.sub(r"\W+", "-", name))
     if model.write_data is not None:
         model.write_data(folder)
     options = [option.format(data=folder) for option in model.options]
@@ -199,7 +202,7 @@ def train(name: str, tmp_path_factory: pytest.TempPathFactory) -> Trained:
 
 def run(*arguments: object, cwd: Path) -> str:
     """Runs a command in a folder and returns what it prints."""
-    process = run_forked(*map(str, arguments), cwd=cwd)
+    process = run_forked(*map(str, arguments), before=fork_children, cwd=cwd)
     assert process.returncode == 0, process.stderr
     assert "Traceback" not in process.stderr
     return process.stdout

@@ -6,6 +6,7 @@ children deadlock.
 """
 
 import contextlib
+import functools
 import importlib.metadata
 import multiprocessing
 import os
@@ -14,12 +15,14 @@ import subprocess
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from multiprocessing import forkserver
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, ClassVar
 
-__all__ = ["ForkedProcess", "run_forked", "run_program", "start_forked"]
+__all__ = ["ForkedProcess", "fork_children", "run_forked", "run_program", "start_forked"]
 
 _CONTEXT = multiprocessing.get_context("forkserver")
 # What the commands import; the server ignores a module that does not exist.
@@ -116,6 +119,98 @@ def run_program(
     python, *words = command
     assert python == sys.executable
     return _end(ForkedProcess(_program, *(w for w in words if w != "-P"), env=env), command)
+
+
+def fork_children() -> None:
+    """Lets a forked command fork what it starts: the workers of a sweep, a check of an export.
+
+    It is the `before` of start_forked: TensorFlow is loaded and has not run.
+    """
+    from tfp_smvi.engines import processes
+    from tfp_smvi.export import check
+
+    processes.subprocess = SimpleNamespace(PIPE=subprocess.PIPE, Popen=_ForkedWorker)  # type: ignore[attr-defined]
+    check.subprocess = SimpleNamespace(run=_spare_process())  # type: ignore[attr-defined]
+
+
+class _ForkedWorker(subprocess.Popen[bytes]):
+    """Popen of `engines.worker`, which forks this process in place of a new interpreter."""
+
+    started: ClassVar[list["_ForkedWorker"]] = []
+
+    def _execute_child(self, args: Any, *others: Any) -> None:
+        # Those of CPython 3.11 to 3.14.
+        env, (stdin, to_stdin, from_stdout, stdout, from_stderr, stderr) = others[5], others[9:15]
+        self._child_created = False
+        self.pid = os.fork()
+        if self.pid == 0:
+            for descriptor, number in ((stdin, 0), (stdout, 1), (stderr, 2)):
+                os.dup2(descriptor, number)
+            os.close(to_stdin)
+            for other in _ForkedWorker.started:  # its stdin must have no other end than the sweep's
+                if other.stdin is not None and not other.stdin.closed:
+                    os.close(other.stdin.fileno())
+            os.environ.update(env)
+            _exit_after(lambda: _worker(args[-1]))
+        self._child_created = True
+        self._close_pipe_fds(stdin, to_stdin, from_stdout, stdout, from_stderr, stderr)
+        _ForkedWorker.started.append(self)
+
+
+def _spare_process() -> Callable[..., "subprocess.CompletedProcess[str]"]:
+    """Forks a process that never runs TensorFlow; the function returned has it fork programs."""
+    place = Path(tempfile.mkdtemp())
+    files = (place / "stdout", place / "stderr")
+    orders, codes = (multiprocessing.Pipe(duplex=False) for _ in range(2))
+    if os.fork() == 0:
+        orders[1].close()
+        try:
+            while True:
+                words, environment = orders[0].recv()
+                child = os.fork()
+                if child == 0:
+                    call = (str(Path.cwd()), environment, files), _program, words
+                    _exit_after(functools.partial(_call, *call))
+                codes[1].send(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
+        except EOFError:  # its parent has ended
+            os._exit(0)
+    orders[0].close()
+    codes[1].close()
+
+    def run(
+        command: Sequence[str], env: Mapping[str, str], **options: Any
+    ) -> "subprocess.CompletedProcess[str]":
+        for file in files:
+            file.write_bytes(b"")
+        orders[1].send(([w for w in command[1:] if w != "-P"], dict(env)))
+        code = codes[0].recv()
+        out, err = (file.read_text(encoding="utf-8") for file in files)
+        return subprocess.CompletedProcess(command, code, out, err)
+
+    return run
+
+
+def _worker(task: str) -> None:
+    from tfp_smvi.engines.worker import main
+
+    sys.argv = ["worker", task]
+    main()
+
+
+def _exit_after(function: Callable[[], object]) -> None:
+    """Ends this process as Python does after the function."""
+    code = 1
+    try:
+        function()
+        code = 0
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def _end(process: ForkedProcess, command: Sequence[str]) -> "subprocess.CompletedProcess[str]":

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import pickle
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support.forked import fork_children
 from tfp_smvi.config import (
     AISConfig,
     ClassifyConfig,
@@ -20,6 +22,7 @@ from tfp_smvi.config import (
     TrainConfig,
 )
 from tfp_smvi.sweeps import driver
+from tfp_smvi.sweeps.driver import sweep
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Summary
 
@@ -89,6 +92,14 @@ class WholeSweep(NamedTuple):
     path: Path
     summary: Summary
     reporter: Recorder
+
+
+def make_whole_sweep(path: Path, value_path: Path) -> None:
+    """Makes it, two runs at once, in a forked process, and keeps it at value_path."""
+    fork_children()
+    reporter = Recorder()
+    summary = sweep(path, CONFIG, jobs=2, command=["some", "words"], reporter=reporter)
+    value_path.write_bytes(pickle.dumps(WholeSweep(path, summary, reporter)))
 
 
 def entries(summary: Summary) -> dict[str, Entry]:
