@@ -68,6 +68,12 @@ class ForkedProcess:
         """The exit code, or minus the signal that killed it; None while it runs."""
         return self._process.exitcode
 
+    @property
+    def pid(self) -> int:
+        """Its process ID."""
+        assert self._process.pid is not None
+        return self._process.pid
+
     def kill(self) -> None:
         """Sends SIGKILL."""
         self._process.kill()
@@ -83,9 +89,9 @@ class ForkedProcess:
         self._place.cleanup()
         return out, err
 
-    def wait_for_line(self, stream: int) -> None:
-        """Waits for the first line on stdout, 1, or stderr, 2, or for the end."""
-        while self.returncode is None and b"\n" not in self.files[stream - 1].read_bytes():
+    def wait_for(self, text: str, stream: int) -> None:
+        """Waits for a text, such as a line break, on stdout, 1, or stderr, 2, or for the end."""
+        while self.returncode is None and text not in self.files[stream - 1].read_text():
             time.sleep(0.005)
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +11,7 @@ import filelock
 import pytest
 
 from tests.support import runs
+from tests.support.forked import ForkedProcess, fork_children, start_forked
 from tests.support.kills import RANDOM, RandomKills
 from tests.support.small_sweep import (
     BEGIN,
@@ -33,29 +33,19 @@ from tfp_smvi.sweeps.stages import STAGES
 LAMS = (0.0, 0.5)
 
 
-def start(sweep_dir: Path) -> subprocess.Popen[str]:
+def start(sweep_dir: Path) -> ForkedProcess:
     """Starts the command line in a process group of its own, on LAMS, one after the other."""
     file = sweep_dir.with_suffix(".json")
     grid = {"lams": LAMS, "seeds": CONFIG.seeds}
     file.write_text(json.dumps({"config": CONFIG.settings(), **grid}))
     # One thread, as in the whole sweep.
     options = ("--sweep-dir", str(sweep_dir), "--threads", "1")
-    arguments = ["sweep", "--config", str(file), *options]
-    return subprocess.Popen(
-        [runs.script(), *arguments],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
+    return start_forked("sweep", "--config", str(file), *options, before=begin_a_group)
 
 
-def wait_for_line(process: subprocess.Popen[str], words: str) -> None:
-    assert process.stderr is not None
-    for line in process.stderr:
-        if words in line:
-            return
-    raise AssertionError(f"no line has {words!r}")
+def begin_a_group() -> None:
+    os.setsid()
+    fork_children()
 
 
 def processes_end(sweep_dir: Path) -> bool:
@@ -125,7 +115,7 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
     seconds = entries(whole_sweep.summary)[DONE[0]].seconds
     while not random_kills.done:
         sweep_dir = tmp_path / f"sweep-{random_kills.kills}"
-        # Every start loads TensorFlow: most of them end in a kill, and few in a whole sweep.
+        # A whole sweep takes time: most starts end in a kill.
         hung_up, alone = RANDOM.sample([*STAGES], 2)
         for stage in STAGES:
             number = signal.SIGHUP if stage == hung_up else signal.SIGKILL
@@ -134,8 +124,8 @@ def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is
             random_kills.kills += number == signal.SIGKILL
             before = result_times(sweep_dir)
             finished = {path for path in before if path.parts[0] in DONE}
-        with start(sweep_dir) as process:
-            errors = process.stderr.read() if process.stderr else ""
+        process = start(sweep_dir)
+        _, errors = process.communicate()
         assert process.returncode == 0, errors
         assert "Traceback" not in errors
         after = result_times(sweep_dir)
@@ -148,18 +138,18 @@ def stop_in_stage(
     sweep_dir: Path, number: int, stage: str, wait: float, *, all_of_them: bool
 ) -> None:
     """Starts a sweep and sends it, or all of its processes, a signal within a stage."""
-    with start(sweep_dir) as process:
-        wait_for_line(process, f"{DONE[0]}: {stage}")
-        time.sleep(wait)
-        (os.killpg if all_of_them else os.kill)(process.pid, number)
-        assert process.stderr is not None
-        *_, last = ["", *process.stderr]
+    process = start(sweep_dir)
+    process.wait_for(f"{DONE[0]}: {stage}", 2)
+    assert process.returncode is None
+    time.sleep(wait)
+    (os.killpg if all_of_them else os.kill)(process.pid, number)
+    _, errors = process.communicate()
     assert processes_end(sweep_dir)
     if number == signal.SIGKILL:
         assert process.returncode == -number
     else:
         assert process.returncode == 128 + number
-        assert last == "Run the same command again to continue.\n"
+        assert errors.endswith("Run the same command again to continue.\n")
         assert "running" not in {entry["status"] for entry in read(sweep_dir)["runs"]}
 
 

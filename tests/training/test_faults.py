@@ -111,7 +111,7 @@ def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_
                 code = process.returncode
         else:
             forked = start_forked(*options, str(run_dir))
-            forked.wait_for_line(2)
+            forked.wait_for("\n", 2)
             random_kills.kill(forked, 1.0)
             code = forked.returncode
         random_kills.losses += newest_step(run_dir) < saved
