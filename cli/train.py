@@ -108,7 +108,8 @@ def train(
     except TrainingInterrupted as stop:
         return _note_stop(reporter, stop, run_dir)
     result = result._replace(run_dir=run_dir)  # as it was given
-    _print_result(result, training_warnings(config, result.history[-1].step), as_json)
+    last = result.history[-1]
+    _print_result(result, training_warnings(config, last.step, last.epoch_steps), as_json)
     return 0
 
 
@@ -144,7 +145,8 @@ def _print_result(result: "FitResult", warnings: Sequence[str], as_json: bool) -
         return
     epochs = f"{record.epoch} epoch{'s' * (record.epoch != 1)}"
     steps = f"{record.step} step{'s' * (record.step != 1)}"
-    click.echo(f"Trained {epochs}, {steps}. On the test data, in nats per example:")
+    lam = "" if record.lam is None else f" lam is {record.lam:.4g}."
+    click.echo(f"Trained {epochs}, {steps}.{lam} On the test data, in nats per example:")
     for value, label in (
         (record.test.objective, "objective"),
         (record.test.elbo, "ELBO"),

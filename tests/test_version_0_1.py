@@ -93,12 +93,18 @@ def test_a_finished_sweep_does_nothing_again(tmp_path: Path) -> None:
     times = {path: path.stat().st_mtime_ns for path in sweep_dir.glob("*/*.json")}
     assert runs.call("sweep", *MODEL, *SWEEP, "--sweep-dir", str(sweep_dir)) == 0
     assert {path: path.stat().st_mtime_ns for path in sweep_dir.glob("*/*.json")} == times
-    assert (sweep_dir / "sweep.csv").read_bytes() == (FILES / "sweep" / "sweep.csv").read_bytes()
+    lines = [
+        (folder / "sweep.csv").read_text().splitlines() for folder in (sweep_dir, FILES / "sweep")
+    ]
+    assert lines[0][0] == f"{lines[1][0]},lam_reached"
+    assert {line.rpartition(",")[2] for line in lines[0][1:]} == {"0.0", "0.5"}
+    assert [line.rpartition(",")[0] for line in lines[0]] == lines[1]
     before, after = (
         json.loads((folder / "sweep.json").read_text()) for folder in (FILES / "sweep", sweep_dir)
     )
     for run in after["runs"]:
-        assert run.pop("warnings") == []  # which version 0.1 did not keep
+        assert run.pop("warnings") == []  # which version 0.1 did not keep, nor what lam was reached
+        assert run.pop("lam_reached") == run["lam"]
     for part in ("format", "lams", "seeds", "environment", "runs"):
         assert after[part] == before[part], part
     assert SweepConfig.from_summary(after) == SweepConfig.from_summary(before)

@@ -29,7 +29,7 @@ SECONDS_PER_LINE = 60.0
 # The quantities with a column, and all columns before those of the accuracies.
 COLUMNS = ("elbo", "log_likelihood", "gap")
 MARK = "*"
-LEGEND = f"{MARK} The training has warnings, such as a lam that it has not reached."
+LEGEND = f"{MARK} The training has warnings; a lam in brackets is the one that it reached."
 TITLES = ("lam", "seed", "status", *(QUANTITIES[name].short for name in COLUMNS))
 
 
@@ -266,6 +266,8 @@ def _cells(entry: Entry, columns: Mapping[str, Sequence[int]]) -> list[str]:
         for kernel, sizes in columns.items()
     ]
     mark = MARK if entry.warnings else ""
+    if entry.lam_reached not in (None, entry.lam):
+        mark = f" ({entry.lam_reached:.2g}){mark}"
     name = [format_lam(entry.lam) + mark, str(entry.seed), entry.status]
     return [*name, *_likelihoods(entry), *accuracies]
 

@@ -46,7 +46,8 @@ class TrainingReporter(BarReporter):
         """Moves the bar."""
         details = (
             f"epoch {progress.epoch + 1}/{self._epochs}, "
-            f"{progress.steps_per_second:.1f} steps/s, {_values(progress.metrics)}"
+            f"{progress.steps_per_second:.1f} steps/s, lam {progress.lam:.3g}, "
+            f"{_values(progress.metrics)}"
         )
         self._bar.update(self._task, completed=progress.step, details=details)
 
@@ -54,14 +55,15 @@ class TrainingReporter(BarReporter):
         """Prints a line with the epoch's metrics, or some if a terminal is too narrow for it."""
         parts = [
             f"epoch {record.epoch}/{self._epochs}",
+            f"lam {record.lam:.3g}",
             f"train: {_values(record.train)}",
             f"test: {_values(record.test)}",
             f"{record.seconds:.1f} s",
         ]
         line = "  ".join(parts)
         if self._console.is_terminal and len(line) > self._console.width:
-            first, *metrics, seconds = parts
-            line = "\n  ".join([f"{first}  {seconds}", *metrics])
+            first, lam, *metrics, seconds = parts
+            line = "\n  ".join([f"{first}  {lam}  {seconds}", *metrics])
         self.note(line)
 
 

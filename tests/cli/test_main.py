@@ -259,9 +259,12 @@ def test_stderr_has_a_plain_line_per_epoch_and_no_chatter(reference: ReferenceRu
     data, *lines = reference.process.stderr.splitlines()
     assert data.startswith("Data: 1437 to train and 360 to test")
     assert len(lines) == EPOCHS
-    for epoch, line in enumerate(lines, 1):
+    # The warm-up has 100 steps, and an epoch 44.
+    for epoch, (line, lam) in enumerate(
+        zip(lines, ("0.0968", "0.387", "0.5", "0.5"), strict=True), 1
+    ):
         assert re.fullmatch(
-            rf"epoch {epoch}/{EPOCHS}  train: {values}  test: {values}  \d+\.\d s", line
+            rf"epoch {epoch}/{EPOCHS}  lam {lam}  train: {values}  test: {values}  \d+\.\d s", line
         ), line
 
 
@@ -289,7 +292,7 @@ def test_finished_run_says_so_and_gives_its_result_again(
     output = capsys.readouterr()
     assert output.err.endswith(done)
     result = json.loads(reference.process.stdout)
-    assert f"Trained {EPOCHS} epochs, {EPOCHS * STEPS_PER_EPOCH} steps" in output.out
+    assert f"Trained {EPOCHS} epochs, {EPOCHS * STEPS_PER_EPOCH} steps. lam is 0.5." in output.out
     assert re.search(rf"ELBO +{result['test']['elbo']:.2f}\n", output.out)
     assert str(reference.run_dir) in output.out
     assert "lam grows" not in output.out  # all of it is in force
@@ -331,7 +334,7 @@ def test_terminal_shows_a_bar_and_a_config_file_repeats_the_run(
     assert "━" in text
     assert re.search(r"\d steps/s", text)
     assert "ETA" in text
-    assert f"epoch {EPOCHS}/{EPOCHS}  train: ELBO" in text
+    assert f"epoch {EPOCHS}/{EPOCHS}  lam 0.5  train: ELBO" in text
     assert shown.count(b"\x1b[?25h") >= shown.count(b"\x1b[?25l") >= 1  # the cursor is shown again
     assert output.startswith(f"Trained {EPOCHS} epochs")
     assert_same_run(run_dir, reference.run_dir)
@@ -375,7 +378,7 @@ def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
     # Within the warm-up of 100 steps the user is told what lam really was: before and after.
     grown = f"lam grows to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2 only"
     assert f"\nWarning: {grown}" in output.err
-    assert "give more --epochs" in output.err
+    assert "raise --epochs to 3 or give fewer --lam-warmup-steps" in output.err
     (warning,) = result["warnings"]
     assert warning.startswith(grown)
     assert runs.call(*other[:-1]) == 0

@@ -88,14 +88,15 @@ def test_bars_keep_their_amount_and_the_time_left_at_any_width(width: int) -> No
     console = terminal(width)
     with TrainingReporter(console) as training:
         training.begin(300, 57_000, 468)
-        training.progress(TrainingProgress(57_400, 121, 123.4, METRICS))
+        training.progress(TrainingProgress(57_400, 121, 123.4, METRICS, 0.5))
     lines = frame(console)
     (line,) = {line for line in lines if "57400" in line}
     assert re.fullmatch(r"training ━\S* *━* +57400/140400 ETA [-\d:]+", line.replace("╸", "━"))
     assert len(line) <= width
     # The metrics are below it, and whole.
     words = " ".join(lines[lines.index(line) + 1 :])
-    assert "epoch 122/300, 123.4 steps/s, ELBO -119.38, D_SM 18.02, objective -128.39" in words
+    values = "lam 0.5, ELBO -119.38, D_SM 18.02, objective -128.39"
+    assert f"epoch 122/300, 123.4 steps/s, {values}" in words
     for reporter, amount in (
         (BlockReporter(terminal(width), "classifying"), "50 %"),
         (FeaturesProgress(terminal(width)), "50000/100000"),
@@ -116,7 +117,7 @@ def test_bars_keep_their_amount_and_the_time_left_at_any_width(width: int) -> No
 @pytest.mark.parametrize("width", [40, 60, 80, 160])
 def test_the_line_of_an_epoch_has_no_torn_number(width: int) -> None:
     console = terminal(width)
-    record = EpochRecord(122, 57_096, METRICS, METRICS, 18.2)
+    record = EpochRecord(122, 57_096, METRICS, METRICS, 18.2, 0.5)
     reporter = TrainingReporter(console)
     reporter.epoch(record)
     lines = frame(console)
@@ -167,6 +168,8 @@ def test_the_table_marks_warnings_of_a_training_and_stays_unless_another_follows
         for lam, lines in ((0.1, ()), (0.5, warnings))
     ]
     assert (LEGEND in format_runs(entries)) == bool(warnings)
+    grown = entries[1].changed(lam_reached=0.03125)
+    assert ("0.5 (0.031)*" in format_runs([grown])) == bool(warnings)
     with SweepReporter(console, table_follows=follows) as reporter:
         reporter.begin(entries, tuple(STAGES), 1)
     text = console.file.getvalue()  # type: ignore[attr-defined]

@@ -59,4 +59,12 @@ def test_a_training_that_ends_within_the_warm_up_is_noted(lam, step, growth):
     assert (note is None) == (growth is None)
     if growth:
         assert f"lam grows to {growth} only" in note
-        assert "{epochs}" in note
+        assert "raise {epochs} or give fewer {lam_warmup_steps}" in note
+
+
+@pytest.mark.parametrize(("steps_per_epoch", "epochs"), [(3, 4), (5, 2), (10, 1), (11, 1)])
+def test_the_warning_names_the_fewest_epochs_that_reach_lam(steps_per_epoch, epochs):
+    weight = FixedWeight(2.0, warmup_steps=10, warmup_power=2.0)
+    assert f"raise {{epochs}} to {epochs} or" in weight.unfinished(1, steps_per_epoch)
+    assert weight.unfinished(epochs * steps_per_epoch, steps_per_epoch) is None
+    assert (epochs - 1) * steps_per_epoch < 10

@@ -11,7 +11,9 @@ from typing import Any
 import matplotlib
 import numpy as np
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.text import Text
 from PIL import Image
 
@@ -27,6 +29,7 @@ from tfp_smvi.report.figures import FIGURES, describe_bars, missing_figures, plo
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import NARROW, WIDE, Layout, make_layout, styled
 from tfp_smvi.report.points import Point
+from tfp_smvi.report.style import GREY
 from tfp_smvi.sweeps.results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
@@ -103,6 +106,40 @@ def test_classified_epochs_have_their_ticks(tmp_path: Path) -> None:
     assert figure is not None
     for axes in figure.axes:
         assert axes.get_xticks().tolist() == [25, 50, 75, 100]
+
+
+def test_points_of_a_lam_that_was_not_reached_are_hollow(tmp_path: Path) -> None:
+    """At lam = 1 the weight stops at 0.5, after 50 of 100 epochs; 0 and inf are reached."""
+    written = sweeps.write_sweep(tmp_path, (0.0, 0.1, 1.0, math.inf))
+    for record in sweeps.find_run(written, 1.0)["history"]:
+        record["lam"] = min(0.01 * record["epoch"], 0.5)
+    for record in sweeps.find_run(written, 0.1)["history"]:
+        record["lam"] = min(0.002 * record["epoch"], 0.1)
+    (tmp_path / "sweep.json").write_text(json.dumps(written))
+    sweep = read_sweep(tmp_path)
+    for draw in (curve_figures.draw_likelihood, curve_figures.draw_accuracy):
+        axes = draw(sweep).axes[0]
+        x = {round(float(v), 1) for line in hollow_lines(axes) for v in line.get_xdata()}
+        assert x == {round(LamAxis((0.0, 0.1, 1.0, math.inf)).place(1.0), 1)}
+    axes = curve_figures.draw_accuracy_by_epoch(sweep).axes[0]
+    epochs = [line.get_xdata().tolist() for line in hollow_lines(axes) if len(line.get_xdata())]
+    assert epochs == [[25], [25, 50, 75, 100]]
+    for axes in curve_figures.draw_training(sweep).axes:
+        last = [max(line.get_xdata()) for line in hollow_lines(axes) if len(line.get_xdata())]
+        assert last == [49, 97]  # of every twelfth epoch
+    names = [text.get_text() for text in curve_figures.draw_training(sweep).legends[0].get_texts()]
+    assert names.count(figure_data.GROWING) == 1
+
+
+def hollow_lines(axes: Axes) -> list[Line2D]:
+    """The lines with hollow markers, without that of the legend and the levels of baselines."""
+    return [
+        line
+        for line in axes.lines
+        if line.get_markerfacecolor() == "white"
+        and line.get_color() != GREY
+        and line.get_zorder() < 5
+    ]
 
 
 def test_axis_has_a_place_for_every_lam_in_order() -> None:
@@ -234,7 +271,7 @@ def test_legends_fit_into_the_width_of_a_column(tmp_path: Path) -> None:
         figure.draw_without_rendering()
         (legend,) = figure.legends
         box = legend.get_window_extent()
-        assert len(legend.get_texts()) == 8
+        assert len(legend.get_texts()) == 9  # and what a hollow marker is
         assert box.x0 >= -1.0
         assert box.x1 <= figure.bbox.width + 1.0
 

@@ -129,6 +129,7 @@ def test_the_table_has_the_numbers_of_the_summary(whole_sweep: WholeSweep) -> No
         for name in ("elbo", "log_likelihood", "gap", "divergence"):
             assert float(row[name]) == split[name]["mean"]
             assert float(row[f"{name}_standard_error"]) == split[name]["standard_error"]
+        assert float(row["lam_reached"]) == entry["lam_reached"] == float(row["lam"])
         assert float(row["bracket"]) == entry["evaluation"]["bracket"]["width"]["mean"]
         assert float(row["acceptance_rate"]) == split["acceptance_rate"]["mean"]
         assert float(row["effective_sample_size"]) == split["effective_sample_size"]["mean"]
@@ -195,6 +196,8 @@ def test_a_lam_that_has_not_grown_is_a_warning(tmp_path: Path) -> None:
     entry, left = refresh(Entry(0.5, 0, "lam0.5-seed0"), tmp_path, config)
     assert left == ["evaluate", "classify"]
     assert entry.warnings == (name_fields(message),)
+    assert "raise epochs to 114 or" in entry.warnings[0]  # of 44 steps each
+    assert entry.lam_reached == entry.history[-1].lam == 0.5 * (44 / 5000) ** 2
 
 
 def test_no_two_lams_share_a_directory() -> None:

@@ -1,7 +1,7 @@
 """What lam is: the weight of the divergence in the objective, at each step of a training.
 
-The training step asks for the weight in tensors, the test metrics for the full weight, and the
-messages for how far it has grown.
+The training step and the test metrics ask for the weight in tensors, the log and the messages for
+how far it has grown.
 """
 
 import math
@@ -32,7 +32,7 @@ class Weight(Protocol):
     def reached(self, step: int) -> float:
         """The weight after a number of steps, without TensorFlow."""
 
-    def unfinished(self, step: int) -> str | None:
+    def unfinished(self, step: int, steps_per_epoch: int | None = None) -> str | None:
         """A warning about a training that ends before the weight is lam; else None."""
 
 
@@ -67,17 +67,22 @@ class FixedWeight:
         """The weight after a number of steps, without TensorFlow."""
         return self.lam if self._is_constant else self.lam * float(self._scale(step, min))
 
-    def unfinished(self, step: int) -> str | None:
+    def unfinished(self, step: int, steps_per_epoch: int | None = None) -> str | None:
         """A warning about a training that ends at a step before the weight is lam; else None.
 
         Settings are named in braces, as in an error's remedy: "{epochs}".
+
+        Args:
+            step: the steps of the training.
+            steps_per_epoch: with it, the warning names the epochs that the warm-up needs.
         """
         if self._is_constant or step >= self.warmup_steps:
             return None
+        needed = f" to {-(-self.warmup_steps // steps_per_epoch)}" if steps_per_epoch else ""
         return (
             f"lam grows to {self.reached(step):.2g} of {self.lam:g} only: the training has {step} "
-            f"steps, and the warm-up {self.warmup_steps}. To reach all of it, give more "
-            "{epochs} or fewer {lam_warmup_steps}; a short warm-up costs likelihood."
+            f"steps, and the warm-up {self.warmup_steps}. To reach all of it, raise {{epochs}}"
+            f"{needed} or give fewer {{lam_warmup_steps}}; a short warm-up costs likelihood."
         )
 
     @property

@@ -2,7 +2,7 @@
 
 import itertools
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -32,11 +32,17 @@ class LamAxis:
     Args:
         lams: the values that need a place.
         name: what is written at one.
+        growing: those that runs have not reached, whose markers are hollow.
     """
 
-    def __init__(self, lams: Iterable[float], name: Callable[[float], str] = lam_label) -> None:
+    def __init__(
+        self,
+        lams: Iterable[float],
+        name: Callable[[float], str] = lam_label,
+        growing: Collection[float] = (),
+    ) -> None:
         """Gives each region its place, in decades from left to right."""
-        self._name = name
+        self._name, self.growing = name, growing
         self.lams = sorted(set(lams))
         regions = [
             [lam for lam in self.lams if lam < 0.0],

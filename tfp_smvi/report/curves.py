@@ -20,7 +20,7 @@ from tfp_smvi.report.axes import (
 )
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.layout import WIDE, Layout, legend_below, panels
-from tfp_smvi.report.points import DAGGER, Point, lam_name, lams_with_warnings
+from tfp_smvi.report.points import DAGGER, GROWING, Point, lam_name, lams_with_warnings
 from tfp_smvi.report.style import GREY, Dashes, Line, draw_band, draw_bars, lam_lines, plain_lines
 from tfp_smvi.sweeps.results import Sweep
 
@@ -59,7 +59,7 @@ def draw_likelihood(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     right.set_ylabel("nats per example")
     for half, axes in zip(halves, (left, right), strict=True):
         axis.dress(axes)
-        _explain_dagger(axes, sweep)
+        _explain_marks(axes, sweep, hollow=bool(axis.growing))
         legend_below(half, axes, 2)
     keep_labels_apart(figure)
     return figure
@@ -83,7 +83,7 @@ def draw_accuracy(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         axis.dress(axes)
         _kernel_title(axes, kernels, kernel)
     _percent(grid, layout, "test accuracy (%)")
-    _explain_dagger(grid[0][0], sweep)
+    _explain_marks(grid[0][0], sweep, hollow=bool(axis.growing))
     legend_below(figure, grid[0][0], len(numbers) + len(BASELINE_DASHES) + 1)
     keep_labels_apart(figure)
     return figure
@@ -110,7 +110,7 @@ def draw_differences(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         _kernel_title(axes, kernels, kernel)
     _difference_axis(grid[0], layout)
     _percent(grid, layout, "accuracy minus that at λ = 0\n(percentage points)")
-    _explain_dagger(grid[0][0], sweep)
+    _explain_marks(grid[0][0], sweep, hollow=bool(axis.growing))
     legend_below(figure, grid[0][0], len(numbers) + 1)
     keep_labels_apart(figure)
     return figure
@@ -124,20 +124,20 @@ def draw_accuracy_by_epoch(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         for pair in itertools.product(kernels, numbers)
     }
     figure, grid = panels(layout, len(kernels), len(numbers), 2.3)
-    looks = lam_lines(run.lam for run in sweep.finished)
+    looks, growing = lam_lines(run.lam for run in sweep.finished), False
     for row, kernel in zip(grid, kernels, strict=True):
         for axes, number in zip(row, numbers, strict=True):
             by_lam = curves[kernel, number]
             for lam, points in by_lam.items():
-                draw_bars(
-                    axes, [p.x for p in points], points, looks[lam], f"λ = {lam_name(sweep, lam)}"
-                )
+                name, hollow = f"λ = {lam_name(sweep, lam)}", _hollow(sweep, lam, points)
+                growing |= any(hollow)
+                draw_bars(axes, [p.x for p in points], points, looks[lam], name, hollow=hollow)
             axes.set_title(f"{kernel} kernel, {number:,} labels")
             _epoch_ticks(axes, {point.x for points in by_lam.values() for point in points})
     for axes in grid[-1][-1:] if layout.stacked else grid[-1]:
         axes.set_xlabel("epoch of training")
     _percent(grid, layout, "test accuracy (%)")
-    _explain_dagger(grid[0][0], sweep)
+    _explain_marks(grid[0][0], sweep, hollow=growing)
     legend_below(figure, grid[0][0], 8)
     return figure
 
@@ -148,10 +148,12 @@ def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     size, shape = (5.6, (2, 1)) if layout.stacked else (3.4, (1, 2))
     figure = Figure(figsize=(layout.width, size), layout="constrained")
     left, right = figure.subplots(*shape)
-    looks = lam_lines(run.lam for run in sweep.finished)
+    looks, growing = lam_lines(run.lam for run in sweep.finished), False
     for axes, by_lam in zip((left, right), curves.values(), strict=True):
         for lam, points in by_lam.items():
-            draw_band(axes, points, looks[lam], f"λ = {lam_name(sweep, lam)}")
+            name, hollow = f"λ = {lam_name(sweep, lam)}", _hollow(sweep, lam, points)
+            growing |= any(hollow)
+            draw_band(axes, points, looks[lam], name, hollow=hollow)
         axes.set_xlabel("epoch of training")
         _epoch_ticks(axes)
     divergences = [point for points in curves["divergence"].values() for point in points]
@@ -163,17 +165,26 @@ def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     _title(right, "b", "divergence on test data")
     left.set_ylabel("nats per example")
     right.set_ylabel("$D_{SM}(q(z|x),\\ p(z|x))$")
-    _explain_dagger(left, sweep)
+    _explain_marks(left, sweep, hollow=growing)
     legend_below(figure, left, 8)
     return figure
 
 
 def _lam_axis(sweep: Sweep) -> LamAxis:
-    return LamAxis((run.lam for run in sweep.finished), lambda lam: lam_name(sweep, lam))
+    lams = {run.lam for run in sweep.finished}
+    growing = {lam for lam in lams if sweep.is_growing(lam)}
+    return LamAxis(lams, lambda lam: lam_name(sweep, lam), growing)
 
 
-def _explain_dagger(axes: Axes, sweep: Sweep) -> None:
-    """Adds what a dagger at a lam means to the legend of a panel."""
+def _hollow(sweep: Sweep, lam: float, points: Sequence[Point]) -> list[bool]:
+    """Whether lam was growing at each point of a curve over epochs."""
+    return [sweep.is_growing(lam, point.x) for point in points]
+
+
+def _explain_marks(axes: Axes, sweep: Sweep, *, hollow: bool) -> None:
+    """Adds what a hollow marker and a dagger at a lam mean to the legend of a panel."""
+    if hollow:
+        axes.plot([], [], "o", color=GREY, markerfacecolor="white", label=GROWING)
     if lams_with_warnings(sweep):
         axes.plot([], [], linestyle="none", label=DAGGER)
 
@@ -184,11 +195,11 @@ def _draw_splits(axes: Axes, axis: LamAxis, sweep: Sweep, quantity: str, line: L
     shown = []
     for split in splits:
         points = figure_data.estimates(sweep, split, quantity)
-        hollow = split == "train"
-        shift = (0.008 if hollow else -0.008) * (axis.right - axis.left) * (len(splits) - 1)
+        train = split == "train"
+        shift = (0.008 if train else -0.008) * (axis.right - axis.left) * (len(splits) - 1)
         # Dashes tell train from test, and markers the quantities.
-        look = line._replace(dashes=(0, (4, 2)) if hollow else "-")
-        _draw_over_lam(axes, axis, points, look, f"{label}, {split}", hollow=hollow, shift=shift)
+        look = line._replace(dashes=(0, (4, 2)) if train else "-")
+        _draw_over_lam(axes, axis, points, look, f"{label}, {split}", shift=shift)
         shown += points
     return shown
 
@@ -200,10 +211,10 @@ def _draw_over_lam(
     line: Line,
     label: str,
     *,
-    hollow: bool = False,
     shift: float = 0.0,
 ) -> None:
     places = [axis.place(point.x) + shift for point in points]
+    hollow = [point.x in axis.growing for point in points]
     draw_bars(axes, places, points, line, label, hollow=hollow, breaks=axis.breaks)
 
 

@@ -18,7 +18,6 @@ from tfp_smvi.classification.results import ENCODER, PCA, PIXELS, Accuracy
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.data.pictures import shades
-from tfp_smvi.runs.warnings import weight_of
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
@@ -26,6 +25,7 @@ from tfp_smvi.sweeps.results import Sweep
 __all__ = [
     "BASELINES",
     "DAGGER",
+    "GROWING",
     "Gallery",
     "Point",
     "accuracies",
@@ -38,7 +38,6 @@ __all__ = [
     "label_numbers",
     "lam_label",
     "lam_name",
-    "lam_reached",
     "lams_with_warnings",
     "over_lams",
     "point",
@@ -48,6 +47,7 @@ __all__ = [
 ]
 
 DAGGER = "† a warning of the training"
+GROWING = "hollow: λ not reached yet"
 # What classifiers see in place of the encoder's means.
 BASELINES = {PIXELS: "raw pixels", PCA: "PCA"}
 
@@ -124,14 +124,6 @@ def lam_name(sweep: Sweep, lam: float) -> str:
 def lams_with_warnings(sweep: Sweep) -> set[float]:
     """The lams of finished runs whose training has a warning, for example that lam never grew."""
     return {run.lam for run in sweep.finished if run.warnings}
-
-
-def lam_reached(sweep: Sweep, run: Entry) -> float | None:
-    """What a run's lam had grown to at the end of its training; None without a training."""
-    if not run.history:
-        return None
-    config = sweep.summary.config.run(run.lam, run.seed)
-    return weight_of(config.train).reached(run.history[-1].step)
 
 
 def over_lams(sweep: Sweep, estimate: Callable[[Entry], Estimate | None]) -> list[Point]:

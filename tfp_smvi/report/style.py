@@ -89,7 +89,7 @@ def draw_bars(
     line: Line,
     label: str,
     *,
-    hollow: bool = False,
+    hollow: Sequence[bool] = (),
     breaks: Sequence[float] = (),
 ) -> None:
     """Draws a curve with its bars; across a break of the axis it is thin.
@@ -100,35 +100,37 @@ def draw_bars(
         points: the points.
         line: how it looks.
         label: its name in the legend.
-        hollow: whether markers are white inside.
+        hollow: of each point, whether its marker is white inside; empty for none.
         breaks: where the x axis is broken.
     """
     if not points:
         return
     x, means = np.asarray(places), np.array([point.mean for point in points])
-    face = "white" if hollow else line.color
-    bars = [[p.mean - p.low for p in points], [p.high - p.mean for p in points]]
-    axes.errorbar(
-        x,
-        means,
-        bars,
-        linestyle="none",
-        color=line.color,
-        marker=line.marker,
-        markerfacecolor=face,
-        elinewidth=0.8,
-    )
+    bars = np.array([[p.mean - p.low for p in points], [p.high - p.mean for p in points]])
+    for chosen, face in _faces(line, hollow, len(points)):
+        axes.errorbar(
+            x[chosen],
+            means[chosen],
+            bars[:, chosen],
+            linestyle="none",
+            color=line.color,
+            marker=line.marker,
+            markerfacecolor=face,
+            elinewidth=0.8,
+        )
     _draw_pieces(axes, x, means, line, breaks)
-    # For the legend, which would show markers and lines apart.
-    axes.plot(
-        [],
-        [],
-        color=line.color,
-        linestyle=line.dashes,
-        marker=line.marker,
-        markerfacecolor=face,
-        label=label,
-    )
+    _name_line(axes, line, label)
+
+
+def _faces(line: Line, hollow: Sequence[bool], count: int) -> list[tuple[np.ndarray, str]]:
+    """Which points have filled markers and which have hollow ones, and the colours inside."""
+    white = np.array(hollow, bool) if len(hollow) else np.zeros(count, bool)
+    return [(~white, line.color), (white, "white")]
+
+
+def _name_line(axes: Axes, line: Line, label: str) -> None:
+    """Adds a line to the legend, which would show markers and lines apart."""
+    axes.plot([], [], color=line.color, linestyle=line.dashes, marker=line.marker, label=label)
 
 
 def _draw_pieces(
@@ -145,11 +147,21 @@ def _draw_pieces(
         plot(x[across], means[across], linewidth=0.5)
 
 
-def draw_band(axes: Axes, points: Sequence[Point], line: Line, label: str) -> None:
-    """Draws a curve of many points, with a marker at some of them and its bars as a band."""
+def draw_band(
+    axes: Axes, points: Sequence[Point], line: Line, label: str, *, hollow: Sequence[bool] = ()
+) -> None:
+    """Draws a curve of many points, with a marker at some of them and its bars as a band.
+
+    Args:
+        axes: where to draw.
+        points: the points.
+        line: how it looks.
+        label: its name in the legend.
+        hollow: as of `draw_bars`.
+    """
     if not points:
         return
-    x = [point.x for point in points]
+    x, means = np.array([p.x for p in points]), np.array([p.mean for p in points])
     axes.fill_between(
         x,
         [p.low for p in points],
@@ -158,16 +170,20 @@ def draw_band(axes: Axes, points: Sequence[Point], line: Line, label: str) -> No
         alpha=0.2,
         linewidth=0,
     )
-    axes.plot(
-        x,
-        [point.mean for point in points],
-        color=line.color,
-        linestyle=line.dashes,
-        marker=line.marker,
-        markevery=max(1, len(points) // 8),
-        markersize=3.5,
-        label=label,
-    )
+    axes.plot(x, means, color=line.color, linestyle=line.dashes)
+    marked = np.arange(len(points)) % max(1, len(points) // 8) == 0
+    for chosen, face in _faces(line, hollow, len(points)):
+        here = marked & chosen
+        axes.plot(
+            x[here],
+            means[here],
+            color=line.color,
+            linestyle="none",
+            marker=line.marker,
+            markerfacecolor=face,
+            markersize=3.5,
+        )
+    _name_line(axes, line, label)
 
 
 def write_figure(figure: Figure, file_format: str, file: BinaryIO) -> None:

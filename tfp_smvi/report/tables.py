@@ -68,7 +68,7 @@ def likelihood_table(sweep: Sweep) -> Table | None:
 
     def cells(run: Entry, summary: SplitSummary, bracket: Estimate) -> list[str]:
         gap, *others = (_summary_cell(summary, name) for name in LIKELIHOOD)
-        return [gap, format_estimate(bracket, 3), *others, _reached(sweep, run)]
+        return [gap, format_estimate(bracket, 3), *others, _reached(run)]
 
     def means(lam: float, split: str) -> list[str]:
         gap, *others = (_mean_cell(sweep, split, name, lam) for name in LIKELIHOOD)
@@ -226,8 +226,8 @@ def _mean_cell(sweep: Sweep, split: str, quantity: str, lam: float) -> str:
     return format_range(point_at(points, lam), _places(quantity))
 
 
-def _reached(sweep: Sweep, run: Entry) -> str:
-    reached = figure_data.lam_reached(sweep, run)
+def _reached(run: Entry) -> str:
+    reached = run.lam_reached
     return DASH if reached is None else figure_data.lam_label(float(f"{reached:.3g}"))
 
 

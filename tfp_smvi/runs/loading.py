@@ -113,7 +113,7 @@ def load_run(
     if epoch is not None:
         checkpoint = _of_epoch(run, checkpoint, epoch)
     # On the way, lam is expected to grow.
-    lacks = () if epoch is not None else training_warnings(record.config, checkpoint.step)
+    lacks = () if epoch is not None else _lacks(record.config, checkpoint)
     for line in (*record.warnings, *lacks):
         if line not in lines:
             add(line)
@@ -134,6 +134,12 @@ def load_run(
         standardization=scale,
         warnings=tuple(lines),
     )
+
+
+def _lacks(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
+    """What a training lacks that ends at a checkpoint."""
+    history = checkpoint.state.history
+    return training_warnings(config, checkpoint.step, history[-1].epoch_steps if history else None)
 
 
 def _model_of(

@@ -10,7 +10,7 @@ from typing import Self
 from tfp_smvi.config import Kind, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.files import read_regular
-from tfp_smvi.core.records import Record, encode
+from tfp_smvi.core.records import JSONObject, Record, encode
 from tfp_smvi.core.runtime import Machine
 from tfp_smvi.storage.json_files import parse_json
 
@@ -38,7 +38,7 @@ class Metrics(Record):
     """Means over examples, in nats; NaN for what was not computed.
 
     Attributes:
-        objective: ELBO - lam * divergence.
+        objective: ELBO - lam * divergence, with the lam that a warm-up has reached.
         elbo: the evidence lower bound.
         reconstruction: E_q[log p(x|z)].
         kl: KL(q(z|x), p(z)).
@@ -78,6 +78,8 @@ class EpochRecord(Record):
         train: means over its steps, while the weights changed.
         test: means over the test data, with the weights at its end.
         seconds: how long it took, including its test.
+        lam: the weight of the divergence at its end, which the objective of its test has; None in
+            logs of version 0.1, whose tests have the full lam.
     """
 
     epoch: int
@@ -85,6 +87,19 @@ class EpochRecord(Record):
     train: TrainMetrics
     test: Metrics
     seconds: float
+    lam: float | None = None
+
+    @property
+    def epoch_steps(self) -> int:
+        """The training steps of an epoch."""
+        return self.step // self.epoch
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without a lam that is not known."""
+        values = super().to_json()
+        if self.lam is None:
+            del values["lam"]
+        return values
 
 
 @dataclass(frozen=True)

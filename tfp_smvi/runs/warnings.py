@@ -5,8 +5,9 @@ from collections.abc import Iterable
 from tfp_smvi.config import RunConfig, TrainConfig
 from tfp_smvi.core.errors import name_fields
 from tfp_smvi.objectives.weights import FixedWeight, Weight
+from tfp_smvi.runs.records import EpochRecord
 
-__all__ = ["run_warnings", "training_warnings", "weight_of"]
+__all__ = ["lam_reached", "run_warnings", "training_warnings", "weight_of"]
 
 
 def weight_of(config: TrainConfig) -> Weight:
@@ -14,17 +15,29 @@ def weight_of(config: TrainConfig) -> Weight:
     return FixedWeight(config.lam, config.lam_warmup_steps, config.lam_warmup_power)
 
 
-def training_warnings(config: RunConfig, step: int) -> tuple[str, ...]:
+def lam_reached(config: TrainConfig, record: EpochRecord) -> float:
+    """The weight of the divergence at the end of an epoch, also of one that does not record it."""
+    return weight_of(config).reached(record.step) if record.lam is None else record.lam
+
+
+def training_warnings(
+    config: RunConfig, step: int, steps_per_epoch: int | None = None
+) -> tuple[str, ...]:
     """Lists what is wrong with a training that ends at a step.
+
+    Args:
+        config: the settings.
+        step: the steps of the training.
+        steps_per_epoch: if it is known, a line can name the epochs that are needed.
 
     Returns:
         One line for each warning; "{epochs}" names a setting, for `name_fields`.
     """
-    line = weight_of(config.train).unfinished(step)
+    line = weight_of(config.train).unfinished(step, steps_per_epoch)
     return () if line is None else (line,)
 
 
-def run_warnings(recorded: Iterable[str], config: RunConfig, step: int) -> tuple[str, ...]:
-    """The warnings of a run whose training ended at a step: what it recorded, and what it lacks."""
-    lines = (*recorded, *map(name_fields, training_warnings(config, step)))
+def run_warnings(recorded: Iterable[str], config: RunConfig, last: EpochRecord) -> tuple[str, ...]:
+    """The warnings of a run whose training ended with an epoch: recorded ones and what it lacks."""
+    lines = (*recorded, *map(name_fields, training_warnings(config, last.step, last.epoch_steps)))
     return tuple(dict.fromkeys(lines))

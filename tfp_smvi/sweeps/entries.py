@@ -31,6 +31,7 @@ class Entry(Record):
         seconds: how long each stage took.
         history: the epochs of the training.
         warnings: those of the training; evaluation and classification have their own.
+        lam_reached: the weight of the divergence at the end of the training so far; None before it.
         evaluation: None until the run is evaluated.
         classification: that of the last epoch; None until the run is classified.
         classification_by_epoch: those of earlier epochs.
@@ -44,6 +45,7 @@ class Entry(Record):
     seconds: Mapping[str, float] = field(default_factory=dict)
     history: tuple[EpochRecord, ...] = ()
     warnings: tuple[str, ...] = ()
+    lam_reached: float | None = None
     evaluation: Evaluation | None = None
     classification: Classification | None = None
     classification_by_epoch: Mapping[int, Classification] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Environment
-from tfp_smvi.runs.warnings import run_warnings
+from tfp_smvi.runs.warnings import lam_reached, run_warnings
 from tfp_smvi.storage.atomic import write_atomically, write_json
 from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry, format_lam
@@ -75,7 +75,7 @@ class Summary:
         here = content.environment
         environment = Environment.from_json(here) if here.get("machine") else None
         settings = SweepConfig.from_json(config)
-        runs = tuple(_with_warnings(run, settings) for run in runs)
+        runs = tuple(_completed(run, settings) for run in runs)
         return cls(content.command, content.earlier_commands, settings, runs, environment)
 
 
@@ -91,12 +91,15 @@ class _Content(Record):
     environment: Mapping[str, object] = field(default_factory=dict)
 
 
-def _with_warnings(run: Entry, config: SweepConfig) -> Entry:
-    """Adds the warnings of a training, which files of version 0.1 lack."""
-    if not run.done or not run.history:
+def _completed(run: Entry, config: SweepConfig) -> Entry:
+    """Adds the warnings of a training and the lam it reached, which files of version 0.1 lack."""
+    if not run.done or not run.history or run.lam_reached is not None:
         return run
-    settings, step = config.run(run.lam, run.seed), run.history[-1].step
-    return run.changed(warnings=run_warnings(run.warnings, settings, step))
+    settings, last = config.run(run.lam, run.seed), run.history[-1]
+    return run.changed(
+        warnings=run_warnings(run.warnings, settings, last),
+        lam_reached=lam_reached(settings.train, last),
+    )
 
 
 class Sweep(NamedTuple):
@@ -152,6 +155,15 @@ class Sweep(NamedTuple):
             for run in self.runs
             if not run.done
         ]
+
+    def is_growing(self, lam: float, epoch: float | None = None) -> bool:
+        """Whether a compared run had not reached its lam at an epoch; None for the last one."""
+        for run in self.compared:
+            config = self.summary.config.run(run.lam, run.seed).train
+            records = [record for record in run.history if epoch in (None, record.epoch)]
+            if run.lam == lam and records and lam_reached(config, records[-1]) != lam:
+                return True
+        return False
 
     def run_path(self, run: Entry) -> Path:
         """The run directory of a run."""

@@ -17,7 +17,7 @@ from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.runs.checkpoint import list_steps
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.records import EpochRecord, read_history, with_epochs
-from tfp_smvi.runs.warnings import run_warnings
+from tfp_smvi.runs.warnings import lam_reached, run_warnings
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry
@@ -82,11 +82,16 @@ def _read_training(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     seconds = round(sum(record.seconds for record in history), 3)
     ended = history and history[-1].epoch == config.train.train.epochs
     warnings: tuple[str, ...] = ()
+    reached = None
     if ended:
         record = read_run(run_dir)
-        warnings = run_warnings(record.warnings, record.config, history[-1].step)
+        warnings = run_warnings(record.warnings, record.config, history[-1])
+        reached = lam_reached(record.config.train, history[-1])
     return entry.changed(
-        history=history, seconds={**entry.seconds, "train": seconds}, warnings=warnings
+        history=history,
+        seconds={**entry.seconds, "train": seconds},
+        warnings=warnings,
+        lam_reached=reached,
     )
 
 

@@ -22,6 +22,7 @@ COLUMNS = (
     *("bracket", "bracket_standard_error"),
     *("acceptance_rate", "effective_sample_size", "active_units"),
     *("features", "kernel", "num_labels", "accuracy", "accuracy_standard_error"),
+    "lam_reached",
 )
 
 
@@ -37,7 +38,12 @@ def format_csv(runs: Sequence[Entry]) -> str:
 
 def _rows(entry: Entry) -> Iterator[Row]:
     """A row for each split and each result of classifying; at least one row."""
-    run: Row = {"lam": entry.lam, "seed": entry.seed, "status": entry.status}
+    run: Row = {
+        "lam": entry.lam,
+        "seed": entry.seed,
+        "status": entry.status,
+        "lam_reached": entry.lam_reached,
+    }
     evaluation, classification = entry.evaluation, entry.classification
     splits: list[Row] = [{}]
     if evaluation is not None:

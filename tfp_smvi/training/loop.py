@@ -177,8 +177,9 @@ class _Run:
         steps_per_epoch = split.num_examples // config.batch_size
         step, end = self.trainer.step, config.epochs * steps_per_epoch
         self.reporter.begin(self.config.train.epochs, step, steps_per_epoch)
-        for line in training_warnings(self.config, end) if step < end else ():
-            self.reporter.warn(line)
+        if step < end:
+            for line in training_warnings(self.config, end, steps_per_epoch):
+                self.reporter.warn(line)
         batches = train_batches(
             split,
             batch_size=config.batch_size,
@@ -200,7 +201,7 @@ class _Run:
             self._stop_if_asked()
         finally:
             log.close()
-        warnings = run_warnings(read_run(self.run.path).warnings, self.config, self.trainer.step)
+        warnings = run_warnings(read_run(self.run.path).warnings, self.config, self.history[-1])
         return FitResult(self.trainer.model, tuple(self.history), self.run.path, warnings)
 
     def _train_epoch(self, batches: Iterator[tf.Tensor], epoch: int, steps_per_epoch: int) -> None:
@@ -221,7 +222,9 @@ class _Run:
             self.sums = np.cumsum(np.vstack([self.sums, rows]), axis=0)[-1]
             means = TrainMetrics(*(self.sums / (step - epoch_begin)).tolist())
             self.reporter.progress(
-                TrainingProgress(step, epoch, (step - begin) / (now - started), means)
+                TrainingProgress(
+                    step, epoch, (step - begin) / (now - started), means, self.trainer.lam
+                )
             )
             self.steps_per_call = _next_call(count, now - call_started)
             # At the end of the epoch, _finish_epoch saves the state with the epoch's record.
@@ -242,6 +245,7 @@ class _Run:
             train=TrainMetrics(*(self.sums / steps_per_epoch).tolist()),
             test=metrics,
             seconds=round(self.seconds + time.monotonic() - started, 3),
+            lam=self.trainer.lam,
         )
         log.write(record)
         self.history.append(record)

@@ -15,12 +15,14 @@ class TrainingProgress(NamedTuple):
         epoch: the current epoch, counted from 0.
         steps_per_second: the speed in the current epoch.
         metrics: means over the current epoch so far.
+        lam: the weight of the divergence by now.
     """
 
     step: int
     epoch: int
     steps_per_second: float
     metrics: TrainMetrics
+    lam: float
 
 
 class TrainingReporter(Protocol):

@@ -96,6 +96,11 @@ class Trainer:
         """The number of steps taken."""
         return int(self.optimizer.iterations.numpy())
 
+    @property
+    def lam(self) -> float:
+        """The weight of the divergence after these steps."""
+        return self._weight.reached(self.step)
+
     def train(self, batches: Iterator[tf.Tensor], num_steps: int) -> np.ndarray:
         """Takes training steps.
 
@@ -120,7 +125,7 @@ class Trainer:
             batches: pipeline of (indices, x: float32 [n, *image_shape]).
 
         Returns:
-            The means over all images, in nats, at the full lam.
+            The means over all images, in nats, with the lam after the steps taken.
         """
         total, count = np.zeros(len(TEST_METRICS)), 0
         for number, (_, x) in enumerate(batches):
@@ -204,7 +209,8 @@ class Trainer:
         terms = _objective(self.model, x, fold_seed(TEST_SEED, "test", number), lam=1.0)
         bound = [tf.reduce_sum(term) for term in terms.bound]
         divergence = tf.reduce_sum(terms.divergence)
-        objective = trade_off(bound[0], divergence, self._weight.lam)
+        scale = self._weight.scale(self.optimizer.iterations)
+        objective = trade_off(bound[0], divergence, self._weight.lam, scale)
         return tf.stack([objective, *bound, divergence])
 
 
