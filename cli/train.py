@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from tfp_smvi.config import RunConfig
+from tfp_smvi.config import DivergenceName, RunConfig
 from tfp_smvi.core.errors import name_fields
+from tfp_smvi.core.quantities import OF_DIVERGENCE
 
 from .groups import GroupedCommand, grouped
 from .options import (
@@ -78,7 +79,7 @@ def train(
     as_json: bool,
     **settings: Any,
 ) -> int:
-    """Train a model on ELBO - lam * D_SM, or continue a run that was stopped.
+    """Train a model on ELBO - lam * D, or continue a run that was stopped.
 
     The same command resumes from the last checkpoint. To train a finished run further, raise
     --epochs.
@@ -86,7 +87,7 @@ def train(
     config = build_config(settings)
     from .progress.training import make_reporter
 
-    reporter = make_reporter()
+    reporter = make_reporter(config.train.divergence)
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.runs.directory import run_directory_name
         from tfp_smvi.runs.warnings import training_warnings
@@ -109,7 +110,12 @@ def train(
         return _note_stop(reporter, stop, run_dir)
     result = result._replace(run_dir=run_dir)  # as it was given
     last = result.history[-1]
-    _print_result(result, training_warnings(config, last.step, last.epoch_steps), as_json)
+    _print_result(
+        result,
+        config.train.divergence,
+        training_warnings(config, last.step, last.epoch_steps),
+        as_json,
+    )
     return 0
 
 
@@ -136,7 +142,9 @@ def _note_stop(reporter: "TrainingReporter", stop: "TrainingInterrupted", run_di
     return 128 + stop.signum
 
 
-def _print_result(result: "FitResult", warnings: Sequence[str], as_json: bool) -> None:
+def _print_result(
+    result: "FitResult", divergence: DivergenceName, warnings: Sequence[str], as_json: bool
+) -> None:
     """Prints the last epoch on stdout, and again what was warned of at the start."""
     record, run_dir = result.history[-1], result.run_dir
     if as_json:
@@ -147,14 +155,15 @@ def _print_result(result: "FitResult", warnings: Sequence[str], as_json: bool) -
     steps = f"{record.step} step{'s' * (record.step != 1)}"
     lam = "" if record.lam is None else f" lam is {record.lam:.4g}."
     click.echo(f"Trained {epochs}, {steps}.{lam} On the test data, in nats per example:")
-    for value, label in (
-        (record.test.objective, "objective"),
-        (record.test.elbo, "ELBO"),
-        (record.test.reconstruction, "reconstruction"),
-        (record.test.kl, "KL(q(z|x), p(z))"),
-        (record.test.divergence, "divergence D_SM"),
+    quantity = OF_DIVERGENCE[divergence]
+    for value, label, unit in (
+        (record.test.objective, "objective", ""),
+        (record.test.elbo, "ELBO", ""),
+        (record.test.reconstruction, "reconstruction", ""),
+        (record.test.kl, "KL(q(z|x), p(z))", ""),
+        (record.test.divergence, quantity.label, f" {quantity.unit}"),
     ):
-        click.echo(f"  {label:<18}{value:>10.2f}")
+        click.echo(f"  {label:<18}{value:>10.2f}{unit}")
     for line in warnings:
         echo(f"Warning: {name_fields(line, option_name)}")
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

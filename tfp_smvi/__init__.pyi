@@ -47,7 +47,12 @@ from .inference.tuning import tune_step_sizes as tune_step_sizes
 from .models.architectures import network_shapes as network_shapes
 from .models.protocol import TrainableModel as TrainableModel
 from .models.vae import VAE as VAE
-from .objectives.divergences import score_matching_divergence as score_matching_divergence
+from .objectives.divergences import (
+    score_matching_divergence as score_matching_divergence,
+)
+from .objectives.divergences import (
+    weighted_divergence as weighted_divergence,
+)
 from .objectives.smvi import (
     elbo as elbo,
 )

@@ -5,6 +5,8 @@ import math
 from rich.console import Console
 from rich.progress import MofNCompleteColumn
 
+from tfp_smvi.config import DivergenceName
+from tfp_smvi.core.quantities import OF_DIVERGENCE
 from tfp_smvi.runs.records import EpochRecord, Metrics
 from tfp_smvi.training.reporter import TrainingProgress
 
@@ -14,17 +16,18 @@ from .base import BarReporter, stderr_console
 __all__ = ["TrainingReporter", "make_reporter"]
 
 
-def make_reporter() -> "TrainingReporter":
-    """Makes the reporter for this process's stderr."""
-    return TrainingReporter(stderr_console())
+def make_reporter(divergence: DivergenceName = "fisher") -> "TrainingReporter":
+    """Makes the reporter for this process's stderr, of a training with a divergence."""
+    return TrainingReporter(stderr_console(), divergence)
 
 
 class TrainingReporter(BarReporter):
     """A `tfp_smvi.training.reporter.TrainingReporter`: a bar, and a line per epoch elsewhere."""
 
-    def __init__(self, console: Console) -> None:
+    def __init__(self, console: Console, divergence: DivergenceName = "fisher") -> None:
         """Shows the progress on a console."""
         super().__init__(console, "training", MofNCompleteColumn())
+        self._divergence = OF_DIVERGENCE[divergence].short
         self._epochs = 0
 
     def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
@@ -47,7 +50,7 @@ class TrainingReporter(BarReporter):
         details = (
             f"epoch {progress.epoch + 1}/{self._epochs}, "
             f"{progress.steps_per_second:.1f} steps/s, lam {progress.lam:.3g}, "
-            f"{_values(progress.metrics)}"
+            f"{self._values(progress.metrics)}"
         )
         self._bar.update(self._task, completed=progress.step, details=details)
 
@@ -56,8 +59,8 @@ class TrainingReporter(BarReporter):
         parts = [
             f"epoch {record.epoch}/{self._epochs}",
             f"lam {record.lam:.3g}",
-            f"train: {_values(record.train)}",
-            f"test: {_values(record.test)}",
+            f"train: {self._values(record.train)}",
+            f"test: {self._values(record.test)}",
             f"{record.seconds:.1f} s",
         ]
         line = "  ".join(parts)
@@ -66,12 +69,11 @@ class TrainingReporter(BarReporter):
             line = "\n  ".join([f"{first}  {lam}  {seconds}", *metrics])
         self.note(line)
 
-
-def _values(metrics: Metrics) -> str:
-    """Such as "ELBO -119.38, D_SM 18.02, objective -128.39"."""
-    labelled = (
-        ("ELBO", metrics.elbo),
-        ("D_SM", metrics.divergence),
-        ("objective", metrics.objective),
-    )
-    return ", ".join(f"{label} {value:.2f}" for label, value in labelled if not math.isnan(value))
+    def _values(self, metrics: Metrics) -> str:
+        """Such as "ELBO -119.38, D_SM 18.02, objective -128.39"."""
+        labelled = (
+            ("ELBO", metrics.elbo),
+            (self._divergence, metrics.divergence),
+            ("objective", metrics.objective),
+        )
+        return ", ".join(f"{name} {value:.2f}" for name, value in labelled if not math.isnan(value))

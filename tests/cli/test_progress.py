@@ -97,6 +97,8 @@ def test_bars_keep_their_amount_and_the_time_left_at_any_width(width: int) -> No
     words = " ".join(lines[lines.index(line) + 1 :])
     values = "lam 0.5, ELBO -119.38, D_SM 18.02, objective -128.39"
     assert f"epoch 122/300, 123.4 steps/s, {values}" in words
+    weighted = TrainingReporter(console, "weighted")._values(METRICS)
+    assert weighted == "ELBO -119.38, D_w 18.02, objective -128.39"
     for reporter, amount in (
         (BlockReporter(terminal(width), "classifying"), "50 %"),
         (FeaturesProgress(terminal(width)), "50000/100000"),

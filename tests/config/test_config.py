@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from tests.support.errors import refused
-from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
+from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, SweepConfig, TrainConfig
 from tfp_smvi.core.errors import SMVIError
 
 # Every field with a value that is not its default.
@@ -39,6 +39,7 @@ OTHER = RunConfig(
     ),
     TrainConfig(
         lam=-0.25,
+        divergence="weighted",
         epochs=2,
         batch_size=9,
         learning_rate=0.5,
@@ -97,6 +98,13 @@ def test_a_function_is_named_by_its_module(name: str) -> None:
 def test_lam_survives_json_to_its_last_bit(lam: float) -> None:
     config = through_json(RunConfig(train=TrainConfig(lam=lam)))
     assert config.train.lam.hex() == lam.hex()
+
+
+def test_the_weighted_divergence_needs_a_finite_lam() -> None:
+    with refused("lam", math.inf):
+        TrainConfig(lam=math.inf, divergence="weighted")
+    with refused("lam", math.inf):
+        SweepConfig(RunConfig(train=TrainConfig(divergence="weighted")), lams=(0.5, math.inf))
 
 
 def test_missing_fields_take_their_defaults() -> None:
@@ -224,6 +232,9 @@ def test_later_fields_are_written_only_if_they_are_not_their_defaults() -> None:
     """Files and keys of results that version 0.1 made are found again."""
     assert RunConfig().to_json()["data"] == {"dataset": "mnist"}
     assert "posterior" not in RunConfig().to_json()["model"]
+    assert "divergence" not in RunConfig().to_json()["train"]
+    weighted = RunConfig(train=TrainConfig(divergence="weighted"))
+    assert through_json(weighted) == weighted != RunConfig()
     two_files = DataConfig("x.csv", test_dataset="y.csv")
     assert DataConfig.from_json(two_files.to_json()) == two_files
     assert two_files.to_json().keys() == {"dataset", "test_dataset"}

@@ -15,7 +15,7 @@ import tensorflow_probability as tfp
 
 from tests.support.exact import LinearGaussianModel
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.objectives.divergences import score_matching_divergence
+from tfp_smvi.objectives.divergences import DIVERGENCES, score_matching_divergence
 from tfp_smvi.objectives.smvi import elbo, smvi_objective, trade_off
 
 tfd = tfp.distributions
@@ -272,7 +272,8 @@ def test_lam_scale_multiplies_lam():
     np.testing.assert_allclose(whole.objective, scaled.objective, rtol=ROUNDING)
 
 
-def test_no_divergence_is_computed_at_lam_zero():
+@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_no_divergence_is_computed_at_lam_zero(divergence):
     problem = Problem()
 
     def count_operations(function):
@@ -286,7 +287,7 @@ def test_no_divergence_is_computed_at_lam_zero():
             lam,
             problem.points(),
         )
-        return smvi_objective(*arguments).objective
+        return smvi_objective(*arguments, divergence=divergence).objective
 
     def bound():
         return elbo(

@@ -283,6 +283,11 @@ def test_default_name_tells_what_differs_from_the_paper(
     assert run_directory_name(RunConfig(DataConfig("digits"), ModelConfig(**model), train)) == name
 
 
+def test_default_name_tells_the_weighted_divergence() -> None:
+    train = TrainConfig(lam=1.0, divergence="weighted")
+    assert run_directory_name(RunConfig(train=train)) == "mnist-weighted-lam1-seed0"
+
+
 @pytest.mark.parametrize(("real_valued", "kind"), [(True, "real"), (False, "intensities")])
 def test_data_of_version_0_1_have_a_kind(real_valued: bool, kind: str) -> None:
     old = {"fingerprint": "abc", "image_shape": [4], "real_valued": real_valued}

@@ -90,6 +90,25 @@ def test_metrics_are_consistent_with_each_other(trained: FitResult) -> None:
         assert test.objective == pytest.approx(test.elbo - record.lam * test.divergence, abs=1e-4)
 
 
+def test_the_weighted_divergence_is_trained_tested_and_recorded(digits: Dataset) -> None:
+    """Both divergences start from the same weights, x and z; lam = 0 computes it for the test."""
+    test = eval_batches(digits.test, batch_size=200, seed=0, binarize=True)
+    fisher, weighted, neither = (
+        make_trainer(digits, lam=lam, divergence=divergence, lam_warmup_steps=0)
+        for lam, divergence in ((2.0, "fisher"), (2.0, "weighted"), (0.0, "weighted"))
+    )
+    before = [trainer.test(test) for trainer in (fisher, weighted, neither)]
+    assert before[0].elbo == before[1].elbo
+    assert before[1].divergence == before[2].divergence != before[0].divergence
+    batches = iter(train_batches(digits.train, batch_size=32, seed=0, num_steps=4, binarize=True))
+    objective, elbo, *_, divergence, _ = weighted.train(batches, 3).T
+    # Float32 sums of numbers of about 40.
+    np.testing.assert_allclose(objective, elbo - 2.0 * divergence, rtol=0, atol=1e-4)
+    after = weighted.test(test)
+    assert after.objective == pytest.approx(after.elbo - 2.0 * after.divergence, abs=1e-4)
+    assert np.isnan(neither.train(batches, 1)[0, TRAIN_METRICS.index("divergence")])
+
+
 @pytest.mark.parametrize("power", [1.0, 2.0])
 def test_lam_grows_as_told_over_its_warm_up(power: float, digits: Dataset) -> None:
     """A factor that is off by one step, or a warm-up without an end, would show."""

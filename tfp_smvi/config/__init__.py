@@ -10,6 +10,7 @@ from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, Sch
 from tfp_smvi.config.run import (
     Activation,
     ArchitectureName,
+    DivergenceName,
     FlowTransform,
     LikelihoodName,
     ModelConfig,
@@ -29,6 +30,7 @@ __all__ = [
     "ArchitectureName",
     "ClassifyConfig",
     "DataConfig",
+    "DivergenceName",
     "EvaluateConfig",
     "FeaturesConfig",
     "FlowTransform",

@@ -8,11 +8,13 @@ from typing import Literal
 
 from tfp_smvi.config.base import Settings, encode, option, require, require_seed, require_whole
 from tfp_smvi.config.data import DataConfig
+from tfp_smvi.core.divergences import DivergenceName, check_lam_of
 from tfp_smvi.core.paths import absolute
 
 __all__ = [
     "Activation",
     "ArchitectureName",
+    "DivergenceName",
     "FlowTransform",
     "LikelihoodName",
     "ModelConfig",
@@ -119,10 +121,14 @@ class ModelConfig(Settings):
 
 @dataclass(frozen=True)
 class TrainConfig(Settings):
-    """The objective ELBO - lam * D_SM and its optimization."""
+    """The objective ELBO - lam * D and its optimization."""
 
-    lam: float = option(
-        0.0, "Weight of the score-matching divergence; inf trains on the divergence alone."
+    lam: float = option(0.0, "Weight of the divergence; inf trains on the divergence alone.")
+    divergence: DivergenceName = option(
+        "fisher",
+        "fisher is the score-matching divergence D_SM; weighted is D_w, in units of q(z|x)'s "
+        "covariance.",
+        later=True,
     )
     epochs: int = option(
         300,
@@ -159,6 +165,7 @@ class TrainConfig(Settings):
             not math.isnan(self.lam) and self.lam != -math.inf,
             "a real number or inf",
         )
+        check_lam_of(self.divergence, self.lam)
         require_whole("epochs", self.epochs, least=1)
         require_whole("batch_size", self.batch_size, least=1)
         rate_ok = 0.0 < self.learning_rate < math.inf

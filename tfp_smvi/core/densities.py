@@ -25,6 +25,7 @@ __all__ = [
     "check_prior",
     "log_densities",
     "points",
+    "uncached",
 ]
 
 # What a graph says of a log-density when it runs, after the name of the argument.
@@ -171,6 +172,16 @@ def points(z: Any, distribution: Any) -> tf.Tensor:
         same = _same(tf.shape(z)[-rank:], wanted)
         _require_when_run(same, "z must be samples of the distribution", tf.shape(z))
     return z
+
+
+def uncached(z: tf.Tensor) -> tf.Tensor:
+    """z as a tensor that TFP's bijectors have not seen.
+
+    A transformed distribution remembers the noise that a sample was made from, and its log_prob at
+    that very tensor takes the noise from its cache: the gradient with respect to z would then be
+    wrong, without an error.
+    """
+    return tf.identity(z)
 
 
 def log_densities(

@@ -2,7 +2,9 @@
 
 from typing import NamedTuple
 
-__all__ = ["QUANTITIES", "Quantity"]
+from tfp_smvi.core.divergences import DivergenceName
+
+__all__ = ["OF_DIVERGENCE", "QUANTITIES", "Quantity"]
 
 
 class Quantity(NamedTuple):
@@ -41,9 +43,15 @@ _ALL = (
     Quantity("gap", "gap = log-likelihood - ELBO", short="gap"),
     Quantity("kl", "KL(q(z|x), p(z))"),
     Quantity("divergence", "divergence D_SM", "squared nats per squared unit of z", short="D_SM"),
+    Quantity("weighted_divergence", "divergence D_w", "squared nats", short="D_w"),
     Quantity("bracket", "bracket = upper - lower"),
     Quantity("acceptance_rate", "acceptance rate", "", 2),
     Quantity("effective_sample_size", "effective sample size", "chains", 2),
     Quantity("active_units", "active units", "latents", 0),
 )
 QUANTITIES = {quantity.name: quantity for quantity in _ALL}
+# What a divergence is called; a training logs the one that it minimizes as "divergence".
+OF_DIVERGENCE: dict[DivergenceName, Quantity] = {
+    "fisher": QUANTITIES["divergence"],
+    "weighted": QUANTITIES["weighted_divergence"],
+}

@@ -189,6 +189,19 @@ class FlowDistribution(tfd.Distribution):
         noise = 0.5 * tf.reduce_sum(tf.square(start) - tf.square(eps) - mean, axis=-1)
         return log_q - noise
 
+    def pull_back(self, z: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        """Returns J^T v, the gradient with respect to the noise eps of z, with J = dz/deps.
+
+        Args:
+            z: float32 [..., batch, latent_dim].
+            v: a gradient with respect to z, of the same shape.
+        """
+        eps = self._noise_and_log_prob(z)[0]
+        with tf.GradientTape() as tape:
+            tape.watch(eps)
+            image = self._map(eps)
+        return tape.gradient(image, eps, output_gradients=v)
+
     def _log_prob(self, z: tf.Tensor) -> tf.Tensor:
         return self._noise_and_log_prob(z)[1]
 

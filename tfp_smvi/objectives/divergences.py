@@ -1,19 +1,53 @@
-"""The divergence between two densities of z, estimated at samples of one of them.
+"""The divergences between two densities of z, estimated at samples of one of them.
 
-Pure functions of TFP distributions and log-density callables; no network is needed. The divergence
-is in squared nats per squared unit of z.
+Pure functions of TFP distributions and log-density callables; no network is needed. Each divergence
+is a mean over q of a squared norm of the score difference
+
+    s(z) = grad_z log q(z|x) - grad_z log p(x, z)
+
+p(z|x) is needed only up to a constant in z, and log p(x, z) is that.
 
 References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
+    [2] D. Cai, C. Modi, L. Pillaud-Vivien, C. C. Margossian, R. M. Gower, D. M. Blei, L. K. Saul.
+        Batch and match: black-box variational inference with a score-based divergence. ICML 2024.
 """
+
+from collections.abc import Callable
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.core.densities import LogDensity, check_posterior, log_densities, points
+from tfp_smvi.core.densities import LogDensity, check_posterior, log_densities, points, uncached
+from tfp_smvi.core.divergences import DivergenceName
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.objectives.covariances import quadratic_form
 
-__all__ = ["require_gradient", "score_matching_divergence", "squared_norm", "uncached"]
+__all__ = [
+    "DIVERGENCES",
+    "Divergence",
+    "require_gradient",
+    "score_difference",
+    "score_matching_divergence",
+    "weighted_divergence",
+]
+
+# (q(z|x), z: [..., batch, latent_dim], s(z): the same shape) -> [..., batch]
+Divergence = Callable[[tfd.Distribution, tf.Tensor, tf.Tensor], tf.Tensor]
+
+
+def fisher(posterior: tfd.Distribution, z: tf.Tensor, score_difference: tf.Tensor) -> tf.Tensor:
+    """|| s ||^2, in squared nats per squared unit of z [1, eq. 3]."""
+    axes = tf.range(-posterior.event_shape.rank, 0)
+    return tf.reduce_sum(tf.square(score_difference), axis=axes)
+
+
+def weighted(posterior: tfd.Distribution, z: tf.Tensor, score_difference: tf.Tensor) -> tf.Tensor:
+    """|| Cov(q)^(1/2) s ||^2, or that of s pulled back to a flow's noise; in squared nats [2]."""
+    return quadratic_form(posterior, z, score_difference)
+
+
+DIVERGENCES: dict[DivergenceName, Divergence] = {"fisher": fisher, "weighted": weighted}
 
 
 def score_matching_divergence(
@@ -23,9 +57,8 @@ def score_matching_divergence(
 
         D_SM(q, p) = E_q || grad_z log q(z|x) - grad_z log p(x, z) ||^2
 
-    p(z|x) is needed only up to a constant in z, and log p(x, z) is that. The estimate is
-    differentiable with respect to z and to all parameters of `posterior` and `log_joint_fn`: an
-    outer tape yields the gradient of the divergence.
+    The estimate is differentiable with respect to z and to all parameters of `posterior` and
+    `log_joint_fn`: an outer tape yields the gradient of the divergence.
 
     Args:
         posterior: q(z|x), any reparameterized distribution with a differentiable log_prob.
@@ -34,13 +67,60 @@ def score_matching_divergence(
         z: sample of `posterior`: float [..., batch, latent_dim].
 
     Returns:
-        One estimate per sample: float [..., batch].
+        One estimate per sample, in squared nats per squared unit of z: float [..., batch].
 
     Raises:
         SMVIError: a shape or a dtype does not fit, `posterior` is not reparameterized, or
             log_joint_fn has no gradient with respect to z.
 
     Source: [Levy & Ermon, eq. 3], with p(z|x) as in eq. 5.
+    """
+    return fisher(posterior, z, score_difference(posterior, log_joint_fn, z))
+
+
+def weighted_divergence(
+    posterior: tfd.Distribution, log_joint_fn: LogDensity, z: tf.Tensor
+) -> tf.Tensor:
+    """Estimates the divergence of scores in units of q(z|x), from q(z|x) to p(z|x), at samples.
+
+        D_w(q, p) = E_q || Cov(q)^(1/2) (grad_z log q(z|x) - grad_z log p(x, z)) ||^2
+
+    For a flow z = f(eps) the score difference is pulled back to the noise eps in place of
+    Cov(q)^(1/2): D_w = E || J^T s ||^2 with J = dz/deps. An affine map of z does not change D_w,
+    and near p(z|x) it is 2 to 4 times KL(q(z|x), p(z|x)). Gradients flow through the weight too.
+
+    Args:
+        posterior: as in `score_matching_divergence`, and one whose weight is known; see
+            docs/divergences.md for those that are.
+        log_joint_fn: as in `score_matching_divergence`.
+        z: as in `score_matching_divergence`.
+
+    Returns:
+        One estimate per sample, in squared nats: float [..., batch].
+
+    Raises:
+        SMVIError: as `score_matching_divergence`, or the covariance of `posterior` is not known.
+
+    Source: [Cai et al., eq. 1].
+    """
+    return weighted(posterior, z, score_difference(posterior, log_joint_fn, z))
+
+
+def score_difference(
+    posterior: tfd.Distribution, log_joint_fn: LogDensity, z: tf.Tensor
+) -> tf.Tensor:
+    """Returns s(z) = grad_z log q(z|x) - grad_z log p(x, z), which every divergence is made of.
+
+    Args:
+        posterior: as in `score_matching_divergence`.
+        log_joint_fn: as in `score_matching_divergence`.
+        z: as in `score_matching_divergence`.
+
+    Returns:
+        In nats per unit of z, differentiable: float [..., batch, latent_dim].
+
+    Raises:
+        SMVIError: as `score_matching_divergence`.
     """
     check_posterior(posterior)
     z = uncached(points(z, posterior))
@@ -50,17 +130,7 @@ def score_matching_divergence(
         log_joint = log_densities("log_joint_fn", log_joint_fn, z, event_rank)
         log_ratio = log_densities("posterior", posterior.log_prob, z, event_rank) - log_joint
     require_gradient(tape, "log_joint_fn", log_joint, z)
-    return squared_norm(tape.gradient(log_ratio, z), posterior)
-
-
-def uncached(z: tf.Tensor) -> tf.Tensor:
-    """z as a tensor that TFP's bijectors have not seen.
-
-    A transformed distribution remembers the noise that a sample was made from, and its log_prob at
-    that very tensor takes the noise from its cache: the gradient with respect to z would then be
-    wrong, without an error.
-    """
-    return tf.identity(z)
+    return tape.gradient(log_ratio, z)
 
 
 def require_gradient(
@@ -76,9 +146,3 @@ def require_gradient(
             field=name,
             remedy="compute it from z with TensorFlow alone, without NumPy and tf.stop_gradient",
         )
-
-
-def squared_norm(score_difference: tf.Tensor, posterior: tfd.Distribution) -> tf.Tensor:
-    """|| . ||^2 over the event of the posterior."""
-    axes = tf.range(-posterior.event_shape.rank, 0)
-    return tf.reduce_sum(tf.square(score_difference), axis=axes)

@@ -1,7 +1,8 @@
-"""The learning objective: evidence lower bound, score-matching divergence and their trade-off.
+"""The learning objective: evidence lower bound, divergence and their trade-off.
 
 Pure functions of TFP distributions and log-density callables; no network is needed. All values are
-in nats, except the divergence, which is in squared nats per squared unit of z.
+in nats, except the divergence, which is in squared nats per squared unit of z (fisher) or in
+squared nats (weighted).
 
 References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
@@ -22,9 +23,11 @@ from tfp_smvi.core.densities import (
     check_prior,
     log_densities,
     points,
+    uncached,
 )
+from tfp_smvi.core.divergences import DivergenceName, check_lam_of
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.objectives.divergences import require_gradient, squared_norm, uncached
+from tfp_smvi.objectives.divergences import DIVERGENCES, require_gradient
 
 __all__ = ["ELBO", "Objective", "analytic_kl", "elbo", "sampled_kl", "smvi_objective", "trade_off"]
 
@@ -43,7 +46,7 @@ class Objective(NamedTuple):
     Attributes:
         objective: ELBO - lam * divergence, or less of the divergence during a warm-up.
         bound: the evidence lower bound, with its parts.
-        divergence: D_SM(q(z|x), p(z|x)); None if lam = 0, because it is not computed then.
+        divergence: D(q(z|x), p(z|x)); None if lam = 0, because it is not computed then.
     """
 
     objective: tf.Tensor
@@ -144,35 +147,34 @@ def smvi_objective(
     lam: float,
     z: tf.Tensor,
     lam_scale: float | tf.Tensor = 1.0,
+    divergence: DivergenceName = "fisher",
 ) -> Objective:
     """Estimates the score-matching variational objective with one evaluation of the likelihood.
 
-        objective = ELBO - lam * lam_scale * D_SM(q(z|x), p(z|x));    lam = inf: only -D_SM
+        objective = ELBO - lam * lam_scale * D(q(z|x), p(z|x));       lam = inf: only -D
 
     Args:
         posterior: as in `elbo`.
         prior: as in `elbo`.
         log_likelihood_fn: as in `elbo`.
-        lam: any real number, or inf, and not a tensor; at 0 the divergence is not computed.
+        lam: any real number, or inf, and not a tensor; at 0 the divergence is not computed. Not
+            inf with the weighted divergence, which vanishing variances of q would minimize.
         z: as in `elbo`.
         lam_scale: a factor on a finite lam, such as its warm-up: float scalar.
+        divergence: D, a key of `tfp_smvi.objectives.divergences.DIVERGENCES`: "fisher" is D_SM,
+            "weighted" D_w.
 
     Returns:
         The estimate and its parts.
 
     Raises:
-        SMVIError: lam or lam_scale is none of these, a shape or a dtype does not fit, `posterior`
-            is not reparameterized, or log_likelihood_fn has no gradient with respect to z.
+        SMVIError: lam, lam_scale or divergence is none of these, a shape or a dtype does not fit,
+            `posterior` is not reparameterized or its weight not known, or log_likelihood_fn has no
+            gradient with respect to z.
 
     Source: [Levy & Ermon, eq. 6].
     """
-    if not isinstance(lam, numbers.Real) or math.isnan(lam) or lam == -math.inf:
-        raise SMVIError(
-            "is not allowed",
-            field="lam",
-            value=lam,
-            remedy="give a real number or inf, and a tensor that changes as its factor {lam_scale}",
-        )
+    _check_lam(lam, divergence)
     check_posterior(posterior)
     _check_scale(lam_scale, posterior)
     if lam == 0.0:
@@ -185,8 +187,8 @@ def smvi_objective(
         log_joint = bound.reconstruction + log_densities("prior", prior.log_prob, z, event_rank)
         log_ratio = log_densities("posterior", posterior.log_prob, z, event_rank) - log_joint
     require_gradient(tape, "log_likelihood_fn", bound.reconstruction, z)
-    divergence = squared_norm(tape.gradient(log_ratio, z), posterior)
-    return Objective(trade_off(bound.elbo, divergence, lam, lam_scale), bound, divergence)
+    distance = DIVERGENCES[divergence](posterior, z, tape.gradient(log_ratio, z))
+    return Objective(trade_off(bound.elbo, distance, lam, lam_scale), bound, distance)
 
 
 def trade_off(
@@ -196,11 +198,26 @@ def trade_off(
 
     Args:
         bound: the ELBO, in nats.
-        divergence: D_SM, of the same shape.
+        divergence: D, of the same shape.
         lam: as in `smvi_objective`.
         lam_scale: as in `smvi_objective`.
     """
     return -divergence if math.isinf(lam) else bound - lam * lam_scale * divergence
+
+
+def _check_lam(lam: Any, divergence: DivergenceName) -> None:
+    """Raises an SMVIError unless lam is a number, and a weight that the divergence may have."""
+    if divergence not in DIVERGENCES:
+        remedy = f"give {' or '.join(DIVERGENCES)}"
+        raise SMVIError("is not allowed", field="divergence", value=divergence, remedy=remedy)
+    if not isinstance(lam, numbers.Real) or math.isnan(lam) or lam == -math.inf:
+        raise SMVIError(
+            "is not allowed",
+            field="lam",
+            value=lam,
+            remedy="give a real number or inf, and a tensor that changes as its factor {lam_scale}",
+        )
+    check_lam_of(divergence, float(lam))
 
 
 def _check_scale(lam_scale: Any, posterior: tfd.Distribution) -> None:

@@ -201,12 +201,13 @@ def run_directory_name(config: RunConfig) -> str:
     """Returns the default name of a run: "mnist-lam0.5-seed0", "mnist-flow-lam0-seed0"."""
     dataset = config.data.dataset
     name = Path(dataset).stem if config.data.is_file else dataset.replace("/", "-")
-    model, freeze = config.model, config.train.freeze
+    model, freeze, divergence = config.model, config.train.freeze, config.train.divergence
     kinds = [
         model.posterior if model.posterior != "diagonal" else None,
         model.architecture if model.architecture != "dense" else None,
         model.model and model.model.replace(":", "."),
         freeze and f"frozen-{freeze}",
+        divergence if divergence != "fisher" else None,
     ]
     name = "-".join([name, *filter(None, kinds)])
     return f"{name}-lam{config.train.lam:g}-seed{config.train.seed}"

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 from tf_keras.optimizers.legacy import Adam
 
-from tfp_smvi.config import TrainConfig
+from tfp_smvi.config import DivergenceName, TrainConfig
 from tfp_smvi.core.runtime import uses_xla
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data.test_batches import TEST_SEED
@@ -37,6 +37,7 @@ def _objective(
     model: TrainableModel,
     x: tf.Tensor,
     seed: tf.Tensor,
+    divergence: DivergenceName,
     lam: float,
     lam_scale: float | tf.Tensor = 1.0,
 ) -> Objective:
@@ -50,8 +51,8 @@ def _objective(
     def log_likelihood(z: tf.Tensor) -> tf.Tensor:
         return model.decode(z).log_prob(x)
 
-    # ELBO - lam * D_SM(q(z|x), p(z|x))
-    return smvi_objective(posterior, model.prior, log_likelihood, lam, z, lam_scale)
+    # ELBO - lam * D(q(z|x), p(z|x))
+    return smvi_objective(posterior, model.prior, log_likelihood, lam, z, lam_scale, divergence)
 
 
 class Trainer:
@@ -163,7 +164,8 @@ class Trainer:
         with tf.GradientTape() as tape:
             seed = fold_seed(config.seed, "posterior", step)
             weight = self._weight
-            terms = _objective(self._reduced, x, seed, weight.lam, weight.scale(step))
+            scale = weight.scale(step)
+            terms = _objective(self._reduced, x, seed, config.divergence, weight.lam, scale)
             loss = -tf.reduce_mean(terms.objective)
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
@@ -206,7 +208,8 @@ class Trainer:
 
     def _test_batch(self, x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         # Not at lam = 0, which would skip the divergence.
-        terms = _objective(self.model, x, fold_seed(TEST_SEED, "test", number), lam=1.0)
+        seed = fold_seed(TEST_SEED, "test", number)
+        terms = _objective(self.model, x, seed, self._config.divergence, lam=1.0)
         bound = [tf.reduce_sum(term) for term in terms.bound]
         divergence = tf.reduce_sum(terms.divergence)
         scale = self._weight.scale(self.optimizer.iterations)
