@@ -238,11 +238,19 @@ def test_evaluate(trained: Trained, tmp_path: Path):
     more = {"--num-elbo-samples": "16"}
     pairs = dict(zip(options[::2], options[1::2], strict=True)) | more
     stdout = run("evaluate", run_dir, *itertools.chain(*pairs.items()), cwd=trained.data)
-    split = read(run_dir / "evaluation.json")["splits"]["test"]
+    evaluation = read(run_dir / "evaluation.json")
+    split = evaluation["splits"]["test"]
     assert split["num_not_finite"] == 0
     gap = split["log_likelihood"]["mean"] - split["elbo"]["mean"]
     np.testing.assert_allclose(split["gap"]["mean"], gap, rtol=1e-4)
     assert f"{split['gap']['mean']:.3f}" in stdout
+    scale = load_run(run_dir, warn=lambda line: None).standardization
+    if scale is None:
+        assert (evaluation["units"], evaluation["log_scale"]) == ("given", None)
+    else:
+        assert evaluation["units"] == "standardized"
+        np.testing.assert_allclose(evaluation["log_scale"]["test"], scale.log_scale, rtol=1e-6)
+        assert f"test {scale.log_scale:.4g}." in stdout
 
 
 def test_classify(trained: Trained):

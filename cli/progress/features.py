@@ -9,7 +9,7 @@ __all__ = ["FeaturesProgress"]
 
 
 class FeaturesProgress(WorkReporter):
-    """A reporter of `extract_features` that shows the number of finished images and the speed."""
+    """A reporter of `extract_features` that shows the number of finished examples and the speed."""
 
     def __init__(self, console: Console) -> None:
         """Shows it on a console."""

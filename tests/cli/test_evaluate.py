@@ -57,7 +57,7 @@ def test_table_is_on_stdout_and_all_else_on_stderr(evaluated: tuple[Path, str, s
     rows = {line.split("  ")[0]: line for line in stdout.splitlines()}
     for label, name in (("ELBO", "elbo"), ("log-likelihood (AIS)", "log_likelihood")):
         assert f"{report['splits']['test'][name]['mean']:.3f} +/- " in rows[label]
-    assert "On 20 images simulated from the model, in nats:" in rows
+    assert "On 20 examples simulated from the model, in nats:" in rows
     assert f"Everything is in {run_dir}: evaluation.json and evaluation.npz." in rows
     # Warnings of so few chains may be; TensorFlow's chatter not.
     lines = [line for line in stderr.splitlines() if not re.match(r"Warning: |\d+ %, about ", line)]

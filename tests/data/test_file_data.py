@@ -1,5 +1,6 @@
 """A user's own data: one file or two, arrays, masks, standardization, sets larger than memory."""
 
+import os
 import tracemalloc
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,9 @@ from tfp_smvi.data import (
     train_batches,
 )
 from tfp_smvi.data.assembly import DiskSplit
+from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.description import describe
+from tfp_smvi.data.test_batches import read_inputs
 
 RNG = np.random.default_rng(0)
 REALS = RNG.normal(100.0, 50.0, (40, 3))
@@ -196,6 +199,42 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_one_line(
         SMVIError, match=r"x\.npy can no longer be read \(it is shorter than it was"
     ):
         read(dataset)
+
+
+def test_a_file_that_is_written_to_is_refused_and_one_that_is_deleted_is_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
+    path = tmp_path / "x.npy"
+    np.save(path, REALS)
+    dataset = load_dataset(DataConfig(str(path), test_fraction=0.5))
+    before = read(dataset)
+    (tmp_path / "link.npy").hardlink_to(path)
+    path.unlink()
+    np.testing.assert_array_equal(read(dataset), before)
+    with (tmp_path / "link.npy").open("r+b") as file:
+        file.seek(-8, os.SEEK_END)
+        file.write(b"12345678")
+    os.utime(tmp_path / "link.npy", ns=(1, 1))  # the clock of files may be coarse
+    with pytest.raises(SMVIError, match=r"x\.npy can no longer be read \(it has changed"):
+        read(dataset)
+
+
+def test_a_split_that_cannot_be_read_is_one_line_in_a_graph(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
+    path = tmp_path / "x.npy"
+    np.save(path, REALS)
+    dataset = load_dataset(DataConfig(str(path), test_fraction=0.5))
+    os.truncate(path, 200)
+    with pytest.raises(SMVIError) as caught:
+        list(read_inputs(dataset.test, binarize=False))
+    assert str(caught.value) == (
+        f"{path} can no longer be read (it is shorter than it was); restore it and run again."
+    )
+    with pytest.raises(tf.errors.InvalidArgumentError), explain_read_errors():
+        tf.ensure_shape(tf.zeros(2), [3])
 
 
 @pytest.mark.parametrize(

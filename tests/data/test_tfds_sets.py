@@ -174,6 +174,22 @@ def test_streamed_split_equals_the_split_in_memory(
     assert len(streamed.fingerprint) == 64
 
 
+def test_a_streamed_split_that_can_no_longer_be_read_names_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Gone(source.RecordList):
+        def __getitems__(self, indices: Any) -> list[bytes]:
+            raise RuntimeError("cannot open the shard\nin a trace")
+
+    monkeypatch.setattr(tfds_sets, "MAX_BYTES_IN_MEMORY", 1)
+    train = load_dataset("smvi_tiny_one", tmp_path).train
+    monkeypatch.setattr(train, "_records", Gone())
+    with pytest.raises(SMVIError) as caught:
+        train.images([0])
+    folder = tmp_path / "smvi_tiny_one" / "1.0.0"
+    assert str(caught.value).startswith(f"{folder} can no longer be read (cannot open the shard)")
+
+
 def test_pixels_of_0_and_1_are_bits_in_memory_and_on_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -147,6 +147,11 @@ def test_the_line_says_what_data_are_taken_for(x: np.ndarray, likelihood: Any, w
 @pytest.mark.parametrize(
     ("x", "words"),
     [
+        (
+            RNG.random((9, 3, 32, 32)),
+            "are taken as 3 x 32 pixels with 32 channels, whose default {likelihood} is bernoulli "
+            "and not gaussian; transpose them with x.transpose(0, 2, 3, 1).",
+        ),
         (RNG.random((9, 3, 8, 8)), "channels first"),
         (RNG.random((9, 1, 8, 8)), "channels first"),
         (RNG.random((9, 2, 8, 8)), "channels first"),

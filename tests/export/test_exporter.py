@@ -166,7 +166,7 @@ def test_a_server_is_told_what_is_wrong_with_a_request(exported: Exported) -> No
     answers = c_api.run_export(exported.encoder.path, "serving_default", *values)
     assert all(isinstance(answer, str) for answer in answers)
     for answer in answers[:2]:
-        assert "images must be intensities in [0, 1], without NaN" in answer
+        assert "x must be intensities in [0, 1], without NaN" in answer
     for answer in answers[2:]:
         assert "is not compatible with expected shape [?,8,8,1]" in answer
     garbled = {"image_bytes": [b"\x89PNG\r\n\x1a\n" + bytes(50)]}

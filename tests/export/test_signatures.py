@@ -101,7 +101,7 @@ def test_values_that_are_no_intensities_are_refused(value: float) -> None:
     images = to_float(PIXELS)
     images[3, 2, 1] = value
     with pytest.raises(
-        tf.errors.InvalidArgumentError, match=r"images must be intensities in \[0, 1\], without NaN"
+        tf.errors.InvalidArgumentError, match=r"x must be intensities in \[0, 1\], without NaN"
     ):
         ask("serving_default", images)
 
@@ -164,7 +164,7 @@ def test_real_values_need_only_be_finite() -> None:
         signature(tf.constant(x))["mean"], model.encode(tf.constant(x)).mean(), rtol=1e-5
     )
     x[1, 2] = np.nan
-    with pytest.raises(tf.errors.InvalidArgumentError, match="images must be finite numbers"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="x must be finite numbers"):
         signature(tf.constant(x))
 
 
@@ -205,7 +205,7 @@ def test_values_that_are_no_counts_are_refused(likelihood: LikelihoodName, value
         if likelihood == "poisson"
         else ("categories, whole numbers from 0 to 4")
     )
-    with pytest.raises(tf.errors.InvalidArgumentError, match=f"images must be {values}, without"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match=f"x must be {values}, without"):
         signature(tf.constant(x))
 
 

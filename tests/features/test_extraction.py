@@ -232,7 +232,7 @@ class Fake:
     def __init__(
         self, bad: tuple[int, ...] = (), latent_dim: int = 2, patience: float = 0.05
     ) -> None:
-        self.identity = {"fake": 1}
+        self.identity, self.names = {"fake": 1}, None
         self.signatures = {"uint8": Signature("images", "uint8", (1, 1), latent_dim)}
         self.sizes: list[int] = []
         self._bad, self._lock, self._at_work = bad, threading.Condition(), 0
@@ -390,6 +390,53 @@ def test_a_table_with_other_columns_is_refused(tmp_path: Path) -> None:
     assert error.value.field == "images"
     source = open_images(tmp_path / "x.csv", label_column="type")
     assert source.image_shape == (3,)  # then "label" is a column like others
+
+
+def test_the_columns_of_a_table_are_found_by_name(tmp_path: Path) -> None:
+    """In any order; the features of two orders are the same, and are not mixed in one file."""
+    encoder = OfCounts()
+    encoder.names = ("a", "b")
+    orders = {"same": "a,b,label\n1,20,x\n3,40,x\n", "other": "b,label,a\n20,x,1\n40,x,3\n"}
+    for name, text in orders.items():
+        (tmp_path / f"{name}.csv").write_text(text)
+        source = open_images(tmp_path / f"{name}.csv")
+        extract_features(source, encoder, tmp_path / f"{name}.npz", CONFIG)
+        assert ("columns" in source.ordered(encoder.names).identity) == (name == "other")
+        np.testing.assert_array_equal(load(tmp_path / f"{name}.npz")["mean"], [[1, 20], [3, 40]])
+    # An encoder without names takes columns as they are.
+    extract_features(
+        open_images(tmp_path / "other.csv"), OfCounts(), tmp_path / "count.npz", CONFIG
+    )
+    np.testing.assert_array_equal(load(tmp_path / "count.npz")["mean"], [[20, 1], [40, 3]])
+
+
+@pytest.mark.parametrize(
+    ("header", "problem"),
+    [
+        ("a,c", r"it lacks 'b' and has 'c' in addition; give the columns .* \{?label_column"),
+        ("a,b,type", "it has 'type' in addition"),
+        ("a", "it lacks 'b';"),
+    ],
+)
+def test_missing_and_additional_columns_are_refused_by_name(
+    header: str, problem: str, tmp_path: Path
+) -> None:
+    encoder = OfCounts()
+    encoder.names = ("a", "b")
+    (tmp_path / "x.csv").write_text(f"{header}\n{','.join('1' for _ in header.split(','))}\n")
+    with pytest.raises(SMVIError, match=problem) as error:
+        extract_features(open_images(tmp_path / "x.csv"), encoder, tmp_path / "f.npz", CONFIG)
+    assert error.value.field == "images"
+    assert not (tmp_path / "f.npz").exists()
+
+
+def test_channels_first_are_refused_with_their_transpose(tmp_path: Path) -> None:
+    encoder = Fake()
+    encoder.signatures = {"uint8": Signature("images", "uint8", (5, 4, 3), 2)}
+    for shape, remedy in (((3, 5, 4), "transpose them with"), ((6, 4, 3), "resize them")):
+        path = save(tmp_path / "x.npy", np.ones((2, *shape), np.uint8))
+        with pytest.raises(SMVIError, match=remedy):
+            extract_features(open_images(path), encoder, tmp_path / "f.npz", CONFIG)
 
 
 def test_a_full_disk_loses_nothing_that_is_done(

@@ -1,12 +1,15 @@
 """Missing entries of x against the exact marginal of a linear-Gaussian model."""
 
 import numpy as np
+import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.support.exact import LinearGaussianModel
+from tfp_smvi.config import ArchitectureName, ModelConfig
 from tfp_smvi.inference.ais import annealed_importance_sampling
 from tfp_smvi.models.likelihoods import Observed
+from tfp_smvi.models.vae import VAE
 from tfp_smvi.objectives.divergences import score_matching_divergence
 from tfp_smvi.objectives.smvi import elbo
 
@@ -77,3 +80,25 @@ def test_annealed_estimates_are_those_of_the_observed_part() -> None:
     error = result.log_normalizer_standard_error().numpy()
     assert np.all(error < 0.1)
     assert np.all(np.abs(result.log_normalizer() - truth) < 5.0 * error)
+
+
+@pytest.mark.parametrize("architecture", ["dense", "conv"])
+def test_the_encoder_sees_which_entries_are_missing(architecture: ArchitectureName) -> None:
+    """The encoder sees 0 for a missing entry: beside an entry of 0, only the mask differs."""
+    shape = (9, 10, 2)
+    with_mask, without = (
+        VAE(ModelConfig("gaussian", 3, (8,), architecture=architecture, missing=missing), shape)
+        for missing in (True, False)
+    )
+    x = np.random.default_rng(0).standard_normal((1, *shape), np.float32)
+    x[0, 4, 5, 1] = 0.0
+    y = x.copy()
+    y[0, 4, 5, 1] = np.nan
+    means = [with_mask.encode(tf.constant(values)).mean().numpy() for values in (x, y)]
+    assert np.isfinite(means).all()
+    assert np.abs(means[0] - means[1]).max() > 1e-4
+    # Twice as many inputs or channels: x, and whether it is observed.
+    inputs = [
+        next(iter(model.named_variables.values())).shape[-2] for model in (with_mask, without)
+    ]
+    assert inputs == ([4, 2] if architecture == "conv" else [360, 180])

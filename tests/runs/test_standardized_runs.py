@@ -2,34 +2,106 @@
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import scipy.stats
 import tensorflow as tf
 
 from tests.support import runs
 from tests.support.errors import refused
-from tfp_smvi.config import DataConfig, ModelConfig
+from tests.support.runs import assert_same_bits, newest
+from tfp_smvi.config import DataConfig, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data import load_dataset
+from tfp_smvi.data import Dataset, load_dataset
+from tfp_smvi.evaluation.pipeline import _log_scale
 from tfp_smvi.export.exporter import export_run
+from tfp_smvi.features.extraction import extract_features
+from tfp_smvi.features.images import open_images
 from tfp_smvi.runs.loading import load_data_of, load_run
+from tfp_smvi.serving.encoders import LocalEncoder
+from tfp_smvi.training import loop as training
 from tfp_smvi.training.loop import fit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([100.0, -3.0, 0.0, 7.0], [50.0, 0.1, 1.0, 9.0], (60, 4))
 
 
-@pytest.fixture
-def run_dir(tmp_path: Path) -> Path:
-    np.savez(tmp_path / "x.npz", x=X, names=["a", "b", "c", "d"])
-    data = DataConfig(str(tmp_path / "x.npz"), test_fraction=0.2, standardize=True)
-    config = dataclasses.replace(
-        runs.config(epochs=1), data=data, model=ModelConfig(latent_dim=2, hidden_sizes=(8,))
+class KilledError(Exception):
+    """Stands for a death in the middle."""
+
+
+def settings(folder: Path, epochs: int) -> RunConfig:
+    data = DataConfig(str(folder / "x.npz"), test_fraction=0.2, standardize=True)
+    return dataclasses.replace(
+        runs.config(epochs=epochs, batch_size=8),
+        data=data,
+        model=ModelConfig(latent_dim=2, hidden_sizes=(8,)),
     )
-    fit(config, load_dataset(data), tmp_path / "run")
-    return tmp_path / "run"
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with data and a run."""
+    folder = tmp_path_factory.mktemp("standardized")
+    np.savez(folder / "x.npz", x=X, names=["a", "b", "c", "d"])
+    config = settings(folder, 1)
+    fit(config, load_dataset(config.data), folder / "run")
+    return folder
+
+
+@pytest.fixture
+def run_dir(folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(folder / "run", tmp_path / "run"))
+
+
+def test_a_killed_run_goes_on_to_the_same_bits(
+    folder: Path, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its data are loaded and standardized again, as in a new process."""
+    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    config = settings(folder, 3)
+    fit(config, load_dataset(config.data), run_dir)
+
+    def die() -> None:
+        raise KilledError
+
+    with pytest.raises(KilledError):
+        fit(
+            config,
+            load_dataset(config.data),
+            tmp_path / "killed",
+            checkpoint_minutes=1e-9,
+            reporter=runs.Recorder(9, die),
+        )
+    recorder = runs.Recorder()
+    fit(config, load_dataset(config.data), tmp_path / "killed", reporter=recorder)
+    assert recorder.begins == [8]  # in the second of epochs of 6 steps
+    one, other = run_dir, tmp_path / "killed"
+    assert_same_bits(newest(one).arrays, newest(other).arrays)
+    assert runs.records(one) == runs.records(other)
+    assert (one / "data.json").read_bytes() == (other / "data.json").read_bytes()
+
+
+def test_an_evaluation_says_how_its_densities_are_had_in_given_units() -> None:
+    """log N(x; m, s) of given x is that of standardized x minus the sum over observed entries."""
+    x = np.where(RNG.random(X.shape) < 0.3, np.nan, X)
+    dataset = Dataset.from_arrays(x, test_fraction=0.5, standardize=True)
+    scale = dataset.standardization
+    assert scale is not None
+    given, standardized = scale.undo(dataset.test.images(range(20))), dataset.test.images(range(20))
+    densities = [
+        np.nansum(scipy.stats.norm.logpdf(values, mean, stddev), axis=1).mean()
+        for values, mean, stddev in ((given, scale.mean, scale.stddev), (standardized, 0.0, 1.0))
+    ]
+    log_scale = _log_scale(dataset, {"test": 20})
+    assert log_scale is not None
+    # float32 of values of 100 and stddev 50.
+    assert densities[1] - log_scale["test"] == pytest.approx(densities[0], abs=1e-4)
+    assert log_scale["test"] != pytest.approx(scale.log_scale, abs=1e-2)
+    assert _log_scale(Dataset.from_arrays(X, test_fraction=0.5), {"test": 20}) is None
 
 
 def test_a_run_keeps_how_its_data_were_standardized(run_dir: Path) -> None:
@@ -62,6 +134,13 @@ def test_exports_take_and_return_values_as_they_were_given(run_dir: Path) -> Non
     p, output = run.model.decode(z), decoder(latent=tf.constant(z))
     np.testing.assert_allclose(output["mean"], scale.undo(p.mean().numpy()), rtol=1e-4, atol=1e-4)
     np.testing.assert_allclose(output["stddev"], p.stddev() * scale.stddev, rtol=1e-4)
+    # The columns of a table are found by the names that the card has.
+    path, card = exports[0]
+    assert card.names == ("a", "b", "c", "d")
+    table = run_dir / "x.csv"
+    np.savetxt(table, x[:, [2, 0, 3, 1]], "%.9g", ",", header="c,a,d,b", comments="")
+    extract_features(open_images(table), LocalEncoder(path), run_dir / "features.npy")
+    np.testing.assert_allclose(np.load(run_dir / "features.npy"), q.mean(), atol=1e-4)
 
 
 @pytest.mark.parametrize(

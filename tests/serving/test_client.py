@@ -197,10 +197,10 @@ def test_a_server_that_never_comes_is_an_error(scheme: str) -> None:
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda out: {**out, "mean": out["mean"][:-1]}, r"mean as float32 \[4, 4\] for 5 images"),
+        (lambda out: {**out, "mean": out["mean"][:-1]}, r"mean as float32 \[4, 4\] for 5 examples"),
         (
             lambda out: {**out, "stddev": out["stddev"][:, :1]},
-            r"stddev as float32 \[5, 1\] for 5 images",
+            r"stddev as float32 \[5, 1\] for 5 examples",
         ),
         (lambda out: {**out, "mean": out["mean"] * np.nan}, "mean that are not finite"),
         (lambda out: {**out, "stddev": -out["stddev"]}, "stddev that are negative"),
@@ -259,7 +259,7 @@ def test_one_image_that_is_too_large_is_an_error_at_once(
     with (
         SERVERS[protocol](models) as endpoint,
         connected(endpoint) as encoder,
-        pytest.raises(SMVIError, match=f"no request as large as one image.*{words}"),
+        pytest.raises(SMVIError, match=f"no request as large as one example.*{words}"),
     ):
         encoder.encode("uint8", IMAGES)
     assert models.requests == []

@@ -5,6 +5,7 @@ same bits.
 """
 
 import contextlib
+import dataclasses
 import os
 import shutil
 import signal
@@ -14,6 +15,7 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.support import runs, signals
@@ -30,9 +32,11 @@ from tests.support.runs import (
     newest,
 )
 from tests.support.signals import SignalAt
+from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data import Dataset
+from tfp_smvi.data import Dataset, assembly, load_dataset
 from tfp_smvi.runs.checkpoint import list_checkpoints
+from tfp_smvi.training import loop as training
 from tfp_smvi.training.loop import fit
 
 
@@ -270,3 +274,23 @@ def test_directory_that_becomes_read_only_during_the_run_is_one_clear_line(
     assert newest(run_dir).step == STEPS_PER_EPOCH
     fit(runs.CONFIG, digits, run_dir)
     assert_same_run(run_dir, reference.run_dir)
+
+
+def test_a_file_of_data_that_is_cut_short_is_one_line_and_its_checkpoints_are_intact(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is read within a graph, whose own error is a trace."""
+    monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
+    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    path = tmp_path / "x.npy"
+    np.save(path, np.random.default_rng(0).standard_normal((200, 3)))
+    dataset = load_dataset(DataConfig(str(path), test_fraction=0.2))
+    settings = dataclasses.replace(runs.config(epochs=3), data=dataset.config)
+    reporter = Recorder(7, lambda: os.truncate(path, 200))  # in the second of epochs of 5 steps
+    with pytest.raises(SMVIError) as caught:
+        fit(settings, dataset, tmp_path / "run", reporter=reporter)
+    assert caught.value.field is None  # exit code 1
+    assert str(caught.value) == (
+        f"{path} can no longer be read (it is shorter than it was); restore it and run again."
+    )
+    assert newest(tmp_path / "run").step == 5

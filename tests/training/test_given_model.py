@@ -1,6 +1,7 @@
 """A model that is no VAE of this package, trained, resumed and evaluated in Python."""
 
 import dataclasses
+import json
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,16 @@ import pytest
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tests.support.errors import refused
 from tests.support.runs import Recorder, assert_same_run, config
-from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.classification.protocol import classify
+from tfp_smvi.config import AISConfig, ClassifyConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.evaluation.pipeline import evaluate
 from tfp_smvi.export.exporter import export_run
 from tfp_smvi.runs.loading import load_run
+from tfp_smvi.serving.encoders import LocalEncoder
 from tfp_smvi.training.loop import fit
 
 DIM = 2
@@ -106,7 +110,54 @@ def test_a_model_of_ones_own_is_loaded_and_evaluated_with_an_object(run_dir: Pat
     assert gap.mean > -5.0 * gap.standard_error
 
 
-@pytest.mark.parametrize("command", [load_run, evaluate, export_run])
+def test_a_model_of_ones_own_is_classified_with_an_object(run_dir: Path, tmp_path: Path) -> None:
+    settings = ClassifyConfig(labels=(100,), kernel="linear", repeats=2, num_folds=2)
+    report = classify(run_dir, settings, model=FactorModel(), baselines_dir=tmp_path / "baselines")
+    by_features = {result.features: result.mean for result in report.results}
+    assert by_features.keys() == {"encoder", "pixels", "pca"}
+    # Two latents of two epochs are worse than 64 pixels, and better than chance.
+    assert 0.12 < by_features["encoder"] < by_features["pixels"]
+    # As many principal components as the object has latents, whatever the configuration says.
+    (key,) = [
+        values["key"]
+        for path in (tmp_path / "baselines").glob("*.json")
+        if (values := json.loads(path.read_text()))["key"]["features"] == "pca"
+    ]
+    assert key["latent_dim"] == DIM
+
+
+def test_the_encoder_of_a_model_of_ones_own_is_exported_with_an_object(
+    digits: Dataset, run_dir: Path, tmp_path: Path
+) -> None:
+    ((path, card),) = export_run(run_dir, output=tmp_path, model=FactorModel(), verify=False)
+    assert card.signatures.keys() == {"serving_default", "uint8", "encoded_image"}
+    x = digits.test.images(range(5))
+    features = LocalEncoder(path).encode("serving_default", x)
+    q = load_run(run_dir, model=FactorModel(), warn=lambda line: None).model.encode(tf.constant(x))
+    # Another order of the same float32 sums.
+    np.testing.assert_allclose(features.mean, q.mean(), atol=1e-5)
+    np.testing.assert_allclose(features.stddev, q.stddev(), atol=1e-5)
+    with refused("part", "both"):
+        export_run(run_dir, output=tmp_path, model=FactorModel(), part="both")
+
+
+def test_an_encoder_with_a_variable_that_has_no_name_is_not_exported(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    class Hidden(FactorModel):
+        def __init__(self) -> None:
+            super().__init__()
+            self.hidden = (tf.Variable(1.0),)
+
+        def encode(self, x: tf.Tensor) -> tfd.Distribution:
+            return super().encode(self.hidden[0] * x)
+
+    with pytest.raises(SMVIError, match="a variable or a table that named_variables lacks"):
+        export_run(run_dir, output=tmp_path, model=Hidden())
+    assert not [*tmp_path.iterdir()]
+
+
+@pytest.mark.parametrize("command", [load_run, evaluate, classify, export_run])
 def test_without_the_object_a_run_is_refused_in_one_line(command: Any, run_dir: Path) -> None:
     with pytest.raises(SMVIError, match=r"given in Python, .*FactorModel; give such a model in P"):
         command(run_dir)

@@ -64,7 +64,7 @@ class Measurement:
             ]
             for size in self._sizes
         }
-        # The images that are read, out of perhaps many more.
+        # The examples that are read, out of perhaps many more.
         subsets = itertools.chain.from_iterable(self._subsets.values())
         self._labelled = np.unique(np.concatenate([*subsets]))
 
@@ -149,7 +149,7 @@ class Measurement:
             test = np.concatenate([_flatten(x) for x in test_images])
             features = _FeatureArrays(_take(images, self._labelled), test)
         if name == PCA:
-            num_components = self._run.config.model.latent_dim
+            num_components = self._run.latent_dim
             batches = (tf.constant(_flatten(x)) for x in self._read(self._dataset.train))
             pca = PrincipalComponents(batches, num_components)
             features = _FeatureArrays(pca.transform(features.train), pca.transform(features.test))

@@ -1,4 +1,4 @@
-"""Principal components of images, the baseline of the encoder's means."""
+"""Principal components of examples, the baseline of the encoder's means."""
 
 from collections.abc import Iterable
 
@@ -10,7 +10,7 @@ __all__ = ["PrincipalComponents"]
 
 
 class PrincipalComponents:
-    """Principal component analysis of images that need not fit in memory together.
+    """Principal component analysis of examples that need not fit in memory together.
 
         C = 1/n sum_i (x_i - m) (x_i - m)^T = U diag(l) U^T,    features: U_k^T (x - m)
 
@@ -33,7 +33,7 @@ class PrincipalComponents:
         self._axes = axes[:, ::-1][:, : min(num_components, spanned)]
 
     def transform(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Returns the components of images: [n, *image_shape] -> float32 [n, num_components]."""
+        """Returns the components of examples: [n, *image_shape] -> float32 [n, num_components]."""
         return ((_flatten(x) - self._mean) @ self._axes).astype(np.float32)
 
 

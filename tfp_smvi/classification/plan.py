@@ -47,7 +47,7 @@ def baseline_key(unit: Unit, config: ClassifyConfig, run: LoadedRun) -> dict[str
         "format": FORMAT,
         **unit._asdict(),
         **{name: settings[name] for name in ("input", "repeats", "num_folds", "seed")},
-        "latent_dim": run.config.model.latent_dim if unit.features == PCA else None,
+        "latent_dim": run.latent_dim if unit.features == PCA else None,
         "data_fingerprint": run.data_fingerprint,
         "versions": {name: importlib.metadata.version(name) for name in packages},
     }

@@ -24,6 +24,7 @@ from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors, name_fields
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import Dataset
+from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.storage.atomic import write_json
 
@@ -36,6 +37,7 @@ def classify(
     *,
     data_dir: Path | None = None,
     dataset: Dataset | None = None,
+    model: TrainableModel | None = None,
     epoch: int | None = None,
     baselines_dir: Path | None = None,
     threads: int | None = None,
@@ -54,6 +56,7 @@ def classify(
         data_dir: the folder of prepared data sets; None for the default.
         dataset: the data themselves, for a run on data without a name; they must be the data of
             the run.
+        model: a model as `fit` was given, which gets the weights; for a run of such a model.
         epoch: the epoch whose checkpoint to take; None for the newest.
         baselines_dir: the folder of the baselines' results; runs of the same data and latent_dim
             may share it, also at the same time. None for "baselines" in the run directory.
@@ -71,7 +74,7 @@ def classify(
     """
     started = time.monotonic()
     run_dir, reporter = Path(run_dir), reporter or Silent()
-    run = load_run(run_dir, epoch, note=reporter.note, warn=reporter.warn)
+    run = load_run(run_dir, epoch, model=model, note=reporter.note, warn=reporter.warn)
     dataset = load_data_of(run, data_dir, dataset=dataset, progress=reporter.note)
     measurement = Measurement(run, dataset, config, reporter)
     baselines_dir = baselines_dir or run_dir / "baselines"

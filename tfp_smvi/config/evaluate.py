@@ -72,7 +72,7 @@ class EvaluateConfig(Settings):
         128, "Draws from q(z|x) per example for the divergence D_SM."
     )
     num_importance_samples: int = option(1000, "Draws from q(z|x) per example for the IWAE bound.")
-    num_simulated: int = option(100, "Images simulated from the model for the bracket.")
+    num_simulated: int = option(100, "Examples simulated from the model for the bracket.")
     seed: int = option(0, "Seed of all draws.")
 
     def _check(self) -> None:

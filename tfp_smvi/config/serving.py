@@ -18,7 +18,7 @@ OnError = Literal["fail", "skip"]
 class FeaturesConfig(Settings):
     """How `features` queries a model; beyond rounding, the features do not depend on it."""
 
-    batch_size: int = option(512, "Images in one request to the model.")
+    batch_size: int = option(512, "Examples in one request to the model.")
     in_flight: int = option(4, "Requests to a server at a time.")
     timeout: float = option(30.0, "Seconds to wait for a server's answer.")
     retries: int = option(8, "Retries of a request to a server that is away, busy or too slow.")

@@ -6,8 +6,10 @@ that restarts at a step continues with the very batches that it would have seen.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import SMVIError
@@ -17,9 +19,9 @@ from tfp_smvi.data.values import WHITE
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["batch_indices", "eval_batches", "train_batches"]
+__all__ = ["batch_indices", "eval_batches", "explain_read_errors", "train_batches"]
 
-# Images for which bits to evaluate on are drawn at a time, whatever the size of a batch.
+# Examples for which bits to evaluate on are drawn at a time, whatever the size of a batch.
 BLOCK = 100
 
 
@@ -35,12 +37,12 @@ def train_batches(
     """Makes the batches to train on, one for each step.
 
     An epoch is num_examples // batch_size steps in its own order; it leaves out another
-    remainder each time. With binarize, each visit of an image draws new bits, x ~
+    remainder each time. With binarize, each visit of an example draws new bits, x ~
     Bernoulli(intensity).
 
     Args:
         split: the examples.
-        batch_size: the number of images in a batch.
+        batch_size: the number of examples in a batch.
         seed: the user's seed.
         first_step: the step to begin with, counted from the start of training.
         num_steps: the number of batches; None for no end.
@@ -86,18 +88,18 @@ def eval_batches(
     num_examples: int | None = None,
     start: int = 0,
 ) -> tf.data.Dataset:
-    """Makes the batches to evaluate on: in order, each image once.
+    """Makes the batches to evaluate on: in order, each example once.
 
-    With binarize, the bits of an image follow from the seed and its index: they are the same
+    With binarize, the bits of an example follow from the seed and its index: they are the same
     at every evaluation, whatever the batch size and the part of the split.
 
     Args:
         split: the examples.
-        batch_size: the largest number of images in a batch; the last batch may have fewer.
+        batch_size: the largest number of examples in a batch; the last batch may have fewer.
         seed: the seed of the bits, ideally the same for everything that is compared.
         binarize: whether to draw bits.
-        num_examples: the number of images; None for all from start on.
-        start: the index of the first image.
+        num_examples: the number of examples; None for all from start on.
+        start: the index of the first example.
 
     Returns:
         A dataset of (indices: int64 [n], x: float32 [n, *image_shape]) with n <= batch_size.
@@ -133,14 +135,34 @@ def eval_batches(
     return _pipeline(blocks, make_block, split, lambda dataset: dataset.rebatch(batch_size))
 
 
+@contextlib.contextmanager
+def explain_read_errors() -> Iterator[None]:
+    """Turns TensorFlow's error of a batch that cannot be read into that of its split.
+
+    A split is read by Python within a graph, whose error has the other one as a text with a trace.
+
+    Raises:
+        SMVIError: the split raised one.
+    """
+    import tensorflow as tf
+
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(rf"\b{SMVIError.__name__}: (.+)", error.message)
+        if found is None:
+            raise
+        raise SMVIError(found[1]) from error
+
+
 def batch_indices(
     step: int | tf.Tensor, num_examples: int, batch_size: int, seed: int
 ) -> tf.Tensor:
-    """Finds the images of a training step: int64 [batch_size], in the order of its epoch.
+    """Finds the examples of a training step: int64 [batch_size], in the order of its epoch.
 
     Args:
         step: the step, counted from the start of training.
-        num_examples: the number of images.
+        num_examples: the number of examples.
         batch_size: the number of examples in a batch, at most num_examples.
         seed: the user's seed.
     """
@@ -223,7 +245,7 @@ def _pipeline(
 
     options = tf.data.Options()
     options.deterministic = True
-    # One thread keeps up with images in memory and leaves the cores to training; files need
+    # One thread keeps up with examples in memory and leaves the cores to training; files need
     # several.
     parallel = None if isinstance(split, ArraySplit) else tf.data.AUTOTUNE
     return (

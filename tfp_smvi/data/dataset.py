@@ -1,4 +1,4 @@
-"""A loaded data set: two splits of images, their labels and a fingerprint of the contents."""
+"""A loaded data set: two splits of examples, their labels and a fingerprint of the contents."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ class Dataset:
 
     Attributes:
         name: the name or path that it was loaded by.
-        train: the images to train on.
-        test: the images to evaluate on.
+        train: the examples to train on.
+        test: the examples to evaluate on.
         num_classes: the number of classes of the labels, or None if there are no labels.
-        fingerprint: SHA-256, in hex, that changes when the images, the labels or their order
+        fingerprint: SHA-256, in hex, that changes when the examples, the labels or their order
             change.
         notes: what loading has changed in the values, and what is missing, one line each.
         config: how it was loaded, for `RunConfig`.
@@ -149,7 +149,7 @@ class Dataset:
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of one image, (height, width, channels), or (d,) for data that are vectors."""
+        """The shape of one x: (height, width, channels), or (d,) for data that are vectors."""
         return self.train.image_shape
 
     @property

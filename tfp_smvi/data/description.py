@@ -8,7 +8,7 @@ import numpy as np
 
 from tfp_smvi.config import Kind, LikelihoodName
 from tfp_smvi.data.assembly import DiskSplit
-from tfp_smvi.data.dataset import Dataset
+from tfp_smvi.data.dataset import Dataset, default_likelihood
 from tfp_smvi.data.splits import ArraySplit, Split, blocks
 from tfp_smvi.data.standardization import find_moments
 from tfp_smvi.data.values import WHITE, Range, measure, parts_of
@@ -74,7 +74,10 @@ def _usual(dataset: Dataset) -> str:
 
 def doubts(dataset: Dataset, likelihood: LikelihoodName) -> list[str]:
     """Returns a line for everything about a data set that looks like a mistake."""
-    return [*_doubts_of_shape(dataset.image_shape), *_doubts_of_values(dataset, likelihood)]
+    return [
+        *_doubts_of_shape(dataset.kind, dataset.image_shape),
+        *_doubts_of_values(dataset, likelihood),
+    ]
 
 
 def examine(split: Split) -> Values:
@@ -118,14 +121,15 @@ def _layout(shape: tuple[int, ...]) -> str:
     return f"images of {sizes} pixels (height x width){channels}"
 
 
-def _doubts_of_shape(shape: tuple[int, ...]) -> Iterator[str]:
+def _doubts_of_shape(kind: Kind, shape: tuple[int, ...]) -> Iterator[str]:
     if len(shape) != 3:
         return
     first, last = shape[0], shape[-1]
     if first <= 4 and (min(shape[1:]) > 4 or first < shape[1] == last):
         yield (
             f"Images of shape {shape} look like channels first, and are taken as {first} x "
-            f"{shape[1]} pixels with {last} channels; transpose them with x.transpose(0, 2, 3, 1)."
+            f"{shape[1]} pixels with {last} channels{_other_likelihood(kind, shape)}; transpose "
+            "them with x.transpose(0, 2, 3, 1)."
         )
     elif last in (2, 4):
         names = "grey and alpha" if last == 2 else "red, green, blue and alpha"
@@ -135,17 +139,23 @@ def _doubts_of_shape(shape: tuple[int, ...]) -> Iterator[str]:
         )
 
 
+def _other_likelihood(kind: Kind, shape: tuple[int, ...]) -> str:
+    """What the order of the channels changes in a model, apart from its convolutions."""
+    here, there = (default_likelihood(kind, order) for order in (shape, (*shape[1:], shape[0])))
+    return f", whose default {{likelihood}} is {here} and not {there}" if here != there else ""
+
+
 def _doubts_of_values(dataset: Dataset, likelihood: LikelihoodName) -> Iterator[str]:
     values, test = examine(dataset.train), examine(dataset.test)
     high = max(values.high, test.high)
     if values.content == "grey levels" and high < WHITE / 2:
         yield (
-            f"The largest of all grey levels is {high:.0f} of {WHITE}, so that all images are "
+            f"The largest of all grey levels is {high:.0f} of {WHITE}, so that all examples are "
             "dark; if it is white, divide by it and give floats; give counts as floats, too."
         )
     elif values.content == "intensities" and high < 0.5:
         yield (
-            f"The largest of all intensities is {high:.2g} of 1, so that all images are dark; if "
+            f"The largest of all intensities is {high:.2g} of 1, so that all examples are dark; if "
             "it is white, divide by it."
         )
     if values.content == "real values":

@@ -28,10 +28,10 @@ class DatasetEntry:
         loader: loads the set, given the data directory and a receiver of progress lines.
         description: one line.
         image_shape: (height, width, channels).
-        num_train: the number of images to train on.
-        num_test: the number of images to evaluate on.
+        num_train: the number of examples to train on.
+        num_test: the number of examples to evaluate on.
         num_classes: the number of classes that occur.
-        licence: the licence of the images, or what is known about it.
+        licence: the licence of the examples, or what is known about it.
         source: "packaged" (in this package), "scikit-learn" (in that package) or "download".
     """
 

@@ -10,7 +10,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, plain_reason
 
 __all__ = [
     "ArrayRows",
@@ -59,7 +59,8 @@ class ArrayRows:
 class FileRows:
     """Rows in a file, one after the other.
 
-    It reads the file instead of mapping it: a mapped file that is cut short kills the process.
+    It reads the file instead of mapping it: a mapped file that is cut short kills the process. A
+    file that is deleted can be read as before; one that is written to is refused from then on.
     """
 
     def __init__(
@@ -76,7 +77,7 @@ class FileRows:
         """
         self._descriptor = os.dup(file.fileno())
         weakref.finalize(self, os.close, self._descriptor)
-        self._path, self._offset = path, offset
+        self._path, self._offset, self._state = path, offset, self._find_state()
         self.shape, self.dtype = shape, dtype
         self._row_bytes = dtype.itemsize * int(np.prod(shape[1:], dtype=np.int64))
 
@@ -84,28 +85,36 @@ class FileRows:
         """Reads the rows at indices [m] in any order: [m, ...].
 
         Raises:
-            SMVIError: the file can no longer be read.
+            SMVIError: the file can no longer be read, or has changed.
         """
         values = np.empty((len(indices), *self.shape[1:]), self.dtype)
         buffer = memoryview(values.reshape(-1).view(np.uint8).data)
         # Rows that follow one another are read at once.
         starts = np.flatnonzero(np.diff(indices, prepend=-2) != 1)
-        for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
-            part = buffer[start * self._row_bytes : stop * self._row_bytes]
-            self._read_into(part, self._offset + int(indices[start]) * self._row_bytes)
+        try:
+            for start, stop in zip(starts, [*starts[1:], len(indices)], strict=True):
+                part = buffer[start * self._row_bytes : stop * self._row_bytes]
+                self._read_into(part, self._offset + int(indices[start]) * self._row_bytes)
+            if self._find_state() != self._state:
+                raise OSError("it has changed since it was opened")
+        except OSError as error:
+            raise SMVIError(
+                f"{self._path} can no longer be read ({plain_reason(error)})",
+                remedy="restore it and run again",
+            ) from error
         return values
 
     def _read_into(self, buffer: memoryview, offset: int) -> None:
-        try:
-            while buffer:
-                count = os.preadv(self._descriptor, [buffer], offset)
-                if count == 0:
-                    raise OSError("it is shorter than it was")
-                buffer, offset = buffer[count:], offset + count
-        except OSError as error:
-            raise SMVIError(
-                f"{self._path} can no longer be read ({error})", remedy="restore it and run again"
-            ) from error
+        while buffer:
+            count = os.preadv(self._descriptor, [buffer], offset)
+            if count == 0:
+                raise OSError("it is shorter than it was")
+            buffer, offset = buffer[count:], offset + count
+
+    def _find_state(self) -> tuple[int, int]:
+        """What changes when the file is written to: its size and its time."""
+        status = os.fstat(self._descriptor)
+        return status.st_size, status.st_mtime_ns
 
 
 class SomeRows:

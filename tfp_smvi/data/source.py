@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.config import Kind
+from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.data.splits import ArraySplit
 from tfp_smvi.data.values import are_bits, bits_to_levels, to_float
 
@@ -43,7 +44,14 @@ class SourceSplit:
     kind: Kind = "intensities"
     has_missing = False
 
-    def __init__(self, records: Records, features: Any, image_key: str, label_key: str | None):
+    def __init__(
+        self,
+        records: Records,
+        features: Any,
+        image_key: str,
+        label_key: str | None,
+        place: str = "the data set",
+    ) -> None:
         """Reads images and labels from serialized examples.
 
         Args:
@@ -51,8 +59,9 @@ class SourceSplit:
             features: the tfds.features.FeaturesDict of the examples.
             image_key: the feature with the image, of a fixed shape.
             label_key: the feature with the class, or None.
+            place: where the examples are, for messages.
         """
-        self._records = records
+        self._records, self._place = records, place
         self._label_key = label_key
         self._decode = _image_decoder(features[image_key], image_key)
         self._has_bits = False
@@ -60,8 +69,20 @@ class SourceSplit:
         self.image_shape: tuple[int, ...] = features[image_key].shape
 
     def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
-        return to_float(self.pixels(indices))
+        """Reads images, float32 [n, *image_shape], at indices [n] in any order.
+
+        Raises:
+            SMVIError: they can no longer be read.
+        """
+        try:
+            return to_float(self.pixels(indices))
+        except MemoryError:
+            raise
+        except Exception as error:  # a damaged file may fail anywhere
+            raise SMVIError(
+                f"{self._place} can no longer be read ({plain_reason(error)})",
+                remedy="restore it, or delete it to prepare it again, and run again",
+            ) from error
 
     def pixels(self, indices: npt.ArrayLike) -> npt.NDArray[np.uint8]:
         """Reads images, uint8 [n, *image_shape] with 255 for 1, at indices [n] in any order."""

@@ -17,15 +17,15 @@ __all__ = ["ArraySplit", "Split", "blocks", "content_fingerprint", "hash_array",
 
 
 class Split(Protocol):
-    """Images that are read by index; the index of an image never changes."""
+    """Examples that are read by index; the index of an example never changes."""
 
     @property
     def num_examples(self) -> int:
-        """The number of images."""
+        """The number of examples."""
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of one image."""
+        """The shape of one example."""
 
     @property
     def kind(self) -> Kind:
@@ -37,10 +37,10 @@ class Split(Protocol):
 
     @property
     def labels(self) -> npt.NDArray[np.int64] | None:
-        """The class of each image: int64 [num_examples], or None if the data have no labels."""
+        """The class of each example: int64 [num_examples], or None if the data have no labels."""
 
     def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+        """Reads examples, float32 [n, *image_shape], at indices [n] in any order."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -60,12 +60,12 @@ class ArraySplit:
 
     @property
     def num_examples(self) -> int:
-        """The number of images."""
+        """The number of examples."""
         return len(self.pixels)
 
     @property
     def image_shape(self) -> tuple[int, ...]:
-        """The shape of one image."""
+        """The shape of one example."""
         return self.pixels.shape[1:]
 
     @cached_property
@@ -84,7 +84,7 @@ class ArraySplit:
         )
 
     def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
-        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+        """Reads examples, float32 [n, *image_shape], at indices [n] in any order."""
         return to_float(self.stored[np.asarray(indices)])
 
 

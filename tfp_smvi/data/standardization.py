@@ -44,6 +44,11 @@ class Standardization:
         """sum(log stddev) in nats: what to subtract from a log density of standardized values."""
         return float(np.log(self.stddev.astype(np.float64)).sum())
 
+    def log_scales(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float64]:
+        """The same of each x over its observed entries: [n, *image_shape] -> [n], in nats."""
+        logs = np.where(np.isnan(x), 0.0, np.log(self.stddev.astype(np.float64)))
+        return logs.reshape(len(x), -1).sum(axis=1)
+
     @overload
     def apply(self, x: npt.NDArray[Any]) -> npt.NDArray[np.float32]: ...
     @overload

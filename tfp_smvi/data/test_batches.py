@@ -1,11 +1,11 @@
-"""The images that models are tested on and encode: the same bits for every run."""
+"""The examples that models are tested on and encode: the same bits for every run."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfp_smvi.data.batches import eval_batches
+from tfp_smvi.data.batches import eval_batches, explain_read_errors
 from tfp_smvi.data.splits import Split
 
 if TYPE_CHECKING:
@@ -15,16 +15,21 @@ __all__ = ["TEST_SEED", "read_inputs"]
 
 # Every run is tested on the same bits, whatever its own seed.
 TEST_SEED = 0
-# Images that are in memory at once.
+# Examples that are in memory at once.
 BATCH = 1000
 
 
-def read_inputs(split: Split, *, binarize: bool) -> Iterable[tf.Tensor]:
-    """Reads the images of a split in order, in batches: float32 [n, *image_shape].
+def read_inputs(split: Split, *, binarize: bool) -> Iterator[tf.Tensor]:
+    """Reads the examples of a split in order, in batches: float32 [n, *image_shape].
 
     Args:
-        split: the images.
+        split: the examples.
         binarize: draws bits, x ~ Bernoulli(intensity), which are the same at every call.
+
+    Raises:
+        SMVIError: they can no longer be read.
     """
     batches = eval_batches(split, batch_size=BATCH, seed=TEST_SEED, binarize=binarize)
-    return (x for _, x in batches)
+    with explain_read_errors():
+        for _, x in batches:
+            yield x

@@ -202,7 +202,11 @@ def _read_prepared(name: str, builder: Any, image_key: str, label_key: str | Non
     in_memory = num_values <= MAX_BYTES_IN_MEMORY
     train, test = (
         SourceSplit(
-            _open_records(name, builder, split, in_memory), info.features, image_key, label_key
+            _open_records(name, builder, split, in_memory),
+            info.features,
+            image_key,
+            label_key,
+            os.fspath(builder.data_dir),
         )
         for split in names
     )

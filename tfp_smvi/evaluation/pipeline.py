@@ -20,6 +20,7 @@ from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import Dataset
+from tfp_smvi.data.rows import spans
 from tfp_smvi.engines.base import Engine
 from tfp_smvi.engines.local import ThisProcess
 from tfp_smvi.evaluation.blocks import SIMULATED, Shard, plan
@@ -140,7 +141,25 @@ def _summarize(
         run=describe_run(session),
         versions=here.versions,
         machine=here.machine,
+        units="given" if session.dataset.standardization is None else "standardized",
+        log_scale=_log_scale(session.dataset, {name: s.num_examples for name, s in splits.items()}),
     )
+
+
+def _log_scale(dataset: Dataset, counts: Mapping[str, int]) -> dict[str, float] | None:
+    """sum(log stddev) of the first examples of each split, as in `Evaluation`."""
+    scale = dataset.standardization
+    if scale is None:
+        return None
+    means = {}
+    for split, count in counts.items():
+        examples = dataset.train if split == "train" else dataset.test
+        parts = (
+            scale.log_scales(examples.images(np.arange(start, stop)))
+            for start, stop in spans((count, *dataset.image_shape))
+        )
+        means[split] = float(np.mean(np.concatenate([*parts])))
+    return means
 
 
 def _per_example(results: Mapping[str, Arrays], simulated: Arrays) -> dict[str, np.ndarray]:

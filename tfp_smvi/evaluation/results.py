@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from tfp_smvi.config import EvaluateConfig, RunConfig
 from tfp_smvi.core.estimates import Estimate
@@ -129,6 +130,10 @@ class Evaluation(Record):
         run: what was evaluated.
         versions: the versions of the packages that matter.
         machine: the machine.
+        units: the units of x that densities are of: "given", or "standardized" if the data were.
+        log_scale: with standardized data, for each split, sum(log stddev) in nats over the observed
+            entries of x, the mean over examples: an ELBO or a log p(x) minus this is that of x in
+            given units. The gap and the KL divergence are the same in both. None in given units.
     """
 
     splits: Mapping[str, SplitSummary]
@@ -138,3 +143,5 @@ class Evaluation(Record):
     run: EvaluatedRun
     versions: Mapping[str, str]
     machine: Machine
+    units: Literal["given", "standardized"] = "given"
+    log_scale: Mapping[str, float] | None = None

@@ -13,6 +13,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data import Dataset, Split, eval_batches
+from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.engines.base import Context, Task
 from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, Block, num_blocks
@@ -164,21 +165,22 @@ class EvaluationSession:
 
         After the end of the split, rows are zeros.
         """
-        images, start = self._split(split), index * BLOCK_SIZE
+        examples, start = self._split(split), index * BLOCK_SIZE
         # A block is whole whatever part of it is asked for, so that its bits are always the same.
-        count = min(BLOCK_SIZE, images.num_examples - start)
+        count = min(BLOCK_SIZE, examples.num_examples - start)
         binarize = self.run.config.model.likelihood == "bernoulli"
         batches = eval_batches(
-            images,
+            examples,
             batch_size=BLOCK_SIZE,
             seed=TEST_SEED,
             binarize=binarize,
             num_examples=count,
             start=start,
         )
-        x = tf.concat([x for _, x in batches], axis=0)
-        padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(images.image_shape)
-        return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *images.image_shape]), count
+        with explain_read_errors():
+            x = tf.concat([x for _, x in batches], axis=0)
+        padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(examples.image_shape)
+        return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *examples.image_shape]), count
 
 
 # The sessions that are open in this process, by run directory.

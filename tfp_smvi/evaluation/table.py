@@ -42,9 +42,15 @@ def format_evaluation(evaluation: Evaluation) -> str:
     lines = [
         *align(rows),
         "",
-        f"On {bracket.num_examples} images simulated from the model, in nats:",
+        f"On {bracket.num_examples} examples simulated from the model, in nats:",
         *align(bounds),
         "",
         "Values are in nats, means over examples +/- one standard error.",
     ]
+    if evaluation.log_scale is not None:
+        scales = ", ".join(f"{name} {v:.4g}" for name, v in evaluation.log_scale.items())
+        lines.append(
+            "Densities are those of standardized x. For x as it was given subtract from ELBO and "
+            f"log-likelihood: {scales}."
+        )
     return "\n".join(lines)

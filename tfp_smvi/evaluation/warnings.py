@@ -34,7 +34,7 @@ def warnings_about(splits: Mapping[str, SplitSummary], bracket: BracketSummary) 
     width = bracket.width.mean
     if not width <= WIDEST_BRACKET:  # NaN neither
         warnings.append(
-            "On images simulated from the model, the bounds of the log-likelihood are "
+            "On examples simulated from the model, the bounds of the log-likelihood are "
             f"{format_number(width)} nat apart, more than {WIDEST_BRACKET}: "
             "raise {num_temperatures}."
         )

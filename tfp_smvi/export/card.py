@@ -78,6 +78,8 @@ class ModelCard(Record):
             none.
         values: the values that x may have, in words; empty in cards of version 0.1.
         warnings: what is wrong with the training, such as a lam that has not grown to its value.
+        names: the names of the entries of vectors, such as the columns of a table, in the order
+            that the model takes them in; None if the data had none.
     """
 
     model_name: str
@@ -98,6 +100,7 @@ class ModelCard(Record):
     format: int = 1
     values: str = ""
     warnings: tuple[str, ...] = ()
+    names: tuple[str, ...] | None = None
 
 
 def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> ModelCard:
@@ -131,6 +134,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         versions=environment().versions,
         format=FORMAT,
         warnings=tuple(map(name_fields, run.warnings)),
+        names=run.names,
     )
 
 

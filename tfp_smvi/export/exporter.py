@@ -28,8 +28,10 @@ from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.data.values import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
+from tfp_smvi.export.exportable import exportable
 from tfp_smvi.export.formats import MODEL_CARD
 from tfp_smvi.export.signatures import (
+    Encodes,
     Part,
     decoder_part,
     describe_signatures,
@@ -39,9 +41,9 @@ from tfp_smvi.export.signatures import (
 )
 from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
 from tfp_smvi.export.versions import NOT_PUBLISHED, publish
+from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.directory import run_directory_name
-from tfp_smvi.runs.given_units import in_given_units
 from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.storage.atomic import write_json
 
@@ -86,6 +88,7 @@ def export_run(
     version: int | None = None,
     part: PartName = "encoder",
     verify: bool = True,
+    model: TrainableModel | None = None,
     note: Callable[[str], None] = lambda line: None,
     warn: Callable[[str], None] | None = None,
 ) -> list[ExportResult]:
@@ -103,6 +106,8 @@ def export_run(
         part: the part to export.
         verify: whether to load the result in a fresh process, and to publish it only if it answers
             like the model.
+        model: a model as `fit` was given, which gets the weights; for a run of such a model, of
+            which only the encoder can be exported.
         note: receives lines for the user.
         warn: receives the warnings of the run, with settings in braces such as "{epochs}"; None for
             `note`, with their names.
@@ -124,7 +129,7 @@ def export_run(
     run_dir, output = Path(run_dir), Path(output)
     require_utf_8(output, "output")
     warn = warn or (lambda line: note(f"Warning: {name_fields(line)}"))
-    run = load_run(run_dir, note=note, warn=warn)
+    run = load_run(run_dir, model=model, note=note, warn=warn)
     exports = _exports(run, run_dir, model_name, part, note)
     writers = {
         name: functools.partial(_write, export, name, verify) for name, export in exports.items()
@@ -148,13 +153,10 @@ def _exports(
     default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
     name = default if model_name is None else model_name
     decoder_name = f"{name}-decoder" if model_name is None or part == "both" else name
-    kind, model = _find_kind(run, note), run.model
-    assert isinstance(model, VAE)  # load_run makes no other
+    kind, model = _find_kind(run, note), exportable(run, part)
     description = dataclasses.replace(
-        describe_run(run, run_dir, note), values=describe_values(model, kind)
+        describe_run(run, run_dir, note), values=describe_values(run.config.model, kind)
     )
-    # It is served values as they were given.
-    model = in_given_units(run.model, run.standardization)
     exports = {}
     if part != "decoder":
         encoder = encoder_part(model, kind)
@@ -197,8 +199,8 @@ def _complete(description: ModelCard, name: str, kind: str, part: Part) -> Model
     )
 
 
-def _encoder_examples(model: VAE, part: Part, kind: Kind) -> dict[str, _Example]:
-    """Makes random images and their q(z|x), for each signature."""
+def _encoder_examples(model: Encodes, part: Part, kind: Kind) -> dict[str, _Example]:
+    """Makes random examples and their q(z|x), for each signature."""
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (NUM_EXAMPLES, *model.image_shape), np.uint8)
     x = to_float(pixels)
@@ -218,7 +220,7 @@ def _encoder_examples(model: VAE, part: Part, kind: Kind) -> dict[str, _Example]
     return {name: _Example(inputs[name], outputs[name]) for name in part.signatures}
 
 
-def _features(model: VAE, x: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[Any]]:
+def _features(model: Encodes, x: npt.NDArray[np.float32]) -> Mapping[str, npt.NDArray[Any]]:
     with tf.device("CPU"):  # the check runs there, too
         posterior = model.encode(tf.constant(x))
         return {"mean": posterior.mean().numpy(), "stddev": posterior.stddev().numpy()}

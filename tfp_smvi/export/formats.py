@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tfp_smvi.storage.json_files import read_json
 
-__all__ = ["FORMAT", "MODEL_CARD", "find_weakness"]
+__all__ = ["FORMAT", "MODEL_CARD", "find_weakness", "read_names"]
 
 MODEL_CARD = "model_card.json"
 # 1, which cards do not state: encoded_image took the size of a PNG from wherever the header should
@@ -28,3 +28,13 @@ def find_weakness(folder: Path) -> str | None:
         f"{folder} was exported by an older version of tfp-smvi: its signature encoded_image takes "
         "crafted files that fill the memory; export the run again."
     )
+
+
+def read_names(folder: Path) -> tuple[str, ...] | None:
+    """Returns the names of the entries of x that a version takes; None if its card has none."""
+    try:
+        names = read_json(folder / MODEL_CARD)["names"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    named = isinstance(names, list) and all(isinstance(name, str) for name in names)
+    return tuple(names) if named else None

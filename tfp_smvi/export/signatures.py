@@ -5,17 +5,19 @@ References:
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import tensorflow as tf
 
-from tfp_smvi.config import Kind
+from tfp_smvi.config import Kind, ModelConfig
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.export.card import SignatureSpec, TensorSpec
 from tfp_smvi.export.encoded_images import decode_images, require
 from tfp_smvi.models.vae import VAE
 
 __all__ = [
+    "Encodes",
     "Part",
     "decoder_part",
     "describe_signatures",
@@ -26,6 +28,26 @@ __all__ = [
 
 # A tf.types.experimental.ConcreteFunction; TensorFlow has no types for the checker.
 Function: TypeAlias = Any
+
+
+class Encodes(Protocol):
+    """What an encoder's signatures need of a model.
+
+    Attributes:
+        image_shape: the shape of one x.
+        config: the settings of its run, of which the likelihood, the number of categories and
+            missing values say what x may be.
+    """
+
+    image_shape: tuple[int, ...]
+    config: ModelConfig
+
+    @property
+    def named_variables(self) -> Mapping[str, tf.Variable]:
+        """All variables by name."""
+
+    def encode(self, x: tf.Tensor) -> Any:
+        """Returns q(z|x), with mean and stddev."""
 
 
 class Part(NamedTuple):
@@ -42,7 +64,7 @@ class Part(NamedTuple):
     left_out: dict[str, str]
 
 
-def encoder_part(model: VAE, kind: Kind) -> Part:
+def encoder_part(model: Encodes, kind: Kind) -> Part:
     """Makes the signatures of q(z|x), each with the outputs mean and stddev.
 
         serving_default  images: float32 [batch, *image_shape], of the kind; NaN is a missing entry
@@ -56,6 +78,9 @@ def encoder_part(model: VAE, kind: Kind) -> Part:
     Args:
         model: the model, in float32.
         kind: what the values of x are.
+
+    Raises:
+        SMVIError: q(z|x) depends on a variable that has no name.
     """
     shape = model.image_shape
     batch_shape = (None, *shape)
@@ -65,7 +90,7 @@ def encoder_part(model: VAE, kind: Kind) -> Part:
         return {"mean": posterior.mean(), "stddev": posterior.stddev()}
 
     def from_values(images: tf.Tensor) -> dict[str, tf.Tensor]:
-        return encode(_require_values(tf.ensure_shape(images, batch_shape), model, kind))
+        return encode(_require_values(tf.ensure_shape(images, batch_shape), model.config, kind))
 
     def from_uint8(images: tf.Tensor) -> dict[str, tf.Tensor]:
         return encode(tf.cast(tf.ensure_shape(images, batch_shape), tf.float32) / 255.0)
@@ -87,7 +112,7 @@ def encoder_part(model: VAE, kind: Kind) -> Part:
             functions["encoded_image"] = _concrete(from_bytes, "image_bytes", [None], tf.string)
         else:
             left_out["encoded_image"] = f"no PNG or JPEG image has the shape {list(shape)}"
-    return Part(_variables(model, decoder=False), functions, left_out)
+    return Part(_variables(model, functions), functions, left_out)
 
 
 def decoder_part(model: VAE) -> Part:
@@ -109,7 +134,7 @@ def decoder_part(model: VAE) -> Part:
         )
 
     functions = {"serving_default": _concrete(decode, "latent", latent_shape, tf.float32)}
-    return Part(_variables(model, decoder=True), functions, {})
+    return Part(_variables(model, functions), functions, {})
 
 
 def parameters_of(model: VAE, z: tf.Tensor) -> Mapping[str, tf.Tensor]:
@@ -135,10 +160,21 @@ def describe_signatures(signatures: Mapping[str, Function]) -> dict[str, Signatu
     }
 
 
-def _variables(model: VAE, *, decoder: bool) -> list[tf.Variable]:
-    """The weights of p(x|z), or those of q(z|x)."""
-    weights = model.named_variables.items()
-    return [v for name, v in weights if name.startswith("decoder/") == decoder]
+def _variables(model: Encodes, functions: Mapping[str, Function]) -> list[tf.Variable]:
+    """The variables that functions of a model depend on."""
+    captured = {
+        id(tensor): tensor
+        for function in functions.values()
+        for tensor in function.captured_inputs
+        if tensor.dtype == tf.resource
+    }
+    found = [v for v in model.named_variables.values() if id(v.handle) in captured]
+    if len(found) < len(captured):
+        raise SMVIError(
+            "the model depends on a variable or a table that named_variables lacks",
+            remedy="add it there, so that checkpoints and exports hold it",
+        )
+    return found
 
 
 def _concrete(
@@ -153,31 +189,31 @@ def _concrete(
         )
 
 
-def describe_values(model: VAE, kind: Kind) -> str:
+def describe_values(config: ModelConfig, kind: Kind) -> str:
     """Describes in words the values that x may have."""
     values = {
         "intensities": "intensities in [0, 1]",
         "real": "finite numbers",
         "counts": "counts, whole numbers of at least 0",
     }[kind]
-    if model.config.likelihood == "categorical":
-        values = f"categories, whole numbers from 0 to {model.likelihood.num_outputs - 1}"
-    return f"{values}, or NaN if missing" if model.config.missing else f"{values}, without NaN"
+    if config.likelihood == "categorical" and config.num_categories is not None:
+        values = f"categories, whole numbers from 0 to {config.num_categories - 1}"
+    return f"{values}, or NaN if missing" if config.missing else f"{values}, without NaN"
 
 
-def _require_values(x: tf.Tensor, model: VAE, kind: Kind) -> tf.Tensor:
+def _require_values(x: tf.Tensor, config: ModelConfig, kind: Kind) -> tf.Tensor:
     """Returns x, or fails if a value is not of the kind, or is missing and must not be."""
     fits = tf.math.is_finite(x)  # NaN is nothing of what follows
     if kind == "intensities":
         fits = (x >= 0.0) & (x <= 1.0)
     elif kind == "counts":
         fits &= (x >= 0.0) & tf.equal(tf.floor(x), x)
-    if model.config.likelihood == "categorical":
-        fits &= x < float(model.likelihood.num_outputs)
-    if model.config.missing:
+    if config.likelihood == "categorical" and config.num_categories is not None:
+        fits &= x < float(config.num_categories)
+    if config.missing:
         fits |= tf.math.is_nan(x)
     wrong = tf.boolean_mask(x, ~fits)
-    message = f"images must be {describe_values(model, kind)}; others are, of those given:"
+    message = f"x must be {describe_values(config, kind)}; others are, of those given:"
     return require(x, tf.reduce_all(fits), message, tf.size(wrong), "such as", wrong[:1])
 
 

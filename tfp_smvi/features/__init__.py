@@ -1,1 +1,1 @@
-"""The features of many images, from an export or a server, into one file."""
+"""The features of many examples, from an export or a server, into one file."""

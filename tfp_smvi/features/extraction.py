@@ -1,4 +1,4 @@
-"""Features of many images: read, encoded and saved in pieces, in constant memory, resumable."""
+"""Features of many examples: read, encoded and saved in pieces, in constant memory, resumable."""
 
 import time
 from collections import deque
@@ -14,7 +14,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.features.files import PIECE_SIZE, FeatureFile, Piece, Settings
 from tfp_smvi.features.results import FeaturesReport
-from tfp_smvi.features.sources import ArrayImages, ImageSource
+from tfp_smvi.features.sources import ArrayImages, ImageSource, TableRows
 from tfp_smvi.serving.encoders import Encoder, Features, Images, RejectedImagesError, Signature
 
 __all__ = ["FeaturesReporter", "extract_features"]
@@ -27,10 +27,10 @@ class FeaturesReporter(Protocol):
     """Receives progress updates."""
 
     def begin(self, num_images: int, num_done: int) -> None:
-        """The work begins, with the number of images and of those done before."""
+        """The work begins, with the number of examples and of those done before."""
 
     def advance(self, num_images: int) -> None:
-        """A number of further images is done."""
+        """A number of further examples is done."""
 
 
 def extract_features(
@@ -42,14 +42,14 @@ def extract_features(
     fresh: bool = False,
     reporter: FeaturesReporter | None = None,
 ) -> FeaturesReport:
-    """Writes the features of images to a file, or continues such work after a stop.
+    """Writes the features of examples to a file, or continues such work after a stop.
 
-    Pieces of PIECE_SIZE images are saved beside the file as they are done. `config.on_error` says
-    whether an image that the source cannot read or the model refuses stops the work, or is left out
-    and listed.
+    Pieces of PIECE_SIZE examples are saved beside the file as they are done. `config.on_error` says
+    whether an example that the source cannot read or the model refuses stops the work, or is left
+    out and listed.
 
     Args:
-        source: the images.
+        source: the examples.
         encoder: the model.
         output: the file: .npz with ids [n], mean and stddev, float32 [n, latent_dim]; .parquet with
             the same; or .npy with mean alone. Rows are in the order of the source.
@@ -58,12 +58,14 @@ def extract_features(
         reporter: receives progress updates.
 
     Raises:
-        SMVIError: the images do not fit the model, an image cannot be read and `config.on_error` is
-            "fail", none can be read, the model does not answer, or the file exists already,
-            was begun with other settings or cannot be written.
+        SMVIError: the examples do not fit the model, an example cannot be read and
+            `config.on_error` is "fail", none can be read, the model does not answer, or the file
+            exists already, was begun with other settings or cannot be written.
     """
     if isinstance(source, ArrayImages) and source.signature not in encoder.signatures:
         source = source.as_values()  # a model of counts or reals takes no grey levels
+    if isinstance(source, TableRows):
+        source = source.ordered(encoder.names)
     signature = _signature_for(source, encoder)
     reporter = reporter or Silent()
     file = FeatureFile(Path(output), source.num_images)
@@ -83,7 +85,7 @@ def extract_features(
 
 
 def _signature_for(source: ImageSource, encoder: Encoder) -> Signature:
-    """Returns the signature of the model that takes these images."""
+    """Returns the signature of the model that takes these examples."""
     signature = encoder.signatures.get(source.signature)
     if signature is None:
         raise SMVIError(
@@ -103,10 +105,15 @@ def _signature_for(source: ImageSource, encoder: Encoder) -> Signature:
                 "give the columns that the model was trained on, in the same order, and name one "
                 "of other classes with {label_column}"
                 if len(signature.image_shape) == 1
-                else "resize them"
+                else _remedy_of_shape(source.image_shape, signature.image_shape)
             ),
         )
     return signature
+
+
+def _remedy_of_shape(given: tuple[int, ...], taken: tuple[int, ...]) -> str:
+    channels_first = len(given) == 3 and (*given[1:], given[0]) == taken
+    return "transpose them with x.transpose(0, 2, 3, 1)" if channels_first else "resize them"
 
 
 class _Batch(NamedTuple):
@@ -118,7 +125,7 @@ class _Batch(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """Images, their model, and how requests to it are made."""
+    """Examples, their model, and how requests to it are made."""
 
     source: ImageSource
     encoder: Encoder
@@ -134,7 +141,7 @@ class _Work(NamedTuple):
             return None
 
     def encode_by_halves(self, batch: _Batch) -> Piece:
-        """Returns the features of the images that the model takes: it halves what is refused."""
+        """Returns the features of the examples that the model takes: it halves what is refused."""
         indices, images, errors = self.source.read(batch.start, batch.stop)
         accepted: list[int] = []
         features = [_no_features(self.signature)]
@@ -203,7 +210,7 @@ def _in_order(
     """Yields the results of items in order, with `num_workers` at work and few results in memory.
 
     An item without a result is repeated by `work_alone` while no other item is at work: a server
-    that merges requests refuses good images along with bad ones.
+    that merges requests refuses good examples along with bad ones.
     """
     pool = ThreadPoolExecutor(num_workers)
     waiting: deque[tuple[Item, Future[Result | None]]] = deque()
@@ -228,7 +235,7 @@ def _in_order(
 
 
 def _report(source: ImageSource, file: FeatureFile, speed: float) -> FeaturesReport:
-    """Counts the images with features and those without."""
+    """Counts the examples with features and those without."""
     first: list[str] = []
     num_skipped = 0
     for index, reason in file.errors():

@@ -3,7 +3,7 @@
 The folder `<file>.partial` beside the file holds what is done:
 
     settings.json         everything that the features depend on
-    piece-<number>.npz    the features of PIECE_SIZE consecutive images, and the errors of the rest
+    piece-<number>.npz    the features of PIECE_SIZE examples in a row, and the errors of the rest
     finished.json         the report: all pieces are done, and the file is written next
 
 The file appears whole or not at all. Then the folder is deleted.
@@ -30,7 +30,7 @@ from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["PIECE_SIZE", "FeatureFile", "Piece", "Settings"]
 
-# The number of images in a piece: the work that a kill may cost, and the memory that is needed.
+# The number of examples in a piece: the work that a kill may cost, and the memory that is needed.
 PIECE_SIZE = 8192
 _SETTINGS, _FINISHED = "settings.json", "finished.json"
 # The arrays of a piece: the kind of their dtype, and the number of axes.
@@ -40,15 +40,15 @@ _ADVICE = f"what is done is kept: {RUN_AGAIN}"
 # Everything that the features depend on, by section.
 Settings = Mapping[str, Identity]
 Value = TypeVar("Value")
-# Returns the ids of images by their indices.
+# Returns the ids of examples by their indices.
 Ids = Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]]
 
 
 class Piece(NamedTuple):
-    """The features of some images.
+    """The features of some examples.
 
     Attributes:
-        indices: int64 [n], the images that have features.
+        indices: int64 [n], the examples that have features.
         features: their features.
         errors: why the others have none, by index.
     """
@@ -63,7 +63,7 @@ class FeatureFile:
 
     Args:
         path: the file, .npz, .npy or .parquet.
-        num_images: the number of images, with features or without.
+        num_images: the number of examples, with features or without.
     """
 
     def __init__(self, path: Path, num_images: int) -> None:
@@ -154,7 +154,7 @@ class FeatureFile:
         """Writes the file and the list of errors from all pieces, and deletes the folder.
 
         Args:
-            ids: returns the ids of images by their indices.
+            ids: returns the ids of examples by their indices.
             id_dtype: the dtype of the ids.
             latent_dim: the size of mean and stddev.
             report: what `open` yields if a kill comes before the folder is deleted.
@@ -180,7 +180,7 @@ class FeatureFile:
         shutil.rmtree(self.folder)
 
     def errors(self) -> Iterator[tuple[int, str]]:
-        """Yields the images without features and the reasons, in order."""
+        """Yields the examples without features and the reasons, in order."""
         for number in range(self.num_pieces):
             try:
                 errors = parse_json(self._load(number, "errors").tobytes())
@@ -209,7 +209,7 @@ class FeatureFile:
         return SMVIError(f"{path} cannot be read ({reason})", remedy=remedy)
 
     def _write_errors(self, ids: Ids) -> None:
-        """Writes a line of JSON for each image without features; no file if there are none."""
+        """Writes a line of JSON for each example without features; no file if there are none."""
 
         def write(file: BinaryIO) -> None:
             for index, reason in self.errors():

@@ -1,4 +1,4 @@
-"""Opens images by the name that a user gives: a file, a folder, or a split of a data set."""
+"""Opens examples by the name that a user gives: a file, a folder, or a split of a data set."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ def open_images(
     label_column: str | None = None,
     note: Callable[[str], None] = lambda line: None,
 ) -> ImageSource:
-    """Opens images by the name that a user gives.
+    """Opens examples by the name that a user gives.
 
     Args:
         images: a .npy or .npz file, a table in .csv or .parquet, a folder of PNG and JPEG files, or
@@ -39,7 +39,7 @@ def open_images(
         note: receives lines for the user.
 
     Raises:
-        SMVIError: there are no such images, or they cannot be read.
+        SMVIError: there are no such examples, or they cannot be read.
     """
     path, name = expand_home(images, "images"), os.fspath(images)
     if key is not None and path.suffix != ".npz":
@@ -66,7 +66,7 @@ def _needless(field: str, value: str, problem: str) -> SMVIError:
 
 def _open_table(path: Path, name: str, label_column: str | None) -> TableRows:
     try:
-        identity, rows = _identify(path, label_column=label_column), read_table(path, label_column)
+        identity, table = _identify(path, label_column=label_column), read_table(path, label_column)
     except OSError as error:
         raise SMVIError(
             f"cannot be read ({error.strerror})",
@@ -78,7 +78,7 @@ def _open_table(path: Path, name: str, label_column: str | None) -> TableRows:
         if error.field is not None:
             raise
         raise SMVIError(error.problem, field="images", value=name, remedy=error.remedy) from error
-    return TableRows(rows.rows, identity)
+    return TableRows(table.rows, identity, table.names or ())
 
 
 def _identify(path: Path, **choice: str | None) -> Identity:

@@ -12,12 +12,12 @@ class FeaturesReport(Record):
     """What `extract_features` did.
 
     Attributes:
-        num_images: the number of images of the source.
-        num_features: the images with features, which are the rows of the file.
-        num_skipped: the images that could not be read, each with the reason in `errors_file`.
-        first_errors: the first of the reasons, each with the id of its image.
+        num_images: the number of examples of the source.
+        num_features: the examples with features, which are the rows of the file.
+        num_skipped: the examples that could not be read, each with the reason in `errors_file`.
+        first_errors: the first of the reasons, each with the id of its example.
         output: the file of features.
-        errors_file: the list of the images without features; None if all have features.
+        errors_file: the list of the examples without features; None if all have features.
         images_per_second: the speed of this process; 0 if everything was done before.
     """
 

@@ -1,12 +1,13 @@
-"""Sources of images, read by index: what they have in common, arrays, tables and splits."""
+"""Sources of examples, read by index: what they have in common, arrays, tables and splits."""
 
 import threading
+from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.errors import SMVIError, brief, plain_reason
 from tfp_smvi.data import Split
 from tfp_smvi.data.rows import Rows
 from tfp_smvi.data.values import are_bits, bits_to_levels
@@ -15,15 +16,15 @@ from tfp_smvi.storage.array_files import ArrayFile
 
 __all__ = ["ArrayImages", "ImageSource", "ImagesRead", "SplitImages", "TableRows", "unreadable"]
 
-# Images that are examined at a time to tell bits from grey levels.
+# Examples that are examined at a time to tell bits from grey levels.
 _PART = 1000
 
 
 class ImagesRead(NamedTuple):
-    """Some images of a source.
+    """Some examples of a source.
 
     Attributes:
-        indices: int64 [n], the images that could be read.
+        indices: int64 [n], the examples that could be read.
         images: what an encoder takes: an array [n, *image_shape], or the bytes of n files.
         errors: why the others could not be read, by index.
     """
@@ -34,11 +35,11 @@ class ImagesRead(NamedTuple):
 
 
 class ImageSource(Protocol):
-    """Images that are read by index; `read` may be called from several threads."""
+    """Examples that are read by index; `read` may be called from several threads."""
 
     @property
     def num_images(self) -> int:
-        """The number of images."""
+        """The number of examples."""
 
     @property
     def signature(self) -> str:
@@ -46,35 +47,35 @@ class ImageSource(Protocol):
 
     @property
     def image_shape(self) -> tuple[int, ...] | None:
-        """The shape of one image; None if each file has its own."""
+        """The shape of one example; None if each file has its own."""
 
     @property
     def identity(self) -> Identity:
-        """JSON values that differ wherever the images may differ."""
+        """JSON values that differ wherever the examples may differ."""
 
     @property
     def id_dtype(self) -> np.dtype[Any]:
         """The dtype of the ids."""
 
     def read(self, start: int, stop: int) -> ImagesRead:
-        """Reads the images from index `start` up to `stop`, exclusive."""
+        """Reads the examples from index `start` up to `stop`, exclusive."""
 
     def ids(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Returns the ids of images: [n]."""
+        """Returns the ids of examples: [n]."""
 
 
 class _Numbered:
-    """Images whose ids are their indices."""
+    """Examples whose ids are their indices."""
 
     id_dtype: np.dtype[Any] = np.dtype(np.int64)
 
     def ids(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
-        """Returns the ids of images: [n]."""
+        """Returns the ids of examples: [n]."""
         return indices
 
 
 class ArrayImages(_Numbered):
-    """Images in an array, which may be in a file of which only the header has been read.
+    """Examples in an array, which may be in a file of which only the header has been read.
 
     Integers of 0 and 1 are bits if none of all is larger, as in a data set.
 
@@ -86,7 +87,7 @@ class ArrayImages(_Numbered):
         as_values: integers are values as the model takes them, such as counts, and no grey levels.
 
     Raises:
-        SMVIError: the array does not hold images; the values of a file are read by `read`.
+        SMVIError: the array does not hold examples; the values of a file are read by `read`.
     """
 
     def __init__(
@@ -110,7 +111,7 @@ class ArrayImages(_Numbered):
         return ArrayImages(self._source, self.identity, self._name, as_values=True)
 
     def read(self, start: int, stop: int) -> ImagesRead:
-        """Reads the images from index `start` up to `stop`, exclusive."""
+        """Reads the examples from index `start` up to `stop`, exclusive."""
         images = np.asarray(self._array[start:stop])
         indices = np.arange(start, start + len(images))
         if self.signature == "serving_default":
@@ -157,15 +158,50 @@ class TableRows(_Numbered):
 
     signature = "serving_default"
 
-    def __init__(self, rows: Rows, identity: Identity) -> None:
-        """Stores the rows, [n, d]."""
-        self._rows, self.identity = rows, identity
+    def __init__(
+        self,
+        rows: Rows,
+        identity: Identity,
+        names: Sequence[str],
+        order: Sequence[int] | None = None,
+    ) -> None:
+        """Stores the rows, [n, d], the names of their columns, and another order of them."""
+        self._rows, self.identity, self._names, self._order = rows, identity, names, order
         self.num_images, self.image_shape = rows.shape[0], rows.shape[1:]
+
+    def ordered(self, names: Sequence[str] | None) -> "TableRows":
+        """Returns the rows with their columns in the order of a model's, found by name.
+
+        Args:
+            names: those that the model was trained on; None if they are not known, and columns are
+                taken as they are.
+
+        Raises:
+            SMVIError: a column is missing, or is one too many.
+        """
+        if names is None or tuple(names) == tuple(self._names):
+            return self
+        places = {name: place for place, name in enumerate(self._names)}
+        missing = [name for name in names if name not in places]
+        others = [name for name in self._names if name not in set(names)]
+        problems = [f"lacks {_listed(missing)}"] * bool(missing)
+        problems += [f"has {_listed(others)} in addition"] * bool(others)
+        if problems:
+            raise SMVIError(
+                f"has other columns than the data of the model: it {' and '.join(problems)}",
+                field="images",
+                remedy="give the columns that the model was trained on, in any order, and name one "
+                "of other classes with {label_column}",
+            )
+        order = [places[name] for name in names]
+        return TableRows(self._rows, {**self.identity, "columns": "by name"}, names, order)
 
     def read(self, start: int, stop: int) -> ImagesRead:
         """Reads the rows from index `start` up to `stop`, exclusive."""
         indices = np.arange(start, min(stop, self.num_images))
-        return ImagesRead(indices, _to_float32(self._rows.read(indices)), {})
+        values = self._rows.read(indices)
+        values = values if self._order is None else values[:, self._order]
+        return ImagesRead(indices, _to_float32(values), {})
 
 
 class SplitImages(_Numbered):
@@ -179,11 +215,16 @@ class SplitImages(_Numbered):
         self.num_images, self.image_shape = split.num_examples, split.image_shape
 
     def read(self, start: int, stop: int) -> ImagesRead:
-        """Reads the images from index `start` up to `stop`, exclusive."""
+        """Reads the examples from index `start` up to `stop`, exclusive."""
         indices = np.arange(start, min(stop, self.num_images))
-        # images are grey levels divided by 255: the product differs from a whole number by rounding
+        # They are grey levels divided by 255: the product differs from a whole number by rounding
         # only.
         return ImagesRead(indices, np.rint(self._split.images(indices) * 255).astype(np.uint8), {})
+
+
+def _listed(names: Sequence[str]) -> str:
+    """The first of some names."""
+    return ", ".join(map(brief, names[:5])) + ", ..." * (len(names) > 5)
 
 
 def _to_float32(values: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
@@ -202,7 +243,7 @@ def unreadable(name: str, reason: Exception) -> SMVIError:
 
 
 def _require_images(shape: tuple[int, ...], dtype: np.dtype[Any], name: str) -> None:
-    """Raises an SMVIError unless an array may hold images."""
+    """Raises an SMVIError unless an array may hold examples."""
     problem = None
     if dtype.kind not in "buif":
         problem, allowed = f"has dtype {dtype}", "bool, integers of 0 to 255, or floats"

@@ -1,4 +1,4 @@
-"""Features of images: the means of their posteriors."""
+"""Features of examples: the means of their posteriors."""
 
 from collections.abc import Iterable
 
@@ -14,7 +14,7 @@ __all__ = ["encode_means"]
 def encode_means(
     model: LatentVariableModel, batches: Iterable[tf.Tensor]
 ) -> npt.NDArray[np.float32]:
-    """Returns the means of q(z|x) for batches of images, which need not fit in memory together.
+    """Returns the means of q(z|x) for batches of examples, which need not fit in memory together.
 
     Args:
         model: the model.

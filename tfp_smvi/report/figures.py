@@ -97,11 +97,11 @@ FIGURES = {
         lambda sweep: bool(points.splits(sweep)),
         "no finished run has been evaluated",
         "(a) The ELBO gap, log-likelihood minus ELBO, which is KL(q(z|x), p(z|x)), against λ. The "
-        "bracket is the distance between an upper and a lower bound of log p(x) on images "
+        "bracket is the distance between an upper and a lower bound of log p(x) on examples "
         "simulated from the model: a gap much below it is not resolved. (b) What the smaller gap "
         "costs: the log-likelihood, by annealed importance sampling (AIS), and the ELBO.",
         "Two panels of curves; their numbers are in the table of likelihood and gap.",
-        "images",
+        "examples",
     ),
     "accuracy": FigureKind(
         "Classification from few labels",
@@ -109,7 +109,7 @@ FIGURES = {
         lambda sweep: bool(points.kernels(sweep)),
         "no finished run has been classified",
         "Accuracy on the test set of a support vector machine that sees the encoder's means of a "
-        "few labelled images. Horizontal lines are the same classifier on raw pixels and on as "
+        "few labelled examples. Horizontal lines are the same classifier on raw pixels and on as "
         "many principal components as there are latents; their bars, 95 % intervals over "
         "subsets of labels, are at the right end.",
         "A panel of curves for each kernel; their numbers are in the tables of accuracy.",
@@ -180,7 +180,7 @@ FIGURES = {
         images.draw_latents,
         _has_flat_latents,
         "it is made for latent_dim = 2",
-        "The encoder's means of test images by class; numbers are at the medians of the classes, "
+        "The encoder's means of test examples by class; numbers are at the medians of the classes, "
         "or beside them with a line if several would overlap.",
         "A cloud of points in each panel.",
     ),

@@ -150,7 +150,7 @@ def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
 
 
 def brackets(sweep: Sweep) -> list[Point]:
-    """Upper minus lower bound of log p(x) on simulated images over lam, in nats."""
+    """Upper minus lower bound of log p(x) on simulated examples over lam, in nats."""
 
     def width(run: Entry) -> Estimate | None:
         bracket = run.evaluation.bracket if run.evaluation else None

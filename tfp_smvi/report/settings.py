@@ -34,7 +34,7 @@ NAMES = {
     "labels": "numbers of labels",
     "kind": "kind of values",
     "model": "function of the networks",
-    "num_simulated": "number of simulated images",
+    "num_simulated": "number of simulated examples",
     "repeats": "labelled subsets",
     "schedule": "schedule of temperatures",
 }

@@ -61,7 +61,7 @@ def likelihood_table(sweep: Sweep) -> Table | None:
     unit = QUANTITIES["divergence"].unit
     caption = (
         f"Means over examples ± one standard error, in nats (the divergence in {unit}). The "
-        "bracket is the upper minus the lower bound of log p(x) on images simulated from the "
+        "bracket is the upper minus the lower bound of log p(x) on examples simulated from the "
         "model: the log-likelihoods, and with them the gaps, may be too low by about that much. "
         "“λ reached” is what λ had grown to at the end of the training."
     )
@@ -86,7 +86,7 @@ def diagnostics_table(sweep: Sweep) -> Table | None:
         "More of the same evaluation, in nats: the importance weighted bound (IWAE) and the KL "
         "divergence to the prior. The chains of annealed importance sampling (AIS) have an "
         f"effective sample size, of {sweep.summary.config.evaluate.ais.num_chains}, and an "
-        "acceptance rate. Active units are the latents that depend on the image."
+        "acceptance rate. Active units are the latents that depend on x."
     )
 
     def cells(run: Entry, summary: SplitSummary, bracket: Estimate) -> list[str]:

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data import Dataset, eval_batches
+from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED, read_inputs
 from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.models.vae import VAE
@@ -23,11 +24,11 @@ NUM_SIMULATED = 2000
 def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     """Writes gallery.npz, the same for the same weights.
 
-        originals        the first test images, as the encoder sees them: [n, *image_shape]
+        originals        the first test examples, as the encoder sees them: [n, *image_shape]
         reconstructions  E[x|z] at z = E_q[z|x]: [n, *image_shape]
         samples          E[x|z] at z ~ N(0, I), the same z for every model of this latent_dim:
                          [n, *image_shape]
-        means            E_q[z|x] of the intensities of all test images: float32 [num_test, 2];
+        means            E_q[z|x] of the intensities of all test examples: float32 [num_test, 2];
                          only for latent_dim = 2
         labels           their classes, if there are labels: int64 [num_test]; only for
                          latent_dim = 2
@@ -38,7 +39,7 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
         simulated_zeros  the same of simulated x
         step             the training step of the weights: int64 []
 
-    E[x|z] is the most probable class under a categorical likelihood. Images are uint8 with 255 for
+    E[x|z] is the most probable class under a categorical likelihood. They are uint8 with 255 for
     1 under a Bernoulli likelihood without missing values, and otherwise float32 in the units that
     the data were given in.
 
@@ -50,13 +51,15 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
 
     Raises:
         OSError: it cannot be written.
+        SMVIError: the data can no longer be read.
     """
     count = min(NUM_IMAGES, dataset.test.num_examples)
     bernoulli = model.config.likelihood == "bernoulli"
     batches = eval_batches(
         dataset.test, batch_size=count, seed=TEST_SEED, binarize=bernoulli, num_examples=count
     )
-    ((_, originals),) = batches
+    with explain_read_errors():
+        ((_, originals),) = batches
     z = tf.random.stateless_normal(
         [count, model.config.latent_dim], fold_seed(TEST_SEED, "gallery")
     )

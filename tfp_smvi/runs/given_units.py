@@ -32,7 +32,7 @@ class GivenUnits:
         """Returns p(x|z) of given values, from z: float32 [..., latent_dim]."""
         p, scale = self._model.decode(z), self._scale
         normal = tfd.Normal(scale.undo(p.mean()), scale.undo_stddev(p.stddev()))
-        return tfd.Independent(normal, reinterpreted_batch_ndims=len(self._model.image_shape))
+        return tfd.Independent(normal, reinterpreted_batch_ndims=scale.mean.ndim)
 
 
 def in_given_units(model: Any, scale: Standardization | None) -> Any:

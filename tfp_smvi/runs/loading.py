@@ -48,6 +48,7 @@ class LoadedRun(NamedTuple):
         warnings: a line for each newer checkpoint that is damaged, for what the training met, such
             as doubts about its data, and for what it lacks; settings are named in braces, for
             `name_fields`.
+        image_shape: the shape of one x.
     """
 
     config: RunConfig
@@ -59,6 +60,12 @@ class LoadedRun(NamedTuple):
     names: tuple[str, ...] | None = None
     standardization: Standardization | None = None
     warnings: tuple[str, ...] = ()
+    image_shape: tuple[int, ...] = ()
+
+    @property
+    def latent_dim(self) -> int:
+        """The size of z, of a model that was given in Python, too."""
+        return int(self.model.prior.event_shape[-1])
 
     @property
     def real_valued(self) -> bool | None:
@@ -133,6 +140,7 @@ def load_run(
         names=names,
         standardization=scale,
         warnings=tuple(lines),
+        image_shape=data.image_shape,
     )
 
 

@@ -28,7 +28,7 @@ class MetricsLog:
         config: the run's settings.
         history: the epochs that the checkpoint holds; others are dropped from the files.
         model: the model, whose reconstructions and samples are drawn.
-        images: test images to reconstruct: float32 [n, *image_shape].
+        images: test examples to reconstruct: float32 [n, *image_shape].
 
     Raises:
         OSError: a file cannot be written; so do the methods.

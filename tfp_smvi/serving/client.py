@@ -48,7 +48,7 @@ _DTYPES = {"DT_FLOAT": "float32", "DT_UINT8": "uint8", "DT_STRING": "string"}
 
 
 class GrpcEncoder(ServedEncoder):
-    """An encoder behind the gRPC API [1]; images travel as bytes."""
+    """An encoder behind the gRPC API [1]; x travels as bytes."""
 
     def _connect(self) -> None:
         import grpc
@@ -105,7 +105,7 @@ class GrpcEncoder(ServedEncoder):
         return response.model_spec.version.value, signatures
 
     def make_request(self, signature: str, images: Images) -> Any:
-        """Returns the PredictRequest for the features of images."""
+        """Returns the PredictRequest for the features of examples."""
         import tensorflow as tf
         from tensorflow_serving.apis import predict_pb2
 
@@ -134,7 +134,7 @@ class GrpcEncoder(ServedEncoder):
             # An array of one value many times is a small message.
             shape = [dim.size for dim in tensor.tensor_shape.dim]
             if math.prod(shape) > len(images) * how.latent_dim:
-                raise self._wrong_answer(f"{key} of shape {shape} for {len(images)} images")
+                raise self._wrong_answer(f"{key} of shape {shape} for {len(images)} examples")
         try:
             arrays = {key: tf.make_ndarray(tensor) for key, tensor in outputs.items()}
         except (ValueError, TypeError) as error:
@@ -168,7 +168,7 @@ class GrpcEncoder(ServedEncoder):
 
 
 class RestEncoder(ServedEncoder):
-    """An encoder behind the REST API [2]; images travel as decimal numbers, or files in base64."""
+    """An encoder behind the REST API [2]; x travels as decimal numbers, or files in base64."""
 
     def _connect(self) -> None:
         from tfp_smvi.serving.transport import Transport

@@ -1,4 +1,4 @@
-"""Encoders that give features of images: the protocol, and an export loaded into this process."""
+"""Encoders that give features of examples: the protocol, and an export loaded into this process."""
 
 import hashlib
 import warnings
@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.files import open_regular
-from tfp_smvi.export.formats import find_weakness
+from tfp_smvi.export.formats import find_weakness, read_names
 
 __all__ = [
     "Encoder",
@@ -28,14 +28,14 @@ __all__ = [
     "require_signatures",
 ]
 
-# JSON values that differ wherever images or features may differ.
+# JSON values that differ wherever examples or features may differ.
 Identity = Mapping[str, str | int]
 # What a signature takes: an array [n, *image_shape], or the bytes of n image files.
 Images = npt.NDArray[Any] | Sequence[bytes]
 
 
 class Features(NamedTuple):
-    """The parameters of q(z|x) = N(mean, diag(stddev^2)) for some images.
+    """The parameters of q(z|x) = N(mean, diag(stddev^2)) for some examples.
 
     Attributes:
         mean: float32 [n, latent_dim].
@@ -64,7 +64,7 @@ class Signature(NamedTuple):
     Attributes:
         input_name: the name of its only input.
         dtype: "float32", "uint8" or "string".
-        image_shape: the shape of one image; empty for encoded images.
+        image_shape: the shape of one x; empty for encoded images.
         latent_dim: the size of mean and stddev.
     """
 
@@ -75,7 +75,7 @@ class Signature(NamedTuple):
 
 
 class RejectedImagesError(SMVIError):
-    """The model answers and refuses these images."""
+    """The model answers and refuses these examples."""
 
 
 class Encoder(Protocol):
@@ -89,17 +89,21 @@ class Encoder(Protocol):
     def signatures(self) -> Mapping[str, Signature]:
         """The signatures that return features, by name."""
 
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the entries of x, such as columns, in order; None if they are not known."""
+
     def encode(self, signature: str, images: Images) -> Features:
-        """Returns the features of images.
+        """Returns the features of examples.
 
         Args:
             signature: "serving_default", with images: float32 [n, *image_shape] in [0, 1];
                 "uint8", with images: uint8 [n, *image_shape]; or "encoded_image", with the bytes
                 of n PNG or JPEG files.
-            images: the images.
+            images: the examples.
 
         Raises:
-            RejectedImagesError: the model refuses the images.
+            RejectedImagesError: the model refuses the examples.
             SMVIError: the model does not answer, or its answer is not features.
         """
 
@@ -138,6 +142,7 @@ class LocalEncoder:
             self._model = tf.saved_model.load(str(folder))
             self._functions = dict(self._model.signatures)
             self.identity: Identity = {"sha256": _hash(folder)}
+            self.names = read_names(folder)
         except Exception as error:  # a damaged file makes TensorFlow raise nearly anything
             raise SMVIError(
                 f"cannot load the export {folder} ({plain_reason(error)})",
@@ -150,7 +155,7 @@ class LocalEncoder:
         require_signatures(self.signatures, str(folder))
 
     def encode(self, signature: str, images: Images) -> Features:
-        """Returns the features of images; see `Encoder.encode`."""
+        """Returns the features of examples; see `Encoder.encode`."""
         import tensorflow as tf
 
         how = self.signatures[signature]
@@ -198,7 +203,7 @@ def check_features(features: Features, num_images: int, latent_dim: int, where: 
         if values.dtype != np.float32 or values.shape != (num_images, latent_dim):
             raise SMVIError(
                 f"{where} returned {name} as {values.dtype} {list(values.shape)} for {num_images} "
-                f"images instead of float32 [{num_images}, {latent_dim}]",
+                f"examples instead of float32 [{num_images}, {latent_dim}]",
                 remedy="use an export of tfp-smvi",
             )
         if not np.isfinite(values).all():

@@ -56,7 +56,7 @@ class Endpoint(NamedTuple):
         match = re.fullmatch(
             r"(grpc|https?)://([^/\s]+:(\d{1,5}))/([A-Za-z0-9][A-Za-z0-9_.-]*)/?", text
         )
-        # gRPC would take port 65536 + n for n, and send the images to another server.
+        # gRPC would take port 65536 + n for n, and send the examples to another server.
         if not match or not 1 <= int(match[3]) <= 65535:
             raise SMVIError(
                 "is not allowed",
@@ -108,10 +108,10 @@ class ServedEncoder:
     ) -> None:
         """Connects, and requests the version and the signatures of the model."""
         self._endpoint, self._config, self._closed = endpoint, config, threading.Event()
-        # The most images in a request that was not too large; several threads may lower it.
+        # The most examples in a request that was not too large; several threads may lower it.
         self._most_images: float = math.inf
         self._connect()
-        # One version encodes all images, even if the server loads a newer one in the meantime.
+        # One version encodes all examples, even if the server loads a newer one in the meantime.
         try:
             self._version, self.signatures = self._attempt(lambda: self._describe(version, label))
             require_signatures(self.signatures, str(endpoint))
@@ -122,10 +122,12 @@ class ServedEncoder:
             if isinstance(error, RejectedImagesError):  # such as for an unknown label
                 raise self._not_found(error.problem) from error
             raise
+        # A server does not tell its model card.
+        self.names: tuple[str, ...] | None = None
         self.identity: Identity = {"endpoint": str(endpoint), "version": self._version}
 
     def encode(self, signature: str, images: Images) -> Features:
-        """Returns the features of images; see `tfp_smvi.serving.encoders.Encoder.encode`.
+        """Returns the features of examples; see `tfp_smvi.serving.encoders.Encoder.encode`.
 
         If a request is too large for the server or a proxy, this one and all later ones are made in
         parts.
@@ -145,7 +147,7 @@ class ServedEncoder:
         return Features(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
 
     def _encode(self, signature: str, images: Images) -> Features:
-        """Returns the features of images that fit in one request."""
+        """Returns the features of examples that fit in one request."""
         how = self.signatures[signature]
         features = self._attempt(lambda: self._predict(signature, how, images))
         return check_features(features, len(images), how.latent_dim, str(self._endpoint))
@@ -186,16 +188,16 @@ class ServedEncoder:
         ) from reason
 
     def _refusal(self, reason: str) -> SMVIError:
-        """The error of a server that refuses a request, whatever the images are."""
+        """The error of a server that refuses a request, whatever the examples are."""
         return SMVIError(
             f"{self._endpoint} refuses the request ({plain_reason(reason)})",
             remedy="check the server and its log",
         )
 
     def _too_large(self, reason: object) -> SMVIError:
-        """The error of a server for which a request of one image is too large."""
+        """The error of a server for which a request of one example is too large."""
         return SMVIError(
-            f"{self._endpoint} takes no request as large as one image ({plain_reason(reason)})",
+            f"{self._endpoint} takes no request as large as one example ({plain_reason(reason)})",
             remedy="raise the largest size of a request of the server or of the proxy before it, "
             "such as client_max_body_size of nginx",
         )

@@ -15,6 +15,7 @@ from tfp_smvi.core.reporters import Silent
 from tfp_smvi.core.runtime import require_float32, require_no_tape, require_one_device
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.data import Dataset, eval_batches, train_batches
+from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
@@ -111,9 +112,9 @@ def fit(
 
     Raises:
         SMVIError: the configuration does not fit the data or the directory, checkpoint_minutes is
-            not above 0, keep_every is less than 1, the objective is no longer finite, the
-            directory cannot be written, or this is a graph, a distribution strategy's scope or a
-            gradient tape.
+            not above 0, keep_every is less than 1, the objective is no longer finite, the data can
+            no longer be read, the directory cannot be written, or this is a graph, a distribution
+            strategy's scope or a gradient tape.
         TrainingInterrupted: SIGINT, SIGTERM or SIGHUP came; the state is saved.
 
     Source: [Levy & Ermon, eq. 7 and section 5].
@@ -130,6 +131,7 @@ def fit(
     with (
         handle_stop_signals(signals.append, once=True),
         explain_write_errors(f"to {run_dir}", f"earlier checkpoints are intact: {RUN_AGAIN}"),
+        explain_read_errors(),
         RunDirectory.open(
             run_dir,
             start.record,

@@ -120,13 +120,13 @@ class Trainer:
         return rows
 
     def test(self, batches: tf.data.Dataset) -> Metrics:
-        """Measures the objective at one posterior sample per image, the same at every call.
+        """Measures the objective at one posterior sample per example, the same at every call.
 
         Args:
             batches: pipeline of (indices, x: float32 [n, *image_shape]).
 
         Returns:
-            The means over all images, in nats, with the lam after the steps taken.
+            The means over all examples, in nats, with the lam after the steps taken.
         """
         total, count = np.zeros(len(TEST_METRICS)), 0
         for number, (_, x) in enumerate(batches):
