@@ -78,7 +78,7 @@ def test_blocks_of_an_evaluation_are_found_again(tmp_path: Path) -> None:
         assert after[part] == before[part], part
     # Settings that are newer have their defaults.
     assert EvaluatedRun.from_json(after["run"]) == EvaluatedRun.from_json(before["run"])
-    assert {*after} == {*before}
+    assert {*after} == {*before, "units", "log_scale"}
     assert len(after["warnings"]) == len(before["warnings"])
     with (
         np.load(run_dir / "evaluation.npz") as new,
@@ -105,6 +105,8 @@ def test_a_finished_sweep_does_nothing_again(tmp_path: Path) -> None:
     for run in after["runs"]:
         assert run.pop("warnings") == []  # which version 0.1 did not keep, nor what lam was reached
         assert run.pop("lam_reached") == run["lam"]
+        evaluation = run["evaluation"]
+        assert (evaluation.pop("units"), evaluation.pop("log_scale")) == ("given", None)
     for part in ("format", "lams", "seeds", "environment", "runs"):
         assert after[part] == before[part], part
     assert SweepConfig.from_summary(after) == SweepConfig.from_summary(before)

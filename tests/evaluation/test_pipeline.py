@@ -252,7 +252,8 @@ def test_result_is_what_its_file_holds(run_dir: Path) -> None:
 
 def test_report_has_all_its_parts(run_dir: Path) -> None:
     report = json.loads((run_dir / "evaluation.json").read_text())
-    assert {*report} == {"splits", "bracket", "warnings", "settings", "run", "versions", "machine"}
+    expected = {"splits", "bracket", "warnings", "settings", "run", "versions", "machine"}
+    assert {*report} == expected | {"units", "log_scale"}
     assert [*report["splits"]] == ["train", "test"]
     assert report["settings"] == dataclasses.replace(SMALL, split="both").to_json()
     assert {*report["run"]} == {"config", "step", "epochs", "weights", "data_fingerprint"}
