@@ -73,7 +73,7 @@ def tensorflow_step(precision: str, threads: int) -> Turn:
     from tfp_smvi.training.trainer import Trainer
 
     config = TrainConfig(lam=LAM, precision=precision, clip_norm=CLIP, lam_warmup_steps=0)
-    trainer = Trainer(VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1)), config)
+    trainer = Trainer(VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1)), config, 468)
     x = tf.constant((np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.13).astype(np.float32))
     batches = iter(tf.data.Dataset.from_tensors(x).repeat())
 

@@ -89,7 +89,7 @@ def train(
 
     reporter = make_reporter(config.train.divergence)
     with reporter.loading_tensorflow(threads):
-        from tfp_smvi.runs.directory import run_directory_name
+        from tfp_smvi.runs.directory import read_run, run_directory_name
         from tfp_smvi.runs.warnings import training_warnings
         from tfp_smvi.training.loop import TrainingInterrupted, fit
 
@@ -109,11 +109,11 @@ def train(
     except TrainingInterrupted as stop:
         return _note_stop(reporter, stop, run_dir)
     result = result._replace(run_dir=run_dir)  # as it was given
-    last = result.history[-1]
+    last, planned = result.history[-1], read_run(run_dir).config
     _print_result(
         result,
         config.train.divergence,
-        training_warnings(config, last.step, last.epoch_steps),
+        training_warnings(planned, last.step, last.epoch_steps),
         as_json,
     )
     return 0

@@ -26,7 +26,7 @@ from tfp_smvi.sweeps.results import read_sweep
 FILES = Path(__file__).parent / "files" / "version_0_1"
 MODEL = (
     *("--dataset", "digits", "--latent-dim", "2", "--hidden-sizes", "16"),
-    *("--batch-size", "32", "--lam-warmup-steps", "50"),
+    *("--batch-size", "32"),  # and the warm-up that the runs have recorded
 )
 SWEEP = (
     *("--lams", "0,0.5", "--epochs", "2", "--classify-every", "1", "--num-examples", "20"),

@@ -250,7 +250,7 @@ def test_a_sweep_whose_lam_did_not_grow_is_not_certified(tmp_path: Path) -> None
 def test_no_setting_has_the_name_of_a_field(page: Page) -> None:
     names = {row[0] for table in page.tables for row in table if table[0][0] == "setting"}
     assert len(names) > 30
-    values = ("D_SM", "negative_binomial")
+    values = ("D_SM", "D_w", "negative_binomial")
     for value in values:
         names = {name.replace(value, "") for name in names}
     assert not [name for name in names if "_" in name]

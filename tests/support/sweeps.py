@@ -122,7 +122,7 @@ def _run_config(latent_dim: int) -> RunConfig:
     return RunConfig(
         DataConfig("mnist"),
         ModelConfig("bernoulli", latent_dim=latent_dim),
-        TrainConfig(epochs=EPOCHS, clip_norm=100.0),
+        TrainConfig(epochs=EPOCHS, clip_norm=100.0, lam_warmup_steps=5000),
     )
 
 

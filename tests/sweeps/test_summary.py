@@ -139,6 +139,29 @@ def test_more_epochs_go_on_with_all_runs(copied_sweep: Path, sweep_orders: list[
     assert entries(summary)[DONE[0]].evaluation is None
 
 
+def test_more_epochs_and_lams_follow_the_plan_of_the_first_call(
+    tmp_path: Path, sweep_orders: list[Order]
+) -> None:
+    """Or the new runs would warm up more slowly than those they are compared with."""
+    sweep(tmp_path, changed(train={"epochs": 3, "lam_warmup_steps": None}))
+    summary = sweep(
+        tmp_path, changed(train={"epochs": 5, "lam_warmup_steps": None}, grid={"lams": (0.25,)})
+    )
+    assert {order.train.train.planned_epochs for order in sweep_orders} == {3}
+    assert {order.train.train.epochs for order in sweep_orders} == {3, 5}
+    assert summary.config.train.train.planned_epochs == 3
+
+
+def test_a_warm_up_that_a_sweep_has_recorded_stays(
+    copied_sweep: Path, sweep_orders: list[Order]
+) -> None:
+    """As in the sweeps of version 0.1."""
+    summary = sweep(copied_sweep, changed(train={"lam_warmup_steps": None}))
+    assert [run(order) for order in sweep_orders] == [FAILED]
+    train = summary.config.train.train
+    assert (train.lam_warmup_steps, train.planned_epochs) == (50, None)
+
+
 @pytest.mark.parametrize(
     ("config", "difference"),
     [

@@ -51,7 +51,7 @@ def metrics(result: FitResult) -> list[dict[str, Any]]:
 def make_trainer(digits: Dataset, **settings: Any) -> Trainer:
     chosen = config(**settings)
     model = VAE(resolve(chosen, digits).model, digits.image_shape)
-    return Trainer(model, chosen.train)
+    return Trainer(model, chosen.train, STEPS_PER_EPOCH)
 
 
 # What is optimized and recorded.
@@ -185,7 +185,7 @@ def test_test_metrics_are_means_over_images_whatever_the_batch_size(
     digits: Dataset, trained: FitResult
 ) -> None:
     """The KL divergence has no noise; a mean over batches would overweigh the last one."""
-    trainer = Trainer(trained.model, CONFIG.train)
+    trainer = Trainer(trained.model, CONFIG.train, STEPS_PER_EPOCH)
     kl = []
     for size in (360, 77):
         tested = trainer.test(eval_batches(digits.test, batch_size=size, seed=0, binarize=True))
@@ -363,7 +363,7 @@ def test_logged_metrics_of_the_same_weights_agree_in_both_precisions(
     rows = {}
     for precision in ("float32", "bfloat16"):
         chosen = config(precision=precision, averaging_steps=0, lam_warmup_steps=0).train
-        trainer = Trainer(trained.model.copy(), chosen)
+        trainer = Trainer(trained.model.copy(), chosen, STEPS_PER_EPOCH)
         every_image = digits.train.num_examples
         batches = iter(
             train_batches(digits.train, batch_size=every_image, seed=0, num_steps=1, binarize=True)

@@ -21,6 +21,7 @@ __all__ = [
     "NetworkName",
     "PosteriorName",
     "Precision",
+    "RateSchedule",
     "RunConfig",
     "TrainConfig",
     "XLAMode",
@@ -33,6 +34,7 @@ PosteriorName = Literal["diagonal", "full", "flow"]
 FlowTransform = Literal["spline", "affine"]
 Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
 Precision = Literal["float32", "bfloat16"]
+RateSchedule = Literal["constant", "cosine", "step"]
 XLAMode = Literal["auto", "on", "off"]
 
 
@@ -135,8 +137,29 @@ class TrainConfig(Settings):
         "Passes over the training set; a run may be continued to any number not yet passed.",
     )
     batch_size: int = option(128, "Examples per step; the paper does not give it.")
-    learning_rate: float = option(1e-3, "Adam's learning rate.")
-    lam_warmup_steps: int = option(5000, "Steps over which lam grows from 0; 0: no warm-up.")
+    learning_rate: float = option(1e-3, "Adam's learning rate, at the first step.")
+    learning_rate_schedule: RateSchedule = option(
+        "constant",
+        "How the learning rate falls: not at all, as a cosine over the planned epochs, or in the "
+        "steps of Burda et al.",
+        later=True,
+    )
+    planned_epochs: int | None = option(
+        None,
+        "Epochs that the warm-up of lam and the learning rate are planned for.  [default: "
+        "the epochs that the run is started with]",
+        later=True,
+    )
+    weight_decay: float = option(
+        0.0,
+        "Shrink the weight matrices by this share of the learning rate at each step, as AdamW.",
+        later=True,
+    )
+    lam_warmup_steps: int | None = option(
+        None,
+        "Steps over which lam grows from 0; 0: no warm-up.  [default: two thirds of the "
+        "planned steps, at most 5000]",
+    )
     lam_warmup_power: float = option(
         2.0, "Power of the warm-up: lam grows in proportion to step^power."
     )
@@ -170,7 +193,12 @@ class TrainConfig(Settings):
         require_whole("batch_size", self.batch_size, least=1)
         rate_ok = 0.0 < self.learning_rate < math.inf
         require("learning_rate", self.learning_rate, rate_ok, "a number greater than 0")
-        require_whole("lam_warmup_steps", self.lam_warmup_steps, least=0)
+        if self.planned_epochs is not None:
+            require_whole("planned_epochs", self.planned_epochs, least=1)
+        decay_ok = 0.0 <= self.weight_decay < math.inf
+        require("weight_decay", self.weight_decay, decay_ok, "a number of at least 0")
+        if self.lam_warmup_steps is not None:
+            require_whole("lam_warmup_steps", self.lam_warmup_steps, least=0)
         power_ok = 0.0 < self.lam_warmup_power < math.inf
         require("lam_warmup_power", self.lam_warmup_power, power_ok, "a number greater than 0")
         require_whole("averaging_steps", self.averaging_steps, least=0)
@@ -182,6 +210,20 @@ class TrainConfig(Settings):
             object.__setattr__(self, "init_from", str(absolute(self.init_from, "init_from")))
         given = self.freeze is None or self.init_from is not None
         require("freeze", self.freeze, given, "{init_from} too, a run that has this network")
+
+    @property
+    def needs_plan(self) -> bool:
+        """Whether something depends on the number of planned epochs."""
+        return self.lam_warmup_steps is None or self.learning_rate_schedule == "cosine"
+
+    def completed_by(self, other: "TrainConfig") -> "TrainConfig":
+        """Returns these settings, with those of another for what is left to the plan of a run."""
+        steps, epochs = self.lam_warmup_steps, self.planned_epochs
+        return dataclasses.replace(
+            self,
+            lam_warmup_steps=other.lam_warmup_steps if steps is None else steps,
+            planned_epochs=other.planned_epochs if epochs is None else epochs,
+        )
 
 
 @dataclass(frozen=True)

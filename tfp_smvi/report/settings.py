@@ -45,10 +45,12 @@ NOT_SET = {
     "freeze": "none",
     "init_from": "none",
     "kind": "from the data",
+    "lam_warmup_steps": "two thirds of the planned steps, at most 5,000",
     "likelihood": "from the data",
     "model": "none",
     "num_categories": "from the data",
     "num_examples": "all",
+    "planned_epochs": "all",
 }
 MACHINE = {
     "platform": "operating system",

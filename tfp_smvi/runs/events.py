@@ -1,7 +1,7 @@
 """TensorBoard's files of a run, in which each epoch is once despite all stops.
 
 tensorboard/         reconstructions and samples, and the settings for the HParams page
-tensorboard/train/   the curves of the training data, and lam
+tensorboard/train/   the curves of the training data, lam and the learning rate
 tensorboard/test/    those of the test data; equal names share a chart
 """
 
@@ -85,9 +85,11 @@ class EventFiles:
                     value = getattr(getattr(record, name), metric)
                     if not math.isnan(value):
                         tf.summary.scalar(metric, value)
-        if record.lam is not None and math.isfinite(record.lam):
-            with self._writers["train"].as_default(step=record.step):
-                tf.summary.scalar("lam", record.lam)
+        with self._writers["train"].as_default(step=record.step):
+            for name in ("lam", "learning_rate"):
+                value = getattr(record, name)
+                if value is not None and math.isfinite(value):
+                    tf.summary.scalar(name, value)
         if record.epoch == self._epochs:
             end = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
             with self._main.as_default():

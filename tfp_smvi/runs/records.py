@@ -80,6 +80,7 @@ class EpochRecord(Record):
         seconds: how long it took, including its test.
         lam: the weight of the divergence at its end, which the objective of its test has; None in
             logs of version 0.1, whose tests have the full lam.
+        learning_rate: Adam's at its end; None in logs of version 0.1.
     """
 
     epoch: int
@@ -88,6 +89,7 @@ class EpochRecord(Record):
     test: Metrics
     seconds: float
     lam: float | None = None
+    learning_rate: float | None = None
 
     @property
     def epoch_steps(self) -> int:
@@ -95,11 +97,10 @@ class EpochRecord(Record):
         return self.step // self.epoch
 
     def to_json(self) -> JSONObject:
-        """Returns the fields as JSON values, without a lam that is not known."""
+        """Returns the fields as JSON values, without what version 0.1 did not log."""
+        later = ("lam", "learning_rate")
         values = super().to_json()
-        if self.lam is None:
-            del values["lam"]
-        return values
+        return {name: v for name, v in values.items() if name not in later or v is not None}
 
 
 @dataclass(frozen=True)

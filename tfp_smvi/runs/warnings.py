@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 
 from tfp_smvi.config import RunConfig, TrainConfig
-from tfp_smvi.core.errors import name_fields
+from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.objectives.weights import FixedWeight, Weight
 from tfp_smvi.runs.records import EpochRecord
 
@@ -11,7 +11,13 @@ __all__ = ["lam_reached", "run_warnings", "training_warnings", "weight_of"]
 
 
 def weight_of(config: TrainConfig) -> Weight:
-    """The weight of the divergence in a training."""
+    """The weight of the divergence in a training.
+
+    Raises:
+        SMVIError: its warm-up is not planned yet.
+    """
+    if config.lam_warmup_steps is None:
+        raise SMVIError("is not planned yet", field="lam_warmup_steps", remedy="give a number")
     return FixedWeight(config.lam, config.lam_warmup_steps, config.lam_warmup_power)
 
 

@@ -114,6 +114,7 @@ def sweep(
             _check_data(order, engine, reporter)
         with hold_folder(sweep_dir, busy=busy, remedy=remedy):
             summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
+            config = dataclasses.replace(summary.config, lams=config.lams, seeds=config.seeds)
             if not is_new and any(entry.is_in(config) and not entry.done for entry in summary.runs):
                 _check_data(order, engine, reporter)
             return _Sweep(sweep_dir, config, summary, order, engine, reporter).run(jobs)

@@ -160,8 +160,12 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
     except SMVIError:
         return ()
     # Neither what followed from the data nor another number of epochs makes another run.
-    model = wanted.model.completed_by(stored.model)
-    same = with_epochs(stored, wanted.train.epochs) == dataclasses.replace(wanted, model=model)
+    wanted = dataclasses.replace(
+        wanted,
+        model=wanted.model.completed_by(stored.model),
+        train=wanted.train.completed_by(stored.train),
+    )
+    same = with_epochs(stored, wanted.train.epochs) == wanted
     return history if same else ()
 
 

@@ -43,6 +43,7 @@ def open_summary(
             lacks the checkpoints that have to be classified.
     """
     earlier = _read_earlier(sweep_dir, warn)
+    config = _planned(config, earlier)
     runs = earlier.runs if earlier else ()
     if earlier:
         _check_settings(sweep_dir, earlier, config, redo)
@@ -60,6 +61,15 @@ def open_summary(
         config=dataclasses.replace(config, lams=tuple(lams), seeds=tuple(sorted(seeds))),
         runs=tuple(entries),
     )
+
+
+def _planned(config: SweepConfig, earlier: Summary | None) -> SweepConfig:
+    """Completes what all runs are planned for: more epochs or lams later follow the same plan."""
+    run = config.train
+    train = run.train if earlier is None else run.train.completed_by(earlier.config.train.train)
+    if train.planned_epochs is None and train.needs_plan:
+        train = dataclasses.replace(train, planned_epochs=train.epochs)
+    return dataclasses.replace(config, train=dataclasses.replace(run, train=train))
 
 
 def read_environment(sweep_dir: Path, entries: Sequence[Entry]) -> Environment | None:

@@ -31,6 +31,7 @@ from tfp_smvi.runs.records import (
 )
 from tfp_smvi.runs.warnings import run_warnings, training_warnings
 from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve, warn_of_doubts
+from tfp_smvi.training.plan import notes_of_plan, plan
 from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
 from tfp_smvi.training.start import Start, begin
 from tfp_smvi.training.trainer import Trainer
@@ -120,12 +121,14 @@ def fit(
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
     check_fit_arguments(checkpoint_minutes, keep_every)
+    run_dir = Path(run_dir)
     require_float32()
     require_one_device()
     require_no_tape()
-    config = resolve(config, dataset)
+    steps_per_epoch = dataset.train.num_examples // config.train.batch_size
+    config = plan(resolve(config, dataset), steps_per_epoch, run_dir, fresh=fresh)
     doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
-    reporter, run_dir = reporter or Silent(), Path(run_dir)
+    reporter = reporter or Silent()
     start = begin(config, dataset, run_dir, model, reporter, fresh=fresh)
     signals: list[int] = []  # received so far; a second one has its usual effect
     with (
@@ -137,7 +140,7 @@ def fit(
             start.record,
             fresh=fresh,
             warn=reporter.warn,
-            steps_per_epoch=dataset.train.num_examples // config.train.batch_size,
+            steps_per_epoch=steps_per_epoch,
         ) as run,
     ):
         write_data_file(run.data, dataset)
@@ -164,7 +167,8 @@ class _Run:
         self.reporter, self.signals = reporter, signals
         self.checkpoint_seconds, self.keep_every = 60.0 * checkpoint_minutes, keep_every
         self.binarize = config.model.likelihood == "bernoulli"
-        self.trainer = Trainer(start.model, config.train)
+        self.steps_per_epoch = dataset.train.num_examples // config.train.batch_size
+        self.trainer = Trainer(start.model, config.train, self.steps_per_epoch)
         self.check = FiniteCheck(dataset.real_valued)
         self.history: list[EpochRecord] = []
         self.sums = np.zeros(len(TRAIN_METRICS))  # over the steps of the current epoch
@@ -176,12 +180,14 @@ class _Run:
         """Restores the last checkpoint and trains what is missing."""
         self._restore()
         config, split = self.config.train, self.dataset.train
-        steps_per_epoch = split.num_examples // config.batch_size
+        steps_per_epoch = self.steps_per_epoch
         step, end = self.trainer.step, config.epochs * steps_per_epoch
         self.reporter.begin(self.config.train.epochs, step, steps_per_epoch)
         if step < end:
             for line in training_warnings(self.config, end, steps_per_epoch):
                 self.reporter.warn(line)
+            for line in notes_of_plan(config):
+                self.reporter.note(line)
         batches = train_batches(
             split,
             batch_size=config.batch_size,
@@ -248,6 +254,7 @@ class _Run:
             test=metrics,
             seconds=round(self.seconds + time.monotonic() - started, 3),
             lam=self.trainer.lam,
+            learning_rate=self.trainer.learning_rate,
         )
         log.write(record)
         self.history.append(record)
