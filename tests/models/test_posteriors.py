@@ -11,7 +11,7 @@ from tensorflow_probability import distributions as tfd
 
 from tests.support.errors import refused
 from tfp_smvi.config import FlowTransform, ModelConfig, PosteriorName
-from tfp_smvi.models.flows import CouplingFlow
+from tfp_smvi.models.flows import PARAMETER_SCALE, CouplingFlow
 from tfp_smvi.models.posteriors import POSTERIORS, FullGaussian, diagonal_gaussian
 from tfp_smvi.models.transforms import BOUND, MAX_LOG, NUM_BINS, TRANSFORMS
 from tfp_smvi.objectives.divergences import score_matching_divergence, weighted_divergence
@@ -34,7 +34,7 @@ def outputs(posterior, scale: float = 1.0) -> tf.Tensor:
 
 def make_posterior(transform: FlowTransform, latent_dim: int, strength: float, **others):
     """A flow posterior whose layers do something."""
-    scale = strength * {"affine": 2.5, "spline": 0.5}[transform]
+    scale = strength * {"affine": 0.25, "spline": 0.05}[transform] / PARAMETER_SCALE
     config = settings("flow", latent_dim, flow_transform=transform, **others)
     posterior = POSTERIORS["flow"](config, 0)
     for number, network in enumerate(posterior.networks):

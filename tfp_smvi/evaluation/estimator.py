@@ -153,8 +153,10 @@ class BlockEstimator:
             return {"elbo": elbo, "elbo_error": _standard_error(draws), "kl": kl}
 
         def terms(z: tf.Tensor) -> tf.Tensor:
-            kl = sampled_kl(posterior, model.prior, z)
-            return tf.stack([model.decode(z).log_prob(x) - kl, kl], axis=-1)
+            # Its two terms vary together the more, the better q(z|x) is. The KL's do not: a
+            # posterior may know it with less noise, and the ELBO would have more with that.
+            elbo = model.log_joint(x, z) - posterior.log_prob(z)
+            return tf.stack([elbo, sampled_kl(posterior, model.prior, z)], axis=-1)
 
         draws = _over_draws(terms, posterior, num_draws, seed, num_terms=2)
         elbo, kl = tf.unstack(tf.reduce_mean(draws, axis=0), axis=-1)
