@@ -2,7 +2,7 @@
 
 import types
 import typing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -10,6 +10,7 @@ from typing import Any, Literal, TypeVar
 import click
 
 from tfp_smvi.config import (
+    CONSTRAINTS,
     AISConfig,
     ClassifyConfig,
     DataConfig,
@@ -32,6 +33,7 @@ __all__ = [
     "data_dir_option",
     "help_of",
     "is_setting",
+    "one_of",
     "option_name",
     "setting",
     "threads_option",
@@ -154,6 +156,7 @@ def build_config(values: Mapping[str, object]) -> RunConfig:
     Raises:
         click.UsageError: a value is out of its range.
     """
+    values = one_of(values, ("lam", *CONSTRAINTS))
     sections = {
         section: {field.name: values[field.name] for field in fields(kind)}
         for section, kind in typing.get_type_hints(RunConfig).items()
@@ -162,6 +165,30 @@ def build_config(values: Mapping[str, object]) -> RunConfig:
         return RunConfig.from_json(sections)
     except SMVIError as error:
         raise usage_error(error) from error
+
+
+def one_of(values: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:
+    """The options' values if of some options one alone has a meaning.
+
+    One that is given on the command line replaces another one of a --config file.
+
+    Raises:
+        click.UsageError: more than one is given on the command line.
+    """
+    context = click.get_current_context()
+    given = [
+        name
+        for name in names
+        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if len(given) > 1:
+        both = " and ".join(map(option_name, given))
+        raise click.UsageError(f"{both} exclude each other; give one of them.", context)
+    others = {option.name: option.default for option in context.command.params}
+    return {
+        name: others[name] if given and name in names and name not in given else value
+        for name, value in values.items()
+    }
 
 
 def _config_fields() -> Iterator[tuple[Any, str]]:

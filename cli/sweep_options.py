@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 
 import click
 
-from tfp_smvi.config import ClassifyConfig, EvaluateConfig, SweepConfig
+from tfp_smvi.config import CONSTRAINTS, ClassifyConfig, EvaluateConfig, SweepConfig
 from tfp_smvi.config.base import Settings
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.storage.json_files import read_json
@@ -52,7 +52,7 @@ def shared_options(own: set[str | None]) -> Iterator[click.Parameter]:
     """
     # The grid gives lam and the seed of training; evaluation and labels keep their seeds, so that
     # runs can be compared.
-    settings = _option_values(SweepConfig()).keys() - {"seed", "lam"}
+    settings = _option_values(SweepConfig()).keys() - {"seed", "lam", *CONSTRAINTS}
     names = {*settings, "data_dir", "checkpoint_minutes"} - own
     for command in (train, evaluate, classify):
         for option in command.params:

@@ -90,7 +90,7 @@ def train(
     reporter = make_reporter(config.train.divergence)
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.runs.directory import read_run, run_directory_name
-        from tfp_smvi.runs.warnings import training_warnings
+        from tfp_smvi.runs.warnings import final_warnings
         from tfp_smvi.training.loop import TrainingInterrupted, fit
 
     config, dataset = _load_data(config, data_dir, reporter)
@@ -109,13 +109,8 @@ def train(
     except TrainingInterrupted as stop:
         return _note_stop(reporter, stop, run_dir)
     result = result._replace(run_dir=run_dir)  # as it was given
-    last, planned = result.history[-1], read_run(run_dir).config
-    _print_result(
-        result,
-        config.train.divergence,
-        training_warnings(planned, last.step, last.epoch_steps),
-        as_json,
-    )
+    warnings = final_warnings(read_run(run_dir).config, result.history[-1])
+    _print_result(result, config.train.divergence, warnings, as_json)
     return 0
 
 
@@ -146,6 +141,8 @@ def _print_result(
     result: "FitResult", divergence: DivergenceName, warnings: Sequence[str], as_json: bool
 ) -> None:
     """Prints the last epoch on stdout, and again what was warned of at the start."""
+    from tfp_smvi.runs.constraints import describe_constraint
+
     record, run_dir = result.history[-1], result.run_dir
     if as_json:
         values = {"run_dir": str(run_dir), **record.to_json(), "warnings": [*result.warnings]}
@@ -164,6 +161,8 @@ def _print_result(
         (record.test.divergence, quantity.label, f" {quantity.unit}"),
     ):
         click.echo(f"  {label:<18}{value:>10.2f}{unit}")
+    if record.constraint is not None:
+        echo(describe_constraint(record))
     for line in warnings:
         echo(f"Warning: {name_fields(line, option_name)}")
     click.echo(f"The run is in {run_dir}; its curves: tensorboard --logdir {run_dir.parent}")

@@ -7,6 +7,7 @@ from rich.progress import MofNCompleteColumn
 
 from tfp_smvi.config import DivergenceName
 from tfp_smvi.core.quantities import OF_DIVERGENCE
+from tfp_smvi.runs.constraints import format_constraint
 from tfp_smvi.runs.records import EpochRecord, Metrics
 from tfp_smvi.training.reporter import TrainingProgress
 
@@ -58,7 +59,7 @@ class TrainingReporter(BarReporter):
         """Prints a line with the epoch's metrics, or some if a terminal is too narrow for it."""
         parts = [
             f"epoch {record.epoch}/{self._epochs}",
-            f"lam {record.lam:.3g}",
+            ", ".join([f"lam {record.lam:.3g}", *_constraint(record)]),
             f"train: {self._values(record.train)}",
             f"test: {self._values(record.test)}",
             f"{record.seconds:.1f} s",
@@ -77,3 +78,8 @@ class TrainingReporter(BarReporter):
             ("objective", metrics.objective),
         )
         return ", ".join(f"{name} {value:.2f}" for name, value in labelled if not math.isnan(value))
+
+
+def _constraint(record: EpochRecord) -> list[str]:
+    """Such as "gap 1.04 of 1", if lam follows it."""
+    return [format_constraint(record.constraint)] if record.constraint else []

@@ -12,7 +12,14 @@ import numpy as np
 import pytest
 
 from tests.support.errors import refused
-from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, SweepConfig, TrainConfig
+from tfp_smvi.config import (
+    CONSTRAINTS,
+    DataConfig,
+    ModelConfig,
+    RunConfig,
+    SweepConfig,
+    TrainConfig,
+)
 from tfp_smvi.core.errors import SMVIError
 
 # Every field with a value that is not its default.
@@ -74,8 +81,8 @@ def test_every_field_survives_json() -> None:
     for section in dataclasses.fields(RunConfig):
         for field in dataclasses.fields(getattr(OTHER, section.name)):
             value = getattr(getattr(OTHER, section.name), field.name)
-            # Which OTHER cannot have: it has a test_fraction and an architecture.
-            if field.name not in ("test_dataset", "model"):
+            # Which OTHER cannot have: it has a test_fraction, an architecture and a lam.
+            if field.name not in ("test_dataset", "model", *CONSTRAINTS):
                 assert value != field.default, f"OTHER must change {field.name}"
     assert through_json(OTHER) == OTHER
     assert through_json(RunConfig()) == RunConfig()
@@ -148,6 +155,9 @@ def test_equal_values_of_other_types_make_equal_configurations() -> None:
         ("train", "lam", None, "a number"),
         ("train", "lam", False, "a number"),
         ("train", "lam", 10**400, "a number"),
+        ("train", "target_gap", 0.0, "a number above 0"),
+        ("train", "max_divergence", "inf", "a number above 0"),
+        ("train", "min_elbo", "nan", "a number"),
         ("train", "epochs", 0, "whole number from 1"),
         ("train", "epochs", 10**30, "whole number from 1"),
         ("train", "batch_size", -1, "whole number from 1"),
@@ -182,6 +192,20 @@ def test_invalid_value_is_refused_in_one_line_that_names_field_value_and_what_is
     with pytest.raises(SMVIError) as again:
         kind(**{name: value})
     assert again.value.field == name
+
+
+@pytest.mark.parametrize(
+    "values", [{"target_gap": 1.0, "lam": 0.5}, {"target_gap": 1.0, "min_elbo": -90.0}]
+)
+def test_one_setting_alone_decides_on_lam(values: dict[str, float]) -> None:
+    with pytest.raises(SMVIError) as caught:
+        TrainConfig(**values)
+    assert caught.value.field == "target_gap"
+    assert "leave it or" in str(caught.value.remedy)
+    gap = RunConfig(train=TrainConfig(target_gap=1.0))
+    assert through_json(gap) == gap
+    assert gap.train.constraint == "target_gap"
+    assert TrainConfig(lam=1.0).constraint is None
 
 
 def test_refusal_shows_what_was_given() -> None:
@@ -219,6 +243,7 @@ def test_differences_names_each_field_that_differs_and_no_other() -> None:
         for s in dataclasses.fields(RunConfig)
         for f in dataclasses.fields(s.type)
         if f.name != "model" or s.name != "model"  # OTHER has an architecture
+        if f.name not in CONSTRAINTS  # and a lam
     ]
     lines = RunConfig().differences(OTHER)
     fields.remove("data.test_dataset")

@@ -7,6 +7,7 @@ import tensorflow as tf
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import ArraySplit, eval_batches, train_batches
 from tfp_smvi.data.batches import batch_indices
+from tfp_smvi.data.splits import hold_out
 
 
 def make_split(num_examples: int = 23) -> ArraySplit:
@@ -175,3 +176,17 @@ def test_real_values_are_not_binarized() -> None:
     for make in (train_batches, eval_batches):
         with pytest.raises(SMVIError, match="real-valued"):
             make(split, batch_size=2, seed=0, binarize=True)
+
+
+def test_held_out_examples_are_not_in_the_batches_to_train_on() -> None:
+    x = np.arange(100.0, dtype=np.float32)[:, np.newaxis]
+    train, held_out = hold_out(ArraySplit(x, np.arange(100), "real"), 30)
+    epoch = train_batches(train, batch_size=10, seed=3, num_steps=7, binarize=False)
+    trained = np.concatenate([batch.numpy().ravel() for batch in epoch])
+    parts = eval_batches(held_out, batch_size=8, seed=0, binarize=False)
+    measured = np.concatenate([batch.numpy().ravel() for _, batch in parts])
+    assert sorted([*trained, *measured]) == list(range(100))
+    assert len(measured) == 30
+    np.testing.assert_array_equal(held_out.labels, measured)
+    np.testing.assert_array_equal(held_out.images([2, 0]).ravel(), measured[[2, 0]])
+    assert measured.tolist() != list(range(70, 100))  # not the last ones: files may be sorted

@@ -8,6 +8,7 @@ from tfp_smvi.config.classify import ClassifyConfig, InputName, KernelName
 from tfp_smvi.config.data import DataConfig, Kind
 from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, ScheduleName, SplitName
 from tfp_smvi.config.run import (
+    CONSTRAINTS,
     Activation,
     ArchitectureName,
     DivergenceName,
@@ -26,6 +27,7 @@ from tfp_smvi.config.serving import FeaturesConfig, OnError, PartName, ServeConf
 from tfp_smvi.config.sweep import SweepConfig
 
 __all__ = [
+    "CONSTRAINTS",
     "AISConfig",
     "Activation",
     "ArchitectureName",

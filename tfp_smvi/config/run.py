@@ -9,9 +9,11 @@ from typing import Literal
 from tfp_smvi.config.base import Settings, encode, option, require, require_seed, require_whole
 from tfp_smvi.config.data import DataConfig
 from tfp_smvi.core.divergences import DivergenceName, check_lam_of
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import absolute
 
 __all__ = [
+    "CONSTRAINTS",
     "Activation",
     "ArchitectureName",
     "DivergenceName",
@@ -36,6 +38,9 @@ Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
 Precision = Literal["float32", "bfloat16"]
 RateSchedule = Literal["constant", "cosine", "step"]
 XLAMode = Literal["auto", "on", "off"]
+
+# The fields of `TrainConfig` that may stand in place of lam.
+CONSTRAINTS = ("target_gap", "max_divergence", "min_elbo")
 
 
 @dataclass(frozen=True)
@@ -180,8 +185,22 @@ class TrainConfig(Settings):
         "Take only this network from --init-from and keep its weights; the other one is new.",
         later=True,
     )
+    target_gap: float | None = option(
+        None,
+        "In place of --lam: let lam follow until the gap log p(x) - ELBO is this, in nats.",
+        later=True,
+    )
+    max_divergence: float | None = option(
+        None, "In place of --lam: let lam follow until the divergence is this.", later=True
+    )
+    min_elbo: float | None = option(
+        None,
+        "In place of --lam: as large a lam as an ELBO of at least this allows, in nats.",
+        later=True,
+    )
 
     def _check(self) -> None:
+        self._check_constraint()
         require(
             "lam",
             self.lam,
@@ -224,6 +243,29 @@ class TrainConfig(Settings):
             lam_warmup_steps=other.lam_warmup_steps if steps is None else steps,
             planned_epochs=other.planned_epochs if epochs is None else epochs,
         )
+
+    def _check_constraint(self) -> None:
+        """Raises an SMVIError unless at most one of lam and its substitutes is given."""
+        given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
+        for name in given:
+            value = getattr(self, name)
+            ok = math.isfinite(value) and (value > 0.0 or name == "min_elbo")
+            require(name, value, ok, f"a number{' above 0' if name != 'min_elbo' else ''}")
+        if self.lam != 0.0:
+            given.append("lam")
+        if len(given) > 1:
+            names = " and ".join(f"{{{name}}}" for name in given[1:])
+            raise SMVIError(
+                "decides on lam alone",
+                field=given[0],
+                value=getattr(self, given[0]),
+                remedy=f"leave it or {names} out",
+            )
+
+    @property
+    def constraint(self) -> str | None:
+        """The field that lam follows; None if it is fixed."""
+        return next((name for name in CONSTRAINTS if getattr(self, name) is not None), None)
 
 
 @dataclass(frozen=True)

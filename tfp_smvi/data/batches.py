@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data.splits import ArraySplit, Split
+from tfp_smvi.data.splits import ArraySplit, PartSplit, Split
 from tfp_smvi.data.values import WHITE
 
 if TYPE_CHECKING:
@@ -221,6 +221,11 @@ def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
     """Makes the graph function from indices, int64 [n], to values, float32 [n, *image_shape]."""
     import tensorflow as tf
 
+    if isinstance(split, PartSplit):
+        with tf.device("/cpu:0"):
+            part = tf.constant(split.indices)
+        read_whole = _reader(split.whole)
+        return lambda indices: read_whole(tf.gather(part, indices))
     if not isinstance(split, ArraySplit):
         return lambda indices: tf.numpy_function(
             split.images, [indices], tf.float32, stateful=False
@@ -247,7 +252,8 @@ def _pipeline(
     options.deterministic = True
     # One thread keeps up with examples in memory and leaves the cores to training; files need
     # several.
-    parallel = None if isinstance(split, ArraySplit) else tf.data.AUTOTUNE
+    whole = split.whole if isinstance(split, PartSplit) else split
+    parallel = None if isinstance(whole, ArraySplit) else tf.data.AUTOTUNE
     return (
         regroup(counters.map(make, num_parallel_calls=parallel)).prefetch(2).with_options(options)
     )

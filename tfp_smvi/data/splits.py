@@ -13,7 +13,16 @@ from tfp_smvi.config import Kind
 from tfp_smvi.data.rows import spans
 from tfp_smvi.data.values import parts_of, store_values, to_float
 
-__all__ = ["ArraySplit", "Split", "blocks", "content_fingerprint", "hash_array", "hash_blocks"]
+__all__ = [
+    "ArraySplit",
+    "PartSplit",
+    "Split",
+    "blocks",
+    "content_fingerprint",
+    "hash_array",
+    "hash_blocks",
+    "hold_out",
+]
 
 
 class Split(Protocol):
@@ -86,6 +95,56 @@ class ArraySplit:
     def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
         """Reads examples, float32 [n, *image_shape], at indices [n] in any order."""
         return to_float(self.stored[np.asarray(indices)])
+
+
+@dataclass(frozen=True, eq=False)
+class PartSplit:
+    """Some examples of a split.
+
+    Attributes:
+        whole: the split.
+        indices: those of the examples: int64 [num_examples].
+    """
+
+    whole: Split
+    indices: npt.NDArray[np.int64]
+
+    @property
+    def num_examples(self) -> int:
+        """The number of images."""
+        return len(self.indices)
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self.whole.image_shape
+
+    @property
+    def kind(self) -> Kind:
+        """What the values are."""
+        return self.whole.kind
+
+    @property
+    def has_missing(self) -> bool:
+        """Whether some values of the whole split are missing."""
+        return self.whole.has_missing
+
+    @property
+    def labels(self) -> npt.NDArray[np.int64] | None:
+        """The class of each image: int64 [num_examples], or None if the data have no labels."""
+        return None if self.whole.labels is None else self.whole.labels[self.indices]
+
+    def images(self, indices: npt.ArrayLike) -> npt.NDArray[np.float32]:
+        """Reads images, float32 [n, *image_shape], at indices [n] in any order."""
+        return self.whole.images(self.indices[np.asarray(indices)])
+
+
+def hold_out(split: Split, number: int) -> tuple[PartSplit, PartSplit]:
+    """Divides a split at random, always in the same way: the rest, and `number` examples."""
+    # The legacy generator: its numbers stay the same in all versions of NumPy.
+    order = np.random.RandomState(0).permutation(split.num_examples)
+    rest, held_out = np.sort(order[number:]), np.sort(order[:number])
+    return PartSplit(split, rest), PartSplit(split, held_out)
 
 
 def blocks(split: Split) -> Iterator[npt.NDArray[np.float32]]:

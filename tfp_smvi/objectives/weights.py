@@ -29,8 +29,11 @@ class Weight(Protocol):
     def scale(self, step: "int | tf.Tensor") -> "float | tf.Tensor":
         """The factor on lam at a step: float32 scalar."""
 
+    def observe(self, step: "int | tf.Tensor", divergence: "tf.Tensor | None") -> None:
+        """Takes note of a training step and the mean divergence of its batch, if it is computed."""
+
     def reached(self, step: int) -> float:
-        """The weight after a number of steps, without TensorFlow."""
+        """The weight after a number of steps."""
 
     def unfinished(self, step: int, steps_per_epoch: int | None = None) -> str | None:
         """A warning about a training that ends before the weight is lam; else None."""
@@ -62,6 +65,9 @@ class FixedWeight:
         import tensorflow as tf
 
         return self._scale(tf.cast(step, tf.float32), tf.minimum)
+
+    def observe(self, step: "int | tf.Tensor", divergence: "tf.Tensor | None") -> None:
+        """Does nothing: the weight follows from the step."""
 
     def reached(self, step: int) -> float:
         """The weight after a number of steps, without TensorFlow."""

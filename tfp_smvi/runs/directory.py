@@ -17,6 +17,7 @@ from pathlib import Path
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.checkpoint import list_checkpoints, list_steps
+from tfp_smvi.runs.constraints import weight_name
 from tfp_smvi.runs.records import RunRecord
 from tfp_smvi.storage.atomic import sweep_partials, write_json
 from tfp_smvi.storage.json_files import read_json
@@ -210,4 +211,4 @@ def run_directory_name(config: RunConfig) -> str:
         divergence if divergence != "fisher" else None,
     ]
     name = "-".join([name, *filter(None, kinds)])
-    return f"{name}-lam{config.train.lam:g}-seed{config.train.seed}"
+    return f"{name}-{weight_name(config.train)}-seed{config.train.seed}"

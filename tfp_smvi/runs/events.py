@@ -1,7 +1,7 @@
 """TensorBoard's files of a run, in which each epoch is once despite all stops.
 
 tensorboard/         reconstructions and samples, and the settings for the HParams page
-tensorboard/train/   the curves of the training data, lam and the learning rate
+tensorboard/train/   the curves of the training data, lam, what it follows and the learning rate
 tensorboard/test/    those of the test data; equal names share a chart
 """
 
@@ -90,6 +90,8 @@ class EventFiles:
                 value = getattr(record, name)
                 if value is not None and math.isfinite(value):
                     tf.summary.scalar(name, value)
+            if (constraint := record.constraint) is not None:
+                tf.summary.scalar(f"held_out_{constraint.quantity}", constraint.measured)
         if record.epoch == self._epochs:
             end = summary.session_end_pb(api_pb2.STATUS_SUCCESS)
             with self._main.as_default():

@@ -24,7 +24,7 @@ from tfp_smvi.runs.data_file import read_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.models import RunModel, given_model, make_model
 from tfp_smvi.runs.records import EpochRecord, RunRecord
-from tfp_smvi.runs.warnings import training_warnings
+from tfp_smvi.runs.warnings import final_warnings, training_warnings
 
 __all__ = ["OF_TRAINING", "LoadedRun", "load_data_of", "load_run"]
 
@@ -147,7 +147,9 @@ def load_run(
 def _lacks(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
     """What a training lacks that ends at a checkpoint."""
     history = checkpoint.state.history
-    return training_warnings(config, checkpoint.step, history[-1].epoch_steps if history else None)
+    if not history:
+        return training_warnings(config, checkpoint.step)
+    return final_warnings(config, history[-1], checkpoint.step)
 
 
 def _model_of(

@@ -12,12 +12,14 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.files import read_regular
 from tfp_smvi.core.records import JSONObject, Record, encode
 from tfp_smvi.core.runtime import Machine
+from tfp_smvi.objectives.constraints import ConstrainedQuantity, Outcome
 from tfp_smvi.storage.json_files import parse_json
 
 __all__ = [
     "TEST_METRICS",
     "TRAIN_METRICS",
     "CodeRecord",
+    "ConstraintRecord",
     "DataRecord",
     "EpochRecord",
     "Metrics",
@@ -69,6 +71,26 @@ TRAIN_METRICS = tuple(metric.name for metric in fields(TrainMetrics))
 
 
 @dataclass(frozen=True)
+class ConstraintRecord(Record):
+    """What lam followed at the end of an epoch, on examples held out of the training.
+
+    Attributes:
+        quantity: what is bounded.
+        asked: its bound.
+        measured: its value, by the averaged weights.
+        error: log(measured / asked); for an ELBO asked - measured. At most 0 where the bound is
+            kept.
+        outcome: how the training ends if it ends here.
+    """
+
+    quantity: ConstrainedQuantity
+    asked: float
+    measured: float
+    error: float
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
 class EpochRecord(Record):
     """One finished epoch, a line of metrics.jsonl.
 
@@ -81,6 +103,7 @@ class EpochRecord(Record):
         lam: the weight of the divergence at its end, which the objective of its test has; None in
             logs of version 0.1, whose tests have the full lam.
         learning_rate: Adam's at its end; None in logs of version 0.1.
+        constraint: what lam follows; None for a fixed lam.
     """
 
     epoch: int
@@ -90,6 +113,7 @@ class EpochRecord(Record):
     seconds: float
     lam: float | None = None
     learning_rate: float | None = None
+    constraint: ConstraintRecord | None = None
 
     @property
     def epoch_steps(self) -> int:
@@ -97,8 +121,8 @@ class EpochRecord(Record):
         return self.step // self.epoch
 
     def to_json(self) -> JSONObject:
-        """Returns the fields as JSON values, without what version 0.1 did not log."""
-        later = ("lam", "learning_rate")
+        """Returns the fields as JSON values, without what a log of version 0.1 does not have."""
+        later = ("lam", "learning_rate", "constraint")
         values = super().to_json()
         return {name: v for name, v in values.items() if name not in later or v is not None}
 

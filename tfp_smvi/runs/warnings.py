@@ -4,10 +4,18 @@ from collections.abc import Iterable
 
 from tfp_smvi.config import RunConfig, TrainConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
+from tfp_smvi.objectives.multiplier import Multiplier
 from tfp_smvi.objectives.weights import FixedWeight, Weight
+from tfp_smvi.runs.constraints import constraint_of, constraint_warning
 from tfp_smvi.runs.records import EpochRecord
 
-__all__ = ["lam_reached", "run_warnings", "training_warnings", "weight_of"]
+__all__ = [
+    "final_warnings",
+    "lam_reached",
+    "run_warnings",
+    "training_warnings",
+    "weight_of",
+]
 
 
 def weight_of(config: TrainConfig) -> Weight:
@@ -18,6 +26,14 @@ def weight_of(config: TrainConfig) -> Weight:
     """
     if config.lam_warmup_steps is None:
         raise SMVIError("is not planned yet", field="lam_warmup_steps", remedy="give a number")
+    constraint = constraint_of(config)
+    if constraint is not None:
+        return Multiplier(
+            constraint,
+            config.lam_warmup_steps,
+            config.lam_warmup_power,
+            config.averaging_steps,
+        )
     return FixedWeight(config.lam, config.lam_warmup_steps, config.lam_warmup_power)
 
 
@@ -29,7 +45,7 @@ def lam_reached(config: TrainConfig, record: EpochRecord) -> float:
 def training_warnings(
     config: RunConfig, step: int, steps_per_epoch: int | None = None
 ) -> tuple[str, ...]:
-    """Lists what is wrong with a training that ends at a step.
+    """Lists what is wrong with a training that will end at a step.
 
     Args:
         config: the settings.
@@ -43,7 +59,21 @@ def training_warnings(
     return () if line is None else (line,)
 
 
+def final_warnings(
+    config: RunConfig, last: EpochRecord, step: int | None = None
+) -> tuple[str, ...]:
+    """Lists what is wrong with a training that has ended, as `training_warnings` does.
+
+    Args:
+        config: the settings.
+        last: its last epoch.
+        step: its last step; None for that of the epoch.
+    """
+    line = constraint_warning(last)
+    lines = training_warnings(config, last.step if step is None else step, last.epoch_steps)
+    return lines if lines or line is None else (line,)
+
+
 def run_warnings(recorded: Iterable[str], config: RunConfig, last: EpochRecord) -> tuple[str, ...]:
     """The warnings of a run whose training ended with an epoch: recorded ones and what it lacks."""
-    lines = (*recorded, *map(name_fields, training_warnings(config, last.step, last.epoch_steps)))
-    return tuple(dict.fromkeys(lines))
+    return tuple(dict.fromkeys((*recorded, *map(name_fields, final_warnings(config, last)))))

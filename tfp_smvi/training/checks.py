@@ -15,6 +15,7 @@ from tfp_smvi.data.description import doubts
 from tfp_smvi.models.architectures import require_images
 from tfp_smvi.models.likelihoods import LIKELIHOODS
 from tfp_smvi.runs.records import TRAIN_METRICS, Metrics
+from tfp_smvi.training.steering import divide
 
 __all__ = ["FiniteCheck", "check_fit_arguments", "resolve", "warn_of_doubts"]
 
@@ -41,9 +42,10 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     """
     _check_settings(config.data, dataset)
     _check_networks(config, dataset)
-    if config.train.batch_size > dataset.train.num_examples:
+    num_examples = divide(dataset.train, config.train).train.num_examples
+    if config.train.batch_size > num_examples:
         raise SMVIError(
-            f"is more than the {dataset.train.num_examples} training examples of {dataset.name}",
+            f"is more than the {num_examples} training examples of {dataset.name}",
             field="batch_size",
             value=config.train.batch_size,
             remedy="give a smaller number",

@@ -18,6 +18,7 @@ from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.protocol import TrainableModel
+from tfp_smvi.objectives.multiplier import Multiplier
 from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
 from tfp_smvi.runs.data_file import write_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
@@ -34,6 +35,7 @@ from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve, 
 from tfp_smvi.training.plan import notes_of_plan, plan
 from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
 from tfp_smvi.training.start import Start, begin
+from tfp_smvi.training.steering import Steering, TrainingData, divide
 from tfp_smvi.training.trainer import Trainer
 
 __all__ = ["FitResult", "TrainingInterrupted", "fit"]
@@ -125,7 +127,8 @@ def fit(
     require_float32()
     require_one_device()
     require_no_tape()
-    steps_per_epoch = dataset.train.num_examples // config.train.batch_size
+    data = divide(dataset.train, config.train)
+    steps_per_epoch = data.train.num_examples // config.train.batch_size
     config = plan(resolve(config, dataset), steps_per_epoch, run_dir, fresh=fresh)
     doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
     reporter = reporter or Silent()
@@ -146,7 +149,8 @@ def fit(
         write_data_file(run.data, dataset)
         for line in doubts:
             run.add_warning(line)
-        return _Run(start, dataset, run, reporter, signals, checkpoint_minutes, keep_every).train()
+        state = _Run(start, dataset, data, run, reporter, signals, checkpoint_minutes, keep_every)
+        return state.train()
 
 
 class _Run:
@@ -156,6 +160,7 @@ class _Run:
         self,
         start: Start,
         dataset: Dataset,
+        data: TrainingData,
         run: RunDirectory,
         reporter: TrainingReporter,
         signals: Sequence[int],
@@ -163,12 +168,14 @@ class _Run:
         keep_every: int | None,
     ) -> None:
         config = start.record.config
-        self.record, self.config, self.dataset, self.run = start.record, config, dataset, run
+        self.record, self.config, self.run = start.record, config, run
+        self.dataset, self.split = dataset, data.train
         self.reporter, self.signals = reporter, signals
         self.checkpoint_seconds, self.keep_every = 60.0 * checkpoint_minutes, keep_every
         self.binarize = config.model.likelihood == "bernoulli"
-        self.steps_per_epoch = dataset.train.num_examples // config.train.batch_size
+        self.steps_per_epoch = data.train.num_examples // config.train.batch_size
         self.trainer = Trainer(start.model, config.train, self.steps_per_epoch)
+        self.steering = self._make_steering(data)
         self.check = FiniteCheck(dataset.real_valued)
         self.history: list[EpochRecord] = []
         self.sums = np.zeros(len(TRAIN_METRICS))  # over the steps of the current epoch
@@ -179,7 +186,7 @@ class _Run:
     def train(self) -> FitResult:
         """Restores the last checkpoint and trains what is missing."""
         self._restore()
-        config, split = self.config.train, self.dataset.train
+        config, split = self.config.train, self.split
         steps_per_epoch = self.steps_per_epoch
         step, end = self.trainer.step, config.epochs * steps_per_epoch
         self.reporter.begin(self.config.train.epochs, step, steps_per_epoch)
@@ -242,6 +249,7 @@ class _Run:
     def _finish_epoch(self, log: MetricsLog, epoch: int, steps_per_epoch: int) -> None:
         """Tests, logs and saves, in this order: resuming drops what a kill leaves in the log."""
         started = time.monotonic()
+        constraint = self.steering.end_epoch(self.trainer.step) if self.steering else None
         test = eval_batches(
             self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize
         )
@@ -255,12 +263,19 @@ class _Run:
             seconds=round(self.seconds + time.monotonic() - started, 3),
             lam=self.trainer.lam,
             learning_rate=self.trainer.learning_rate,
+            constraint=constraint,
         )
         log.write(record)
         self.history.append(record)
         self.sums, self.seconds = np.zeros_like(self.sums), 0.0
         self._save(forever=self.keep_every is not None and (epoch + 1) % self.keep_every == 0)
         self.reporter.epoch(record)
+
+    def _make_steering(self, data: TrainingData) -> Steering | None:
+        weight = self.trainer.weight
+        if data.held_out is None or not isinstance(weight, Multiplier):
+            return None
+        return Steering(weight, self.trainer.model, data.held_out, binarize=self.binarize)
 
     def _stop_if_asked(self) -> None:
         if self.signals:

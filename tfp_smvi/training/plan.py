@@ -26,8 +26,9 @@ __all__ = ["SCHEDULES", "Rate", "notes_of_plan", "plan"]
 # A learning rate that stays, or one of the step, as Adam takes them.
 Rate: TypeAlias = float | Callable[[tf.Tensor], tf.Tensor]
 
-# The warm-up of lam: two thirds of the planned steps, at most 5,000; see results/recipe.md.
-WARMUP_SHARE = Fraction(2, 3)
+# The warm-up of lam: two thirds of the planned steps, at most 5,000; see results/recipe.md. A lam
+# that follows a constraint needs the rest to settle.
+WARMUP_SHARE, CONTROLLED_WARMUP_SHARE = Fraction(2, 3), Fraction(1, 4)
 MOST_WARMUP_STEPS = 5000
 # What a cosine ends with, as a share of the first learning rate: above 0, so that a run that goes
 # on beyond its plan still learns.
@@ -53,7 +54,8 @@ def plan(config: RunConfig, steps_per_epoch: int, run_dir: Path, *, fresh: bool)
         train = train.completed_by(read_run(run_dir).config.train)
     planned = train.planned_epochs or train.epochs
     if train.lam_warmup_steps is None:
-        steps = min(int(WARMUP_SHARE * planned * steps_per_epoch), MOST_WARMUP_STEPS)
+        share = WARMUP_SHARE if train.constraint is None else CONTROLLED_WARMUP_SHARE
+        steps = min(int(share * planned * steps_per_epoch), MOST_WARMUP_STEPS)
         train = dataclasses.replace(train, lam_warmup_steps=steps)
     if train.learning_rate_schedule == "cosine":
         train = dataclasses.replace(train, planned_epochs=planned)

@@ -80,11 +80,12 @@ class Trainer:
     Attributes:
         model: the model with averaged weights, which is tested and kept.
         optimizer: its `iterations` count the steps taken.
+        weight: the weight of the divergence.
     """
 
     def __init__(self, model: TrainableModel, config: TrainConfig, steps_per_epoch: int) -> None:
         """Creates the optimizer's variables; the functions are traced at their first call."""
-        self.model, self._config, self._weight = model, config, weight_of(config)
+        self.model, self._config, self.weight = model, config, weight_of(config)
         self._learner = model if config.averaging_steps == 0 else model.copy()
         self._variables = list(self._learner.trainable_variables)
         self._reduced = self._learner
@@ -108,7 +109,7 @@ class Trainer:
     @property
     def lam(self) -> float:
         """The weight of the divergence after these steps."""
-        return self._weight.reached(self.step)
+        return self.weight.reached(self.step)
 
     @property
     def learning_rate(self) -> float:
@@ -128,7 +129,7 @@ class Trainer:
             the divergence is not computed, and is NaN.
         """
         rows = self._steps(batches, tf.constant(num_steps)).numpy()
-        if self._config.lam == 0.0:
+        if self.weight.lam == 0.0:
             rows = np.insert(rows, _DIVERGENCE, np.nan, axis=1)
         return rows
 
@@ -168,7 +169,7 @@ class Trainer:
         return (
             dict(self.model.named_variables)
             | {f"learner/{name}": v for name, v in learner.items()}
-            | {f"weight/{name}": v for name, v in self._weight.variables.items()}
+            | {f"weight/{name}": v for name, v in self.weight.variables.items()}
             | slots
         )
 
@@ -176,7 +177,7 @@ class Trainer:
         config, step = self._config, tf.identity(self.optimizer.iterations)
         with tf.GradientTape() as tape:
             seed = fold_seed(config.seed, "posterior", step)
-            weight = self._weight
+            weight = self.weight
             scale = weight.scale(step)
             terms = _objective(self._reduced, x, seed, config.divergence, weight.lam, scale)
             loss = -tf.reduce_mean(terms.objective)
@@ -194,7 +195,9 @@ class Trainer:
         parts = [terms.objective, *terms.bound]
         if terms.divergence is not None:
             parts.append(terms.divergence)
-        return tf.stack([*map(tf.reduce_mean, parts), norm])
+        means = [tf.reduce_mean(part) for part in parts]
+        weight.observe(step, None if terms.divergence is None else means[-1])
+        return tf.stack([*means, norm])
 
     def _rate_at(self, step: tf.Tensor) -> float | tf.Tensor:
         return self._rate(step) if callable(self._rate) else self._rate
@@ -223,7 +226,7 @@ class Trainer:
 
     def _train_steps(self, batches: Iterator[tf.Tensor], num_steps: tf.Tensor) -> tf.Tensor:
         # No divergence at lam = 0, and no marker for it: a debugger that looks for NaN finds none.
-        size = len(TRAIN_METRICS) - (self._config.lam == 0.0)
+        size = len(TRAIN_METRICS) - (self.weight.lam == 0.0)
         rows = tf.TensorArray(tf.float32, num_steps, element_shape=[size])
 
         def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
@@ -237,8 +240,8 @@ class Trainer:
         terms = _objective(self.model, x, seed, self._config.divergence, lam=1.0)
         bound = [tf.reduce_sum(term) for term in terms.bound]
         divergence = tf.reduce_sum(terms.divergence)
-        scale = self._weight.scale(self.optimizer.iterations)
-        objective = trade_off(bound[0], divergence, self._weight.lam, scale)
+        scale = self.weight.scale(self.optimizer.iterations)
+        objective = trade_off(bound[0], divergence, self.weight.lam, scale)
         return tf.stack([objective, *bound, divergence])
 
 
