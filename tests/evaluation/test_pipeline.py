@@ -37,6 +37,7 @@ from tfp_smvi.evaluation.pipeline import evaluate
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.evaluation.session import EvaluationSession
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
+from tfp_smvi.evaluation.table import format_evaluation
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.report.convergence_figure import write_convergence_figure
 from tfp_smvi.training.loop import fit
@@ -111,6 +112,11 @@ class LinearGaussian:
         """
         return np.sum(((self.factor - 1.0 / self.factor) ** 2 + self.shift**2) / self.variance)
 
+    def weighted_divergence(self) -> float:
+        """D_w = tr(S A S A) + (m - mu)' Sigma^-1 S Sigma^-1 (m - mu)."""
+        relative = self.factor**2  # S Sigma^-1
+        return LATENT_DIM * ((relative - 1.0) ** 2 + relative * self.shift**2)
+
 
 def mean_error(errors: np.ndarray) -> float:
     """The standard error of a mean over examples from those of the examples."""
@@ -145,7 +151,7 @@ def test_gap_vanishes_when_encoder_is_exact() -> None:
     ],
 )
 def test_gap_is_the_closed_form_kl_when_encoder_is_wrong(initial: Any, schedule: Any) -> None:
-    """Catches an error of 0.1 nat in a gap of 0.68 nat, and of 5 % in the divergence."""
+    """Catches an error of 0.1 nat in a gap of 0.68 nat, and of 5 % in the divergences."""
     model = LinearGaussian(shift=0.5, factor=0.7)
     x, log_likelihood = model.simulate()
     ais = AISConfig(num_temperatures=100, num_chains=64, initial=initial, schedule=schedule)
@@ -153,13 +159,18 @@ def test_gap_is_the_closed_form_kl_when_encoder_is_wrong(initial: Any, schedule:
     estimator = BlockEstimator(model, config)
     bounds, annealed = estimator.bounds(x, seed(2)), estimator.annealed(x, seed(3))
     summary = summarize_split(bounds | annealed)
-    gap, divergence = summary.gap, summary.divergence
+    gap = summary.gap
     assert gap.monte_carlo_error is not None
     assert gap.monte_carlo_error < 0.02
     assert abs(gap.mean - model.kl()) < 5.0 * gap.monte_carlo_error
-    assert divergence.monte_carlo_error is not None
-    assert divergence.monte_carlo_error < 0.01 * model.divergence()
-    assert abs(divergence.mean - model.divergence()) < 5.0 * divergence.monte_carlo_error
+    for divergence, exact in (
+        (summary.divergence, model.divergence()),
+        (summary.weighted_divergence, model.weighted_divergence()),
+    ):
+        assert divergence is not None
+        assert divergence.monte_carlo_error is not None
+        assert divergence.monte_carlo_error < 0.01 * exact
+        assert abs(divergence.mean - exact) < 5.0 * divergence.monte_carlo_error
     for bound in (summary.log_likelihood, summary.iwae_bound):
         assert bound.monte_carlo_error is not None
         assert abs(bound.mean - log_likelihood.mean()) < 5.0 * bound.monte_carlo_error
@@ -258,7 +269,8 @@ def test_report_has_all_its_parts(run_dir: Path) -> None:
     assert report["settings"] == dataclasses.replace(SMALL, split="both").to_json()
     assert {*report["run"]} == {"config", "step", "epochs", "weights", "data_fingerprint"}
     for summary in report["splits"].values():
-        for name in ("elbo", "iwae_bound", "log_likelihood", "gap", "divergence"):
+        names = ("elbo", "iwae_bound", "log_likelihood", "gap", "divergence", "weighted_divergence")
+        for name in names:
             assert {*summary[name]} == {"mean", "standard_error", "monte_carlo_error"}
         assert {*summary} >= {
             "kl",
@@ -452,6 +464,24 @@ def test_a_block_with_another_kind_of_numbers_is_refused(
     with pytest.raises(SMVIError, match="results of different kinds or shapes") as caught:
         evaluate(copy, SMALL, merge=True)
     assert caught.value.remedy is not None
+
+
+def test_an_evaluation_of_version_0_1_goes_on(run_dir: Path, tmp_path: Path) -> None:
+    """Its blocks lack D_w, so that the whole has none; all else is the same."""
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    file = next(copy.glob("evaluation/bounds-*/test-00000.npz"))
+    with np.load(file) as members:
+        arrays = {name: array for name, array in members.items() if "weighted" not in name}
+    np.savez(file, **arrays)
+    evaluation = evaluate(copy, SMALL, merge=True)
+    assert evaluation is not None
+    summary = evaluation.splits["test"]
+    assert summary.weighted_divergence is None
+    assert "D_w" not in format_evaluation(evaluation).partition("Values")[0]
+    whole = Evaluation.from_json(json.loads((run_dir / "evaluation.json").read_text()))
+    assert "divergence D_w" in format_evaluation(whole)
+    expected = dataclasses.replace(whole.splits["test"], weighted_divergence=None)
+    assert summary == expected
 
 
 def test_other_data_are_refused(fresh: Path) -> None:

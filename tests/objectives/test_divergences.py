@@ -21,6 +21,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.quantities import OF_DIVERGENCE
 from tfp_smvi.objectives.divergences import (
     DIVERGENCES,
+    known_divergences,
     score_matching_divergence,
     weighted_divergence,
 )
@@ -308,6 +309,9 @@ def test_a_posterior_without_a_known_covariance_is_refused() -> None:
     assert score_matching_divergence(q, log_joint, z).shape == [BATCH]
     with pytest.raises(SMVIError, match=r"^posterior \(.*\) has no known covariance, .*fisher"):
         weighted_divergence(q, log_joint, z)
+    assert known_divergences(q) == ("fisher",)
+    parts = tfd.Independent(tfd.Normal(tf.zeros((BATCH, LATENT_DIM)), 1.0), 1)
+    assert known_divergences(parts) == tuple(DIVERGENCES)
 
 
 def test_a_divergence_that_is_none_and_lam_inf_with_weighted_are_refused() -> None:

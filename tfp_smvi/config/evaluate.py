@@ -68,9 +68,7 @@ class EvaluateConfig(Settings):
         1000, "Examples of each split, from its start; all for the whole split."
     )
     num_elbo_samples: int = option(512, "Draws from q(z|x) per example for the ELBO.")
-    num_divergence_samples: int = option(
-        128, "Draws from q(z|x) per example for the divergence D_SM."
-    )
+    num_divergence_samples: int = option(128, "Draws from q(z|x) per example for the divergences.")
     num_importance_samples: int = option(1000, "Draws from q(z|x) per example for the IWAE bound.")
     num_simulated: int = option(100, "Examples simulated from the model for the bracket.")
     seed: int = option(0, "Seed of all draws.")

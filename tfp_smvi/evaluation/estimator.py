@@ -19,7 +19,15 @@ from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.densities import LogDensity
+from tfp_smvi.core.quantities import OF_DIVERGENCE
 from tfp_smvi.core.runtime import numerics_unchecked, uses_gpu
+from tfp_smvi.evaluation.draws import (
+    CHUNK_SIZE,
+    Estimates,
+    means_over_draws,
+    over_draws,
+    standard_error,
+)
 from tfp_smvi.inference.ais import (
     annealed_importance_sampling,
     reverse_annealed_importance_sampling,
@@ -28,7 +36,7 @@ from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.models.protocol import LatentVariableModel
-from tfp_smvi.objectives.divergences import score_matching_divergence
+from tfp_smvi.objectives.divergences import DIVERGENCES, known_divergences, score_difference
 from tfp_smvi.objectives.smvi import analytic_kl, sampled_kl
 
 __all__ = ["BLOCK_SIZE", "BlockEstimator"]
@@ -36,10 +44,6 @@ __all__ = ["BLOCK_SIZE", "BlockEstimator"]
 # With 16 chains a matrix product has 800 rows: enough to keep the machine busy, and some megabytes
 # of memory.
 BLOCK_SIZE = 50
-# Draws that are decoded at a time.
-CHUNK_SIZE = 64
-
-Estimates = dict[str, tf.Tensor]
 
 
 class _Problem(NamedTuple):
@@ -78,9 +82,10 @@ class BlockEstimator:
             seed: int32 [2].
 
         Returns:
-            elbo, kl, iwae_bound (nats) and divergence (squared nats per squared unit of z), with
-            their standard errors over draws as "<name>_error": float32 [BLOCK_SIZE]; an analytic kl
-            has none. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
+            elbo, kl, iwae_bound (nats), divergence (D_SM, squared nats per squared unit of z) and
+            weighted_divergence (D_w, squared nats; not of a posterior whose covariance is unknown),
+            with their standard errors over draws as "<name>_error": float32 [BLOCK_SIZE]; an
+            analytic kl has none. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
         """
         return _to_numpy(self._bounds(x, seed))
 
@@ -122,12 +127,7 @@ class BlockEstimator:
         elbo_seed, divergence_seed, weights_seed = tf.unstack(tf.random.split(seed, 3))
         posterior = model.encode(x)
         elbo = self._elbo(x, posterior, elbo_seed)
-        divergence = _over_draws(
-            lambda z: score_matching_divergence(posterior, lambda z: model.log_joint(x, z), z),
-            posterior,
-            config.num_divergence_samples,
-            divergence_seed,
-        )
+        divergences = self._divergences(x, posterior, divergence_seed)
         importance_weighted = importance_weighted_bound(
             lambda z: model.log_joint(x, z),
             posterior,
@@ -135,22 +135,26 @@ class BlockEstimator:
             chunk_size=CHUNK_SIZE,
             seed=weights_seed,
         )
-        return elbo | {
-            "divergence": tf.reduce_mean(divergence, axis=0),
-            "divergence_error": _standard_error(divergence),
-            "iwae_bound": importance_weighted.bound,
-            "iwae_bound_error": importance_weighted.standard_error,
-            "posterior_mean": posterior.mean(),
-        }
+        return (
+            elbo
+            | divergences
+            | {
+                "iwae_bound": importance_weighted.bound,
+                "iwae_bound_error": importance_weighted.standard_error,
+                "posterior_mean": posterior.mean(),
+            }
+        )
 
     def _elbo(self, x: tf.Tensor, posterior: tfd.Distribution, seed: tf.Tensor) -> Estimates:
         """The bound and its KL divergence, which is estimated at the same draws if need be."""
         model, num_draws = self._model, self._config.num_elbo_samples
         kl = analytic_kl(posterior, model.prior)
         if kl is not None:
-            draws = _over_draws(lambda z: model.decode(z).log_prob(x), posterior, num_draws, seed)
+            draws = over_draws(
+                lambda z: model.decode(z).log_prob(x), posterior, num_draws, seed, [BLOCK_SIZE]
+            )
             elbo = tf.reduce_mean(draws, axis=0) - kl
-            return {"elbo": elbo, "elbo_error": _standard_error(draws), "kl": kl}
+            return {"elbo": elbo, "elbo_error": standard_error(draws), "kl": kl}
 
         def terms(z: tf.Tensor) -> tf.Tensor:
             # Its two terms vary together the more, the better q(z|x) is. The KL's do not: a
@@ -158,10 +162,21 @@ class BlockEstimator:
             elbo = model.log_joint(x, z) - posterior.log_prob(z)
             return tf.stack([elbo, sampled_kl(posterior, model.prior, z)], axis=-1)
 
-        draws = _over_draws(terms, posterior, num_draws, seed, num_terms=2)
-        elbo, kl = tf.unstack(tf.reduce_mean(draws, axis=0), axis=-1)
-        elbo_error, kl_error = tf.unstack(_standard_error(draws), axis=-1)
-        return {"elbo": elbo, "elbo_error": elbo_error, "kl": kl, "kl_error": kl_error}
+        draws = over_draws(terms, posterior, num_draws, seed, [BLOCK_SIZE, 2])
+        return means_over_draws(("elbo", "kl"), draws)
+
+    def _divergences(self, x: tf.Tensor, posterior: tfd.Distribution, seed: tf.Tensor) -> Estimates:
+        """All divergences that are known for the posterior, from the same score differences."""
+        names = known_divergences(posterior)
+
+        def terms(z: tf.Tensor) -> tf.Tensor:
+            difference = score_difference(posterior, lambda z: self._model.log_joint(x, z), z)
+            values = [DIVERGENCES[name](posterior, z, difference) for name in names]
+            return tf.stack(values, axis=-1)
+
+        num_draws = self._config.num_divergence_samples
+        draws = over_draws(terms, posterior, num_draws, seed, [BLOCK_SIZE, len(names)])
+        return means_over_draws([OF_DIVERGENCE[name].name for name in names], draws)
 
     def _anneal(self, x: tf.Tensor, seed: tf.Tensor) -> Estimates:
         pilot_seed, chain_seed = tf.unstack(tf.random.split(seed))
@@ -253,37 +268,6 @@ def _settings(ais: AISConfig) -> AnnealingOptions:
         "schedule": ais.schedule,
         "num_segments": ais.segments,
     }
-
-
-def _over_draws(
-    function: Callable[[tf.Tensor], tf.Tensor],
-    posterior: Any,
-    num_samples: int,
-    seed: tf.Tensor,
-    num_terms: int | None = None,
-) -> tf.Tensor:
-    """Values of a function of z at draws of the posterior, chunk by chunk.
-
-    Returns:
-        [num_samples, batch], or [num_samples, batch, num_terms] if it gives several.
-    """
-    size = min(CHUNK_SIZE, num_samples)
-    num_chunks = -(-num_samples // size)
-    shape = [BLOCK_SIZE] if num_terms is None else [BLOCK_SIZE, num_terms]
-    values = tf.map_fn(
-        lambda index: function(posterior.sample(size, seed=tf.random.fold_in(seed, index))),
-        tf.range(num_chunks),
-        # One at a time, for constant memory.
-        parallel_iterations=1,
-        fn_output_signature=tf.TensorSpec([size, *shape], posterior.dtype),
-    )
-    return tf.reshape(values, [num_chunks * size, *shape])[:num_samples]
-
-
-def _standard_error(values: tf.Tensor) -> tf.Tensor:
-    """The standard error of the mean over the first axis."""
-    count = tf.cast(tf.shape(values)[0], values.dtype)
-    return tf.math.reduce_std(values, axis=0) / tf.sqrt(count - 1.0)
 
 
 def _to_numpy(estimates: Estimates) -> dict[str, np.ndarray]:

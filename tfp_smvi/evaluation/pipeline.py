@@ -45,6 +45,9 @@ PER_EXAMPLE = (
     *("step_size", "posterior_mean"),
 )
 
+# An analytic KL divergence has no error, and some posteriors no known covariance.
+OPTIONAL = ("kl_error", "weighted_divergence", "weighted_divergence_error")
+
 
 def evaluate(
     run_dir: Path | str,
@@ -166,8 +169,7 @@ def _per_example(results: Mapping[str, Arrays], simulated: Arrays) -> dict[str, 
     """The values of each example, as in evaluation.npz."""
     values = {f"simulated_{name}": array for name, array in simulated.items()}
     for split, arrays in results.items():
-        # An analytic KL divergence has no error.
-        names = [*PER_EXAMPLE, *({"kl_error"} & arrays.keys())]
+        names = [*PER_EXAMPLE, *(name for name in OPTIONAL if name in arrays)]
         values |= {f"{split}_{name}": arrays[name] for name in names}
         values[f"{split}_gap"] = gaps(arrays)
     return values

@@ -6,7 +6,7 @@ from typing import Literal
 
 from tfp_smvi.config import EvaluateConfig, RunConfig
 from tfp_smvi.core.estimates import Estimate
-from tfp_smvi.core.records import Record
+from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
 
 __all__ = ["BracketSummary", "EvaluatedRun", "Evaluation", "Rates", "SampleSizes", "SplitSummary"]
@@ -57,6 +57,8 @@ class SplitSummary(Record):
         active_units: the latents whose posterior mean varies; None for a single example.
         latent_dim: the number of latents.
         num_not_finite: the examples without a finite estimate.
+        weighted_divergence: D_w(q(z|x), p(z|x)), squared nats; None, and not written, if the
+            covariance of q(z|x) is not known, or in results of version 0.1.
     """
 
     num_examples: int
@@ -71,6 +73,14 @@ class SplitSummary(Record):
     active_units: int | None
     latent_dim: int
     num_not_finite: int
+    weighted_divergence: Estimate | None = None
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without a divergence that is not known."""
+        values = super().to_json()
+        if self.weighted_divergence is None:
+            del values["weighted_divergence"]
+        return values
 
     def format_active_units(self) -> str:
         """Such as "12 of 50"."""

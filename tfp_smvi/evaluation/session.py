@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +31,8 @@ Arrays = dict[str, np.ndarray]
 
 # The results that have several numbers for an example.
 _ROWS = {"posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size"}
+# The results that blocks of version 0.1 lack.
+_NEWER = ("weighted_divergence", "weighted_divergence_error")
 
 
 class EvaluationSession:
@@ -141,7 +143,7 @@ class EvaluationSession:
         count = config.num_simulated if simulated else self.num_examples(config)[data]
         store = self.store(kind, config)
         names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]
-        blocks = [store.load(name) for name in names]
+        blocks = _alike([store.load(name) for name in names])
         layouts = [_layout(block) for block in blocks]
         first = layouts[0]
         if (
@@ -215,6 +217,12 @@ def open_session(
             _OPEN.pop(name, None)
         else:
             _OPEN[name] = before
+
+
+def _alike(blocks: Sequence[Arrays]) -> list[Arrays]:
+    """The blocks without what not all of them have, if an evaluation of version 0.1 goes on."""
+    left_out = {name for name in _NEWER if any(name not in block for block in blocks)}
+    return [{name: block[name] for name in block if name not in left_out} for block in blocks]
 
 
 def _layout(block: Arrays) -> dict[str, tuple[int, ...]] | None:

@@ -51,6 +51,11 @@ def summarize_split(arrays: Arrays) -> SplitSummary:
     return SplitSummary(
         num_examples=len(arrays["elbo"]),
         **estimates,
+        weighted_divergence=(
+            estimate(arrays["weighted_divergence"], arrays["weighted_divergence_error"])
+            if "weighted_divergence" in arrays
+            else None
+        ),
         kl=estimate(arrays["kl"], arrays.get("kl_error")),
         gap=estimate(gaps(arrays), gap_error),
         acceptance_rate=summarize_rates(arrays["acceptance_rate"]),

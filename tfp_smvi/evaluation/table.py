@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 
-from tfp_smvi.core.quantities import QUANTITIES
+from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES
 from tfp_smvi.core.text import align, format_number
 from tfp_smvi.evaluation.results import Evaluation, SplitSummary
 
 __all__ = ["format_evaluation"]
 
-ESTIMATES = ("elbo", "iwae_bound", "log_likelihood", "gap", "kl", "divergence")
+ESTIMATES = (
+    *("elbo", "iwae_bound", "log_likelihood", "gap", "kl"),
+    *(quantity.name for quantity in OF_DIVERGENCE.values()),
+)
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
@@ -27,7 +30,9 @@ def format_evaluation(evaluation: Evaluation) -> str:
     labels["iwae_bound"] = f"{labels['iwae_bound']}, {draws} draws"
     rows = [["", *evaluation.splits], row("examples", lambda split: str(split.num_examples))]
     for name in ESTIMATES:
-        rows.append([labels[name], *(str(getattr(summary, name)) for summary in splits)])
+        estimates = [getattr(summary, name) for summary in splits]
+        if any(estimates):
+            rows.append([labels[name], *map(str, estimates)])
     rows.append(row(labels["active_units"], SplitSummary.format_active_units))
     rows.append(
         row(labels["acceptance_rate"], lambda split: format_number(split.acceptance_rate.mean))
@@ -45,7 +50,8 @@ def format_evaluation(evaluation: Evaluation) -> str:
         f"On {bracket.num_examples} examples simulated from the model, in nats:",
         *align(bounds),
         "",
-        "Values are in nats, means over examples +/- one standard error.",
+        "Values are in nats, means over examples +/- one standard error;",
+        f"{'; '.join(f'{q.short} in {q.unit}' for q in OF_DIVERGENCE.values())}.",
     ]
     if evaluation.log_scale is not None:
         scales = ", ".join(f"{name} {v:.4g}" for name, v in evaluation.log_scale.items())

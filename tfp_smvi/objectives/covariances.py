@@ -7,19 +7,23 @@ J^T v is the pull-back of v to the noise of a flow z = f(eps), eps ~ N(0, I). If
 factor F. Neither form needs the inverse of a covariance.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.core.densities import uncached
-from tfp_smvi.core.errors import SMVIError
 
-__all__ = ["quadratic_form"]
+__all__ = ["QuadraticForm", "quadratic_form"]
+
+# (z, v: a gradient with respect to z), both float [..., *batch_shape, *event_shape], to a number
+# for each z: float [..., *batch_shape]
+QuadraticForm = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 
-def quadratic_form(q: Any, z: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
-    """Returns v^T Cov(q) v, or || J^T v ||^2 for a flow.
+def quadratic_form(q: Any) -> QuadraticForm | None:
+    """Returns v^T Cov(q) v, or || J^T v ||^2 for a flow, as a function of z and v; None if unknown.
 
     The first of these that q has decides:
 
@@ -27,60 +31,57 @@ def quadratic_form(q: Any, z: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
     2. a linear operator `scale` of a multivariate normal, F;
     3. a bijector of a base distribution (`tfd.TransformedDistribution`): J^T v, with J of the
        bijector, in units of the base;
-    4. independent components (`tfd.Independent`, `tfd.Sample`, scalars): their variances;
+    4. independent parts (`tfd.Independent`), or the variance of a scalar;
     5. a method `covariance()`, such as that of mixtures.
+
+    The function is differentiable with respect to z, v and the parameters of q.
 
     Args:
         q: a distribution of TFP, or what has its methods.
-        z: points of q: float [..., *batch_shape, *event_shape].
-        v: gradients with respect to z, of the same shape.
-
-    Returns:
-        Differentiable with respect to z, v and the parameters of q: float [..., *batch_shape].
-
-    Raises:
-        SMVIError: q is none of these.
     """
     rank = q.event_shape.rank
     if hasattr(q, "pull_back"):
-        return _sum(tf.square(q.pull_back(z, v)), rank)
+        return lambda z, v: _sum(tf.square(q.pull_back(z, v)), rank)
     if isinstance(q, tfd.MultivariateNormalLinearOperator):
-        return _sum(tf.square(q.scale.matvec(v, adjoint=True)), 1)
+        return lambda z, v: _sum(tf.square(q.scale.matvec(v, adjoint=True)), 1)
     if isinstance(q, tfd.TransformedDistribution):
-        return _of_base(q, z, v)
+        return _of_transformed(q)
     if isinstance(q, tfd.Independent):
-        base = q.distribution
-        return _sum(quadratic_form(base, z, v), rank - base.event_shape.rank)
-    if rank == 0 or (isinstance(q, tfd.Sample) and q.distribution.event_shape.rank == 0):
-        return _sum(tf.square(q.stddev() * v), rank)
-    return _sum(v * tf.linalg.matvec(_covariance(q), v), 1)
+        form, axes = quadratic_form(q.distribution), rank - q.distribution.event_shape.rank
+        return form and (lambda z, v: _sum(form(z, v), axes))
+    return _of_moments(q)
 
 
-def _of_base(q: Any, z: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
-    """The quadratic form of the base distribution at J^T v."""
-    base, bijector = q.distribution, q.bijector
-    eps = uncached(bijector.inverse(uncached(z)))
-    with tf.GradientTape() as tape:
-        tape.watch(eps)
-        image = bijector.forward(eps)
-    pulled_back = tape.gradient(image, eps, output_gradients=v)
-    return quadratic_form(base, eps, pulled_back)
+def _of_transformed(q: Any) -> QuadraticForm | None:
+    """The form of the base distribution at J^T v."""
+    form = quadratic_form(q.distribution)
+    if form is None:
+        return None
+
+    def of_base(z: tf.Tensor, v: tf.Tensor) -> tf.Tensor:
+        eps = uncached(q.bijector.inverse(uncached(z)))
+        with tf.GradientTape() as tape:
+            tape.watch(eps)
+            image = q.bijector.forward(eps)
+        return form(eps, tape.gradient(image, eps, output_gradients=v))
+
+    return of_base
 
 
-def _covariance(q: Any) -> tf.Tensor:
-    """Cov(q): float [*batch_shape, latent_dim, latent_dim]."""
+def _of_moments(q: Any) -> QuadraticForm | None:
+    """The form of the variances or of the covariance, if q knows them."""
+    rank = q.event_shape.rank
+    of_scalars = isinstance(q, tfd.Sample) and q.distribution.event_shape.rank == 0
     try:
-        if q.event_shape.rank == 1:
-            return q.covariance()
+        if rank == 0 or of_scalars:
+            stddev = q.stddev()
+            return lambda z, v: _sum(tf.square(stddev * v), rank)
+        if rank == 1:
+            covariance = q.covariance()
+            return lambda z, v: _sum(v * tf.linalg.matvec(covariance, v), 1)
     except NotImplementedError:
         pass
-    raise SMVIError(
-        f"({q.name}) has no known covariance, which weights its divergence",
-        field="posterior",
-        remedy="give a Gaussian, independent components, a tfd.TransformedDistribution of them, or "
-        "a distribution with a method covariance() or pull_back(z, v); or take the divergence "
-        "fisher",
-    )
+    return None
 
 
 def _sum(terms: tf.Tensor, num_axes: int) -> tf.Tensor:

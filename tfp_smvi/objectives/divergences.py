@@ -26,6 +26,7 @@ from tfp_smvi.objectives.covariances import quadratic_form
 __all__ = [
     "DIVERGENCES",
     "Divergence",
+    "known_divergences",
     "require_gradient",
     "score_difference",
     "score_matching_divergence",
@@ -44,7 +45,15 @@ def fisher(posterior: tfd.Distribution, z: tf.Tensor, score_difference: tf.Tenso
 
 def weighted(posterior: tfd.Distribution, z: tf.Tensor, score_difference: tf.Tensor) -> tf.Tensor:
     """|| Cov(q)^(1/2) s ||^2, or that of s pulled back to a flow's noise; in squared nats [2]."""
-    return quadratic_form(posterior, z, score_difference)
+    form = quadratic_form(posterior)
+    if form is None:
+        raise SMVIError(
+            f"({posterior.name}) has no known covariance, which weights its divergence",
+            field="posterior",
+            remedy="give a Gaussian, independent parts, a tfd.TransformedDistribution of them, or "
+            "what has a method covariance() or pull_back(z, v); or take the divergence fisher",
+        )
+    return form(z, score_difference)
 
 
 DIVERGENCES: dict[DivergenceName, Divergence] = {"fisher": fisher, "weighted": weighted}
@@ -131,6 +140,12 @@ def score_difference(
         log_ratio = log_densities("posterior", posterior.log_prob, z, event_rank) - log_joint
     require_gradient(tape, "log_joint_fn", log_joint, z)
     return tape.gradient(log_ratio, z)
+
+
+def known_divergences(posterior: tfd.Distribution) -> tuple[DivergenceName, ...]:
+    """The divergences that are defined for a posterior: not `weighted` without a covariance."""
+    unknown = {"weighted"} if quadratic_form(posterior) is None else set()
+    return tuple(name for name in DIVERGENCES if name not in unknown)
 
 
 def require_gradient(
