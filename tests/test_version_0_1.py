@@ -96,9 +96,12 @@ def test_a_finished_sweep_does_nothing_again(tmp_path: Path) -> None:
     lines = [
         (folder / "sweep.csv").read_text().splitlines() for folder in (sweep_dir, FILES / "sweep")
     ]
-    assert lines[0][0] == f"{lines[1][0]},lam_reached"
-    assert {line.rpartition(",")[2] for line in lines[0][1:]} == {"0.0", "0.5"}
-    assert [line.rpartition(",")[0] for line in lines[0]] == lines[1]
+    assert lines[0][0].removeprefix(lines[1][0]) == (
+        ",lam_reached,weighted_divergence,weighted_divergence_standard_error"
+    )
+    old, new = zip(*(line.rsplit(",", maxsplit=3)[:2] for line in lines[0]), strict=True)
+    assert {*new[1:]} == {"0.0", "0.5"}
+    assert [*old] == lines[1]
     before, after = (
         json.loads((folder / "sweep.json").read_text()) for folder in (FILES / "sweep", sweep_dir)
     )

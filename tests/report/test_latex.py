@@ -31,7 +31,7 @@ def test_each_table_of_the_report_is_there_with_its_cells(tmp_path: Path) -> Non
     latex = found["likelihood"]
     expected = [[escape_latex(cell) for cell in row] for row in (table.header, *table.rows)]
     assert [[cell.strip() for cell in row] for row in cells(latex)] == expected
-    assert r"\begin{tabular}{lllrrrrrr}" in latex
+    assert r"\begin{tabular}{lllrrrrrrr}" in latex
     for rule in ("toprule", "midrule", "bottomrule"):
         assert latex.count(rf"\{rule}") == 1
 

@@ -19,6 +19,7 @@ from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.report import figures
 from tfp_smvi.report.cells import format_estimate
 from tfp_smvi.report.differences import crossed_mean, format_difference
+from tfp_smvi.report.divergence_names import divergence_in_math, divergence_in_words
 from tfp_smvi.report.page import render_report, write_report
 from tfp_smvi.sweeps.results import read_sweep
 
@@ -113,7 +114,7 @@ def test_images_are_inside_and_have_alternative_texts(page: Page) -> None:
 
 
 def test_captions_are_above_what_they_describe(page: Page) -> None:
-    tags = [tag for tag, _ in page.elements]
+    tags = [tag for tag, _ in page.elements if tag != "sub"]  # as in D_SM
     inside = [
         tuple(tags[start + 1 : start + 3]) for start, tag in enumerate(tags) if tag == "figure"
     ]
@@ -266,11 +267,32 @@ def test_table_says_what_lam_has_reached(tmp_path: Path) -> None:
     reached = {row[0]: row[header.index("λ reached")] for row in rows}
     assert reached == {"0": "0", "0.5": "0.125", "∞": "∞"}
     assert "divergence D_SM" in header
+    assert "divergence D_w" in header
+
+
+@pytest.mark.usefixtures("no_figures")
+def test_a_sweep_with_the_weighted_divergence_says_so(tmp_path: Path) -> None:
+    summary = sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False)
+    summary["config"]["train"]["train"]["divergence"] = "weighted"
+    for run in summary["runs"]:
+        for split in run["evaluation"]["splits"].values():
+            del split["weighted_divergence"]  # as of version 0.1
+    (tmp_path / "sweep.json").write_text(json.dumps(summary))
+    sweep = read_sweep(tmp_path)
+    page = Page(render_report(sweep))
+    assert "λ · D_w(q(z|x), p(z|x))" in page.text
+    assert divergence_in_words(sweep) == (
+        "weighted divergence D_w(q(z|x), p(z|x)), in squared nats"
+    )
+    assert divergence_in_math(sweep).startswith("$D_{w}(")
+    assert "divergence D_w" not in page.tables[0][0]
 
 
 def test_every_divergence_has_its_subscript(html: str) -> None:
     assert "score-matching divergence D<sub>SM</sub>(q(z|x), p(z|x))" in html  # a caption
+    assert "D<sub>w</sub>" in html  # a column
     assert "D_SM" not in html
+    assert "D_w" not in html
 
 
 @pytest.mark.usefixtures("no_figures")

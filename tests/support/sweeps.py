@@ -208,6 +208,8 @@ def _evaluation(
                 "log_likelihood_error": np.full(400, 0.1),
                 "divergence": rng.gamma(2.0, 10.0, 400),
                 "divergence_error": np.full(400, 0.1),
+                "weighted_divergence": 3.0 * gap,
+                "weighted_divergence_error": np.full(400, 0.1),
                 "effective_sample_size": rng.uniform(3.0, 12.0, 400)
                 if lam > 0.0
                 else rng.uniform(1.0, 6.0, 400),

@@ -19,6 +19,7 @@ from tfp_smvi.report.axes import (
     value_axis,
 )
 from tfp_smvi.report.differences import differences_to_lam_0
+from tfp_smvi.report.divergence_names import divergence_in_math
 from tfp_smvi.report.layout import WIDE, Layout, legend_below, panels
 from tfp_smvi.report.points import DAGGER, GROWING, Point, lam_name, lams_with_warnings
 from tfp_smvi.report.style import GREY, Dashes, Line, draw_band, draw_bars, lam_lines, plain_lines
@@ -164,7 +165,7 @@ def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     _title(left, "a", "ELBO on test data")
     _title(right, "b", "divergence on test data")
     left.set_ylabel("nats per example")
-    right.set_ylabel("$D_{SM}(q(z|x),\\ p(z|x))$")
+    right.set_ylabel(divergence_in_math(sweep))
     _explain_marks(left, sweep, hollow=growing)
     legend_below(figure, left, 8)
     return figure

@@ -144,9 +144,8 @@ FIGURES = {
         _has_history,
         "no finished run has a history",
         "(a) The ELBO on test data at the end of each epoch; the vertical axis is fitted to what "
-        "follows the first tenth of the epochs. (b) The score-matching divergence D_SM(q(z|x), "
-        "p(z|x)), in squared nats per squared unit of z. The markers distinguish the curves and "
-        "are at some of the epochs only.",
+        "follows the first tenth of the epochs. (b) The {divergence}. The markers distinguish the "
+        "curves and are at some of the epochs only.",
         "Two panels of curves; their numbers are in sweep.json.",
     ),
     "reconstructions": FigureKind(

@@ -8,9 +8,10 @@ from tfp_smvi.sweeps.results import Sweep
 
 __all__ = ["escape_latex", "format_latex", "latex_tables"]
 
-# Signs that LaTeX takes for commands, those beyond ASCII that the tables have, and the divergence.
+# Signs that LaTeX takes for commands, those beyond ASCII that the tables have, and the divergences.
 _ESCAPES = {
     "D_SM": r"$D_{\mathrm{SM}}$",
+    "D_w": r"$D_{\mathrm{w}}$",
     "\\": r"\textbackslash{}",
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",

@@ -14,6 +14,7 @@ from tfp_smvi.core.errors import explain_write_errors
 from tfp_smvi.report import figures
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
+from tfp_smvi.report.divergence_names import divergence_in_words, divergence_of
 from tfp_smvi.report.layout import NARROW, WIDE, styled
 from tfp_smvi.report.settings import describe_environment, describe_settings
 from tfp_smvi.report.style import write_figure
@@ -78,6 +79,7 @@ def render_report(sweep: Sweep) -> str:
         version=__version__,
         num_runs=len(sweep.runs),
         num_finished=len(sweep.finished),
+        divergence=divergence_of(sweep).short,
         lams=[figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})],
         seeds=sorted({run.seed for run in sweep.finished}),
         left_out=sweep.left_out,
@@ -119,6 +121,7 @@ def _options(command: Sequence[str]) -> list[str]:
 
 def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
     kind = figures.FIGURES[name]
+    caption = kind.caption.replace("{divergence}", divergence_in_words(sweep))
     lams = ", ".join(
         figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})
     )
@@ -128,7 +131,7 @@ def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
         " ".join(
             filter(
                 None,
-                (kind.caption, figures.describe_bars(sweep, name), figures.describe_dagger(sweep)),
+                (caption, figures.describe_bars(sweep, name), figures.describe_dagger(sweep)),
             )
         ),
         f"{kind.title}, for λ = {lams}. {kind.in_words}",

@@ -143,8 +143,8 @@ def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
         summary = run.evaluation.splits.get(split) if run.evaluation else None
         if summary is None:
             return None
-        value: Estimate = getattr(summary, quantity)
-        return value.known_to(summary.num_examples - 1)
+        value: Estimate | None = getattr(summary, quantity)
+        return value and value.known_to(summary.num_examples - 1)
 
     return over_lams(sweep, estimate)
 

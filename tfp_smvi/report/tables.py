@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from tfp_smvi.classification.results import ENCODER
 from tfp_smvi.core.estimates import Estimate
-from tfp_smvi.core.quantities import QUANTITIES
+from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES, Quantity
 from tfp_smvi.evaluation.results import SplitSummary
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.cells import (
@@ -33,7 +33,7 @@ __all__ = [
 ]
 
 # The columns of the two tables of the evaluation.
-LIKELIHOOD = ("gap", "log_likelihood", "elbo", "divergence")
+LIKELIHOOD = ("gap", "log_likelihood", "elbo")
 DIAGNOSTICS = ("iwae_bound", "kl")
 OF_THE_CHAINS = ("effective_sample_size", "acceptance_rate")
 
@@ -56,22 +56,24 @@ class Table(NamedTuple):
 
 def likelihood_table(sweep: Sweep) -> Table | None:
     """What inference and likelihood are, a row per lam, seed and split; None if not evaluated."""
-    gap, *others = (QUANTITIES[name].heading for name in LIKELIHOOD)
+    divergences = [quantity for quantity in OF_DIVERGENCE.values() if _is_known(sweep, quantity)]
+    names = (*LIKELIHOOD, *(quantity.name for quantity in divergences))
+    gap, *others = (QUANTITIES[name].heading for name in names)
     header = ["λ", "seed", "split", gap, "bracket", *others, "λ reached"]
-    unit = QUANTITIES["divergence"].unit
+    units = ", ".join(f"{quantity.short} in {quantity.unit}" for quantity in divergences)
     caption = (
-        f"Means over examples ± one standard error, in nats (the divergence in {unit}). The "
+        f"Means over examples ± one standard error, in nats ({units}). The "
         "bracket is the upper minus the lower bound of log p(x) on examples simulated from the "
         "model: the log-likelihoods, and with them the gaps, may be too low by about that much. "
         "“λ reached” is what λ had grown to at the end of the training."
     )
 
     def cells(run: Entry, summary: SplitSummary, bracket: Estimate) -> list[str]:
-        gap, *others = (_summary_cell(summary, name) for name in LIKELIHOOD)
+        gap, *others = (_summary_cell(summary, name) for name in names)
         return [gap, format_estimate(bracket, 3), *others, _reached(run)]
 
     def means(lam: float, split: str) -> list[str]:
-        gap, *others = (_mean_cell(sweep, split, name, lam) for name in LIKELIHOOD)
+        gap, *others = (_mean_cell(sweep, split, name, lam) for name in names)
         return [gap, format_range(point_at(figure_data.brackets(sweep), lam), 3), *others, ""]
 
     rows = _evaluation_rows(sweep, cells, means)
@@ -216,8 +218,16 @@ def _evaluation_rows(
     return rows
 
 
+def _is_known(sweep: Sweep, quantity: Quantity) -> bool:
+    """Whether some run has a quantity: not D_w if all were evaluated by version 0.1."""
+    evaluations = (run.evaluation for run in sweep.finished if run.evaluation)
+    summaries = (summary for found in evaluations for summary in found.splits.values())
+    return any(getattr(summary, quantity.name) is not None for summary in summaries)
+
+
 def _summary_cell(summary: SplitSummary, quantity: str) -> str:
-    return format_estimate(getattr(summary, quantity), _places(quantity))
+    estimate: Estimate | None = getattr(summary, quantity)
+    return DASH if estimate is None else format_estimate(estimate, _places(quantity))
 
 
 def _mean_cell(sweep: Sweep, split: str, quantity: str, lam: float) -> str:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterator, Sequence
 
 from tfp_smvi.classification.results import Accuracy
+from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.sweeps.entries import Entry
 
@@ -16,13 +17,23 @@ Row = dict[str, Cell]
 
 # The quantities of an evaluation that have a column, and one for their standard error.
 ESTIMATES = ("elbo", "log_likelihood", "gap", "divergence")
+LATER_ESTIMATES = ("weighted_divergence",)  # in columns at the end, as version 0.1 lacks them
+
+
+def _columns(estimates: Sequence[str]) -> Iterator[str]:
+    """Two columns for each estimate."""
+    for name in estimates:
+        yield from (name, f"{name}_standard_error")
+
+
 COLUMNS = (
     *("lam", "seed", "status", "split", "num_examples"),
-    *(column for name in ESTIMATES for column in (name, f"{name}_standard_error")),
+    *_columns(ESTIMATES),
     *("bracket", "bracket_standard_error"),
     *("acceptance_rate", "effective_sample_size", "active_units"),
     *("features", "kernel", "num_labels", "accuracy", "accuracy_standard_error"),
     "lam_reached",
+    *_columns(LATER_ESTIMATES),
 )
 
 
@@ -59,10 +70,11 @@ def _rows(entry: Entry) -> Iterator[Row]:
 def _split_columns(evaluation: Evaluation, split: str) -> Row:
     summary, width = evaluation.splits[split], evaluation.bracket.width
     columns: Row = {"split": split, "num_examples": summary.num_examples}
-    for name in ESTIMATES:
-        estimate = getattr(summary, name)
-        columns[name] = _known(estimate.mean)
-        columns[f"{name}_standard_error"] = _known(estimate.standard_error)
+    for name in (*ESTIMATES, *LATER_ESTIMATES):
+        estimate: Estimate | None = getattr(summary, name)
+        if estimate is not None:
+            columns[name] = _known(estimate.mean)
+            columns[f"{name}_standard_error"] = _known(estimate.standard_error)
     return columns | {
         "bracket": _known(width.mean),
         "bracket_standard_error": _known(width.standard_error),
