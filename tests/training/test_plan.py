@@ -156,7 +156,7 @@ def test_more_epochs_do_not_change_what_a_run_was_planned_for(
     assert [record["learning_rate"] for record in after] == pytest.approx([1e-5] * 2)
     assert [record["lam"] for record in after] == [0.5, 0.5]
     (note,) = recorder.notes
-    assert note == "The learning rate is planned for 1 epochs, and stays at 1e-05 then."
+    assert note == "The learning rate is planned for 1 epoch, and stays at 1e-05 then."
     with pytest.raises(SMVIError, match=r"train\.planned_epochs: 1 here, 2 given"):
         fit(config(epochs=2, **PLANNED, planned_epochs=2), digits, tmp_path)
 

@@ -67,7 +67,8 @@ def notes_of_plan(config: TrainConfig) -> Iterator[str]:
     planned = config.planned_epochs or config.epochs
     if config.learning_rate_schedule == "cosine" and planned < config.epochs:
         rate = COSINE_END * config.learning_rate
-        yield f"The learning rate is planned for {planned} epochs, and stays at {rate:.2g} then."
+        epochs = f"{planned} epoch{'s' * (planned != 1)}"
+        yield f"The learning rate is planned for {epochs}, and stays at {rate:.2g} then."
 
 
 def _constant(config: TrainConfig, steps_per_epoch: int) -> Rate:
