@@ -231,7 +231,7 @@ def test_train_resumes(trained: Trained, tmp_path: Path):
     assert all(np.isfinite(line["test"][name]) for line in lines for name in ("elbo", "divergence"))
 
 
-def test_evaluate(trained: Trained, tmp_path: Path):
+def test_evaluate(trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """With more draws than the sweep: the bounds are new, and the annealing is not."""
     run_dir = Path(shutil.copytree(trained.run_dir, tmp_path / "run"))
     options = SWEEP[SWEEP.index("--split") : SWEEP.index("--labels")]
@@ -244,6 +244,7 @@ def test_evaluate(trained: Trained, tmp_path: Path):
     gap = split["log_likelihood"]["mean"] - split["elbo"]["mean"]
     np.testing.assert_allclose(split["gap"]["mean"], gap, rtol=1e-4)
     assert f"{split['gap']['mean']:.3f}" in stdout
+    monkeypatch.chdir(trained.data)  # where an own model is imported from
     scale = load_run(run_dir, warn=lambda line: None).standardization
     if scale is None:
         assert (evaluation["units"], evaluation["log_scale"]) == ("given", None)

@@ -52,7 +52,7 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
         "Loaded in a fresh process, every signature answers like the model.",
     ]
     again = ("export", str(reference.run_dir), "--output", str(output), "--no-verify", "--json")
-    monkeypatch.setattr(loading, "training_warnings", lambda *_: ["give fewer {lam_warmup_steps}"])
+    monkeypatch.setattr(loading, "final_warnings", lambda *_: ["give fewer {lam_warmup_steps}"])
     assert runs.call(*again) == 0
     out, err = capsys.readouterr()
     assert err == "Warning: give fewer --lam-warmup-steps\n"

@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from tests.support import runs
-from tests.support.forked import run_forked, start_forked
+from tests.support.forked import fork_children, run_forked, start_forked
 from tests.support.runs import assert_same_run
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
@@ -34,9 +35,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def ok(folder: Path, *arguments: str) -> str:
+def ok(folder: Path, *arguments: str, before: Callable[[], None] | None = fork_children) -> str:
     """Runs a command, which must succeed, and returns what it printed."""
-    done = run_forked(*arguments, cwd=folder)
+    done = run_forked(*arguments, before=before, cwd=folder)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 
@@ -60,33 +61,19 @@ def test_a_killed_training_goes_on_bit_for_bit(folder: Path) -> None:
     assert_same_run(folder / "killed", folder / "run")
 
 
-def test_a_run_is_evaluated_classified_and_exported_and_its_features_computed(
-    folder: Path,
-) -> None:
+def test_features_need_only_the_export(folder: Path) -> None:
+    """The other commands are in tests/test_every_model.py."""
     line = "Model: imports own_model:build"
-    assert line in ok(folder, "evaluate", "run", *EVALUATION)
-    assert line in ok(folder, "classify", "run", "--labels", "50", "--kernel", "linear")
     assert line in ok(folder, "export", "run", "--model-name", "own", "--part", "both")
     ok(folder, "export", "--check", "saved_models/own/1")
     images = np.zeros((5, 8, 8, 1), np.uint8)
     np.savez(folder / "images.npz", images=images)
-    # The features need only the export.
     (folder / "own_model.py").rename(folder / "elsewhere.py")
     try:
         ok(folder, "features", "images.npz", "--model", "saved_models/own", "--output", "f.npz")
     finally:
         (folder / "elsewhere.py").rename(folder / "own_model.py")
     assert np.load(folder / "f.npz")["mean"].shape == (5, 3)
-
-
-def test_a_conv_run_is_evaluated_and_exported_and_its_features_computed(tmp_path: Path) -> None:
-    options = ("--dataset", "digits", "--latent-dim", "3", "--hidden-sizes", "8", "--epochs", "1")
-    ok(tmp_path, "train", *options, "--architecture", "conv", "--run-dir", "run")
-    ok(tmp_path, "evaluate", "run", *EVALUATION)
-    ok(tmp_path, "export", "run", "--model-name", "conv", "--part", "both")
-    np.savez(tmp_path / "images.npz", images=np.zeros((5, 8, 8, 1), np.uint8))
-    ok(tmp_path, "features", "images.npz", "--model", "saved_models/conv", "--output", "f.npz")
-    assert np.load(tmp_path / "f.npz")["mean"].shape == (5, 3)
 
 
 def test_a_model_that_works_only_in_python_is_not_exported(tmp_path: Path) -> None:
@@ -116,11 +103,11 @@ def build(image_shape, config):
 
 
 def test_a_sweep_imports_it_in_its_processes(folder: Path) -> None:
-    options = (*EVALUATION, "--no-classify", "--epochs", "1", "--lams", "0,0.1")
-    text = ok(folder, "sweep", *MODEL, *options, "--sweep-dir", "sweep")
+    options = (*EVALUATION, "--no-classify", "--epochs", "1", "--lams", "0.1")
+    text = ok(folder, "sweep", *MODEL, *options, "--sweep-dir", "sweep", before=None)
     assert text.count("Model: imports own_model:build") == 1
     summary = json.loads((folder / "sweep" / "sweep.json").read_text())
-    assert [run["status"] for run in summary["runs"]] == ["done", "done"]
+    assert [run["status"] for run in summary["runs"]] == ["done"]
 
 
 def test_a_changed_or_lost_function_is_reported(folder: Path, tmp_path: Path) -> None:
