@@ -184,7 +184,11 @@ def one_of(values: Mapping[str, object], names: Sequence[str]) -> dict[str, obje
     if len(given) > 1:
         both = " and ".join(map(option_name, given))
         raise click.UsageError(f"{both} exclude each other; give one of them.", context)
-    others = {option.name: option.default for option in context.command.params}
+    others = {
+        option.name: option.type_cast_value(context, option.default)
+        for option in context.command.params
+        if option.name in names
+    }
     return {
         name: others[name] if given and name in names and name not in given else value
         for name, value in values.items()

@@ -1,5 +1,6 @@
 """tfp-smvi sweep."""
 
+import dataclasses
 import json
 import signal
 import sys
@@ -30,6 +31,7 @@ __all__ = ["sweep"]
 
 @click.command(cls=GroupedCommand)
 @setting(SweepConfig, "lams")
+@setting(SweepConfig, "target_gaps")
 @setting(SweepConfig, "seeds")
 @grouped(
     "Sweep",
@@ -87,8 +89,9 @@ def sweep(
     """Train, evaluate and classify at each lam and seed.
 
     The options of the three commands apply to all runs. Each run has a run directory,
-    lam<LAM>-seed<SEED>, and all share one summary, sweep.json and sweep.csv. The same command
-    resumes where it was stopped and repeats runs that failed. You can add lams, seeds and epochs.
+    lam<LAM>-seed<SEED> or gap<NATS>-seed<SEED>, and all share one summary, sweep.json and
+    sweep.csv. The same command resumes where it was stopped and repeats runs that failed. You can
+    add lams or target gaps, seeds and epochs.
     """
     config = build_sweep_config(ctx, values)
     sweep_dir = sweep_dir or _default_directory(config)
@@ -154,7 +157,8 @@ def _default_directory(config: SweepConfig) -> Path:
     """Such as runs/mnist-sweep."""
     from tfp_smvi.runs.directory import run_directory_name
 
-    name = run_directory_name(config.run(0.0, 0)).removesuffix("-lam0-seed0")
+    one = dataclasses.replace(config, lams=(0.0,), target_gaps=None)
+    name = run_directory_name(one.run(0.0, 0)).removesuffix("-lam0-seed0")
     return Path("runs") / f"{name}-sweep"
 
 

@@ -16,7 +16,7 @@ from tfp_smvi.storage.json_files import read_json
 
 from .classify import classify
 from .evaluate import evaluate
-from .options import help_of, usage_error
+from .options import help_of, one_of, usage_error
 from .train import train
 
 __all__ = [
@@ -83,12 +83,16 @@ def build_sweep_config(context: click.Context, values: Mapping[str, object]) -> 
         classification = None
         if values["with_classification"]:
             classification = _overlay(base.classify or ClassifyConfig(), values)
-        own = {name: values[name] for name in ("classify_every", "lams", "seeds")}
+        values = one_of(values, ("lams", "target_gaps"))
+        names = ("classify_every", "lams", "target_gaps", "seeds")
+        own = {name: values[name] for name in names}
         run = dataclasses.replace(base.train, **sections)
         return SweepConfig(run, evaluation, classification, **own)  # type: ignore[arg-type]
     except SMVIError as error:
         # Those of a single run are not options here.
-        raise usage_error(error, lam="--lams", seed="--seeds") from error
+        raise usage_error(
+            error, lam="--lams", target_gap="--target-gaps", seed="--seeds"
+        ) from error
 
 
 def _overlay(section: Section, values: Mapping[str, object]) -> Section:

@@ -266,9 +266,10 @@ def _cells(entry: Entry, columns: Mapping[str, Sequence[int]]) -> list[str]:
         for kernel, sizes in columns.items()
     ]
     mark = MARK if entry.warnings else ""
-    if entry.lam_reached not in (None, entry.lam):
+    if entry.lam_reached not in (None, entry.lam):  # also of one that follows a target
         mark = f" ({entry.lam_reached:.2g}){mark}"
-    name = [format_lam(entry.lam) + mark, str(entry.seed), entry.status]
+    target = "" if entry.target_gap is None else "gap "
+    name = [target + format_lam(entry.level) + mark, str(entry.seed), entry.status]
     return [*name, *_likelihoods(entry), *accuracies]
 
 

@@ -70,6 +70,7 @@ def test_the_options_of_the_three_commands_are_options_of_the_sweep(capsys: Capt
         texts[command] = option_names(capsys.readouterr().out)
     single = {
         *("--run-dir", "--lam", "--seed", "--fresh", "--keep-every", "--epoch", "--baselines-dir"),
+        *("--target-gap", "--max-divergence", "--min-elbo"),
         *("--shard", "--merge", "--convergence", "--convergence-temperatures"),
     }
     offered = texts["train"] | texts["evaluate"] | texts["classify"]

@@ -1,7 +1,7 @@
 """A grid of runs, and what is done with each."""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Self
 
@@ -17,7 +17,7 @@ __all__ = ["SweepConfig"]
 
 @dataclass(frozen=True)
 class SweepConfig(Settings):
-    """A grid of runs over lam and seed; all other settings are the same.
+    """A grid of runs over lam, or a target gap, and seed; all other settings are the same.
 
     The lam and the seed of `train` are not used: the grid gives them.
     """
@@ -35,22 +35,47 @@ class SweepConfig(Settings):
     seeds: tuple[int, ...] = option(
         (0,), "Seeds of the training; each lam is trained with each seed."
     )
+    target_gaps: tuple[float, ...] | None = option(
+        None,
+        "In place of --lams: gaps log p(x) - ELBO that lam follows, in nats.",
+        later=True,
+    )
 
     def _check(self) -> None:
-        object.__setattr__(self, "lams", tuple(lam + 0.0 for lam in self.lams))  # -0 is 0
-        for name, values in (("lams", self.lams), ("seeds", self.seeds)):
+        if self.target_gaps is not None:
+            free = self.lams in ((), type(self).__dataclass_fields__["lams"].default)
+            require("target_gaps", self.target_gaps, free, "either it or {lams}")
+        lams = () if self.target_gaps is not None else self.lams
+        object.__setattr__(self, "lams", tuple(lam + 0.0 for lam in lams))  # -0 is 0
+        for name, values in ((self.level_field, self.levels), ("seeds", self.seeds)):
             ok = len(values) >= 1 and len({*values}) == len(values)
             require(name, values, ok, "one or more different numbers")
-        for lam in self.lams:
-            self.run(lam, self.seeds[0])
+        for level in self.levels:
+            self.run(level, self.seeds[0])
         for seed in self.seeds:
-            self.run(self.lams[0], seed)
+            self.run(self.levels[0], seed)
         if self.classify_every is not None:
             require_whole("classify_every", self.classify_every, least=1)
 
-    def run(self, lam: float, seed: int) -> RunConfig:
-        """The configuration of one run."""
-        train = dataclasses.replace(self.train.train, lam=lam, seed=seed)
+    @property
+    def level_field(self) -> str:
+        """The field of the grid beside `seeds`: "lams" or "target_gaps"."""
+        return "lams" if self.target_gaps is None else "target_gaps"
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The lams or the target gaps of the grid."""
+        return self.lams if self.target_gaps is None else self.target_gaps
+
+    def with_grid(self, levels: Iterable[float], seeds: Iterable[int]) -> Self:
+        """The same settings with another grid of the same kind."""
+        grid = {self.level_field: tuple(levels), "seeds": tuple(seeds)}
+        return dataclasses.replace(self, **grid)  # type: ignore[arg-type]
+
+    def run(self, level: float, seed: int) -> RunConfig:
+        """The configuration of one run, at a lam or a target gap of the grid."""
+        lam, gap = (level, None) if self.target_gaps is None else (0.0, level)
+        train = dataclasses.replace(self.train.train, lam=lam, target_gap=gap, seed=seed)
         return dataclasses.replace(self.train, train=train)
 
     @property
@@ -70,6 +95,7 @@ class SweepConfig(Settings):
         """Returns what all runs share, as JSON values: the "config" of a sweep.json."""
         settings = self.to_json()
         del settings["lams"], settings["seeds"]
+        settings.pop("target_gaps", None)
         del settings["train"]["train"]["lam"], settings["train"]["train"]["seed"]
         return settings
 
@@ -86,6 +112,7 @@ class SweepConfig(Settings):
             "earlier_commands",
             "config",
             "lams",
+            "target_gaps",
             "seeds",
             "environment",
             "runs",
@@ -95,7 +122,8 @@ class SweepConfig(Settings):
                 raise SMVIError(
                     f"unknown field {brief(name)}", remedy=f"give one of: {', '.join(known)}"
                 )
-        grid = {name: values[name] for name in ("lams", "seeds") if name in values}
+        names = ("lams", "target_gaps", "seeds")
+        grid = {name: values[name] for name in names if name in values}
         config = values.get("config", {})
         if not isinstance(config, Mapping):
             raise SMVIError(f"config = {brief(config)} is not allowed", remedy="give a JSON object")

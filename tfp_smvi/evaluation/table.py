@@ -5,6 +5,7 @@ from collections.abc import Callable
 from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES
 from tfp_smvi.core.text import align, format_number
 from tfp_smvi.evaluation.results import Evaluation, SplitSummary
+from tfp_smvi.runs.constraints import constraint_of
 
 __all__ = ["format_evaluation"]
 
@@ -53,6 +54,12 @@ def format_evaluation(evaluation: Evaluation) -> str:
         "Values are in nats, means over examples +/- one standard error;",
         f"{'; '.join(f'{q.short} in {q.unit}' for q in OF_DIVERGENCE.values())}.",
     ]
+    if (constraint := constraint_of(evaluation.run.config.train)) is not None:
+        measured = ", ".join(
+            f"{getattr(summary, constraint.quantity)} ({name})"
+            for name, summary in evaluation.splits.items()
+        )
+        lines.append(f"Asked: {constraint.label} {constraint.bound:g}. Measured: {measured}.")
     if evaluation.log_scale is not None:
         scales = ", ".join(f"{name} {v:.4g}" for name, v in evaluation.log_scale.items())
         lines.append(

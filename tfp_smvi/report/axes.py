@@ -33,6 +33,7 @@ class LamAxis:
         lams: the values that need a place.
         name: what is written at one.
         growing: those that runs have not reached, whose markers are hollow.
+        label: what the axis shows.
     """
 
     def __init__(
@@ -40,9 +41,10 @@ class LamAxis:
         lams: Iterable[float],
         name: Callable[[float], str] = lam_label,
         growing: Collection[float] = (),
+        label: str = "λ, the weight of the divergence",
     ) -> None:
         """Gives each region its place, in decades from left to right."""
-        self._name, self.growing = name, growing
+        self._name, self.growing, self._label = name, growing, label
         self.lams = sorted(set(lams))
         regions = [
             [lam for lam in self.lams if lam < 0.0],
@@ -72,7 +74,7 @@ class LamAxis:
         axes.set_xticks([self.place(lam) for lam in self.lams], [*map(self._name, self.lams)])
         axes.set_xticks(self._minor(), minor=True)
         axes.tick_params(axis="x", which="minor", length=1.5)
-        axes.set_xlabel("λ, the weight of the divergence")
+        axes.set_xlabel(self._label)
         for place in self.breaks:
             axes.plot(
                 [place],

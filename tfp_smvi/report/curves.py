@@ -21,6 +21,8 @@ from tfp_smvi.report.axes import (
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.divergence_names import divergence_in_math
 from tfp_smvi.report.layout import WIDE, Layout, legend_below, panels
+from tfp_smvi.report.level_names import axis_label, level_title
+from tfp_smvi.report.multipliers import draw_multiplier, has_multiplier
 from tfp_smvi.report.points import DAGGER, GROWING, Point, lam_name, lams_with_warnings
 from tfp_smvi.report.style import GREY, Dashes, Line, draw_band, draw_bars, lam_lines, plain_lines
 from tfp_smvi.sweeps.results import Sweep
@@ -125,12 +127,12 @@ def draw_accuracy_by_epoch(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         for pair in itertools.product(kernels, numbers)
     }
     figure, grid = panels(layout, len(kernels), len(numbers), 2.3)
-    looks, growing = lam_lines(run.lam for run in sweep.finished), False
+    looks, growing = lam_lines(run.level for run in sweep.finished), False
     for row, kernel in zip(grid, kernels, strict=True):
         for axes, number in zip(row, numbers, strict=True):
             by_lam = curves[kernel, number]
             for lam, points in by_lam.items():
-                name, hollow = f"λ = {lam_name(sweep, lam)}", _hollow(sweep, lam, points)
+                name, hollow = level_title(sweep, lam), _hollow(sweep, lam, points)
                 growing |= any(hollow)
                 draw_bars(axes, [p.x for p in points], points, looks[lam], name, hollow=hollow)
             axes.set_title(f"{kernel} kernel, {number:,} labels")
@@ -144,15 +146,23 @@ def draw_accuracy_by_epoch(sweep: Sweep, layout: Layout = WIDE) -> Figure:
 
 
 def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
-    """Draws the test ELBO and the divergence over the training's epochs."""
+    """Draws the test ELBO and the divergence over the training's epochs, and λ if it follows them.
+
+    A λ that follows a gap has two more panels: λ, and the measured gap.
+    """
     curves = {name: figure_data.training_curves(sweep, name) for name in ("elbo", "divergence")}
-    size, shape = (5.6, (2, 1)) if layout.stacked else (3.4, (1, 2))
-    figure = Figure(figsize=(layout.width, size), layout="constrained")
-    left, right = figure.subplots(*shape)
-    looks, growing = lam_lines(run.lam for run in sweep.finished), False
+    rows = 2 if has_multiplier(sweep) else 1
+    size, shape = (5.6, (2 * rows, 1)) if layout.stacked else (3.4, (rows, 2))
+    figure = Figure(figsize=(layout.width, rows * size), layout="constrained")
+    left, right, *more = np.ravel(figure.subplots(*shape))
+    if more:
+        draw_multiplier(more, sweep)
+        _title(more[0], "c", "λ")
+        _title(more[1], "d", "gap on held-out data")
+    looks, growing = lam_lines(run.level for run in sweep.finished), False
     for axes, by_lam in zip((left, right), curves.values(), strict=True):
         for lam, points in by_lam.items():
-            name, hollow = f"λ = {lam_name(sweep, lam)}", _hollow(sweep, lam, points)
+            name, hollow = level_title(sweep, lam), _hollow(sweep, lam, points)
             growing |= any(hollow)
             draw_band(axes, points, looks[lam], name, hollow=hollow)
         axes.set_xlabel("epoch of training")
@@ -172,9 +182,9 @@ def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
 
 
 def _lam_axis(sweep: Sweep) -> LamAxis:
-    lams = {run.lam for run in sweep.finished}
+    lams = {run.level for run in sweep.finished}
     growing = {lam for lam in lams if sweep.is_growing(lam)}
-    return LamAxis(lams, lambda lam: lam_name(sweep, lam), growing)
+    return LamAxis(lams, lambda lam: lam_name(sweep, lam), growing, axis_label(sweep))
 
 
 def _hollow(sweep: Sweep, lam: float, points: Sequence[Point]) -> list[bool]:

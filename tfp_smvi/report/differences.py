@@ -30,7 +30,7 @@ def differences_to_lam_0(sweep: Sweep, kernel: str, num_labels: int) -> list[Poi
     Bars are 95 % intervals, with several seeds those of `crossed_mean`.
     """
     points = []
-    for lam, group in itertools.groupby(sweep.compared, lambda run: run.lam):
+    for lam, group in itertools.groupby(sweep.compared, lambda run: run.level):
         runs = [*group]
         estimate = difference_to_lam_0(sweep, runs, kernel, num_labels)
         if estimate is not None:

@@ -8,7 +8,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tfp_smvi.report.layout import WIDE, Layout
-from tfp_smvi.report.points import first_runs, lam_name, read_gallery_file
+from tfp_smvi.report.level_names import level_title
+from tfp_smvi.report.points import first_runs, read_gallery_file
 from tfp_smvi.report.style import GREY
 from tfp_smvi.sweeps.results import Sweep
 
@@ -49,7 +50,7 @@ def draw_entries(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         for axes, run, pair in zip(row, runs, pairs, strict=False):
             _compare(axes, pair, wide=name == "mean")
             axes.set_xlabel("test data")
-            axes.set_title(f"λ = {lam_name(sweep, run.lam)}")
+            axes.set_title(level_title(sweep, run.lam))
         row[0].set_ylabel(f"{name}, simulated")
     return figure
 
@@ -74,5 +75,5 @@ def _read_entries(sweep: Sweep) -> list[_Entries]:
             means = (values["observed_means"], values["simulated_means"])
             counts = "observed_zeros" in values
             zeros = (values["observed_zeros"], values["simulated_zeros"]) if counts else None
-            entries.append(_Entries(run.lam, means, zeros))
+            entries.append(_Entries(run.level, means, zeros))
     return entries

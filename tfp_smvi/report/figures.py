@@ -293,6 +293,6 @@ def describe_bars(sweep: Sweep, name: str) -> str:
         text = f"Bars are 95 % intervals (Student's t), over {over}." if over else ""
     if len(sweep.compared) < len(sweep.finished):
         text += f" Seeds that some λ lack are in the tables only; all λ have {seeds}."
-    elif len(sweep.compared) < len(sweep.seeds) * len({run.lam for run in sweep.compared}):
+    elif len(sweep.compared) < len(sweep.seeds) * len({run.level for run in sweep.compared}):
         text += " No seed is common to all λ: points are means over different seeds."
     return text.strip()

@@ -10,7 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from tfp_smvi.report.layout import WIDE, Layout
-from tfp_smvi.report.points import DAGGER, Gallery, lam_name, lams_with_warnings, read_galleries
+from tfp_smvi.report.level_names import level_title
+from tfp_smvi.report.points import DAGGER, Gallery, lams_with_warnings, read_galleries
 from tfp_smvi.report.style import CLASS_COLORS, GREY, MARKERS
 from tfp_smvi.sweeps.results import Sweep
 
@@ -30,7 +31,7 @@ def draw_reconstructions(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         NUM_RECONSTRUCTIONS[layout.columns - 1],
         *(len(gallery.reconstructions) for gallery in galleries),
     )
-    names = ["original", *(f"λ = {lam_name(sweep, gallery.lam)}" for gallery in galleries)]
+    names = ["original", *(level_title(sweep, gallery.lam) for gallery in galleries)]
     rows = [galleries[0].originals, *(gallery.reconstructions for gallery in galleries)]
     image = np.concatenate(
         [np.concatenate(_with_margin(row[:count]), axis=1) for row in rows], axis=0
@@ -56,7 +57,7 @@ def draw_samples(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         side = math.isqrt(len(images))
         rows = images[: side**2].reshape(side, side, *images.shape[1:])
         _show(axes, np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0))
-        axes.set_title(f"λ = {lam_name(sweep, gallery.lam)}")
+        axes.set_title(level_title(sweep, gallery.lam))
     _explain_dagger(figure, sweep)
     return figure
 
@@ -72,7 +73,7 @@ def draw_latents(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     limits = np.stack([centre - reach, centre + reach], axis=1)
     for axes, gallery in zip(panels, galleries, strict=False):
         _scatter(axes, gallery, NAME_DISTANCE * reach)
-        axes.set_title(f"λ = {lam_name(sweep, gallery.lam)}")
+        axes.set_title(level_title(sweep, gallery.lam))
         axes.set(xlim=limits[0], ylim=limits[1], aspect="equal")
         axes.grid(visible=False)
     _explain_dagger(figure, sweep, "first latent")

@@ -16,6 +16,7 @@ from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.divergence_names import divergence_in_words, divergence_of
 from tfp_smvi.report.layout import NARROW, WIDE, styled
+from tfp_smvi.report.level_names import level_title, symbol
 from tfp_smvi.report.settings import describe_environment, describe_settings
 from tfp_smvi.report.style import write_figure
 from tfp_smvi.storage.atomic import write_atomically
@@ -80,7 +81,8 @@ def render_report(sweep: Sweep) -> str:
         num_runs=len(sweep.runs),
         num_finished=len(sweep.finished),
         divergence=divergence_of(sweep).short,
-        lams=[figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})],
+        lams=[figure_data.lam_label(lam) for lam in sorted({run.level for run in sweep.finished})],
+        symbol=symbol(sweep),
         seeds=sorted({run.seed for run in sweep.finished}),
         left_out=sweep.left_out,
         pictures=[_picture(sweep, name, wide[name], narrow[name]) for name in wide],
@@ -123,7 +125,7 @@ def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
     kind = figures.FIGURES[name]
     caption = kind.caption.replace("{divergence}", divergence_in_words(sweep))
     lams = ", ".join(
-        figure_data.lam_label(lam) for lam in sorted({run.lam for run in sweep.finished})
+        figure_data.lam_label(lam) for lam in sorted({run.level for run in sweep.finished})
     )
     return _Picture(
         name,
@@ -134,7 +136,7 @@ def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
                 (caption, figures.describe_bars(sweep, name), figures.describe_dagger(sweep)),
             )
         ),
-        f"{kind.title}, for λ = {lams}. {kind.in_words}",
+        f"{kind.title}, for {symbol(sweep)} = {lams}. {kind.in_words}",
         _image(wide),
         _image(narrow),
     )
@@ -151,7 +153,7 @@ def _image(figure: Figure) -> _Image:
 def _warnings(sweep: Sweep) -> list[tuple[str, list[str]]]:
     """The warnings of all stages, by run."""
     return [
-        (f"λ = {figure_data.lam_label(run.lam)}, seed {run.seed}", [*run.all_warnings])
+        (f"{level_title(sweep, run.level)}, seed {run.seed}", [*run.all_warnings])
         for run in sweep.finished
         if run.all_warnings
     ]

@@ -123,7 +123,7 @@ def lam_name(sweep: Sweep, lam: float) -> str:
 
 def lams_with_warnings(sweep: Sweep) -> set[float]:
     """The lams of finished runs whose training has a warning, for example that lam never grew."""
-    return {run.lam for run in sweep.finished if run.warnings}
+    return {run.level for run in sweep.finished if run.warnings}
 
 
 def over_lams(sweep: Sweep, estimate: Callable[[Entry], Estimate | None]) -> list[Point]:
@@ -133,7 +133,7 @@ def over_lams(sweep: Sweep, estimate: Callable[[Entry], Estimate | None]) -> lis
         sweep: the sweep, of which the runs that can be compared are used.
         estimate: returns the value of a run, or None.
     """
-    return _points(sweep, ((run.lam, estimate(run)) for run in sweep.compared))
+    return _points(sweep, ((run.level, estimate(run)) for run in sweep.compared))
 
 
 def estimates(sweep: Sweep, split: str, quantity: str) -> list[Point]:
@@ -186,11 +186,11 @@ def baseline(sweep: Sweep, features: str, kernel: str, num_labels: int) -> Estim
 def accuracies_by_epoch(sweep: Sweep, kernel: str, num_labels: int) -> dict[float, list[Point]]:
     """The accuracy on the encoder's means over the training's epochs, by lam."""
     curves = {}
-    for lam in sorted({run.lam for run in sweep.finished}):
+    for lam in sorted({run.level for run in sweep.finished}):
         points = [
             (epoch, result.estimate)
             for run in sweep.compared
-            if run.lam == lam
+            if run.level == lam
             for epoch, report in run.classifications.items()
             if (result := report.find(ENCODER, kernel, num_labels))
         ]
@@ -201,8 +201,8 @@ def accuracies_by_epoch(sweep: Sweep, kernel: str, num_labels: int) -> dict[floa
 def training_curves(sweep: Sweep, quantity: str) -> dict[float, list[Point]]:
     """The "elbo" or "divergence" of the test data over the training's epochs, by lam."""
     curves: dict[float, list[Point]] = {}
-    for lam in sorted({run.lam for run in sweep.finished}):
-        records = [record for run in sweep.compared if run.lam == lam for record in run.history]
+    for lam in sorted({run.level for run in sweep.finished}):
+        records = [record for run in sweep.compared if run.level == lam for record in run.history]
         curves[lam] = _points(
             sweep,
             ((record.epoch, Estimate(getattr(record.test, quantity))) for record in records),
@@ -217,7 +217,7 @@ def read_galleries(sweep: Sweep) -> list[Gallery]:
         SMVIError: one exists and cannot be read.
     """
     galleries = [
-        _read_gallery(run.lam, sweep.run_path(run) / "gallery.npz") for run in first_runs(sweep)
+        _read_gallery(run.level, sweep.run_path(run) / "gallery.npz") for run in first_runs(sweep)
     ]
     return [gallery for gallery in galleries if gallery.originals.ndim == 4]
 
@@ -226,7 +226,7 @@ def first_runs(sweep: Sweep) -> list[Entry]:
     """The first finished run of each lam that has a gallery.npz."""
     first: dict[float, Entry] = {}
     for run in sweep.finished:
-        first.setdefault(run.lam, run)
+        first.setdefault(run.level, run)
     return [run for run in first.values() if (sweep.run_path(run) / "gallery.npz").exists()]
 
 

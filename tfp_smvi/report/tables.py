@@ -18,6 +18,7 @@ from tfp_smvi.report.cells import (
     point_at,
 )
 from tfp_smvi.report.differences import difference_to_lam_0, format_difference
+from tfp_smvi.report.level_names import symbol
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep
 from tfp_smvi.sweeps.stages import STAGES
@@ -59,7 +60,7 @@ def likelihood_table(sweep: Sweep) -> Table | None:
     divergences = [quantity for quantity in OF_DIVERGENCE.values() if _is_known(sweep, quantity)]
     names = (*LIKELIHOOD, *(quantity.name for quantity in divergences))
     gap, *others = (QUANTITIES[name].heading for name in names)
-    header = ["λ", "seed", "split", gap, "bracket", *others, "λ reached"]
+    header = [symbol(sweep), "seed", "split", gap, "bracket", *others, "λ reached"]
     units = ", ".join(f"{quantity.short} in {quantity.unit}" for quantity in divergences)
     caption = (
         f"Means over examples ± one standard error, in nats ({units}). The "
@@ -83,7 +84,7 @@ def likelihood_table(sweep: Sweep) -> Table | None:
 def diagnostics_table(sweep: Sweep) -> Table | None:
     """What else `evaluate` found, by lam, seed and split; None if nothing was evaluated."""
     headings = [QUANTITIES[name].heading for name in (*DIAGNOSTICS, *OF_THE_CHAINS)]
-    header = ["λ", "seed", "split", "examples", *headings, "active units"]
+    header = [symbol(sweep), "seed", "split", "examples", *headings, "active units"]
     caption = (
         "More of the same evaluation, in nats: the importance weighted bound (IWAE) and the KL "
         "divergence to the prior. The chains of annealed importance sampling (AIS) have an "
@@ -116,7 +117,7 @@ def accuracy_tables(sweep: Sweep) -> dict[str, Table]:
             "labels ± one standard error. A row per λ and seed, then the same classifier on other "
             "features."
         )
-        header = ["λ", "seed", *_labels(numbers)]
+        header = [symbol(sweep), "seed", *_labels(numbers)]
         rows = _accuracy_rows(sweep, kernel, numbers)
         tables[kernel] = Table(caption + _about_means(sweep), header, rows, 2)
     return tables
@@ -144,7 +145,7 @@ def difference_tables(sweep: Sweep) -> dict[str, Table]:
             "include both."
         )
         if rows:
-            tables[kernel] = Table(caption, ["λ", "seed", *_labels(numbers)], rows, 2)
+            tables[kernel] = Table(caption, [symbol(sweep), "seed", *_labels(numbers)], rows, 2)
     return tables
 
 
@@ -166,7 +167,7 @@ def difference_by_epoch_tables(sweep: Sweep) -> dict[str, Table]:
             f"The same by epoch of the training, {kernel} kernel, means over all seeds of a λ."
         )
         if rows:
-            header = ["λ", "labels", *(f"epoch {epoch}" for epoch in epochs)]
+            header = [symbol(sweep), "labels", *(f"epoch {epoch}" for epoch in epochs)]
             tables[kernel] = Table(caption, header, rows, 2)
     return tables
 
@@ -183,12 +184,17 @@ def runs_table(sweep: Sweep) -> Table:
         ]
         for run in sweep.runs
     ]
-    return Table("All runs of the sweep.", ["λ", "seed", "status", *stages, "error"], rows, 2)
+    return Table(
+        "All runs of the sweep.",
+        [symbol(sweep), "seed", "status", *stages, "error"],
+        rows,
+        2,
+    )
 
 
 def _by_lam(sweep: Sweep) -> list[tuple[float, list[Entry]]]:
     return [
-        (lam, list(runs)) for lam, runs in itertools.groupby(sweep.finished, lambda run: run.lam)
+        (lam, list(runs)) for lam, runs in itertools.groupby(sweep.finished, lambda run: run.level)
     ]
 
 
@@ -279,7 +285,7 @@ def _places(quantity: str) -> int:
 
 
 def _name(run: Entry) -> list[str]:
-    return [figure_data.lam_label(run.lam), str(run.seed)]
+    return [figure_data.lam_label(run.level), str(run.seed)]
 
 
 def _labels(numbers: Sequence[int]) -> list[str]:

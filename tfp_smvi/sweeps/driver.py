@@ -97,7 +97,7 @@ def sweep(
     order = Order(
         run_dir=str(sweep_dir),
         stages=(),
-        train=config.train,
+        train=config.run(config.levels[0], config.seeds[0]),
         evaluate=config.evaluate,
         classify=config.classify,
         classify_epochs=(),
@@ -114,7 +114,7 @@ def sweep(
             _check_data(order, engine, reporter)
         with hold_folder(sweep_dir, busy=busy, remedy=remedy):
             summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
-            config = dataclasses.replace(summary.config, lams=config.lams, seeds=config.seeds)
+            config = summary.config.with_grid(config.levels, config.seeds)
             if not is_new and any(entry.is_in(config) and not entry.done for entry in summary.runs):
                 _check_data(order, engine, reporter)
             return _Sweep(sweep_dir, config, summary, order, engine, reporter).run(jobs)
@@ -174,7 +174,7 @@ class _Sweep:
             self.order,
             run_dir=str(run_dir),
             stages=tuple(stages),
-            train=self.config.run(entry.lam, entry.seed),
+            train=self.config.run(entry.level, entry.seed),
             classify_epochs=tuple(missing_epochs(entry, self.config)),
         )
         try:

@@ -9,7 +9,7 @@ from typing import Literal, Self
 from tfp_smvi.classification.results import Classification
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.core.records import Record
+from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.runs.records import EpochRecord
 
@@ -23,7 +23,7 @@ class Entry(Record):
     """A run of a sweep and its results so far.
 
     Attributes:
-        lam: the weight of the divergence, which may be infinite.
+        lam: the weight of the divergence, which may be infinite; None if it follows a target.
         seed: the seed of the training.
         run_dir: the run directory, in the sweep directory.
         status: whether all stages are done.
@@ -35,9 +35,10 @@ class Entry(Record):
         evaluation: None until the run is evaluated.
         classification: that of the last epoch; None until the run is classified.
         classification_by_epoch: those of earlier epochs.
+        target_gap: the gap that lam follows, in nats; None for a fixed lam.
     """
 
-    lam: float
+    lam: float | None
     seed: int
     run_dir: str
     status: Status = "pending"
@@ -49,6 +50,14 @@ class Entry(Record):
     evaluation: Evaluation | None = None
     classification: Classification | None = None
     classification_by_epoch: Mapping[int, Classification] = field(default_factory=dict)
+    target_gap: float | None = None
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without a target that there is not."""
+        values = super().to_json()
+        if self.target_gap is None:
+            del values["target_gap"]
+        return values
 
     @classmethod
     def from_json(cls, values: Mapping[str, object]) -> Self:
@@ -58,10 +67,22 @@ class Entry(Record):
             SMVIError: a field is missing or has another type.
         """
         entry = super().from_json(values)
-        if math.isnan(entry.lam):
+        if math.isnan(entry.level):
             raise SMVIError("is not a number", field="lam")
         by_epoch = {report.epoch: report for report in entry.classification_by_epoch.values()}
         return dataclasses.replace(entry, classification_by_epoch=by_epoch)
+
+    @property
+    def level(self) -> float:
+        """Its place in the grid beside the seed: the lam or the target gap."""
+        level = self.lam if self.target_gap is None else self.target_gap
+        return math.nan if level is None else level
+
+    @property
+    def label(self) -> str:
+        """Such as "lam 0.5, seed 0" or "gap 3, seed 0"."""
+        name = "lam" if self.target_gap is None else "gap"
+        return f"{name} {format_lam(self.level)}, seed {self.seed}"
 
     @property
     def done(self) -> bool:
@@ -85,16 +106,20 @@ class Entry(Record):
 
     def is_in(self, config: SweepConfig) -> bool:
         """Whether the run is in a configuration's grid."""
-        return self.lam in config.lams and self.seed in config.seeds
+        same = (self.target_gap is None) == (config.target_gaps is None)
+        return same and self.level in config.levels and self.seed in config.seeds
 
     def changed(self, **fields: object) -> Self:
         """The entry with other values of some fields."""
         return dataclasses.replace(self, **fields)  # type: ignore[arg-type]
 
 
-def run_name(lam: float, seed: int) -> str:
-    """The run directory of a lam and a seed, such as "lam0.5-seed0"; no two lams share one."""
-    return f"lam{repr(lam).removesuffix('.0')}-seed{seed}"
+def run_name(level: float, seed: int, kind: str = "lam") -> str:
+    """The run directory of a lam and a seed, such as "lam0.5-seed0"; no two lams share one.
+
+    That of a target gap is of the kind "gap".
+    """
+    return f"{kind}{repr(level).removesuffix('.0')}-seed{seed}"
 
 
 def format_lam(lam: float) -> str:

@@ -12,7 +12,7 @@ from tfp_smvi.core.runtime import Environment
 from tfp_smvi.runs.warnings import lam_reached, run_warnings
 from tfp_smvi.storage.atomic import write_atomically, write_json
 from tfp_smvi.storage.json_files import read_json
-from tfp_smvi.sweeps.entries import Entry, format_lam
+from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.table import format_csv
 
 __all__ = ["DamagedSummaryError", "Summary", "Sweep", "read_summary", "read_sweep", "write_summary"]
@@ -49,7 +49,7 @@ class Summary:
             "command": list(self.command),
             "earlier_commands": [list(command) for command in self.earlier_commands],
             "config": self.config.settings(),
-            "lams": encode([*dict.fromkeys(entry.lam for entry in self.runs)]),
+            self.config.level_field: encode([*dict.fromkeys(entry.level for entry in self.runs)]),
             "seeds": sorted({entry.seed for entry in self.runs}),
             "environment": self.environment.to_json() if self.environment else {},
             "runs": [entry.to_json() for entry in self.runs],
@@ -65,12 +65,13 @@ class Summary:
         content = _Content.from_json(values)
         if content.format != FORMAT:
             raise ValueError(f"its format is {content.format!r}, and this version reads {FORMAT}")
-        runs = tuple(sorted(content.runs, key=lambda entry: (entry.lam, entry.seed)))
-        if len({(entry.lam, entry.seed) for entry in runs}) < len(runs):
+        runs = tuple(sorted(content.runs, key=lambda entry: (entry.level, entry.seed)))
+        if len({(entry.level, entry.seed) for entry in runs}) < len(runs):
             raise ValueError("a lam and seed are there twice")
         config = dict(content.config)
         if runs:
-            config["lams"] = [*dict.fromkeys(entry.lam for entry in runs)]
+            kind = "lams" if runs[0].target_gap is None else "target_gaps"
+            config[kind] = [*dict.fromkeys(entry.level for entry in runs)]
             config["seeds"] = sorted({entry.seed for entry in runs})
         here = content.environment
         environment = Environment.from_json(here) if here.get("machine") else None
@@ -95,7 +96,7 @@ def _completed(run: Entry, config: SweepConfig) -> Entry:
     """Adds the warnings of a training and the lam it reached, which files of version 0.1 lack."""
     if not run.done or not run.history or run.lam_reached is not None:
         return run
-    settings, last = config.run(run.lam, run.seed), run.history[-1]
+    settings, last = config.run(run.level, run.seed), run.history[-1]
     return run.changed(
         warnings=run_warnings(run.warnings, settings, last),
         lam_reached=lam_reached(settings.train, last),
@@ -137,7 +138,7 @@ class Sweep(NamedTuple):
         """
         by_lam: dict[float, set[int]] = {}
         for run in self.finished:
-            by_lam.setdefault(run.lam, set()).add(run.seed)
+            by_lam.setdefault(run.level, set()).add(run.seed)
         common = set.intersection(*by_lam.values())
         return tuple(run for run in self.finished if run.seed in common or not common)
 
@@ -150,8 +151,7 @@ class Sweep(NamedTuple):
     def left_out(self) -> list[str]:
         """A line for each run that is not done: "lam 0.5, seed 0: failed (no space left)"."""
         return [
-            f"lam {format_lam(run.lam)}, seed {run.seed}: {run.status}"
-            + (f" ({run.error})" if run.error else "")
+            f"{run.label}: {run.status}" + (f" ({run.error})" if run.error else "")
             for run in self.runs
             if not run.done
         ]
@@ -159,7 +159,9 @@ class Sweep(NamedTuple):
     def is_growing(self, lam: float, epoch: float | None = None) -> bool:
         """Whether a compared run had not reached its lam at an epoch; None for the last one."""
         for run in self.compared:
-            config = self.summary.config.run(run.lam, run.seed).train
+            if run.target_gap is not None:  # the table of likelihood and gap says what it reached
+                continue
+            config = self.summary.config.run(run.level, run.seed).train
             records = [record for record in run.history if epoch in (None, record.epoch)]
             if run.lam == lam and records and lam_reached(config, records[-1]) != lam:
                 return True

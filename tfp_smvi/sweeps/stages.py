@@ -78,7 +78,7 @@ def missing_epochs(entry: Entry, config: SweepConfig) -> list[int | None]:
 
 
 def _read_training(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
-    history = _read_history(run_dir, config.run(entry.lam, entry.seed))
+    history = _read_history(run_dir, config.run(entry.level, entry.seed))
     seconds = round(sum(record.seconds for record in history), 3)
     ended = history and history[-1].epoch == config.train.train.epochs
     warnings: tuple[str, ...] = ()

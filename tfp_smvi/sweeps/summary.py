@@ -49,16 +49,18 @@ def open_summary(
         _check_settings(sweep_dir, earlier, config, redo)
         for entry in runs:
             _check_checkpoints(sweep_dir, entry, config)
-    previous = {(entry.lam, entry.seed): entry for entry in runs}
-    grid = sorted({*previous, *((lam, seed) for lam in config.lams for seed in config.seeds)})
+    previous = {(entry.level, entry.seed): entry for entry in runs}
+    asked = ((level, seed) for level in config.levels for seed in config.seeds)
+    grid = sorted({*previous, *asked})
     entries = [
-        _make_entry(lam, seed, previous.get((lam, seed)), sweep_dir, config) for lam, seed in grid
+        _make_entry(level, seed, previous.get((level, seed)), sweep_dir, config)
+        for level, seed in grid
     ]
-    lams, seeds = ([*dict.fromkeys(values)] for values in zip(*grid, strict=True))
+    levels, seeds = ([*dict.fromkeys(values)] for values in zip(*grid, strict=True))
     return Summary(
         command=tuple(command),
         earlier_commands=_earlier_commands(earlier, tuple(command)),
-        config=dataclasses.replace(config, lams=tuple(lams), seeds=tuple(sorted(seeds))),
+        config=config.with_grid(levels, sorted(seeds)),
         runs=tuple(entries),
     )
 
@@ -104,11 +106,15 @@ def _earlier_commands(
 
 
 def _make_entry(
-    lam: float, seed: int, previous: Entry | None, sweep_dir: Path, config: SweepConfig
+    level: float, seed: int, previous: Entry | None, sweep_dir: Path, config: SweepConfig
 ) -> Entry:
     """Makes the entry of a run: from its directory, and what only sweep.json can know of it."""
     seconds = dict.fromkeys(STAGES, 0.0)
-    entry = Entry(lam, seed, run_name(lam, seed), seconds=seconds)
+    if config.target_gaps is None:
+        entry = Entry(level, seed, run_name(level, seed), seconds=seconds)
+    else:
+        name = run_name(level, seed, "gap")
+        entry = Entry(None, seed, name, seconds=seconds, target_gap=level)
     if previous is not None:
         entry = entry.changed(seconds={**seconds, **previous.seconds})
         if previous.status == "failed":
@@ -129,6 +135,11 @@ def _has_result(entry: Entry, stage: str) -> bool:
 
 def _check_settings(sweep_dir: Path, earlier: Summary, config: SweepConfig, redo: bool) -> None:
     """Raises SMVIError if existing results were made with other settings."""
+    if earlier.runs and earlier.config.level_field != config.level_field:
+        raise SMVIError(
+            f"{sweep_dir} holds a sweep over {{{earlier.config.level_field}}}",
+            remedy="choose another {sweep_dir}",
+        )
     given, here = config.settings(), earlier.config.settings()
     # What no run has come to yet may change; for the checkpoints to classify see
     # `_check_checkpoints`.
@@ -159,7 +170,8 @@ def _check_settings(sweep_dir: Path, earlier: Summary, config: SweepConfig, redo
         )
         raise SMVIError(
             f"{sweep_dir} holds a sweep with other settings ({differences})",
-            remedy=f"{remedy}. More {{lams}}, {{seeds}} and {{epochs}} may be added to a sweep",
+            remedy=f"{remedy}. More {{{config.level_field}}}, {{seeds}} and {{epochs}} may be "
+            "added to a sweep",
         )
 
 

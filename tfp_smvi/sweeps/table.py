@@ -34,6 +34,7 @@ COLUMNS = (
     *("features", "kernel", "num_labels", "accuracy", "accuracy_standard_error"),
     "lam_reached",
     *_columns(LATER_ESTIMATES),
+    "target_gap",
 )
 
 
@@ -51,6 +52,7 @@ def _rows(entry: Entry) -> Iterator[Row]:
     """A row for each split and each result of classifying; at least one row."""
     run: Row = {
         "lam": entry.lam,
+        "target_gap": entry.target_gap,
         "seed": entry.seed,
         "status": entry.status,
         "lam_reached": entry.lam_reached,

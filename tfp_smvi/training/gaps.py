@@ -27,7 +27,7 @@ NUM_CHUNKS, CHUNK_SIZE = 8, 64
 # half of its variance, is more than this share of the gap.
 LARGEST_BIAS = 0.02
 NUM_CHAINS, NUM_TEMPERATURES = 4, 48
-NUM_PILOT_CHAINS, NUM_PILOT_TEMPERATURES = 4, 32
+NUM_PILOT_CHAINS, NUM_PILOT_TEMPERATURES = 2, 24
 
 
 class GapEstimator:

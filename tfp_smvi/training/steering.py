@@ -29,7 +29,7 @@ NUM_GAP_EXAMPLES = 500
 BATCH = 100
 # A better estimate of the gap, on another batch, follows when the training has this factor more
 # steps than at the last one.
-CORRECTION_FACTOR = 1.5
+CORRECTION_FACTOR = 2.0
 
 
 _DIVERGENCES = {
