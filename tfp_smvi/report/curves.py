@@ -159,6 +159,8 @@ def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         draw_multiplier(more, sweep)
         _title(more[0], "c", "λ")
         _title(more[1], "d", "gap on held-out data")
+        for axes in more:
+            _epoch_ticks(axes)
     looks, growing = lam_lines(run.level for run in sweep.finished), False
     for axes, by_lam in zip((left, right), curves.values(), strict=True):
         for lam, points in by_lam.items():
