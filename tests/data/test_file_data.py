@@ -185,14 +185,20 @@ def test_a_set_larger_than_memory_has_the_same_values_and_fingerprint(
     assert describe(memory, likelihood) == describe(disk, likelihood)
 
 
-def test_a_file_that_is_cut_short_while_it_is_used_is_one_line(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A mapped file would kill the process."""
+def streamed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> tuple[Path, Dataset]:
+    """A file of REALS that is not taken into memory, and its data."""
     monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
     path = tmp_path / "x.npy"
     np.save(path, REALS)
     dataset = load_dataset(DataConfig(str(path), test_fraction=0.5))
+    return path, dataset
+
+
+def test_a_file_that_is_cut_short_while_it_is_used_is_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapped file would kill the process."""
+    path, dataset = streamed(tmp_path, monkeypatch)
     with path.open("r+b") as file:
         file.truncate(200)
     with pytest.raises(
@@ -204,10 +210,7 @@ def test_a_file_that_is_cut_short_while_it_is_used_is_one_line(
 def test_a_file_that_is_written_to_is_refused_and_one_that_is_deleted_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
-    path = tmp_path / "x.npy"
-    np.save(path, REALS)
-    dataset = load_dataset(DataConfig(str(path), test_fraction=0.5))
+    path, dataset = streamed(tmp_path, monkeypatch)
     before = read(dataset)
     (tmp_path / "link.npy").hardlink_to(path)
     path.unlink()
@@ -223,10 +226,7 @@ def test_a_file_that_is_written_to_is_refused_and_one_that_is_deleted_is_read(
 def test_a_split_that_cannot_be_read_is_one_line_in_a_graph(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
-    path = tmp_path / "x.npy"
-    np.save(path, REALS)
-    dataset = load_dataset(DataConfig(str(path), test_fraction=0.5))
+    path, dataset = streamed(tmp_path, monkeypatch)
     os.truncate(path, 200)
     with pytest.raises(SMVIError) as caught:
         list(read_inputs(dataset.test, binarize=False))

@@ -16,6 +16,7 @@ import tensorflow_probability as tfp
 
 from tests.support.errors import refused
 from tests.support.exact import LinearGaussianModel
+from tests.support.finite_differences import assert_slopes
 from tfp_smvi.config import DivergenceName
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.quantities import OF_DIVERGENCE
@@ -291,16 +292,7 @@ def test_gradients_equal_finite_differences_of_a_flow_and_a_nonlinear_model() ->
     with tf.GradientTape() as tape:
         value = objective()
     slopes = tape.gradient(value, parameters)
-    step = 1e-5  # the error of the central difference is then of the order 1e-10
-    for parameter, slope in zip(parameters, slopes, strict=True):
-        origin, direction = parameter.numpy(), rng.standard_normal(parameter.shape)
-        values = []
-        for sign in (1.0, -1.0):
-            parameter.assign(origin + sign * step * direction)
-            values.append(float(objective()))
-        parameter.assign(origin)
-        difference = (values[0] - values[1]) / (2.0 * step)
-        np.testing.assert_allclose(np.sum(slope * direction), difference, rtol=1e-6)
+    assert_slopes(objective, parameters, slopes, rng)
 
 
 def test_a_posterior_without_a_known_covariance_is_refused() -> None:

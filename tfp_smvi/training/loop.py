@@ -128,7 +128,7 @@ def fit(
     require_one_device()
     require_no_tape()
     data = divide(dataset.train, config.train)
-    steps_per_epoch = data.train.num_examples // config.train.batch_size
+    steps_per_epoch = data.steps_per_epoch(config.train)
     config = plan(resolve(config, dataset), steps_per_epoch, run_dir, fresh=fresh)
     doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
     reporter = reporter or Silent()
@@ -173,7 +173,7 @@ class _Run:
         self.reporter, self.signals = reporter, signals
         self.checkpoint_seconds, self.keep_every = 60.0 * checkpoint_minutes, keep_every
         self.binarize = config.model.likelihood == "bernoulli"
-        self.steps_per_epoch = data.train.num_examples // config.train.batch_size
+        self.steps_per_epoch = data.steps_per_epoch(config.train)
         self.trainer = Trainer(start.model, config.train, self.steps_per_epoch)
         self.steering = self._make_steering(data)
         self.check = FiniteCheck(dataset.real_valued)

@@ -49,6 +49,10 @@ class TrainingData(NamedTuple):
     train: Split
     held_out: Split | None = None
 
+    def steps_per_epoch(self, config: TrainConfig) -> int:
+        """The whole batches of the examples to train on."""
+        return self.train.num_examples // config.batch_size
+
 
 def divide(split: Split, config: TrainConfig) -> TrainingData:
     """Holds examples out of the training data if lam follows a constraint.
@@ -113,7 +117,7 @@ class Steering:
 
     def _measure_gap(self, step: int) -> float:
         """The cheap estimate of the mean gap, corrected by better ones now and then."""
-        state, cheap = self._multiplier.variables, self._cheap_gap(NUM_GAP_EXAMPLES)
+        state, cheap = self._multiplier.variables, self._cheap_gap()
         due = step >= CORRECTION_FACTOR * float(state["corrected_at"])
         if due and self._multiplier.place(step) != "warm-up":
             number = int(state["num_corrections"])
@@ -125,8 +129,8 @@ class Steering:
             state["corrected_at"].assign(step)
         return cheap * float(state["correction"])
 
-    def _cheap_gap(self, num_examples: int) -> float:
-        batches = enumerate(self._batches(min(num_examples, self._held_out.num_examples)))
+    def _cheap_gap(self) -> float:
+        batches = enumerate(self._batches(min(NUM_GAP_EXAMPLES, self._held_out.num_examples)))
         return _mean(self._gap.cheap(x, number) for number, x in batches)
 
     def _better_gap(self, number: int) -> float:
