@@ -273,7 +273,7 @@ def test_warm_up_asks_every_signature_and_holds_the_models_answers(exported: Exp
 
 def test_card_says_what_the_model_is(exported: Exported) -> None:
     card = exported.encoder.card
-    assert (card.lam, card.epochs, card.step) == (0.5, 4, 176)
+    assert (card.lam, card.lam_reached, card.epochs, card.step) == (0.5, 0.5, 4, 176)
     assert card.metrics is not None
     assert card.metrics.test.to_json() == runs.records(exported.run_dir)[-1]["test"]
     config = json.loads((exported.run_dir / "config.json").read_text())["config"]

@@ -15,6 +15,8 @@ from tests.support.exact import LinearGaussianModel
 from tests.support.runs import Recorder, assert_same_run, config, newest
 from tfp_smvi.config import TrainConfig
 from tfp_smvi.data import Dataset
+from tfp_smvi.export.card import describe_run
+from tfp_smvi.runs.loading import load_run
 from tfp_smvi.runs.records import read_history
 from tfp_smvi.training import gaps
 from tfp_smvi.training.gaps import GapEstimator
@@ -71,6 +73,16 @@ def test_each_epoch_records_what_lam_follows(followed: Path) -> None:
     assert arrays["weight/corrected_at"] == 120
     assert arrays["weight/correction"] > 1.0
     assert "held_out_gap/train" in runs.event_steps(followed)
+
+
+def test_a_model_card_has_the_lam_that_was_reached_and_no_other(followed: Path) -> None:
+    with pytest.warns(UserWarning, match="was asked for"):  # a short training
+        card = describe_run(load_run(followed), followed, note=print)
+    assert card.lam is None
+    assert card.lam_reached == read_history(followed / "metrics.jsonl")[-1].lam
+    assert card.metrics is not None
+    assert card.metrics.constraint is not None
+    assert card.metrics.constraint.asked == 0.3
 
 
 def test_a_constraint_is_met_and_the_command_says_so(

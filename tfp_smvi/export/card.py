@@ -12,6 +12,7 @@ from tfp_smvi.data import DATASETS
 from tfp_smvi.export.formats import FORMAT
 from tfp_smvi.runs.loading import LoadedRun
 from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.runs.warnings import lam_reached
 from tfp_smvi.storage.json_files import read_json
 
 __all__ = ["CardData", "ModelCard", "SignatureSpec", "TensorSpec", "describe_run"]
@@ -63,7 +64,7 @@ class ModelCard(Record):
         signatures: the signatures, by name.
         left_out: why a signature of other models is missing here, by its name.
         created: the time of the export, ISO 8601.
-        lam: the weight of the divergence.
+        lam: the weight of the divergence that was asked for; None if it followed a constraint.
         epochs: the finished epochs.
         step: the training steps.
         metrics: the last epoch.
@@ -80,6 +81,8 @@ class ModelCard(Record):
         warnings: what is wrong with the training, such as a lam that has not grown to its value.
         names: the names of the entries of vectors, such as the columns of a table, in the order
             that the model takes them in; None if the data had none.
+        lam_reached: the weight of the divergence at the end of the training; None for weights that
+            were not trained, and in older cards.
     """
 
     model_name: str
@@ -87,7 +90,7 @@ class ModelCard(Record):
     signatures: Mapping[str, SignatureSpec]
     left_out: Mapping[str, str]
     created: str
-    lam: float
+    lam: float | None
     epochs: int
     step: int
     metrics: EpochRecord | None
@@ -101,6 +104,7 @@ class ModelCard(Record):
     values: str = ""
     warnings: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
+    lam_reached: float | None = None
 
 
 def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> ModelCard:
@@ -112,6 +116,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         note: receives a line if that file belongs to another state of the run.
     """
     name, config = run.config.data.dataset, run.config.to_json()
+    train, last = run.config.train, run.history[-1] if run.history else None
     if run.config.data.is_file:  # its folder is private
         name = config["data"]["dataset"] = Path(name).name
     unknown = "unknown: see where the data are from"
@@ -122,10 +127,10 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         signatures={},
         left_out={},
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        lam=run.config.train.lam,
+        lam=train.lam if train.constraint is None else None,
         epochs=len(run.history),
         step=run.step,
-        metrics=run.history[-1] if run.history else None,
+        metrics=last,
         evaluation=_read_evaluation(run, run_dir / "evaluation.json", note),
         config=config,
         data=CardData(name, run.data_fingerprint, licence),
@@ -135,6 +140,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
         format=FORMAT,
         warnings=tuple(map(name_fields, run.warnings)),
         names=run.names,
+        lam_reached=lam_reached(train, last) if last else None,
     )
 
 
