@@ -24,12 +24,16 @@ from tfp_smvi.report import figures
 from tfp_smvi.report import images as picture_figures
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.axes import LamAxis, scale_of
+from tfp_smvi.report.captions import describe_bars
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.figures import FIGURES, describe_bars, missing_figures, plot_sweep
+from tfp_smvi.report.figures import FIGURES, missing_figures, plot_sweep
+from tfp_smvi.report.frontier_figure import draw_frontier
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import NARROW, WIDE, Layout, make_layout, styled
-from tfp_smvi.report.points import Point
+from tfp_smvi.report.marks import GROWING
+from tfp_smvi.report.points import Point, lam_name
 from tfp_smvi.report.style import GREY
+from tfp_smvi.report.training_figure import draw_training
 from tfp_smvi.sweeps.results import read_sweep
 
 LAMS = (-0.1, 0.0, 0.01, 1.0, math.inf)
@@ -65,6 +69,28 @@ def test_what_is_drawn_is_the_data(
     expected = {point.mean for point in values(sweep)}
     assert len(expected) == len(LAMS)
     assert expected <= heights
+
+
+def test_the_frontier_is_each_value_at_its_gap(tmp_path: Path) -> None:
+    """With the name of its lam; (a) has log p(x) and the ELBO, (b) the accuracies."""
+    sweeps.write_sweep(tmp_path, LAMS)
+    sweep = read_sweep(tmp_path)
+    figure = draw_frontier(sweep)
+    gaps = {point.x: point.mean for point in figure_data.estimates(sweep, "test", "gap")}
+    assert len(gaps) == len(LAMS)
+    for axes, curves in zip(
+        figure.axes,
+        (
+            [figure_data.estimates(sweep, "test", name) for name in ("log_likelihood", "elbo")],
+            [figure_data.accuracies(sweep, "rbf", number) for number in (600, 1000, 3000)],
+        ),
+        strict=True,
+    ):
+        lines = [container[0].get_xydata() for container in axes.containers]
+        drawn = {(float(x), float(y)) for line in lines for x, y in line}
+        assert drawn == {(gaps[point.x], point.mean) for curve in curves for point in curve}
+    names = {text.get_text(): text.xy[0] for text in figure.axes[0].texts}
+    assert names == {lam_name(sweep, lam): gap for lam, gap in gaps.items()}
 
 
 def test_names_of_classes_that_are_close_can_be_read(tmp_path: Path) -> None:
@@ -124,11 +150,11 @@ def test_points_of_a_lam_that_was_not_reached_are_hollow(tmp_path: Path) -> None
     axes = curve_figures.draw_accuracy_by_epoch(sweep).axes[0]
     epochs = [line.get_xdata().tolist() for line in hollow_lines(axes) if len(line.get_xdata())]
     assert epochs == [[25], [25, 50, 75, 100]]
-    for axes in curve_figures.draw_training(sweep).axes:
+    for axes in draw_training(sweep).axes:
         last = [max(line.get_xdata()) for line in hollow_lines(axes) if len(line.get_xdata())]
         assert last == [49, 97]  # of every twelfth epoch
-    names = [text.get_text() for text in curve_figures.draw_training(sweep).legends[0].get_texts()]
-    assert names.count(figure_data.GROWING) == 1
+    names = [text.get_text() for text in draw_training(sweep).legends[0].get_texts()]
+    assert names.count(GROWING) == 1
 
 
 def hollow_lines(axes: Axes) -> list[Line2D]:
@@ -267,7 +293,7 @@ def test_legends_fit_into_the_width_of_a_column(tmp_path: Path) -> None:
     """Eight lams side by side, as on a screen, would take twice the width."""
     sweeps.write_sweep(tmp_path, sweeps.LAMS, galleries=False)
     with styled("paper"):
-        figure = curve_figures.draw_training(read_sweep(tmp_path), Layout("paper", 1))
+        figure = draw_training(read_sweep(tmp_path), Layout("paper", 1))
         figure.draw_without_rendering()
         (legend,) = figure.legends
         box = legend.get_window_extent()
@@ -279,7 +305,7 @@ def test_legends_fit_into_the_width_of_a_column(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "draw",
     [
-        *(curve_figures.draw_likelihood, curve_figures.draw_training),
+        *(curve_figures.draw_likelihood, draw_frontier, draw_training),
         *(picture_figures.draw_samples, picture_figures.draw_latents),
     ],
 )
@@ -330,8 +356,8 @@ def test_both_formats_are_written_and_reproducible(tmp_path: Path, few_figures: 
 @pytest.mark.parametrize(
     ("lams", "options", "missing"),
     [
-        ((0.5,), {}, {"differences", "latents"}),
-        ((0.0,), {}, {"differences", "latents"}),
+        ((0.5,), {}, {"differences", "frontier", "latents"}),
+        ((0.0,), {}, {"differences", "frontier", "latents"}),
         (
             (0.0, math.inf),
             {"classify": False},

@@ -96,7 +96,7 @@ def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_images_are_inside_and_have_alternative_texts(page: Page) -> None:
     """Each is there for a wide screen and for a narrow one."""
     images, narrow = page.find("img"), page.find("source")
-    assert len(images) == len(narrow) == 9
+    assert len(images) == len(narrow) == 10
     for image in images:
         assert "λ = \N{MINUS SIGN}0.1, 0, 0.5, ∞" in (image["alt"] or "")
     for image, other in zip(images, narrow, strict=True):
@@ -119,7 +119,9 @@ def test_captions_are_above_what_they_describe(page: Page) -> None:
         tuple(tags[start + 1 : start + 3]) for start, tag in enumerate(tags) if tag == "figure"
     ]
     assert {*inside} <= {("figcaption", "strong"), ("figcaption", "div")}
-    assert len(inside) == 9 + len([tag for tag in page.elements if tag[1].get("class") == "scroll"])
+    assert len(inside) == 10 + len(
+        [tag for tag in page.elements if tag[1].get("class") == "scroll"]
+    )
 
 
 def test_nothing_outside_the_page_is_referred_to(page: Page, html: str) -> None:
@@ -467,7 +469,7 @@ def test_browser_shows_all_on_a_phone_and_on_a_desk_and_finds_no_error(
         browser.get(path.as_uri())
         cut, images, wider = browser.execute_script(SEEN)
         assert cut == []
-        assert len(images) == 9
+        assert len(images) == 10
         assert max(images) == shown
         assert (wider[0] > 0) == (width < 1000)
         if width == 390:

@@ -6,24 +6,33 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from tfp_smvi.report.points import Point, lam_label
 from tfp_smvi.report.style import BAND, GREY
 
 __all__ = [
     "LamAxis",
+    "epoch_ticks",
     "keep_labels_apart",
     "mark_linear_part",
     "number_label",
+    "percent_label",
     "scale_of",
     "value_axis",
 ]
+
+MOST_EPOCHS = 6  # with a tick each
 
 
 def number_label(value: float, position: object = None) -> str:
     """A number in print, with a true minus sign; also for `FuncFormatter`."""
     return f"{value:.4g}".replace("-", "\N{MINUS SIGN}")
+
+
+def percent_label(value: float, position: object = None) -> str:
+    """A fraction in percent in print, without the sign; also for `FuncFormatter`."""
+    return number_label(100.0 * value)
 
 
 class LamAxis:
@@ -155,6 +164,14 @@ def _name_parts(axes: Axes, threshold: float) -> None:
                 fontsize="x-small",
                 color=GREY,
             )
+
+
+def epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:
+    """Puts ticks at the given epochs if they are few, and otherwise at round numbers."""
+    if 0 < len(epochs) <= MOST_EPOCHS:
+        axes.set_xticks(sorted(epochs))
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_EPOCHS, integer=True, steps=[1, 2, 5, 10]))
 
 
 def scale_of(points: Iterable[Point]) -> tuple[str, Mapping[str, float]]:

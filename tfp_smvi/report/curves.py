@@ -1,30 +1,30 @@
-"""The figures made of curves: likelihood and gap, accuracy, differences and training."""
+"""The figures made of curves: likelihood and gap, accuracy, and differences."""
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from tfp_smvi.classification.results import PCA, PIXELS
 from tfp_smvi.core.quantities import QUANTITIES
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.axes import (
     LamAxis,
+    epoch_ticks,
     keep_labels_apart,
     mark_linear_part,
-    number_label,
+    percent_label,
     value_axis,
 )
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.divergence_names import divergence_in_math
-from tfp_smvi.report.layout import WIDE, Layout, legend_below, panels
+from tfp_smvi.report.layout import WIDE, Layout, legend_below, panel_title, panels
 from tfp_smvi.report.level_names import axis_label, level_title
-from tfp_smvi.report.multipliers import draw_multiplier, has_multiplier
-from tfp_smvi.report.points import DAGGER, GROWING, Point, lam_name, lams_with_warnings
-from tfp_smvi.report.style import GREY, Dashes, Line, draw_band, draw_bars, lam_lines, plain_lines
+from tfp_smvi.report.marks import explain_marks, hollow_points
+from tfp_smvi.report.points import Point, lam_name
+from tfp_smvi.report.style import GREY, Dashes, Line, draw_bars, lam_lines, plain_lines
 from tfp_smvi.sweeps.results import Sweep
 
 __all__ = [
@@ -32,14 +32,11 @@ __all__ = [
     "draw_accuracy_by_epoch",
     "draw_differences",
     "draw_likelihood",
-    "draw_training",
 ]
 
 BASELINE_DASHES: dict[str, Dashes] = {PIXELS: (0, (4, 2)), PCA: (0, (1, 1.2))}
 LEAST_DIFFERENCE = 0.001  # the axis of the differences shows at least this, to each side
 NEAR = 0.01  # up to this, to each side, it is linear if it shows far more
-MOST_EPOCHS = 6  # with a tick each
-PERCENT = FuncFormatter(lambda value, _: number_label(100.0 * value))
 
 
 def draw_likelihood(sweep: Sweep, layout: Layout = WIDE) -> Figure:
@@ -56,13 +53,13 @@ def draw_likelihood(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     brackets = figure_data.brackets(sweep)
     _draw_over_lam(left, axis, brackets, Line(GREY, "x", (0, (1, 1))), "bracket (accuracy of AIS)")
     value_axis(left, gaps or brackets)  # a bracket within its errors of 0 says nothing of the gaps
-    _title(left, "a", "ELBO gap")
-    _title(right, "b", "likelihood and its bound")
+    panel_title(left, "a", "ELBO gap")
+    panel_title(right, "b", "likelihood and its bound")
     left.set_ylabel("log-likelihood \N{MINUS SIGN} ELBO (nats)")
     right.set_ylabel("nats per example")
     for half, axes in zip(halves, (left, right), strict=True):
         axis.dress(axes)
-        _explain_marks(axes, sweep, hollow=bool(axis.growing))
+        explain_marks(axes, sweep, hollow=bool(axis.growing))
         legend_below(half, axes, 2)
     keep_labels_apart(figure)
     return figure
@@ -86,7 +83,7 @@ def draw_accuracy(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         axis.dress(axes)
         _kernel_title(axes, kernels, kernel)
     _percent(grid, layout, "test accuracy (%)")
-    _explain_marks(grid[0][0], sweep, hollow=bool(axis.growing))
+    explain_marks(grid[0][0], sweep, hollow=bool(axis.growing))
     legend_below(figure, grid[0][0], len(numbers) + len(BASELINE_DASHES) + 1)
     keep_labels_apart(figure)
     return figure
@@ -113,7 +110,7 @@ def draw_differences(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         _kernel_title(axes, kernels, kernel)
     _difference_axis(grid[0], layout)
     _percent(grid, layout, "accuracy minus that at λ = 0\n(percentage points)")
-    _explain_marks(grid[0][0], sweep, hollow=bool(axis.growing))
+    explain_marks(grid[0][0], sweep, hollow=bool(axis.growing))
     legend_below(figure, grid[0][0], len(numbers) + 1)
     keep_labels_apart(figure)
     return figure
@@ -132,54 +129,16 @@ def draw_accuracy_by_epoch(sweep: Sweep, layout: Layout = WIDE) -> Figure:
         for axes, number in zip(row, numbers, strict=True):
             by_lam = curves[kernel, number]
             for lam, points in by_lam.items():
-                name, hollow = level_title(sweep, lam), _hollow(sweep, lam, points)
+                name, hollow = level_title(sweep, lam), hollow_points(sweep, lam, points)
                 growing |= any(hollow)
                 draw_bars(axes, [p.x for p in points], points, looks[lam], name, hollow=hollow)
             axes.set_title(f"{kernel} kernel, {number:,} labels")
-            _epoch_ticks(axes, {point.x for points in by_lam.values() for point in points})
+            epoch_ticks(axes, {point.x for points in by_lam.values() for point in points})
     for axes in grid[-1][-1:] if layout.stacked else grid[-1]:
         axes.set_xlabel("epoch of training")
     _percent(grid, layout, "test accuracy (%)")
-    _explain_marks(grid[0][0], sweep, hollow=growing)
+    explain_marks(grid[0][0], sweep, hollow=growing)
     legend_below(figure, grid[0][0], 8)
-    return figure
-
-
-def draw_training(sweep: Sweep, layout: Layout = WIDE) -> Figure:
-    """Draws the test ELBO and the divergence over the training's epochs, and λ if it follows them.
-
-    A λ that follows a gap has two more panels: λ, and the measured gap.
-    """
-    curves = {name: figure_data.training_curves(sweep, name) for name in ("elbo", "divergence")}
-    rows = 2 if has_multiplier(sweep) else 1
-    size, shape = (5.6, (2 * rows, 1)) if layout.stacked else (3.4, (rows, 2))
-    figure = Figure(figsize=(layout.width, rows * size), layout="constrained")
-    left, right, *more = np.ravel(figure.subplots(*shape))
-    if more:
-        draw_multiplier(more, sweep)
-        _title(more[0], "c", "λ")
-        _title(more[1], "d", "gap on held-out data")
-        for axes in more:
-            _epoch_ticks(axes)
-    looks, growing = lam_lines(run.level for run in sweep.finished), False
-    for axes, by_lam in zip((left, right), curves.values(), strict=True):
-        for lam, points in by_lam.items():
-            name, hollow = level_title(sweep, lam), _hollow(sweep, lam, points)
-            growing |= any(hollow)
-            draw_band(axes, points, looks[lam], name, hollow=hollow)
-        axes.set_xlabel("epoch of training")
-        _epoch_ticks(axes)
-    divergences = [point for points in curves["divergence"].values() for point in points]
-    value_axis(right, divergences)
-    _leave_out_the_beginning(
-        left, [point for points in curves["elbo"].values() for point in points]
-    )
-    _title(left, "a", "ELBO on test data")
-    _title(right, "b", "divergence on test data")
-    left.set_ylabel("nats per example")
-    right.set_ylabel(divergence_in_math(sweep))
-    _explain_marks(left, sweep, hollow=growing)
-    legend_below(figure, left, 8)
     return figure
 
 
@@ -187,19 +146,6 @@ def _lam_axis(sweep: Sweep) -> LamAxis:
     lams = {run.level for run in sweep.finished}
     growing = {lam for lam in lams if sweep.is_growing(lam)}
     return LamAxis(lams, lambda lam: lam_name(sweep, lam), growing, axis_label(sweep))
-
-
-def _hollow(sweep: Sweep, lam: float, points: Sequence[Point]) -> list[bool]:
-    """Whether lam was growing at each point of a curve over epochs."""
-    return [sweep.is_growing(lam, point.x) for point in points]
-
-
-def _explain_marks(axes: Axes, sweep: Sweep, *, hollow: bool) -> None:
-    """Adds what a hollow marker and a dagger at a lam mean to the legend of a panel."""
-    if hollow:
-        axes.plot([], [], "o", color=GREY, markerfacecolor="white", label=GROWING)
-    if lams_with_warnings(sweep):
-        axes.plot([], [], linestyle="none", label=DAGGER)
 
 
 def _draw_splits(axes: Axes, axis: LamAxis, sweep: Sweep, quantity: str, line: Line) -> list[Point]:
@@ -252,17 +198,6 @@ def _draw_baseline(
     )
 
 
-def _leave_out_the_beginning(axes: Axes, points: Sequence[Point]) -> None:
-    """Fits the y axis to what follows the first tenth of the epochs, in which the ELBO rises."""
-    last = max((point.x for point in points), default=0.0)
-    values = [
-        value for point in points if point.x > 0.1 * last for value in (point.low, point.high)
-    ]
-    if values:
-        margin = 0.05 * (max(values) - min(values)) or 1.0
-        axes.set_ylim(min(values) - margin, max(values) + margin)
-
-
 def _difference_axis(row: Sequence[Axes], layout: Layout) -> None:
     """Scales the shared y axis of differences so that small ones are seen beside large ones."""
     axes = row[0]
@@ -282,20 +217,8 @@ def _difference_axis(row: Sequence[Axes], layout: Layout) -> None:
         mark_linear_part(row, NEAR, named=row if layout.stacked else row[-1:])
 
 
-def _epoch_ticks(axes: Axes, epochs: Collection[float] = ()) -> None:
-    """Puts ticks at the given epochs if they are few, and otherwise at round numbers."""
-    if 0 < len(epochs) <= MOST_EPOCHS:
-        axes.set_xticks(sorted(epochs))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(MOST_EPOCHS, integer=True, steps=[1, 2, 5, 10]))
-
-
-def _title(axes: Axes, letter: str, text: str) -> None:
-    axes.set_title(f"({letter}) {text}", loc="left")
-
-
 def _kernel_title(axes: Axes, kernels: Sequence[str], kernel: str) -> None:
-    _title(axes, "abcdefgh"[kernels.index(kernel)], f"SVM, {kernel} kernel")
+    panel_title(axes, "abcdefgh"[kernels.index(kernel)], f"SVM, {kernel} kernel")
 
 
 def _percent(grid: Sequence[Sequence[Axes]], layout: Layout, label: str) -> None:
@@ -303,4 +226,4 @@ def _percent(grid: Sequence[Sequence[Axes]], layout: Layout, label: str) -> None
         for axes in row if layout.stacked else row[:1]:
             axes.set_ylabel(label)
         for axes in row:
-            axes.yaxis.set_major_formatter(PERCENT)
+            axes.yaxis.set_major_formatter(FuncFormatter(percent_label))

@@ -9,7 +9,7 @@ from typing import BinaryIO, NamedTuple
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
-from tfp_smvi.report import curves, entries, images, points
+from tfp_smvi.report import curves, entries, frontier_figure, images, points, training_figure
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import WIDE, Layout, make_layout, styled
@@ -21,8 +21,6 @@ __all__ = [
     "FIGURES",
     "FigureKind",
     "PlotResult",
-    "describe_bars",
-    "describe_dagger",
     "draw_all",
     "missing_figures",
     "plot_sweep",
@@ -103,6 +101,18 @@ FIGURES = {
         "Two panels of curves; their numbers are in the table of likelihood and gap.",
         "examples",
     ),
+    "frontier": FigureKind(
+        "What a smaller gap costs",
+        frontier_figure.draw_frontier,
+        frontier_figure.has_frontier,
+        "fewer than two lams have been evaluated",
+        "Each point is a λ. (a) The log-likelihood, by annealed importance sampling (AIS), and the "
+        "ELBO against the gap between them: further left, q(z|x) is nearer to the posterior. "
+        "(b) The accuracy on the test set of a support vector machine that sees the encoder's "
+        "means of a few labelled examples, against the same gap.",
+        "Panels of curves; their numbers are in the tables of likelihood and of accuracy.",
+        "examples, and subsets of labels",
+    ),
     "accuracy": FigureKind(
         "Classification from few labels",
         curves.draw_accuracy,
@@ -140,7 +150,7 @@ FIGURES = {
     ),
     "training": FigureKind(
         "Training",
-        curves.draw_training,
+        training_figure.draw_training,
         _has_history,
         "no finished run has a history",
         "(a) The ELBO on test data at the end of each epoch; the vertical axis is fitted to what "
@@ -184,7 +194,6 @@ FIGURES = {
         "A cloud of points in each panel.",
     ),
 }
-_PICTURES = {"reconstructions", "samples", "entries", "latents"}
 
 
 def plot_sweep(
@@ -257,42 +266,3 @@ def missing_figures(sweep: Sweep) -> dict[str, str]:
         SMVIError: a gallery cannot be read.
     """
     return {name: kind.needs for name, kind in FIGURES.items() if not kind.has_data(sweep)}
-
-
-def describe_dagger(sweep: Sweep) -> str:
-    """Describes the mark at lams whose training has a warning; empty if there are none."""
-    lams = sorted(points.lams_with_warnings(sweep))
-    names = ", ".join(map(points.lam_label, lams))
-    return f"† The training at λ = {names} has a warning, which is above." if lams else ""
-
-
-def _ends(sweep: Sweep, name: str) -> str:
-    """What the bars of means over seeds are."""
-    if name == "differences":
-        degrees = len(sweep.seeds) - 1
-        return (
-            "bars are 95 % intervals, which include the chance of the labels and of the training "
-            f"(Student's t, at most {degrees} degree{'s' * (degrees != 1)} of freedom)"
-        )
-    bars = "bands" if name == "training" else "bars"
-    return f"{bars} reach from the lowest to the highest: they are no interval of confidence"
-
-
-def describe_bars(sweep: Sweep, name: str) -> str:
-    """Describes a figure's points and bars in a sentence or two; empty if it has none."""
-    if name in _PICTURES:
-        return (
-            "Each λ is shown by its first seed."
-            if len({run.seed for run in sweep.finished}) > 1
-            else ""
-        )
-    seeds, over = ", ".join(map(str, sweep.seeds)), FIGURES[name].bars
-    if len(sweep.seeds) > 1:
-        text = f"Points are means over the seeds {seeds}, and {_ends(sweep, name)}."
-    else:
-        text = f"Bars are 95 % intervals (Student's t), over {over}." if over else ""
-    if len(sweep.compared) < len(sweep.finished):
-        text += f" Seeds that some λ lack are in the tables only; all λ have {seeds}."
-    elif len(sweep.compared) < len(sweep.seeds) * len({run.level for run in sweep.compared}):
-        text += " No seed is common to all λ: points are means over different seeds."
-    return text.strip()

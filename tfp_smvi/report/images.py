@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from tfp_smvi.report.layout import WIDE, Layout
 from tfp_smvi.report.level_names import level_title
-from tfp_smvi.report.points import DAGGER, Gallery, lams_with_warnings, read_galleries
+from tfp_smvi.report.marks import DAGGER
+from tfp_smvi.report.points import Gallery, lams_with_warnings, read_galleries
 from tfp_smvi.report.style import CLASS_COLORS, GREY, MARKERS
 from tfp_smvi.sweeps.results import Sweep
 

@@ -18,6 +18,7 @@ __all__ = [
     "Style",
     "legend_below",
     "make_layout",
+    "panel_title",
     "panels",
     "styled",
 ]
@@ -175,3 +176,8 @@ def legend_below(figure: Figure | SubFigure, axes: Axes, columns: int) -> None:
         if count == 1 or legend.get_window_extent().width <= figure.bbox.width:
             return
         legend.remove()
+
+
+def panel_title(axes: Axes, letter: str, text: str) -> None:
+    """Writes such as "(a) ELBO gap" above a panel."""
+    axes.set_title(f"({letter}) {text}", loc="left")

@@ -14,6 +14,7 @@ from tfp_smvi.core.errors import explain_write_errors
 from tfp_smvi.report import figures
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
+from tfp_smvi.report.captions import describe_bars, describe_dagger
 from tfp_smvi.report.divergence_names import divergence_in_words, divergence_of
 from tfp_smvi.report.layout import NARROW, WIDE, styled
 from tfp_smvi.report.level_names import level_title, symbol
@@ -133,7 +134,7 @@ def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
         " ".join(
             filter(
                 None,
-                (caption, figures.describe_bars(sweep, name), figures.describe_dagger(sweep)),
+                (caption, describe_bars(sweep, name), describe_dagger(sweep)),
             )
         ),
         f"{kind.title}, for {symbol(sweep)} = {lams}. {kind.in_words}",

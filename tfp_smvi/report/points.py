@@ -24,8 +24,6 @@ from tfp_smvi.sweeps.results import Sweep
 
 __all__ = [
     "BASELINES",
-    "DAGGER",
-    "GROWING",
     "Gallery",
     "Point",
     "accuracies",
@@ -46,8 +44,6 @@ __all__ = [
     "training_curves",
 ]
 
-DAGGER = "† a warning of the training"
-GROWING = "hollow: λ not reached yet"
 # What classifiers see in place of the encoder's means.
 BASELINES = {PIXELS: "raw pixels", PCA: "PCA"}
 
