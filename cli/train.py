@@ -25,7 +25,7 @@ from .terminal import echo
 
 if TYPE_CHECKING:
     from tfp_smvi.data import Dataset
-    from tfp_smvi.training.loop import FitResult, TrainingInterrupted
+    from tfp_smvi.training.results import FitResult, TrainingInterrupted
 
     from .progress.training import TrainingReporter
 
@@ -91,7 +91,8 @@ def train(
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.runs.directory import read_run, run_directory_name
         from tfp_smvi.runs.warnings import final_warnings
-        from tfp_smvi.training.loop import TrainingInterrupted, fit
+        from tfp_smvi.training.loop import fit
+        from tfp_smvi.training.results import TrainingInterrupted
 
     config, dataset = _load_data(config, data_dir, reporter)
     run_dir = run_dir or Path("runs") / run_directory_name(config)

@@ -67,9 +67,7 @@ from .runs.loading import (
 )
 from .runs.records import EpochRecord as EpochRecord
 from .training.loop import (
-    FitResult as FitResult,
-)
-from .training.loop import (
     fit as fit,
 )
+from .training.results import FitResult as FitResult
 from .version import __version__ as __version__

@@ -5,7 +5,6 @@ import math
 import textwrap
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -21,6 +20,7 @@ from tfp_smvi.sweeps.entries import Entry, format_lam
 
 from ..options import option_name
 from .base import print_note, stderr_console
+from .pace import Pace
 
 __all__ = ["SweepReporter", "format_runs", "make_sweep_reporter"]
 
@@ -57,7 +57,7 @@ class SweepReporter:
         """Shows it on a console."""
         self._console, self._table_follows = console, table_follows
         self._entries: dict[str, Entry] = {}
-        self._pace = _Pace((), 1)
+        self._pace = Pace((), 1)
         self._texts: dict[str, str] = {}  # current activity, by run
         self._next_line: dict[str, float] = {}
         self._live = Live(console=console, get_renderable=self._render, refresh_per_second=2)
@@ -75,7 +75,7 @@ class SweepReporter:
 
     def begin(self, entries: Sequence[Entry], stages: Sequence[str], jobs: int) -> None:
         """Reports what is done already."""
-        self._entries, self._pace = {e.run_dir: e for e in entries}, _Pace(stages, jobs)
+        self._entries, self._pace = {e.run_dir: e for e in entries}, Pace(stages, jobs)
         for entry in entries:
             self._pace.update(entry)
         done = sum(entry.done for entry in entries)
@@ -163,71 +163,6 @@ class SweepReporter:
         for row in rows:
             table.add_row(*row)
         return Group(table, Text("\n".join(lines), overflow="fold", no_wrap=False))
-
-
-class _Pace:
-    """Estimates the time that is left from the stages that are done or under way."""
-
-    def __init__(self, stages: Sequence[str], jobs: int) -> None:
-        self._stages, self._jobs = stages, jobs
-        self._current: dict[str, _Current] = {}  # by run
-        self._seconds: dict[tuple[str, str], float] = {}  # of a whole stage, by run and stage
-
-    def begin(self, run: str, stage: str) -> None:
-        self._current[run] = _Current(stage, time.monotonic())
-
-    def progress(self, run: str, fraction: float) -> str:
-        current, now = self._current[run], time.monotonic()
-        if current.first is None:  # what an earlier process did took no time of this one
-            current.first, current.since = fraction, now
-        current.fraction = fraction
-        if fraction > current.first:
-            self._seconds[run, current.stage] = (now - current.since) / (fraction - current.first)
-        return current.stage
-
-    def update(self, entry: Entry) -> None:
-        if entry.status != "running":
-            self._current.pop(entry.run_dir, None)
-        if entry.done:
-            for stage in self._stages:
-                self._seconds[entry.run_dir, stage] = entry.seconds[stage]
-
-    def elapsed(self, run: str) -> float:
-        current = self._current.get(run)
-        return time.monotonic() - current.began if current else 0.0
-
-    def left(self, entries: Sequence[Entry]) -> tuple[float, bool]:
-        """The seconds for all runs, and whether the time of every stage is known."""
-        stages = [stage for entry in entries for stage in self._rest(entry)]
-        means = {stage: self._mean(stage) for stage, _ in stages}
-        seconds = sum(share * (means[stage] or 0.0) for stage, share in stages) / self._jobs
-        return seconds, None not in means.values()
-
-    def _rest(self, entry: Entry) -> list[tuple[str, float]]:
-        """The stages of a run that are not done, each with the fraction that is left."""
-        if entry.status in ("done", "failed"):
-            return []
-        current = self._current.get(entry.run_dir)
-        if current is None:
-            return [(stage, 1.0) for stage in self._stages]
-        later = self._stages[self._stages.index(current.stage) + 1 :]
-        return [(current.stage, 1.0 - current.fraction), *((stage, 1.0) for stage in later)]
-
-    def _mean(self, stage: str) -> float | None:
-        # A copy: the table is drawn by another thread.
-        seconds = [value for (_, name), value in [*self._seconds.items()] if name == stage]
-        return sum(seconds) / len(seconds) if seconds else None
-
-
-@dataclass
-class _Current:
-    """The stage that a run is in; `since` is when the fraction was `first`."""
-
-    stage: str
-    began: float
-    fraction: float = 0.0
-    first: float | None = None
-    since: float = 0.0
 
 
 def _most_telling(entries: Sequence[Entry], count: int) -> list[Entry]:

@@ -32,7 +32,8 @@ from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.runs.records import TRAIN_METRICS
 from tfp_smvi.training.checks import resolve
-from tfp_smvi.training.loop import FitResult, fit
+from tfp_smvi.training.loop import fit
+from tfp_smvi.training.results import FitResult
 from tfp_smvi.training.trainer import Trainer
 
 State = AbstractContextManager[object]

@@ -23,7 +23,8 @@ from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.runs.checkpoint import save_checkpoint
 from tfp_smvi.runs.loading import load_data_of, load_run
 from tfp_smvi.training.checks import resolve
-from tfp_smvi.training.loop import FitResult, fit
+from tfp_smvi.training.loop import fit
+from tfp_smvi.training.results import FitResult
 
 
 def test_loaded_run_has_the_weights_the_history_and_the_encodings_of_the_trained_model(

@@ -34,7 +34,8 @@ from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, read_history
 from tfp_smvi.training.checks import resolve
-from tfp_smvi.training.loop import FitResult, fit
+from tfp_smvi.training.loop import fit
+from tfp_smvi.training.results import FitResult
 from tfp_smvi.training.trainer import Trainer
 
 tfd = tfp.distributions

@@ -28,7 +28,8 @@ from tfp_smvi.data import Dataset
 from tfp_smvi.runs.directory import read_run
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.training import loop as training
-from tfp_smvi.training.loop import FitResult, TrainingInterrupted, fit
+from tfp_smvi.training.loop import fit
+from tfp_smvi.training.results import FitResult, TrainingInterrupted
 
 
 class KilledError(Exception):

@@ -16,7 +16,8 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.runs.directory import read_run
 from tfp_smvi.runs.loading import load_run
-from tfp_smvi.training.loop import FitResult, fit
+from tfp_smvi.training.loop import fit
+from tfp_smvi.training.results import FitResult
 from tfp_smvi.training.start import begin
 
 

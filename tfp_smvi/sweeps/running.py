@@ -25,7 +25,8 @@ def train_run(order: Order, context: Context) -> None:
     from tfp_smvi.data import load_dataset
     from tfp_smvi.models.vae import VAE
     from tfp_smvi.runs.gallery import write_gallery
-    from tfp_smvi.training.loop import TrainingInterrupted, fit
+    from tfp_smvi.training.loop import fit
+    from tfp_smvi.training.results import TrainingInterrupted
 
     run_dir, config = Path(order.run_dir), order.train
     dataset = load_dataset(config.data, _data_dir(order))

@@ -1,10 +1,8 @@
 """Training a model into a run directory: resumable at any moment, bit for bit."""
 
-import signal
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -34,49 +32,18 @@ from tfp_smvi.runs.warnings import run_warnings, training_warnings
 from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve, warn_of_doubts
 from tfp_smvi.training.plan import notes_of_plan, plan
 from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
+from tfp_smvi.training.results import FitResult, TrainingInterrupted
 from tfp_smvi.training.start import Start, begin
 from tfp_smvi.training.steering import Steering, TrainingData, divide
 from tfp_smvi.training.trainer import Trainer
 
-__all__ = ["FitResult", "TrainingInterrupted", "fit"]
+__all__ = ["fit"]
 
 TEST_BATCH = 1000
 NUM_RECONSTRUCTIONS = 32
 # The duration of one call of the compiled function: short enough to answer a signal, long enough
 # to cost nothing.
 CALL_SECONDS = 0.5
-
-
-class TrainingInterrupted(Exception):  # noqa: N818
-    """A signal ended the training; its state is saved.
-
-    Attributes:
-        signum: the signal's number.
-        step: the training steps that are saved.
-    """
-
-    def __init__(self, signum: int, step: int) -> None:
-        """Stores the signal and the step."""
-        super().__init__(
-            f"stopped by {signal.Signals(signum).name} after step {step}, which is saved."
-        )
-        self.signum, self.step = signum, step
-
-
-class FitResult(NamedTuple):
-    """A trained model.
-
-    Attributes:
-        model: the model: a `tfp_smvi.VAE`, or the one that was given.
-        history: the epochs, as in metrics.jsonl.
-        run_dir: the run directory.
-        warnings: what went wrong without stopping the training, and what it lacks.
-    """
-
-    model: TrainableModel
-    history: tuple[EpochRecord, ...]
-    run_dir: Path
-    warnings: tuple[str, ...] = ()
 
 
 def fit(

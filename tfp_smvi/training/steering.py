@@ -106,40 +106,38 @@ class Steering:
     def _measure(self) -> float:
         """The mean of the divergence or of the ELBO."""
         batches = enumerate(self._batches(self._held_out.num_examples))
-        return _mean(self._one_draw(x, tf.constant(number)) for number, x in batches)
+        return _mean(self._one_draw(x, tf.constant(number)).numpy() for number, x in batches)
 
     def _estimate(self, x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         model, posterior = self._model, self._model.encode(x)
         z = posterior.sample(seed=fold_seed(TEST_SEED, "constraint", number))
-        if (divergence := _DIVERGENCES.get(self._multiplier.constraint.quantity)) is not None:
+        divergence = _DIVERGENCES.get(self._multiplier.constraint.quantity)
+        if divergence is not None:
             return divergence(posterior, lambda z: model.log_joint(x, z), z)
         return elbo(posterior, model.prior, lambda z: model.decode(z).log_prob(x), z).elbo
 
     def _measure_gap(self, step: int) -> float:
         """The cheap estimate of the mean gap, corrected by better ones now and then."""
-        state, cheap = self._multiplier.variables, self._cheap_gap()
+        state, number = (
+            self._multiplier.variables,
+            int(self._multiplier.variables["num_corrections"]),
+        )
         due = step >= CORRECTION_FACTOR * float(state["corrected_at"])
-        if due and self._multiplier.place(step) != "warm-up":
-            number = int(state["num_corrections"])
-            ratio = self._better_gap(number) / max(cheap, 1e-9)
+        due = due and self._multiplier.place(step) != "warm-up"
+        size = self._held_out.num_examples
+        batches = list(self._batches(size if due else min(NUM_GAP_EXAMPLES, size)))
+        gaps = [self._gap.cheap(x, index).numpy() for index, x in enumerate(batches)]
+        cheap = _mean(gaps[: NUM_GAP_EXAMPLES // BATCH])
+        if due:
+            chosen = number % max(size // BATCH, 1)
+            error = self._gap.better(batches[chosen]) / max(_mean([gaps[chosen]]), 1e-9)
+            ratio = error * _mean(gaps) / max(cheap, 1e-9)
             # The geometric mean with those before: each has the noise of other examples.
             before = float(state["correction"]) if number else ratio
             state["correction"].assign(math.sqrt(before * ratio))
             state["num_corrections"].assign(number + 1)
             state["corrected_at"].assign(step)
         return cheap * float(state["correction"])
-
-    def _cheap_gap(self) -> float:
-        batches = enumerate(self._batches(min(NUM_GAP_EXAMPLES, self._held_out.num_examples)))
-        return _mean(self._gap.cheap(x, number) for number, x in batches)
-
-    def _better_gap(self, number: int) -> float:
-        """The cheap estimate for all held-out examples, times its error on one batch of them."""
-        batches = list(self._batches(self._held_out.num_examples))
-        cheap = [self._gap.cheap(x, index) for index, x in enumerate(batches)]
-        chosen = number % max(self._held_out.num_examples // BATCH, 1)
-        ratio = self._gap.better(batches[chosen]) / max(_mean([cheap[chosen]]), 1e-9)
-        return ratio * _mean(cheap)
 
     def _batches(self, num_examples: int) -> Iterator[tf.Tensor]:
         batches = eval_batches(
@@ -152,5 +150,5 @@ class Steering:
         return (x for _, x in batches)
 
 
-def _mean(parts: Iterable[tf.Tensor]) -> float:
-    return float(np.concatenate([part.numpy() for part in parts]).mean(dtype=np.float64))
+def _mean(parts: Iterable[np.ndarray]) -> float:
+    return float(np.concatenate([*parts]).mean(dtype=np.float64))
