@@ -209,7 +209,7 @@ def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outco
     if result is None:
         return None
     # Here their settings have the names of options; those of the run are shown at the start.
-    texts = warnings_about(result.splits, result.bracket)
+    texts = warnings_about(result.splits, result.bracket, result.settings)
     warnings = [name_fields(text, option_name) for text in texts]
     return _Outcome(
         result, format_evaluation(result), warnings, "evaluation.json and evaluation.npz"

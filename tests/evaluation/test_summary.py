@@ -6,8 +6,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
+
+# Of 16 chains, enough, and fewer than half.
+UNEVEN = {"effective_sample_size": np.full(100, 7.9)}
 
 
 def example_values(**changes: Any) -> dict[str, np.ndarray]:
@@ -42,7 +46,7 @@ def bracket_values(width: float = 0.05) -> dict[str, np.ndarray]:
 def warnings_for(bracket: dict[str, np.ndarray], **changes: Any) -> list[str]:
     summary = summarize_split(example_values(**changes))
     json.dumps(summary.to_json(), allow_nan=False)
-    return warnings_about({"test": summary}, summarize_bracket(bracket))
+    return warnings_about({"test": summary}, summarize_bracket(bracket), EvaluateConfig())
 
 
 def test_good_numbers_need_no_warning() -> None:
@@ -54,12 +58,12 @@ def test_good_numbers_need_no_warning() -> None:
     [
         (
             0.05,
-            {"acceptance_rate": np.full((100, 8), 0.39)},
+            {"acceptance_rate": np.full((100, 8), 0.39), **UNEVEN},
             "the acceptance rate is 0.39 in 8 of 8",
         ),
         (
             0.05,
-            {"acceptance_rate": np.full((100, 1), 0.96)},
+            {"acceptance_rate": np.full((100, 1), 0.96), **UNEVEN},
             "the acceptance rate is 0.96 in 1 of 1",
         ),
         (
@@ -78,6 +82,28 @@ def test_numbers_not_to_be_trusted_are_called_so(
     width: float, changes: dict[str, Any], words: str
 ) -> None:
     assert any(words in line for line in warnings_for(bracket_values(width), **changes))
+
+
+def test_even_weights_are_right_whatever_the_acceptance() -> None:
+    """The rule is that of `AISResult.warnings`."""
+    assert warnings_for(bracket_values(), acceptance_rate=np.full((100, 8), 0.39)) == []
+
+
+def test_the_rates_on_simulated_data_explain_a_wide_bracket() -> None:
+    bad = {"acceptance_rate": np.full((100, 8), 0.1)}
+    assert warnings_for(bracket_values() | bad) == []
+    wide, rates = warnings_for(bracket_values(0.6) | bad)
+    assert "0.60 nat apart" in wide
+    assert rates.startswith("simulated: the acceptance rate is 0.10 in 8 of 8")
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_one_or_two_chains_cannot_tell(count: int) -> None:
+    summary = summarize_split(example_values(effective_sample_size=np.full(100, 1.0)))
+    config = EvaluateConfig(AISConfig(num_chains=count))
+    (line,) = warnings_about({"test": summary}, summarize_bracket(bracket_values()), config)
+    assert line.startswith(f"{count} chain")
+    assert "raise {num_chains} to 3" in line
 
 
 def test_an_estimate_below_the_elbo_by_chance_is_not_called_so() -> None:

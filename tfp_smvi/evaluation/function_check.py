@@ -1,16 +1,13 @@
 """The densities of a model must be functions: a Markov chain has no target that changes."""
 
-import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.inference.arguments import differing_values
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.models import weights_digest
 
 __all__ = ["require_function"]
-
-# Some operations of a GPU add in any order; noise such as dropout's is far larger.
-ROUNDING = 1e-4
 
 
 def require_function(model: TrainableModel, x: tf.Tensor) -> None:
@@ -29,12 +26,12 @@ def require_function(model: TrainableModel, x: tf.Tensor) -> None:
         ("log p(x, z)", lambda: model.log_joint(x, z)),
         ("log q(z|x)", lambda: model.encode(x).log_prob(z)),
     ):
-        first, second = density().numpy(), density().numpy()
-        if not np.allclose(first, second, ROUNDING, ROUNDING, equal_nan=True):
-            worst = np.argmax(np.abs(first - second))
+        values = differing_values(density)
+        if values is not None:
             raise SMVIError(
-                f"the model is random: {name} at the same x and z is {first[worst]:.6g} and "
-                f"{second[worst]:.6g}",
+                f"the model is random: {name} at the same x and z is {{:.6g}} and {{:.6g}}".format(
+                    *values
+                ),
                 remedy="leave out what is random, such as Dropout",
             )
     if weights_digest(model.named_variables) != before:

@@ -135,7 +135,7 @@ def _summarize(
     splits = {split: summarize_split(arrays) for split, arrays in results.items()}
     bracket = summarize_bracket(simulated)
     here = environment()
-    warnings = (*session.run.warnings, *warnings_about(splits, bracket))
+    warnings = (*session.run.warnings, *warnings_about(splits, bracket, config))
     return Evaluation(
         splits=splits,
         bracket=bracket,

@@ -3,11 +3,14 @@
 import math
 from collections.abc import Iterator, Mapping
 
+from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.text import format_number
 from tfp_smvi.evaluation.results import BracketSummary, Rates, SplitSummary
 from tfp_smvi.inference.warnings import (
+    FEWEST_WEIGHTS,
     MINIMUM_EFFECTIVE_SAMPLE_SIZE,
-    describe_acceptance,
+    acceptance_problem,
+    few_warnings,
     too_few,
 )
 
@@ -19,18 +22,23 @@ LARGEST_ELBO_ERROR = 0.02
 ALLOWED_ERRORS = 3.0
 
 
-def warnings_about(splits: Mapping[str, SplitSummary], bracket: BracketSummary) -> list[str]:
+def warnings_about(
+    splits: Mapping[str, SplitSummary], bracket: BracketSummary, settings: EvaluateConfig
+) -> list[str]:
     """Lists the reasons why the numbers should not be trusted; empty if they can be.
 
     Args:
         splits: the summaries by split.
         bracket: the summary of the simulated data.
+        settings: what was estimated, and how.
 
     Returns:
         One line for each reason; "{num_temperatures}" names a setting, for `name_fields`.
     """
-    warnings = [line for name, summary in splits.items() for line in _of_split(name, summary)]
-    warnings += _of_rates("simulated", bracket.acceptance_rate)
+    num_chains = settings.ais.num_chains
+    warnings = few_warnings(num_chains, "chains", "{num_chains}")
+    for name, summary in splits.items():
+        warnings += [*_of_weights(name, summary, num_chains), *_of_split(name, summary)]
     width = bracket.width.mean
     if not width <= WIDEST_BRACKET:  # NaN neither
         warnings.append(
@@ -38,21 +46,25 @@ def warnings_about(splits: Mapping[str, SplitSummary], bracket: BracketSummary) 
             f"{format_number(width)} nat apart, more than {WIDEST_BRACKET}: "
             "raise {num_temperatures}."
         )
+        warnings += _of_rates("simulated", bracket.acceptance_rate, 0.0, num_chains)
     return warnings
 
 
-def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
-    yield from _of_rates(name, summary.acceptance_rate)
-    if summary.num_not_finite:
-        yield (
-            f"{name}: {summary.num_not_finite} examples have no finite estimate; no mean is given."
-        )
+def _of_weights(name: str, summary: SplitSummary, num_chains: int) -> Iterator[str]:
     size = summary.effective_sample_size
-    if too_few(size.mean, size.share_under_2):
+    yield from _of_rates(name, summary.acceptance_rate, size.mean, num_chains)
+    if num_chains >= FEWEST_WEIGHTS and too_few(size.mean, size.share_under_2):
         yield (
             f"{name}: {100 * size.share_under_2:.0f} % of the examples have an effective sample "
             f"size under {MINIMUM_EFFECTIVE_SAMPLE_SIZE:g}: one chain decides their estimate, and "
             "the error is underestimated. Raise {num_temperatures} or {num_chains}."
+        )
+
+
+def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
+    if summary.num_not_finite:
+        yield (
+            f"{name}: {summary.num_not_finite} examples have no finite estimate; no mean is given."
         )
     gap = summary.gap
     error = 0.0 if math.isnan(gap.standard_error) else gap.standard_error
@@ -69,11 +81,11 @@ def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
         )
 
 
-def _of_rates(name: str, rates: Rates) -> list[str]:
-    acceptance = describe_acceptance(rates.per_segment)
-    if acceptance is None:
+def _of_rates(name: str, rates: Rates, mean_size: float, num_chains: int) -> list[str]:
+    problem = acceptance_problem(rates.per_segment, mean_size, num_chains)
+    if problem is None:
         return []
     return [
-        f"{name}: {acceptance}: the pilot run found no good step size, and the chains move too "
+        f"{name}: {problem}: the pilot run found no good step size, and the chains move too "
         "little or too rarely."
     ]

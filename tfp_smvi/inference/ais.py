@@ -23,6 +23,7 @@ from tfp_smvi.inference.annealing import AnnealedChain, Endpoints, anneal
 from tfp_smvi.inference.arguments import (
     as_tensor,
     length_scale,
+    require_function,
     require_scale,
     require_vectors,
     segment_step_sizes,
@@ -76,8 +77,9 @@ def annealed_importance_sampling(
         not be trusted, as `AISResult.warnings` says.
 
     Raises:
-        SMVIError: an argument has a wrong value, shape or dtype, or `scale` is None and the
-            initial distribution has no finite standard deviation.
+        SMVIError: an argument has a wrong value, shape or dtype; `scale` is None and the initial
+            distribution has no finite standard deviation; or, in an eager call, the target differs
+            at the same z.
 
     Source: [1], with the path of [2] and a kernel that is fresh at each temperature
         (docs/annealed-importance-sampling.md).
@@ -88,6 +90,7 @@ def annealed_importance_sampling(
     initial_seed, chain_seed = tf.unstack(
         tf.random.split(stateless_seed(seed, "annealed_importance_sampling"))
     )
+    require_function(target_log_prob_fn, initial_distribution, chains.num_chains, initial_seed)
 
     def run() -> AISResult:
         state = initial_distribution.sample(chains.num_chains, seed=initial_seed)
@@ -141,6 +144,7 @@ def reverse_annealed_importance_sampling(
     require_vectors(initial_distribution)
     require_scale(scale, initial_distribution)
     chain_seed = stateless_seed(seed, "reverse_annealed_importance_sampling")
+    require_function(target_log_prob_fn, initial_distribution, chains.num_chains, chain_seed)
 
     def run() -> AISResult:
         state = _start_at(exact_samples, chains.num_chains, initial_distribution)

@@ -1,25 +1,37 @@
 """Checks and conversions of arguments that several estimators share."""
 
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_smvi.core.densities import broadcasts, check_distribution
+from tfp_smvi.core.densities import (
+    LogDensity,
+    broadcasts,
+    check_distribution,
+    log_densities,
+    uncached,
+)
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.seeds import fold_seed
 
 __all__ = [
     "as_tensor",
+    "differing_values",
     "known_numbers",
     "length_scale",
+    "require_function",
     "require_positive_integer",
     "require_scale",
     "require_vectors",
     "segment_step_sizes",
     "stateless_seed",
 ]
+
+# Some operations of a GPU add in any order; noise such as dropout's is far larger.
+ROUNDING = 1e-4
 
 
 def require_positive_integer(name: str, value: int) -> None:
@@ -49,6 +61,36 @@ def require_vectors(distribution: Any, name: str = "initial_distribution") -> No
             field=name,
             remedy="give [batch] and [latent_dim], with tfd.BatchBroadcast for a prior and "
             "tfd.Independent for a product",
+        )
+
+
+def differing_values(density: Callable[[], tf.Tensor]) -> tuple[float, float] | None:
+    """Two values of a density at the same point that differ; None if all are the same."""
+    first, second = np.asarray(density()), np.asarray(density())
+    same = np.isclose(first, second, ROUNDING, ROUNDING, equal_nan=True)
+    if same.all():
+        return None
+    worst = same.argmin()
+    return float(first.flat[worst]), float(second.flat[worst])
+
+
+def require_function(
+    target_log_prob_fn: LogDensity, distribution: Any, num_samples: int, seed: tf.Tensor
+) -> None:
+    """Raises an SMVIError if a target differs at the same z, which a Markov chain cannot sample.
+
+    It evaluates the target twice at draws of a distribution, in an eager call alone.
+    """
+    if tf.inside_function():
+        return
+    z = uncached(distribution.sample(num_samples, seed=seed))
+    name = "target_log_prob_fn"
+    values = differing_values(lambda: log_densities(name, target_log_prob_fn, z))
+    if values is not None:
+        raise SMVIError(
+            "is random: at the same z it is {:.6g} and {:.6g}".format(*values),
+            field=name,
+            remedy="leave out what is random, such as Dropout",
         )
 
 

@@ -6,10 +6,12 @@ import numpy as np
 import tensorflow as tf
 
 from tfp_smvi.core.densities import LogDensity, log_densities
+from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.core.warnings import warn
 from tfp_smvi.inference.arguments import (
     known_numbers,
+    require_function,
     require_positive_integer,
     require_vectors,
     stateless_seed,
@@ -52,13 +54,13 @@ class ImportanceWeightedBound(NamedTuple):
         finite = np.isfinite(bound)
         lines = not_finite_warnings(finite)
         if finite.any() and count < FEWEST_WEIGHTS:
-            lines += few_warnings(int(count), "draws", "num_samples")
+            lines += few_warnings(int(count), "draws", "{num_samples}")
         elif finite.any():
-            remedy = "raise num_samples, or use annealed_importance_sampling"
+            remedy = "raise {num_samples}, or use annealed_importance_sampling"
             # By the delta method, the bias is half of the variance.
             bias = error[finite] ** 2 / 2
             lines += size_warnings(sizes[finite], bias, int(count), "draws", "low", remedy)
-        return tuple(lines)
+        return tuple(map(name_fields, lines))
 
 
 @numerics_unchecked()
@@ -90,7 +92,8 @@ def importance_weighted_bound(
         warns (UserWarning) if the effective sample size is too small for an estimate of log p(x).
 
     Raises:
-        SMVIError: a number is not a positive integer, or a shape or a dtype is wrong.
+        SMVIError: a number is not a positive integer, a shape or a dtype is wrong, or, in an eager
+            call, the target differs at the same z.
 
     Source: [Burda, Grosse & Salakhutdinov, "Importance Weighted Autoencoders", 2016, eq. 8].
     """
@@ -99,6 +102,7 @@ def importance_weighted_bound(
     require_vectors(posterior, "posterior")
     chunk_size = min(chunk_size, num_samples)
     seed = stateless_seed(seed, "importance_weighted_bound")
+    require_function(target_log_prob_fn, posterior, chunk_size, seed)
 
     def add_chunk(
         index: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor

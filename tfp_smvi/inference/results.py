@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.core.warnings import warn
 from tfp_smvi.inference.arguments import known_numbers
@@ -101,7 +101,7 @@ class AISResult(NamedTuple):
             SMVIError: the result is that of a graph that is being traced.
         """
         log_weights, _, rates, _, _, direction = known_numbers(self)
-        return tuple(weight_warnings(log_weights, rates, int(direction)))
+        return tuple(map(name_fields, weight_warnings(log_weights, rates, int(direction))))
 
     def _require(self, direction: int, other: str) -> None:
         """Raises an SMVIError if the chains ran in the other direction, as far as that is known."""

@@ -17,6 +17,7 @@ from tfp_smvi.core.warnings import warn
 from tfp_smvi.inference.annealing import Endpoints, anneal_segment
 from tfp_smvi.inference.arguments import (
     length_scale,
+    require_function,
     require_scale,
     require_vectors,
     stateless_seed,
@@ -66,7 +67,7 @@ def tune_step_sizes(
         (UserWarning) if no move of a data point was accepted.
 
     Raises:
-        SMVIError: an argument has a wrong value or shape.
+        SMVIError: as in `annealed_importance_sampling`.
 
     Source: [Robbins & Monro 1951; Beskos et al., "Optimal tuning of the hybrid Monte Carlo
     algorithm", 2013].
@@ -83,6 +84,7 @@ def tune_step_sizes(
             remedy="give a number between 0 and 1",
         )
     initial_seed, chain_seed = tf.unstack(tf.random.split(stateless_seed(seed, "tune_step_sizes")))
+    require_function(target_log_prob_fn, initial_distribution, chains.num_chains, initial_seed)
 
     def run() -> tf.Tensor:
         return _tune(

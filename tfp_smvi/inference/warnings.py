@@ -1,6 +1,7 @@
 """When an estimate should not be trusted: the limits, and how a warning says it.
 
-The results of the estimators and the evaluation of a model share them.
+The results of the estimators and the evaluation of a model share them. A warning names a setting
+as "{num_chains}", for `name_fields`.
 
 References:
     [1] S. Nowozin. Debiasing evidence approximations: On importance-weighted autoencoders and
@@ -16,7 +17,7 @@ from tfp_smvi.core.text import format_number
 __all__ = [
     "FEWEST_WEIGHTS",
     "MINIMUM_EFFECTIVE_SAMPLE_SIZE",
-    "describe_acceptance",
+    "acceptance_problem",
     "few_warnings",
     "jackknife_bias",
     "not_finite_warnings",
@@ -36,21 +37,28 @@ FEWEST_WEIGHTS = 3
 EVEN_SHARE = 0.5
 
 
-def share_of_few(sizes: np.ndarray, minimum: float = MINIMUM_EFFECTIVE_SAMPLE_SIZE) -> float:
-    """The share of effective sample sizes [batch] under a minimum; NaN is under it."""
-    return float(np.mean(~(sizes >= minimum)))
+def share_of_few(sizes: np.ndarray) -> float:
+    """The share of effective sample sizes [batch] under the minimum; NaN is under it."""
+    return float(np.mean(~(sizes >= MINIMUM_EFFECTIVE_SAMPLE_SIZE)))
 
 
-def too_few(mean: float, share: float, minimum: float = MINIMUM_EFFECTIVE_SAMPLE_SIZE) -> bool:
+def too_few(mean: float, share: float) -> bool:
     """Whether effective sample sizes with this mean, and this share of few, are too small."""
-    return not mean >= minimum or share > LARGEST_SHARE_OF_FEW  # NaN neither
+    # NaN neither
+    return not mean >= MINIMUM_EFFECTIVE_SAMPLE_SIZE or share > LARGEST_SHARE_OF_FEW
 
 
-def describe_acceptance(per_segment: Sequence[float]) -> str | None:
-    """Says where acceptance rates [num_segments] are out of range; None if nowhere."""
+def acceptance_problem(per_segment: Sequence[float], mean_size: float, count: int) -> str | None:
+    """Says where acceptance rates are out of range; None if nowhere, or if weights are even.
+
+    Args:
+        per_segment: the rates, means over data points: [num_segments].
+        mean_size: the effective sample size, a mean over data points.
+        count: the number of chains.
+    """
     low, high = ACCEPTANCE_RANGE
     outside = [rate for rate in per_segment if not low <= rate <= high]
-    if not outside:
+    if not outside or mean_size >= EVEN_SHARE * count:
         return None
     return (
         f"the acceptance rate is {format_number(outside[0])} in {len(outside)} of "
@@ -104,19 +112,20 @@ def weight_warnings(
     if not finite.any():
         return lines
     if count < FEWEST_WEIGHTS:
-        return lines + few_warnings(count, "chains", "num_chains")
+        return lines + few_warnings(count, "chains", "{num_chains}")
     log_weights, log_sums = log_weights[:, finite], log_sums[finite]
     sizes = np.exp(2 * log_sums - np.logaddexp.reduce(2 * log_weights, axis=0))
     bias = jackknife_bias(log_weights)
     remedy = (
-        "raise num_temperatures or num_chains, or start closer to the target, such as at q(z|x)"
+        "raise {num_temperatures} or {num_chains}, or start closer to the target, such as at q(z|x)"
     )
     lines += size_warnings(sizes, bias, count, "chains", "low" if direction > 0 else "high", remedy)
-    acceptance = describe_acceptance(acceptance_rate[:, finite].mean(axis=1).tolist())
-    if acceptance and sizes.mean() < EVEN_SHARE * count:
+    rates = acceptance_rate[:, finite].mean(axis=1).tolist()
+    acceptance = acceptance_problem(rates, sizes.mean(), count)
+    if acceptance:
         lines.append(
-            f"{acceptance[0].upper()}{acceptance[1:]}: take step_size from tune_step_sizes with "
-            "the same scale."
+            f"{acceptance[0].upper()}{acceptance[1:]}: take {{step_size}} from tune_step_sizes "
+            "with the same scale."
         )
     return lines
 
@@ -154,13 +163,12 @@ def size_warnings(
         side: on which side of the truth the estimates are, "low" or "high".
         remedy: what to do.
     """
-    minimum = min(MINIMUM_EFFECTIVE_SAMPLE_SIZE, count / 2)
-    if not too_few(sizes.mean(), share_of_few(sizes, minimum), minimum):
+    if not too_few(sizes.mean(), share_of_few(sizes)):
         return []
-    few = ~(sizes >= minimum)
+    few = ~(sizes >= MINIMUM_EFFECTIVE_SAMPLE_SIZE)
     return [
         f"The effective sample size is {sizes.mean():.1f} of {count} {unit} on average, and under "
-        f"{minimum:g} for {few.sum()} of {len(sizes)} data points. There a single weight decides: "
-        f"the estimate is probably {bias[few].mean():.1f} nats or more too {side}, and its "
-        f"standard error is underestimated; {remedy}."
+        f"{MINIMUM_EFFECTIVE_SAMPLE_SIZE:g} for {few.sum()} of {len(sizes)} data points. There a "
+        f"single weight decides: the estimate is probably {bias[few].mean():.1f} nats or more too "
+        f"{side}, and its standard error is underestimated; {remedy}."
     ]

@@ -57,8 +57,10 @@ def evaluate_run(order: Order, context: Context) -> None:
     report = evaluate(
         Path(order.run_dir), order.evaluate, data_dir=_data_dir(order), reporter=reporter
     )
+    if report is None:
+        return
     # With the fields in braces: the command line names its options.
-    for warning in warnings_about(report.splits, report.bracket) if report else ():
+    for warning in warnings_about(report.splits, report.bracket, report.settings):
         emit(context, Warned(warning))
 
 
