@@ -162,6 +162,67 @@ def test_reverse_weights_are_exact_in_expectation(num_temperatures: int) -> None
     assert abs(mean - 1.0) < 5.0 * error
 
 
+@pytest.mark.parametrize(("num_temperatures", "num_chains"), [(3, 600_000), (10, 200_000)])
+def test_weights_are_exact_if_the_support_is_bounded(
+    num_temperatures: int, num_chains: int
+) -> None:
+    """Catches a bias of 2 % of Z, and NaN: half of the chains start where the density is 0.
+
+    N(0, 1) to an exponential distribution, which ends at 0.
+    """
+
+    def target(z: tf.Tensor) -> tf.Tensor:
+        z = z[..., 0]
+        return tf.where(z > 0.0, LOG_Z - z, -float("inf"))
+
+    def sampler(num_chains: int, seed: tf.Tensor) -> tf.Tensor:
+        return annealed_importance_sampling(
+            target,
+            gaussian(0.0, 1.0),
+            step_size=0.3,
+            seed=seed,
+            num_chains=num_chains,
+            num_temperatures=num_temperatures,
+            num_leapfrog_steps=3,
+            num_segments=1,
+        ).log_weights[:, 0]
+
+    mean, error = relative_mean_weight(sampler, LOG_Z, num_chains)
+    assert error <= 0.004
+    assert abs(mean - 1.0) < 5.0 * error
+    weights = sampler(20_000, tf.constant([1, 2])).numpy()
+    assert not np.isnan(weights).any()
+    # 20,000 draws of a fair coin.
+    assert abs(np.isneginf(weights).mean() - 0.5) < 5.0 * 0.5 / np.sqrt(20_000)
+
+
+def test_a_bounded_support_leaves_estimates_and_step_sizes_finite() -> None:
+    """Catches NaN of a point, and a bound that only an infinite number of draws would give.
+
+    Z of a Gaussian cut off at its mean is a half; where no chain starts in the support, it is 0.
+    """
+    start = tfd.MultivariateNormalDiag(tf.zeros([2, 3]))
+
+    def target(z: tf.Tensor) -> tf.Tensor:
+        inside = z[..., 0] > tf.constant([0.0, 99.0])
+        return tf.where(inside, start.log_prob(z), -float("inf"))
+
+    step_size = tune_step_sizes(target, start, seed=1, num_temperatures=16)
+    assert np.isfinite(step_size).all()
+    with pytest.warns(UserWarning, match="1 of 2 estimates are not finite"):
+        result = annealed_importance_sampling(
+            target, start, step_size=step_size, seed=2, num_chains=4000, num_temperatures=16
+        )
+        bound = importance_weighted_bound(target, start, num_samples=4000, seed=3)
+    for values, error in (
+        (result.log_normalizer(), result.log_normalizer_standard_error()),
+        (bound.bound, bound.standard_error),
+    ):
+        assert error[0] < 0.05
+        assert abs(values[0] - np.log(0.5)) < 5.0 * error[0]
+        assert values[1] == -np.inf
+
+
 @pytest.fixture(scope="module")
 def linear_gaussian() -> LinearGaussianModel:
     return LinearGaussianModel.simulate(

@@ -58,7 +58,8 @@ def annealed_importance_sampling(
 
     Args:
         target_log_prob_fn: `log f_1`: z [num_chains, batch, latent_dim] -> [num_chains, batch],
-            nats; finite everywhere.
+            nats; -inf outside of its support, where the weight of a chain that starts there is 0,
+            and finite everywhere else.
         initial_distribution: f_0, normalized, with batch shape [batch] and event shape
             [latent_dim]: the encoder's q(z|x), or a prior broadcast by `tfd.BatchBroadcast(prior,
             [batch])`.

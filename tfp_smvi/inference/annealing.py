@@ -17,6 +17,11 @@ from tfp_smvi.inference.temperatures import TemperaturePath
 __all__ = ["AnnealedChain", "Endpoints", "anneal", "anneal_segment"]
 
 
+# Stands for the log of a density of 0, of which a mixture with beta = 0 would be NaN; a path of a
+# million temperatures takes more than the second number from a chain that meets it.
+_LOG_OF_ZERO, _LOG_WEIGHT_OF_ZERO = -1e30, -1e20
+
+
 class Endpoints:
     """log f_0 and log f_1, evaluated once per state however often the tool asks.
 
@@ -24,6 +29,9 @@ class Endpoints:
     to bootstrap the kernel there: six log-probs of one tensor, most of whose cost is the target's
     (a decoder). While a graph is traced, the same state is the same tensor object, so that
     remembering the last one is enough.
+
+    A density of 0, outside of its support, has a finite number in place of -inf, small enough that
+    chains never move there and that the weight of one that starts there is 0.
     """
 
     def __init__(self, initial_log_prob_fn: LogDensity, target_log_prob_fn: LogDensity) -> None:
@@ -38,7 +46,7 @@ class Endpoints:
         if self._log_probs is None or state is not self._state:
             target = log_densities("target_log_prob_fn", self._target_log_prob_fn, state)
             initial = log_densities("initial_distribution", self._initial_log_prob_fn, state)
-            self._log_probs = (initial, target)
+            self._log_probs = (_finite(initial), _finite(target))
             self._state = state
         return self._log_probs
 
@@ -95,12 +103,18 @@ def anneal_segment(
     )
 
 
+def _finite(log_probs: tf.Tensor) -> tf.Tensor:
+    """Log-densities with a finite number in place of -inf."""
+    zero = tf.cast(tf.constant(_LOG_OF_ZERO, tf.float64), log_probs.dtype)
+    return tf.where(log_probs == -float("inf"), zero, log_probs)
+
+
 class AnnealedChain(NamedTuple):
     """The outcome of a walk along a path.
 
     Attributes:
         state: [num_chains, batch, latent_dim].
-        log_weights: [num_chains, batch], nats.
+        log_weights: [num_chains, batch], nats; -inf of a chain that was where a density is 0.
         acceptance_rate: the mean over chains and transitions, [num_segments, batch].
     """
 
@@ -162,4 +176,6 @@ def anneal(
             tf.TensorArray(state.dtype, num_segments),
         ),
     )
+    is_zero = log_weights < tf.cast(tf.constant(_LOG_WEIGHT_OF_ZERO, tf.float64), state.dtype)
+    log_weights = tf.where(is_zero, tf.constant(-float("inf"), state.dtype), log_weights)
     return AnnealedChain(state, log_weights, acceptance_rate.stack())

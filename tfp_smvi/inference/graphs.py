@@ -38,7 +38,7 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
     """
     if tf.inside_function():
         return function()
-    graphs: list[tf.Graph] = []
+    graphs = list[tf.Graph]()  # without an annotation, which AutoGraph cannot convert here
 
     def traced() -> Result:
         graphs.append(tf.compat.v1.get_default_graph())
