@@ -376,8 +376,15 @@ def compare_compilers(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> 
     turns: dict[str, Turn] = {}
     for name, jit_compile in (("oneDNN", False), ("XLA", True)):
         estimator = BlockEstimator(model, EvaluateConfig(ais=ais))
-        run = tf.function(estimator._anneal, jit_compile=jit_compile, autograph=False)
-        turns[name] = lambda run=run: run(x, seed(3))["log_likelihood"].numpy()
+
+        def chains(
+            x: tf.Tensor, seed: tf.Tensor, estimator: BlockEstimator = estimator
+        ) -> tf.Tensor:
+            step_size = estimator._tune(x, seed)
+            return estimator._anneal(x, step_size, seed)["log_likelihood"]
+
+        run = tf.function(chains, jit_compile=jit_compile, autograph=False)
+        turns[name] = lambda run=run: run(x, seed(3)).numpy()
     seconds = alternate(turns, options.rounds)
     ratio = median_ratio(seconds, "XLA", "oneDNN")
     print(f"the chains take {ratio:.2f} times as long with XLA", flush=True)

@@ -254,6 +254,8 @@ def _pipeline(
     # several.
     whole = split.whole if isinstance(split, PartSplit) else split
     parallel = None if isinstance(whole, ArraySplit) else tf.data.AUTOTUNE
+    # AutoGraph would take half a second to convert what needs no conversion.
+    make = tf.autograph.experimental.do_not_convert(make)
     return (
         regroup(counters.map(make, num_parallel_calls=parallel)).prefetch(2).with_options(options)
     )
