@@ -73,7 +73,7 @@ def make_train_step(
     """Returns a compiled step of Adam on ELBO - lam * D_SM."""
     optimizer = keras.optimizers.Adam(3e-3, global_clipnorm=1000.0)
 
-    @tf.function
+    @tf.function(autograph=False)  # it has no loop or condition to convert
     def train_step(x: tf.Tensor) -> None:
         # lam grows over half of the steps. A posterior equal to the prior also has no divergence,
         # and a large lam at the start leads there.

@@ -105,7 +105,7 @@ def relative_mean_weight(
     """mean(w) / Z and its standard error, in chunks of at most a million chains."""
     size = min(num_chains, 1_000_000)
 
-    @tf.function
+    @tf.function(autograph=False)
     def moments(seed: tf.Tensor) -> tf.Tensor:
         weights = tf.exp(tf.cast(sampler(size, seed), tf.float64) - log_z)
         return tf.stack([tf.reduce_mean(weights), tf.reduce_mean(weights**2)])
