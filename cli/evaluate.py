@@ -92,6 +92,7 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(AISConfig, "num_temperatures")
 @setting(AISConfig, "num_leapfrog_steps")
 @setting(AISConfig, "initial")
+@setting(AISConfig, "initial_scale")
 @setting(AISConfig, "schedule")
 @setting(AISConfig, "num_segments")
 @setting(AISConfig, "num_pilot_chains")
@@ -102,6 +103,7 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(EvaluateConfig, "num_importance_samples")
 @setting(EvaluateConfig, "num_simulated")
 @setting(EvaluateConfig, "seed")
+@setting(EvaluateConfig, "accuracy", group="Annealed importance sampling")
 @grouped(
     "Parts of the work",
     "--shard",
@@ -152,6 +154,11 @@ def evaluate(
             "--shard does a part of the work and --merge none; give one of them."
         )
     _refuse_ignored("convergence_temperatures" if not convergence else "num_temperatures")
+    if settings["accuracy"] is not None and (convergence or _is_given("num_temperatures")):
+        other = "--convergence" if convergence else "--num-temperatures"
+        raise click.UsageError(
+            f"--accuracy chooses the number of temperatures; give it without {other}."
+        )
     config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else NUM_EXAMPLES)
     from .progress.evaluation import make_block_reporter
 
@@ -219,25 +226,29 @@ def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outco
 def _measure_convergence(
     run_dir: Path, config: EvaluateConfig, num_temperatures: tuple[int, ...], **arguments: Any
 ) -> _Outcome | None:
-    from tfp_smvi.evaluation.convergence import (
-        format_convergence,
-        measure_convergence,
-        warnings_about,
-    )
+    from tfp_smvi.evaluation.convergence import measure_convergence, warnings_about
+    from tfp_smvi.evaluation.convergence_table import format_convergence
     from tfp_smvi.report.convergence_figure import write_convergence_figure
 
     result = measure_convergence(run_dir, config, num_temperatures, **arguments)
     if result is None:
         return None
     write_convergence_figure(result, run_dir / "convergence.png")
-    table, files = format_convergence(result), "convergence.json and convergence.png"
-    return _Outcome(result, table, warnings_about(result.splits), files)
+    texts = warnings_about(result.splits, result.brackets, result.settings)
+    warnings = [name_fields(text, option_name) for text in texts]
+    files = "convergence.json and convergence.png"
+    return _Outcome(result, format_convergence(result), warnings, files)
+
+
+def _is_given(name: str) -> bool:
+    """Whether the option is in the command."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _refuse_ignored(name: str) -> None:
     """Raises UsageError if the option was given that the other kind of evaluation takes."""
-    source = click.get_current_context().get_parameter_source(name)
-    if source is not click.core.ParameterSource.COMMANDLINE:
+    if not _is_given(name):
         return
     if name == "num_temperatures":
         raise click.UsageError(

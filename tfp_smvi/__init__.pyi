@@ -43,6 +43,7 @@ from .inference.ais import (
 )
 from .inference.importance import importance_weighted_bound as importance_weighted_bound
 from .inference.results import AISResult as AISResult
+from .inference.starts import widened as widened
 from .inference.tuning import tune_step_sizes as tune_step_sizes
 from .models.architectures import network_shapes as network_shapes
 from .models.protocol import TrainableModel as TrainableModel

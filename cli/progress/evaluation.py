@@ -29,6 +29,8 @@ class BlockReporter(WorkReporter):
     def begin(self, num_units: int, cost: float, cost_done: float) -> None:
         """Shows the share of the work that is done already."""
         self._begin(cost, cost_done)
+        for task in self._bar.task_ids:  # of the part before
+            self._bar.remove_task(task)
         if cost_done:
             self.note(f"{100 * cost_done / cost:.0f} % of the work is done already.")
         self._task = self._bar.add_task("", total=cost)

@@ -17,6 +17,7 @@ import pytest
 import tensorflow as tf
 import tensorflow_probability as tfp
 
+from tests.support.errors import refused
 from tests.support.runs import ReferenceRun, assert_same_bits, dead_process, forget_data
 from tfp_smvi.config import (
     AISConfig,
@@ -30,8 +31,10 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.data import load_dataset
 from tfp_smvi.engines.processes import Processes
-from tfp_smvi.evaluation import convergence, session
+from tfp_smvi.evaluation import accuracy, convergence, session
+from tfp_smvi.evaluation.accuracy import with_temperatures
 from tfp_smvi.evaluation.blocks import Block, Shard, plan
+from tfp_smvi.evaluation.convergence_table import format_convergence
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.evaluation.pipeline import evaluate
 from tfp_smvi.evaluation.results import Evaluation
@@ -228,7 +231,7 @@ def shared_graphs() -> Iterator[None]:
     def shared(model: VAE, config: EvaluateConfig) -> BlockEstimator:
         weights = b"".join(variable.numpy().tobytes() for variable in model.trainable_variables)
         # The graphs do not depend on these.
-        same = dataclasses.replace(config, split="test", num_examples=1, num_simulated=1, seed=0)
+        same = dataclasses.replace(config, split="test", num_examples=1, num_simulated=2, seed=0)
         return estimators.setdefault((weights, same), BlockEstimator(model, config))
 
     with pytest.MonkeyPatch.context() as patch:
@@ -505,9 +508,51 @@ def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
     assert summary.by_num_temperatures["6"].log_likelihood.mean == evaluated
     write_convergence_figure(found, fresh / "convergence.png")
     assert (fresh / "convergence.png").read_bytes().startswith(b"\x89PNG")
-    table = convergence.format_convergence(found)
+    table = format_convergence(found)
     assert "test, 20 examples:" in table
     assert ("stops moving at 2" in table) == (summary.settled_at == 2)
+
+
+def test_an_accuracy_chooses_the_number_of_temperatures(
+    fresh: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a search that stops early, does a block twice, or changes the estimates.
+
+    Brackets get narrower by more than their errors from 2 to 12 temperatures.
+    """
+    computed: list[str] = []
+    estimate = EvaluationSession.estimate
+
+    def counted(opened: EvaluationSession, block: Block) -> None:
+        computed.append(f"{block.kind} {block.config.ais.num_temperatures}")
+        estimate(opened, block)
+
+    monkeypatch.setattr(EvaluationSession, "estimate", counted)
+    monkeypatch.setattr(accuracy, "CANDIDATES", (2, 12))
+    config = dataclasses.replace(SMALL, num_examples=20, num_simulated=50)
+    with refused("accuracy", 1e-9) as caught:
+        evaluate(fresh, dataclasses.replace(config, accuracy=1e-9))
+    assert "not reached with 12 temperatures" in str(caught.value)
+    assert computed == ["bracket 2", "bracket 12"]
+    configs = [with_temperatures(config, count) for count in (2, 12)]
+    opened = EvaluationSession(fresh)
+    widths = [
+        summarize_bracket(opened.load("bracket", changed, "simulated")).width for changed in configs
+    ]
+    bounds = [width.mean + width.standard_error for width in widths]
+    assert bounds[0] > bounds[1]
+    found = evaluate(fresh, dataclasses.replace(config, accuracy=float(np.mean(bounds))))
+    assert found is not None
+    assert found.temperatures is not None
+    assert found.temperatures.num_temperatures == 12
+    assert dict(found.temperatures.brackets) == dict(zip(("2", "12"), widths, strict=True))
+    assert computed[2:] == ["bounds 12", "annealed 12"]
+    assert "Chosen: 12 temperatures; the bracket is" in format_evaluation(found)
+    written = json.loads((fresh / "evaluation.json").read_text())
+    assert Evaluation.from_json(written) == found
+    plain = evaluate(fresh, configs[1], merge=True)
+    assert plain is not None
+    assert (plain.splits, plain.bracket) == (found.splits, found.bracket)
 
 
 def test_estimate_settles_where_later_ones_agree() -> None:
@@ -520,11 +565,58 @@ def test_estimate_settles_where_later_ones_agree() -> None:
         count: value + noise[i] - noise[i].mean()
         for i, (count, value) in enumerate(estimates.items())
     }
-    assert convergence.settled_at(noisy) == 100
+    narrow = dict.fromkeys(estimates, 0.5)
+    assert convergence.settled_at(noisy, narrow) == 100
+    # Not where the bracket is wide, or not known.
+    for width in (0.51, np.nan):
+        assert convergence.settled_at(noisy, narrow | {100: width}) is None
     del noisy[316]
-    assert convergence.settled_at(noisy) is None
+    assert convergence.settled_at(noisy, narrow) is None
     noisy[100] = noisy[100] * np.nan
-    assert convergence.settled_at(noisy) is None
+    assert convergence.settled_at(noisy, narrow) is None
+
+
+class TwoModes(LinearGaussian):
+    """p(x|z) = N(|z|, 0.1^2), whose posterior has two modes, of which q(z|x) covers one."""
+
+    def __init__(self) -> None:
+        self.prior = tfd.MultivariateNormalDiag(tf.zeros(1), tf.ones(1))
+
+    def encode(self, x: tf.Tensor) -> tfd.Distribution:
+        return tfd.MultivariateNormalDiag(x, 0.1 * tf.ones_like(x))
+
+    def decode(self, z: tf.Tensor) -> tfd.Distribution:
+        return tfd.MultivariateNormalDiag(tf.abs(z), 0.1 * tf.ones_like(z))
+
+
+def test_an_estimate_that_misses_a_mode_does_not_settle() -> None:
+    """Both numbers of temperatures agree, and are log 2 = 0.69 nats too low; the bracket says so.
+
+    Chains would have to cross ten standard deviations. A start as wide as both modes finds both.
+    """
+    model, counts = TwoModes(), (10, 30)
+    z = np.linspace(0.8, 1.2, BLOCK_SIZE, dtype=np.float32)[:, np.newaxis]
+    exact = np.log(2.0) + tfd.Normal(0.0, np.sqrt(1.01)).log_prob(z)[:, 0].numpy()
+    ais = AISConfig(num_segments=2, num_pilot_temperatures=8)
+
+    def estimator(count: int, scale: float = 1.0) -> BlockEstimator:
+        changed = dataclasses.replace(ais, num_temperatures=count, initial_scale=scale)
+        return BlockEstimator(model, EvaluateConfig(changed))
+
+    def estimated(estimator: BlockEstimator) -> np.ndarray:
+        return estimator.annealed(tf.constant(z), seed(31))["log_likelihood"]
+
+    estimators = {count: estimator(count) for count in counts}
+    values = {count: estimated(estimators[count]) for count in counts}
+    widths = {
+        count: summarize_bracket(estimators[count].bracketed(seed(32))).width.mean
+        for count in counts
+    }
+    assert np.abs(exact - values[10] - np.log(2.0)).mean() < 0.05
+    assert convergence.settled_at(values, dict.fromkeys(counts, 0.0)) == 10
+    assert min(widths.values()) > 0.5
+    assert convergence.settled_at(values, widths) is None
+    assert abs((exact - estimated(estimator(30, 10.0))).mean()) < 0.2
 
 
 @pytest.mark.slow

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.evaluation import convergence
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 
@@ -82,6 +83,31 @@ def test_numbers_not_to_be_trusted_are_called_so(
     width: float, changes: dict[str, Any], words: str
 ) -> None:
     assert any(words in line for line in warnings_for(bracket_values(width), **changes))
+
+
+def test_a_wide_bracket_is_told_what_helps() -> None:
+    """More temperatures do not, where q(z|x) misses a mode."""
+    splits = {"test": summarize_split(example_values())}
+    bracket = summarize_bracket(bracket_values(0.6))
+    (line,) = warnings_about(splits, bracket, EvaluateConfig())
+    assert "raise {num_temperatures}, or let the chains start from the prior" in line
+    assert "({initial} prior) or from a wider one ({initial_scale} 2)" in line
+    ais = AISConfig(initial="prior", initial_scale=2.0)
+    (line,) = warnings_about(splits, bracket, EvaluateConfig(ais))
+    assert line.endswith("let the chains start from a wider one ({initial_scale} 4).")
+
+
+def test_a_comparison_with_wide_brackets_is_told_what_helps() -> None:
+    """The number with the widest text is not the largest number."""
+    brackets = {
+        str(count): summarize_bracket(bracket_values(width))
+        for count, width in ((96, 0.4), (100, 0.6))
+    }
+    (line,) = convergence.warnings_about({}, brackets, EvaluateConfig())
+    assert "are 0.60 nat apart at 100 temperatures, more than 0.5" in line
+    assert "({initial} prior)" in line
+    del brackets["100"]
+    assert convergence.warnings_about({}, brackets, EvaluateConfig()) == []
 
 
 def test_even_weights_are_right_whatever_the_acceptance() -> None:

@@ -4,6 +4,7 @@ Seeds are arbitrary: each assertion at five standard errors fails for fewer than
 million.
 """
 
+import dataclasses
 import re
 import runpy
 from collections.abc import Callable
@@ -25,7 +26,7 @@ from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.results import AISResult
 from tfp_smvi.inference.temperatures import AnnealingSettings
 from tfp_smvi.inference.tuning import tune_step_sizes
-from tfp_smvi.inference.weights import WeightSums, sum_weights
+from tfp_smvi.inference.weights import WeightSums, covering_errors, sum_weights
 
 tfd = tfp.distributions
 
@@ -290,7 +291,7 @@ def test_exact_posterior_gives_the_likelihood_without_error(
 
 
 def test_bernoulli_likelihood_agrees_with_quadrature_from_both_sides() -> None:
-    """Catches an error of 0.05 nat in most of 8 data points, and of 0.15 nat in the hardest."""
+    """Catches an error of 0.06 nat in most of 8 data points, and of 0.15 nat in the hardest."""
     model = BernoulliModel.simulate(batch=8, hidden_dim=6, observed_dim=12, seed=7)
     truth, prior = model.log_likelihood(), model.prior_distribution()
     settings = {"step_size": 0.3, "num_temperatures": 100, "num_chains": 2000}
@@ -303,7 +304,7 @@ def test_bernoulli_likelihood_agrees_with_quadrature_from_both_sides() -> None:
         (forward.log_normalizer(), forward.log_normalizer_standard_error()),
         (reverse.log_normalizer_upper_bound(), reverse.log_normalizer_upper_bound_standard_error()),
     ):
-        assert np.median(error) < 0.01
+        assert np.median(error) < 0.012
         assert np.max(error) < 0.03
         assert np.all(np.abs(estimate - truth) < 5.0 * error)
 
@@ -462,6 +463,59 @@ def test_standard_error_covers_the_truth() -> None:
     assert abs(scores.std() - 1.0) < 5 * 0.011 + 0.01
 
 
+@pytest.mark.parametrize(("num_temperatures", "of_delta_method"), [(12, 0.85), (48, 0.93)])
+def test_intervals_cover_the_truth_from_a_start_that_is_too_narrow(
+    num_temperatures: int, of_delta_method: float
+) -> None:
+    """Catches errors of the delta method, whose 95 % intervals hold log p(x) in 71 to 88 %.
+
+    20 data points of a two-dimensional model, 20 times each with 16 chains, from q half as wide as
+    the posterior. The intervals hold it in 95 % or more, with a standard error of 1.1 %.
+    """
+    model = BernoulliModel.simulate(batch=20, hidden_dim=6, observed_dim=12, seed=7)
+    truth = np.tile(model.log_likelihood(), 20)
+    mean, stddev = (np.tile(moment, (20, 1)) for moment in model.posterior_moments())
+    model = dataclasses.replace(model, x=np.tile(model.x, (20, 1)), z=mean)
+    start = tfd.MultivariateNormalDiag(*(tf.constant(v, tf.float32) for v in (mean, stddev / 2.0)))
+    steps = tune_step_sizes(model.log_joint, start, seed=21)
+    result = annealed_importance_sampling(
+        model.log_joint, start, step_size=steps, seed=22, num_temperatures=num_temperatures
+    )
+    distance = np.abs(result.log_normalizer() - truth)
+    error = result.log_normalizer_standard_error().numpy()
+    assert np.mean(distance < 1.96 * error) > 0.9
+    # 68 % within 5 standard errors of 2.3 %, and more is no harm.
+    assert np.mean(distance < error) > 0.57
+    delta = sum_weights(result.log_weights).standard_error().numpy()
+    assert np.mean(distance < 1.96 * delta) < of_delta_method
+    # Nor are they too large to be of use.
+    assert np.mean(error**2) < 2.0 * np.mean(distance**2)
+
+
+def test_the_coverage_that_the_document_states() -> None:
+    """Catches a wrong factor: log-normal weights, 16 for each of 10,000 data points.
+
+    The standard error of a share is at most 0.5 %, and shares are stated in whole percent.
+    """
+    rng = np.random.default_rng(23)
+    for stddev, expected in ((0.3, 0.96), (1.0, 0.97), (2.0, 0.94), (3.0, 0.78)):
+        log_weights = stddev * rng.standard_normal((16, 10_000)) - stddev**2 / 2.0
+        sums = sum_weights(tf.constant(log_weights))
+        errors = covering_errors(sums.standard_error())
+        share = np.mean(np.abs(sums.log_mean()) < 1.96 * errors)
+        assert abs(share - expected) < 5 * 0.005 + 0.005
+
+
+def test_errors_that_are_not_finite_stay_so_and_do_not_count() -> None:
+    """Catches NaN of all data points because one has it."""
+    errors = tf.constant([0.1, np.nan, 0.3])
+    mean_square = (0.01 + 0.09) / 2.0
+    factor = 1.0 + 2.0 * mean_square
+    expected = [np.sqrt(mean_square) * factor, np.nan, 0.3 * factor]
+    np.testing.assert_allclose(covering_errors(errors), expected, rtol=1e-6)
+    assert np.isnan(covering_errors(tf.constant([np.nan, np.nan]))).all()
+
+
 def test_bound_streams_any_number_of_samples() -> None:
     """Catches a sample lost or counted twice at the end of the last chunk."""
     model = LinearGaussianModel.simulate(
@@ -476,7 +530,8 @@ def test_bound_streams_any_number_of_samples() -> None:
     )[:10]
     sums: WeightSums = sum_weights(model.log_joint(z) - prior.log_prob(z))
     np.testing.assert_allclose(bound.bound, sums.log_mean(), rtol=1e-5)
-    np.testing.assert_allclose(bound.standard_error, sums.standard_error(), rtol=1e-4)
+    errors = covering_errors(sums.standard_error())
+    np.testing.assert_allclose(bound.standard_error, errors, rtol=1e-4)
     np.testing.assert_allclose(bound.effective_sample_size, sums.effective_sample_size(), rtol=1e-4)
 
 

@@ -130,6 +130,13 @@ class BernoulliModel:
         _, log_joint, spacing = self._grid()
         return special.logsumexp(log_joint, axis=0) + 2.0 * np.log(spacing)
 
+    def posterior_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """The mean and the standard deviation of p(z|x): float64 [batch, 2] each."""
+        z, log_joint, _ = self._grid()
+        mass = special.softmax(log_joint, axis=0)
+        mean = mass.T @ z
+        return mean, np.sqrt(mass.T @ z**2 - mean**2)
+
     def posterior_samples(self, num_samples: int, seed: int) -> np.ndarray:
         """Samples of p(z|x): float64 [num_samples, batch, 2].
 

@@ -1,5 +1,6 @@
 """What is estimated on a trained run, and how well."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -24,6 +25,9 @@ class AISConfig(Settings):
     initial: InitialName = option(
         "posterior", "Where chains start: the encoder's q(z|x), or the prior p(z)."
     )
+    initial_scale: float = option(
+        1.0, "Factor on the width of the distribution where chains start.", later=True
+    )
     schedule: ScheduleName = option("sigmoid", "How temperatures are spaced between 0 and 1.")
     num_segments: int = option(
         8, "Linear pieces of the path, each with its own step size; at most one per temperature."
@@ -44,6 +48,8 @@ class AISConfig(Settings):
         ):
             require_whole(name, getattr(self, name), least=1)
         require_whole("num_pilot_temperatures", self.num_pilot_temperatures, least=self.segments)
+        scale_ok = math.isfinite(self.initial_scale) and self.initial_scale > 0.0
+        require("initial_scale", self.initial_scale, scale_ok, "a positive number")
         rate_ok = 0.0 < self.target_acceptance_rate < 1.0
         require(
             "target_acceptance_rate",
@@ -60,7 +66,10 @@ class AISConfig(Settings):
 
 @dataclass(frozen=True)
 class EvaluateConfig(Settings):
-    """What `evaluate` estimates, on which examples and how well."""
+    """What `evaluate` estimates, on which examples and how well.
+
+    With an accuracy, the number of temperatures of `ais` is not used.
+    """
 
     ais: AISConfig = AISConfig()
     split: SplitName = option("test", "The data to evaluate on.")
@@ -72,6 +81,12 @@ class EvaluateConfig(Settings):
     num_importance_samples: int = option(1000, "Draws from q(z|x) per example for the IWAE bound.")
     num_simulated: int = option(100, "Examples simulated from the model for the bracket.")
     seed: int = option(0, "Seed of all draws.")
+    accuracy: float | None = option(
+        None,
+        "Choose the number of temperatures: the first of 12, 24, 48, ... whose bracket is at most "
+        "this wide, in nats.",
+        later=True,
+    )
 
     def _check(self) -> None:
         if self.num_examples is not None:
@@ -81,6 +96,10 @@ class EvaluateConfig(Settings):
         for name in ("num_importance_samples", "num_simulated"):
             require_whole(name, getattr(self, name), least=1)
         require_seed(self.seed)
+        if self.accuracy is not None:
+            accuracy_ok = math.isfinite(self.accuracy) and self.accuracy > 0.0
+            require("accuracy", self.accuracy, accuracy_ok, "a positive number of nats")
+            require_whole("num_simulated", self.num_simulated, least=2)
 
     @property
     def splits(self) -> tuple[str, ...]:

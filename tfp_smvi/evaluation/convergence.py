@@ -4,7 +4,6 @@ References:
     [1] D. Levy and S. Ermon. Trading-off Learning and Inference in Deep Latent Variable Models.
 """
 
-import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,21 +16,22 @@ from tfp_smvi.core.estimates import Estimate, estimate
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import Machine, environment
-from tfp_smvi.core.text import align, format_number
+from tfp_smvi.core.text import format_number
 from tfp_smvi.data import Dataset
 from tfp_smvi.engines.base import Engine
 from tfp_smvi.engines.local import ThisProcess
+from tfp_smvi.evaluation.accuracy import with_temperatures
 from tfp_smvi.evaluation.blocks import SIMULATED, Shard, plan
 from tfp_smvi.evaluation.pipeline import describe_run
 from tfp_smvi.evaluation.results import BracketSummary, EvaluatedRun, Rates
 from tfp_smvi.evaluation.session import EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_rates
+from tfp_smvi.evaluation.warnings import WIDEST_BRACKET, other_start
 from tfp_smvi.evaluation.work import complete, writing
 from tfp_smvi.storage.atomic import write_json
 
 __all__ = [
     "Convergence",
-    "format_convergence",
     "measure_convergence",
     "settled_at",
     "warnings_about",
@@ -136,7 +136,7 @@ def measure_convergence(
     Source: [1], whose check it is.
     """
     reporter = reporter or Silent()
-    configs = {count: _with_temperatures(config, count) for count in num_temperatures}
+    configs = {count: with_temperatures(config, count) for count in num_temperatures}
     with (
         open_session(run_dir, data_dir, dataset, reporter) as session,
         writing(session, "convergence.png", "convergence.json"),
@@ -152,80 +152,75 @@ def measure_convergence(
     return convergence
 
 
-def settled_at(log_likelihoods: Mapping[int, np.ndarray]) -> int | None:
+def settled_at(
+    log_likelihoods: Mapping[int, np.ndarray], widths: Mapping[int, float]
+) -> int | None:
     """Finds the number of temperatures from which on the mean estimate no longer moves.
 
     It is the smallest number whose mean differences to those of all larger numbers have 95 %
-    intervals over examples, by Student's t, that hold 0.
+    intervals over examples, by Student's t, that hold 0, and whose bracket is at most
+    WIDEST_BRACKET wide: chains that all miss a mode agree at once, and are wrong.
 
     Args:
         log_likelihoods: float [num_examples] by number of temperatures, on the same examples.
+        widths: the mean widths of the bracket by number of temperatures, in nats.
 
     Returns:
-        The number, or None if the estimate moves up to the largest one.
+        The number, or None if the estimate moves up to the largest one or brackets are too wide.
     """
     counts = sorted(log_likelihoods)
     for position, count in enumerate(counts[:-1]):
         later = counts[position + 1 :]
         differences = (log_likelihoods[larger] - log_likelihoods[count] for larger in later)
-        if not any(_moved(np.asarray(difference, np.float64)) for difference in differences):
+        is_narrow = widths[count] <= WIDEST_BRACKET
+        if is_narrow and not any(
+            _moved(np.asarray(difference, np.float64)) for difference in differences
+        ):
             return count
     return None
 
 
-def warnings_about(splits: Mapping[str, SplitConvergence]) -> list[str]:
-    """Lists the splits whose estimate has not settled, in a line each."""
+def warnings_about(
+    splits: Mapping[str, SplitConvergence],
+    brackets: Mapping[str, BracketSummary],
+    settings: EvaluateConfig,
+) -> list[str]:
+    """Lists why estimates have not settled, in a line each.
+
+    Returns:
+        The lines; "{initial}" names a setting, for `name_fields`.
+    """
+    largest = max(brackets, key=int)
+    width = brackets[largest].width.mean
+    if not width <= WIDEST_BRACKET:  # NaN neither
+        return [
+            "On examples simulated from the model, the bounds of the log-likelihood are "
+            f"{format_number(width)} nat apart at {largest} temperatures, more than "
+            f"{WIDEST_BRACKET}: compare larger numbers, or {other_start(settings)}."
+        ]
     return [
-        f"{split}: the estimate still moves at {max(map(int, summary.by_num_temperatures))} "
-        "temperatures: compare larger numbers."
+        f"{split}: the estimate still moves at {largest} temperatures: compare larger numbers."
         for split, summary in splits.items()
         if summary.settled_at is None
     ]
 
 
-def format_convergence(convergence: Convergence) -> str:
-    """Lays a result out for people."""
-    lines = []
-    for split, summary in convergence.splits.items():
-        header = ["temperatures", "log-likelihood", "to the largest number", "acceptance", "ESS"]
-        rows = [[*header, "bracket"]]
-        for count, values in summary.by_num_temperatures.items():
-            rates, sizes = values.acceptance_rate, values.effective_sample_size
-            rows.append(
-                [
-                    count,
-                    str(values.log_likelihood),
-                    str(values.difference_to_last),
-                    format_number(rates.mean),
-                    format_number(sizes.mean),
-                    str(convergence.brackets[count].width),
-                ]
-            )
-        settled = summary.settled_at
-        answer = (
-            "still moves at the largest number" if settled is None else f"stops moving at {settled}"
-        )
-        lines += [f"{split}, {summary.num_examples} examples:", *align(rows)]
-        lines += [f"The estimate {answer} (95 % intervals of the differences).", ""]
-    return "\n".join([*lines, "Values are in nats, means over examples +/- one standard error."])
-
-
-def _with_temperatures(config: EvaluateConfig, count: int) -> EvaluateConfig:
-    return dataclasses.replace(config, ais=dataclasses.replace(config.ais, num_temperatures=count))
-
-
 def _summarize(
     session: EvaluationSession, config: EvaluateConfig, configs: Mapping[int, EvaluateConfig]
 ) -> Convergence:
-    splits = {split: _summarize_split(session, configs, split) for split in config.splits}
+    brackets = {
+        count: summarize_bracket(session.load("bracket", changed, SIMULATED))
+        for count, changed in configs.items()
+    }
+    widths = {count: bracket.width.mean for count, bracket in brackets.items()}
+    splits = {split: _summarize_split(session, configs, split, widths) for split in config.splits}
+    by_name = {str(count): bracket for count, bracket in brackets.items()}
+    warnings = (*session.run.warnings, *warnings_about(splits, by_name, config))
     here = environment()
     return Convergence(
         splits=splits,
-        brackets={
-            str(count): summarize_bracket(session.load("bracket", changed, SIMULATED))
-            for count, changed in configs.items()
-        },
-        warnings=(*map(name_fields, session.run.warnings), *warnings_about(splits)),
+        brackets=by_name,
+        warnings=tuple(map(name_fields, warnings)),
         settings=config,
         run=describe_run(session),
         versions=here.versions,
@@ -234,7 +229,10 @@ def _summarize(
 
 
 def _summarize_split(
-    session: EvaluationSession, configs: Mapping[int, EvaluateConfig], split: str
+    session: EvaluationSession,
+    configs: Mapping[int, EvaluateConfig],
+    split: str,
+    widths: Mapping[int, float],
 ) -> SplitConvergence:
     results = {
         count: session.load("annealed", changed, split) for count, changed in configs.items()
@@ -250,7 +248,7 @@ def _summarize_split(
             acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
             effective_sample_size=estimate(arrays["effective_sample_size"]),
         )
-    return SplitConvergence(len(last), settled_at(log_likelihoods), summaries)
+    return SplitConvergence(len(last), settled_at(log_likelihoods, widths), summaries)
 
 
 def _moved(differences: np.ndarray) -> bool:

@@ -33,8 +33,10 @@ from tfp_smvi.inference.ais import (
     reverse_annealed_importance_sampling,
 )
 from tfp_smvi.inference.importance import importance_weighted_bound
+from tfp_smvi.inference.starts import widened
 from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
+from tfp_smvi.inference.weights import delta_method_errors, sum_weights
 from tfp_smvi.models.protocol import LatentVariableModel
 from tfp_smvi.objectives.divergences import DIVERGENCES, known_divergences, score_difference
 from tfp_smvi.objectives.smvi import analytic_kl, sampled_kl
@@ -57,7 +59,8 @@ class _Problem(NamedTuple):
 class BlockEstimator:
     """The estimators for blocks of BLOCK_SIZE examples, each traced at its first call.
 
-    Every result maps names to arrays with the example as their first axis.
+    Every result maps names to arrays with the example as their first axis. Errors of log mean(w)
+    are those of the delta method, for `covering_errors` over all examples.
 
     Args:
         model: the model, in float32.
@@ -155,7 +158,9 @@ class BlockEstimator:
             | divergences
             | {
                 "iwae_bound": importance_weighted.bound,
-                "iwae_bound_error": importance_weighted.standard_error,
+                "iwae_bound_error": delta_method_errors(
+                    importance_weighted.effective_sample_size, config.num_importance_samples
+                ),
                 "posterior_mean": posterior.mean(),
             }
         )
@@ -210,7 +215,7 @@ class BlockEstimator:
         )
         return {
             "log_likelihood": result.log_normalizer(),
-            "log_likelihood_error": result.log_normalizer_standard_error(),
+            "log_likelihood_error": sum_weights(result.log_weights).standard_error(),
             "effective_sample_size": result.effective_sample_size(),
             "acceptance_rate": tf.transpose(result.acceptance_rate),
             "step_size": tf.transpose(result.step_size),
@@ -231,7 +236,7 @@ class BlockEstimator:
         )
         return {
             "upper_bound": result.log_normalizer_upper_bound(),
-            "upper_bound_error": result.log_normalizer_upper_bound_standard_error(),
+            "upper_bound_error": sum_weights(result.log_weights).standard_error(),
             "reverse_acceptance_rate": tf.transpose(result.acceptance_rate),
         }
 
@@ -240,6 +245,7 @@ class BlockEstimator:
         initial = posterior
         if self._config.ais.initial == "prior":
             initial = tfd.BatchBroadcast(self._model.prior, [BLOCK_SIZE])
+        initial = widened(initial, self._config.ais.initial_scale)
         return _Problem(lambda z: self._model.log_joint(x, z), initial, posterior.stddev())
 
     def _tune(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:

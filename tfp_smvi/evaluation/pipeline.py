@@ -10,6 +10,7 @@ References:
         generative models. ICLR 2017.
 """
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from tfp_smvi.data import Dataset
 from tfp_smvi.data.rows import spans
 from tfp_smvi.engines.base import Engine
 from tfp_smvi.engines.local import ThisProcess
+from tfp_smvi.evaluation.accuracy import choose_temperatures
 from tfp_smvi.evaluation.blocks import SIMULATED, Shard, plan
 from tfp_smvi.evaluation.results import EvaluatedRun, Evaluation
 from tfp_smvi.evaluation.session import EvaluationSession, open_session
@@ -96,13 +98,17 @@ def evaluate(
         open_session(run_dir, data_dir, dataset, reporter, model) as session,
         writing(session, "evaluation.npz", "evaluation.json"),
     ):
-        blocks = plan(config, session.num_examples(config))
         engine = engine or ThisProcess()
+        chosen = choose_temperatures(session, config, engine, reporter, merge=merge)
+        given, config = config, chosen.config
+        blocks = plan(config, session.num_examples(config))
         if not complete(session, blocks, engine, reporter, shard=shard, merge=merge):
             return None
         results = {split: _load_split(session, config, split) for split in config.splits}
         simulated = session.load("bracket", config, SIMULATED)
-        evaluation = _summarize(session, config, results, simulated)
+        evaluation = dataclasses.replace(
+            _summarize(session, given, results, simulated), temperatures=chosen.choice
+        )
         # The values come first, so that a report never lacks them.
         values = _per_example(results, simulated)
         write_arrays(session.run_dir / "evaluation.npz", values)

@@ -9,7 +9,15 @@ from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
 
-__all__ = ["BracketSummary", "EvaluatedRun", "Evaluation", "Rates", "SampleSizes", "SplitSummary"]
+__all__ = [
+    "BracketSummary",
+    "EvaluatedRun",
+    "Evaluation",
+    "Rates",
+    "SampleSizes",
+    "SplitSummary",
+    "TemperatureChoice",
+]
 
 
 @dataclass(frozen=True)
@@ -110,6 +118,20 @@ class BracketSummary(Record):
 
 
 @dataclass(frozen=True)
+class TemperatureChoice(Record):
+    """How the number of temperatures was chosen.
+
+    Attributes:
+        num_temperatures: the number.
+        brackets: the width of the bracket by number of temperatures, up to it; a JSON key is the
+            number.
+    """
+
+    num_temperatures: int
+    brackets: Mapping[str, Estimate]
+
+
+@dataclass(frozen=True)
 class EvaluatedRun(Record):
     """What was evaluated.
 
@@ -144,6 +166,8 @@ class Evaluation(Record):
         log_scale: with standardized data, for each split, sum(log stddev) in nats over the observed
             entries of x, the mean over examples: an ELBO or a log p(x) minus this is that of x in
             given units. The gap and the KL divergence are the same in both. None in given units.
+        temperatures: how their number was chosen, if `settings` has an accuracy; else None, and not
+            written.
     """
 
     splits: Mapping[str, SplitSummary]
@@ -155,3 +179,11 @@ class Evaluation(Record):
     machine: Machine
     units: Literal["given", "standardized"] = "given"
     log_scale: Mapping[str, float] | None = None
+    temperatures: TemperatureChoice | None = None
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without a choice that was not made."""
+        values = super().to_json()
+        if self.temperatures is None:
+            del values["temperatures"]
+        return values

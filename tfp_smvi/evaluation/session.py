@@ -19,6 +19,7 @@ from tfp_smvi.engines.base import Context, Task
 from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, Block, num_blocks
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.evaluation.function_check import require_function
+from tfp_smvi.inference.weights import covering_errors
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_data_of, load_run
@@ -31,6 +32,10 @@ Arrays = dict[str, np.ndarray]
 
 # The results that have several numbers for an example.
 _ROWS = {"posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size"}
+# The errors of log mean(w), which blocks have by the delta method.
+_OF_WEIGHTS = {
+    *("iwae_bound_error", "log_likelihood_error", "lower_bound_error", "upper_bound_error"),
+}
 # The results that blocks of version 0.1 lack.
 _NEWER = ("weighted_divergence", "weighted_divergence_error")
 
@@ -136,6 +141,8 @@ class EvaluationSession:
     def load(self, kind: str, config: EvaluateConfig, data: str) -> Arrays:
         """Puts the blocks of a kind on a split, or on simulated data, together.
 
+        Errors of log mean(w) are `covering_errors` over all examples.
+
         Raises:
             SMVIError: a block is missing or damaged.
         """
@@ -155,9 +162,12 @@ class EvaluationSession:
                 f"{store.path} has results of different kinds or shapes",
                 remedy="delete it and run the same command again",
             )
-        return {
+        arrays = {
             name: np.concatenate([block[name] for block in blocks])[:count] for name in blocks[0]
         }
+        for name in _OF_WEIGHTS & arrays.keys():
+            arrays[name] = covering_errors(tf.constant(arrays[name])).numpy()
+        return arrays
 
     def _split(self, name: str) -> Split:
         return self.dataset.train if name == "train" else self.dataset.test

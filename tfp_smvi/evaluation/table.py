@@ -60,6 +60,12 @@ def format_evaluation(evaluation: Evaluation) -> str:
             for name, summary in evaluation.splits.items()
         )
         lines.append(f"Asked: {constraint.label} {constraint.bound:g}. Measured: {measured}.")
+    if (choice := evaluation.temperatures) is not None:
+        widths = ", ".join(f"{width} at {count}" for count, width in choice.brackets.items())
+        lines.append(
+            f"Asked: an accuracy of {evaluation.settings.accuracy:g} nat. Chosen: "
+            f"{choice.num_temperatures} temperatures; the bracket is {widths}."
+        )
     if evaluation.log_scale is not None:
         scales = ", ".join(f"{name} {v:.4g}" for name, v in evaluation.log_scale.items())
         lines.append(

@@ -14,8 +14,9 @@ from tfp_smvi.inference.warnings import (
     too_few,
 )
 
-__all__ = ["warnings_about"]
+__all__ = ["WIDEST_BRACKET", "other_start", "warnings_about"]
 
+# The widest bracket, in nats, of a log-likelihood that can be trusted.
 WIDEST_BRACKET = 0.5
 LARGEST_ELBO_ERROR = 0.02
 # By chance, a difference exceeds three standard errors about once in 700 evaluations.
@@ -44,10 +45,21 @@ def warnings_about(
         warnings.append(
             "On examples simulated from the model, the bounds of the log-likelihood are "
             f"{format_number(width)} nat apart, more than {WIDEST_BRACKET}: "
-            "raise {num_temperatures}."
+            f"raise {{num_temperatures}}, or {other_start(settings)}."
         )
         warnings += _of_rates("simulated", bracket.acceptance_rate, 0.0, num_chains)
     return warnings
+
+
+def other_start(settings: EvaluateConfig) -> str:
+    """Where chains may start to make a bracket narrower, with settings as "{initial}"."""
+    wider = f"from a wider one ({{initial_scale}} {2.0 * settings.ais.initial_scale:g})"
+    if settings.ais.initial == "prior":
+        return f"let the chains start {wider}"
+    return (
+        f"let the chains start from the prior ({{initial}} prior) or {wider}, in case q(z|x) "
+        "misses a part of the posterior"
+    )
 
 
 def _of_weights(name: str, summary: SplitSummary, num_chains: int) -> Iterator[str]:

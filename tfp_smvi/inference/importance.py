@@ -22,7 +22,7 @@ from tfp_smvi.inference.warnings import (
     not_finite_warnings,
     size_warnings,
 )
-from tfp_smvi.inference.weights import WeightSums, sum_weights
+from tfp_smvi.inference.weights import WeightSums, covering_errors, delta_method_errors, sum_weights
 
 __all__ = ["ImportanceWeightedBound", "importance_weighted_bound"]
 
@@ -32,7 +32,8 @@ class ImportanceWeightedBound(NamedTuple):
 
     Attributes:
         bound: `log mean(w)`, whose expectation is below `log p(x)`: float [batch], nats.
-        standard_error: its standard error over the draws from the posterior: float [batch], nats.
+        standard_error: its standard error over the draws from the posterior, as that of
+            `AISResult`: float [batch], nats.
         effective_sample_size: the number of draws that carry the mean: float [batch].
         num_samples: the number of draws, an integer scalar.
     """
@@ -50,7 +51,7 @@ class ImportanceWeightedBound(NamedTuple):
         Raises:
             SMVIError: the result is that of a graph that is being traced.
         """
-        bound, error, sizes, count = known_numbers(self)
+        bound, _, sizes, count = known_numbers(self)
         finite = np.isfinite(bound)
         lines = not_finite_warnings(finite)
         if finite.any() and count < FEWEST_WEIGHTS:
@@ -58,7 +59,7 @@ class ImportanceWeightedBound(NamedTuple):
         elif finite.any():
             remedy = "raise {num_samples}, or use annealed_importance_sampling"
             # By the delta method, the bias is half of the variance.
-            bias = error[finite] ** 2 / 2
+            bias = delta_method_errors(tf.constant(sizes[finite]), int(count)).numpy() ** 2 / 2
             lines += size_warnings(sizes[finite], bias, int(count), "draws", "low", remedy)
         return tuple(map(name_fields, lines))
 
@@ -129,7 +130,10 @@ def importance_weighted_bound(
     )
     sums = WeightSums(log_sum, log_sum_of_squares, num_samples)
     result = ImportanceWeightedBound(
-        sums.log_mean(), sums.standard_error(), sums.effective_sample_size(), num_samples
+        sums.log_mean(),
+        covering_errors(sums.standard_error()),
+        sums.effective_sample_size(),
+        num_samples,
     )
     if not tf.inside_function():
         warn(result.warnings())
