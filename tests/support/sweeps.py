@@ -228,9 +228,9 @@ def _evaluation(
             "reverse_acceptance_rate": np.full((100, 4), 0.65),
         }
     )
-    warnings = tuple(name_fields(text) for text in warnings_about(splits, bracket))
-    run = EvaluatedRun(_run_config(latent_dim), 468 * EPOCHS, EPOCHS, "0" * 64, "0" * 64)
     settings = EvaluateConfig(split="both")
+    warnings = tuple(map(name_fields, warnings_about(splits, bracket, settings)))
+    run = EvaluatedRun(_run_config(latent_dim), 468 * EPOCHS, EPOCHS, "0" * 64, "0" * 64)
     return Evaluation(
         splits, bracket, warnings, settings, run, HERE.versions, HERE.machine
     ).to_json()
