@@ -48,7 +48,6 @@ GROUPS = {
                 ("softplus", f"{COSINE} --learning-rate 0.002"),
                 ("silu", COSINE),
                 ("silu", ""),
-                ("gelu", COSINE),
             )
         ),
     ),

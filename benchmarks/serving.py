@@ -7,7 +7,7 @@ server is that of the tests, in a separate process on this machine. It shows the
 protocol and of the client, but not the speed of TF Serving.
 
 The last lines compare, in turn, at batches of 1,024: the encoder's bare matrix products; its
-network, which adds softplus layers; a call of the export; and a whole run of `extract_features`,
+network, which adds the activations; a call of the export; and a whole run of `extract_features`,
 from file to file.
 """
 

@@ -95,9 +95,9 @@ def torch_step(precision: str, threads: int) -> Turn:
     def network(inputs: int, outputs: int) -> nn.Sequential:
         hidden = [
             nn.Linear(inputs, HIDDEN),
-            nn.Softplus(),
+            nn.SiLU(),
             nn.Linear(HIDDEN, HIDDEN),
-            nn.Softplus(),
+            nn.SiLU(),
         ]
         return nn.Sequential(*hidden, nn.Linear(HIDDEN, outputs))
 

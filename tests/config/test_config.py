@@ -148,7 +148,7 @@ def test_equal_values_of_other_types_make_equal_configurations() -> None:
         ("model", "hidden_sizes", [8, "x"], "a whole number"),
         ("model", "hidden_sizes", 8, "a list of numbers"),
         ("model", "activation", "sigmoid", "softplus, tanh"),
-        ("model", "activation", None, "softplus, tanh"),
+        ("model", "activation", 3, "softplus, tanh"),
         ("train", "lam", "nan", "a real number or inf"),
         ("train", "lam", "-inf", "a real number or inf"),
         ("train", "lam", "much", "a number"),

@@ -59,7 +59,7 @@ def test_chains_are_decoded_like_batches():
         np.testing.assert_allclose(decoded, model.decode(chain).mean(), rtol=ROUNDING)
 
 
-def test_the_papers_architecture_is_the_default():
+def test_the_papers_architecture_is_the_default_but_for_the_activation():
     model = VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1))
     shapes = {
         name: tuple(v.shape) for name, v in model.named_variables.items() if name.endswith("kernel")
@@ -72,7 +72,7 @@ def test_the_papers_architecture_is_the_default():
         (1024, 1024),
         (1024, 784),
     ]
-    assert all(layer.activation is keras.activations.softplus for layer in model.encoder.layers[:2])
+    assert all(layer.activation is keras.activations.silu for layer in model.encoder.layers[:2])
 
 
 def test_weights_follow_from_the_seed():
@@ -87,7 +87,7 @@ def test_weights_follow_from_the_seed():
     assert len({tuple(kernel) for kernel in kernels}) == len(kernels)
 
 
-@pytest.mark.parametrize("activation", ["softplus", None])
+@pytest.mark.parametrize("activation", ["softplus", "silu", None])
 def test_dense_has_the_first_and_second_order_gradients_of_keras(activation):
     x = tf.random.stateless_normal((6, 4), seed=(3, 3))
     ours, reference = Dense(5, activation), keras.layers.Dense(5, activation)
@@ -110,6 +110,24 @@ def test_dense_has_the_first_and_second_order_gradients_of_keras(activation):
 
     for value, expected in zip(gradients(ours), gradients(reference), strict=True):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
+
+
+def test_the_default_activation_has_its_second_derivative():
+    """That of TensorFlow has a gradient of its own, through which the divergence is differentiated.
+
+    f(x) = x s(x), f'' = s' (2 + x (1 - 2 s)), with the logistic function s and s' = s (1 - s).
+    """
+    x = tf.linspace(-8.0, 8.0, 65)
+    activation = Dense(5, ModelConfig().hidden_activation).activation
+    with tf.GradientTape() as outer:
+        outer.watch(x)
+        with tf.GradientTape() as inner:
+            inner.watch(x)
+            y = activation(x)
+        slope = inner.gradient(y, x)
+    s = 1.0 / (1.0 + np.exp(-x.numpy().astype(np.float64)))
+    curvature = s * (1.0 - s) * (2.0 + x.numpy() * (1.0 - 2.0 * s))
+    np.testing.assert_allclose(outer.gradient(slope, x), curvature, rtol=1e-5, atol=1e-6)
 
 
 def test_matrix_products_alone_are_in_bfloat16_in_gradients_of_both_orders():

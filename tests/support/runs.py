@@ -21,7 +21,7 @@ EPOCHS = 4
 STEPS_PER_EPOCH = 44  # 1437 digits in batches of 32
 CONFIG = RunConfig(
     DataConfig("digits"),
-    ModelConfig(latent_dim=4, hidden_sizes=(32, 32)),
+    ModelConfig(latent_dim=4, hidden_sizes=(32, 32), activation="silu"),
     # The warm-up ends within the run, so that a wrong step after a restart changes the bits.
     TrainConfig(lam=0.5, epochs=EPOCHS, batch_size=32, lam_warmup_steps=100),
 )

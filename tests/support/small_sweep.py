@@ -31,7 +31,7 @@ EPOCHS = 3
 CONFIG = SweepConfig(
     RunConfig(
         DataConfig("digits"),
-        ModelConfig(latent_dim=2, hidden_sizes=(16,)),
+        ModelConfig(latent_dim=2, hidden_sizes=(16,), activation="silu"),
         TrainConfig(epochs=EPOCHS, batch_size=32, lam_warmup_steps=50),
     ),
     EvaluateConfig(

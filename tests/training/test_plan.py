@@ -1,5 +1,6 @@
 """What a training plans ahead: the numbers themselves, and that more epochs change no past step."""
 
+import dataclasses
 import math
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from tests.support.runs import (
     config,
     records,
 )
-from tfp_smvi.config import RunConfig, TrainConfig
+from tfp_smvi.config import ModelConfig, RunConfig, TrainConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, train_batches
 from tfp_smvi.models.vae import VAE
@@ -25,6 +26,7 @@ from tfp_smvi.runs.records import read_history
 from tfp_smvi.training.checks import resolve
 from tfp_smvi.training.loop import fit
 from tfp_smvi.training.plan import SCHEDULES, plan
+from tfp_smvi.training.results import FitResult
 from tfp_smvi.training.trainer import Trainer
 
 
@@ -32,6 +34,25 @@ def rate(settings: TrainConfig, step: int, steps_per_epoch: int) -> float:
     """The learning rate after a number of steps."""
     found = SCHEDULES[settings.learning_rate_schedule](settings, steps_per_epoch)
     return float(found(tf.constant(float(step))) if callable(found) else found)
+
+
+def test_the_activation_is_that_of_the_run_which_goes_on_or_is_started_from(
+    trained: FitResult, tmp_path: Path
+) -> None:
+    """And the default for a new one, which is recorded."""
+    earlier, new = tmp_path / "run", tmp_path / "new"
+    earlier.mkdir()
+    text = (trained.run_dir / "config.json").read_text()
+    (earlier / "config.json").write_text(text.replace('"silu"', '"softplus"'))
+    asked = dataclasses.replace(CONFIG, model=ModelConfig())
+    train = dataclasses.replace(CONFIG.train, init_from=str(earlier))
+    started = dataclasses.replace(asked, train=train)
+
+    def activation(config: RunConfig, run_dir: Path, *, fresh: bool = False) -> str | None:
+        return plan(config, 10, run_dir, fresh=fresh).model.activation
+
+    assert activation(asked, earlier) == activation(started, new) == "softplus"
+    assert activation(asked, earlier, fresh=True) == activation(asked, new) == "silu"
 
 
 @pytest.mark.parametrize(

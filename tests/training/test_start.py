@@ -127,7 +127,7 @@ def test_a_run_without_a_checkpoint_starts_only_from_the_same_weights(
     [
         ({"latent_dim": 5}, None, r"does not fit \(latent_dim: 4 there, 5 here\)"),
         ({"hidden_sizes": (8,)}, "decoder", r"hidden_sizes: \[32, 32\] there, \[8\] here"),
-        ({"activation": "tanh"}, None, "activation: softplus there, tanh here"),
+        ({"activation": "tanh"}, None, "activation: silu there, tanh here"),
         ({"posterior": "full"}, None, "posterior: diagonal there, full here"),
         ({"posterior": "full"}, "encoder", "posterior: diagonal there, full here"),
         ({"likelihood": "gaussian"}, None, "likelihood: bernoulli there, gaussian here"),

@@ -7,16 +7,18 @@ source.
 from tfp_smvi.config.classify import ClassifyConfig, InputName, KernelName
 from tfp_smvi.config.data import DataConfig, Kind
 from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, ScheduleName, SplitName
-from tfp_smvi.config.run import (
-    CONSTRAINTS,
+from tfp_smvi.config.model import (
     Activation,
     ArchitectureName,
-    DivergenceName,
     FlowTransform,
     LikelihoodName,
     ModelConfig,
-    NetworkName,
     PosteriorName,
+)
+from tfp_smvi.config.run import (
+    CONSTRAINTS,
+    DivergenceName,
+    NetworkName,
     Precision,
     RateSchedule,
     RunConfig,

@@ -1,27 +1,21 @@
-"""What a training run depends on: data, model and objective."""
+"""What a training run depends on: data, model, and the objective and its optimization."""
 
 import dataclasses
 import math
-import re
 from dataclasses import dataclass, field, fields
 from typing import Literal
 
 from tfp_smvi.config.base import Settings, encode, option, require, require_seed, require_whole
 from tfp_smvi.config.data import DataConfig
+from tfp_smvi.config.model import ModelConfig
 from tfp_smvi.core.divergences import DivergenceName, check_lam_of
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import absolute
 
 __all__ = [
     "CONSTRAINTS",
-    "Activation",
-    "ArchitectureName",
     "DivergenceName",
-    "FlowTransform",
-    "LikelihoodName",
-    "ModelConfig",
     "NetworkName",
-    "PosteriorName",
     "Precision",
     "RateSchedule",
     "RunConfig",
@@ -29,101 +23,13 @@ __all__ = [
     "XLAMode",
 ]
 
-ArchitectureName = Literal["dense", "conv"]
-LikelihoodName = Literal["bernoulli", "gaussian", "poisson", "negative_binomial", "categorical"]
 NetworkName = Literal["encoder", "decoder"]
-PosteriorName = Literal["diagonal", "full", "flow"]
-FlowTransform = Literal["spline", "affine"]
-Activation = Literal["softplus", "tanh", "elu", "gelu", "silu", "relu"]
 Precision = Literal["float32", "bfloat16"]
 RateSchedule = Literal["constant", "cosine", "step"]
 XLAMode = Literal["auto", "on", "off"]
 
 # The fields of `TrainConfig` that may stand in place of lam.
 CONSTRAINTS = ("target_gap", "max_divergence", "min_elbo")
-
-
-@dataclass(frozen=True)
-class ModelConfig(Settings):
-    """Posterior, likelihood and networks; those of Levy & Ermon, section 5, by default."""
-
-    likelihood: LikelihoodName | None = option(
-        None,
-        "p(x|z): bernoulli (on binarized intensities), gaussian, and of counts poisson, "
-        "negative_binomial and categorical.  [default: from the data]",
-    )
-    latent_dim: int = option(50, "Number of latent dimensions.")
-    hidden_sizes: tuple[int, ...] | None = option(
-        None,
-        "Units of the encoder's fully connected hidden layers; the decoder mirrors them.  "
-        "[default: 1024,1024; with conv: 256]",
-    )
-    activation: Activation = option("softplus", "Activation of the hidden layers.")
-    architecture: ArchitectureName | None = option(
-        "dense", "The networks, unless --model makes them; conv is for images.", later=True
-    )
-    model: str | None = option(
-        None,
-        "A function of your own that makes the networks, as package.module:function; it is "
-        "imported from the Python path or the current folder.",
-        later=True,
-    )
-    posterior: PosteriorName = option(
-        "diagonal",
-        "q(z|x): a Gaussian with diagonal or full covariance, or a normalizing flow.",
-        later=True,
-    )
-    flow_layers: int = option(4, "Coupling layers of the flow.", later=True)
-    flow_transform: FlowTransform = option(
-        "spline",
-        "What a coupling layer of the flow does: a rational-quadratic spline or affine.",
-        later=True,
-    )
-    num_categories: int | None = option(
-        None,
-        "Number of categories of a categorical likelihood.  [default: from the data]",
-        later=True,
-    )
-    missing: bool = option(
-        False,
-        "Let x have missing entries, NaN, and the encoder see which; so it is if the data have "
-        "any.",
-        later=True,
-    )
-
-    def _check(self) -> None:
-        require_whole("latent_dim", self.latent_dim, least=2 if self.posterior == "flow" else 1)
-        require_whole("flow_layers", self.flow_layers, least=1)
-        if self.num_categories is not None:
-            require_whole("num_categories", self.num_categories, least=2)
-        self._choose_networks()
-        sizes = self.hidden_sizes or ()
-        ok = len(sizes) >= 1 and all(size >= 1 for size in sizes)
-        require("hidden_sizes", sizes, ok, "one or more whole numbers of at least 1")
-
-    def _choose_networks(self) -> None:
-        """Completes the architecture and its sizes."""
-        architecture = self.architecture or "dense"
-        if self.model is not None:
-            ok = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.model) is not None
-            require("model", self.model, ok, "package.module:function, such as my_model:build")
-            # dense is the default, and no wish.
-            allowed = "either it or {model}, whose function makes the networks"
-            require("architecture", architecture, architecture == "dense", allowed)
-        name = architecture if self.model is None else None
-        object.__setattr__(self, "architecture", name)
-        if self.hidden_sizes is None:
-            sizes = (256,) if self.architecture == "conv" else (1024, 1024)
-            object.__setattr__(self, "hidden_sizes", sizes)
-
-    def completed_by(self, other: "ModelConfig") -> "ModelConfig":
-        """Returns these settings, with those of another for what is left to the data."""
-        return dataclasses.replace(
-            self,
-            likelihood=self.likelihood or other.likelihood,
-            num_categories=self.num_categories or other.num_categories,
-            missing=self.missing or other.missing,
-        )
 
 
 @dataclass(frozen=True)
@@ -273,7 +179,7 @@ class RunConfig(Settings):
     """All settings that a run depends on."""
 
     data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = ModelConfig()
+    model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = TrainConfig()
 
     def differences(

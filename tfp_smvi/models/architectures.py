@@ -110,9 +110,9 @@ def _dense(shapes: NetworkShapes, config: ModelConfig, seed: int) -> Networks:
     assert sizes is not None
     outputs = (shapes.encoder_outputs, shapes.decoder_size)
     return Networks(
-        fully_connected("encoder", size, sizes, outputs[0], config.activation, seed),
+        fully_connected("encoder", size, sizes, outputs[0], config.hidden_activation, seed),
         fully_connected(
-            "decoder", shapes.latent_dim, sizes[::-1], outputs[1], config.activation, seed
+            "decoder", shapes.latent_dim, sizes[::-1], outputs[1], config.hidden_activation, seed
         ),
     )
 
@@ -137,7 +137,7 @@ def _conv(shapes: NetworkShapes, config: ModelConfig, seed: int) -> Networks:
 def _conv_encoder(
     shapes: NetworkShapes, config: ModelConfig, seed: int, channels: list[int]
 ) -> keras.Sequential:
-    layers = _Layers("encoder", config.activation, seed)
+    layers = _Layers("encoder", config.hidden_activation, seed)
     assert config.hidden_sizes is not None
     # An image without an axis of channels has one.
     image = (*shapes.input_shape, 1)[:3]
@@ -159,7 +159,10 @@ def _conv_decoder(
     channels: list[int],
     sides: list[tuple[int, ...]],
 ) -> keras.Sequential:
-    layers, smallest = _Layers("decoder", config.activation, seed), (*sides[-1], channels[-1])
+    layers, smallest = (
+        _Layers("decoder", config.hidden_activation, seed),
+        (*sides[-1], channels[-1]),
+    )
     sizes = (*reversed(config.hidden_sizes or ()), math.prod(smallest))
     steps = [
         *(layers.dense(size, f"hidden_{i}") for i, size in enumerate(sizes)),

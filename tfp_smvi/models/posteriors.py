@@ -121,7 +121,12 @@ class _Flow:
         self._sizes = [dim, dim, 2 * dim]
         self.num_outputs = sum(self._sizes)
         self._flow = CouplingFlow(
-            dim, self._sizes[2], config.flow_layers, config.flow_transform, config.activation, seed
+            dim,
+            self._sizes[2],
+            config.flow_layers,
+            config.flow_transform,
+            config.hidden_activation,
+            seed,
         )
         self.networks = self._flow.networks
 

@@ -67,11 +67,12 @@ def open_summary(
 
 def _planned(config: SweepConfig, earlier: Summary | None) -> SweepConfig:
     """Completes what all runs are planned for: more epochs or lams later follow the same plan."""
-    run = config.train
-    train = run.train if earlier is None else run.train.completed_by(earlier.config.train.train)
+    run, before = config.train, earlier.config.train if earlier else None
+    train = run.train if before is None else run.train.completed_by(before.train)
+    model = run.model.with_activation(before.model if before else None)
     if train.planned_epochs is None and train.needs_plan:
         train = dataclasses.replace(train, planned_epochs=train.epochs)
-    return dataclasses.replace(config, train=dataclasses.replace(run, train=train))
+    return dataclasses.replace(config, train=dataclasses.replace(run, model=model, train=train))
 
 
 def read_environment(sweep_dir: Path, entries: Sequence[Entry]) -> Environment | None:

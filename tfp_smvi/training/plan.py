@@ -38,7 +38,7 @@ NUM_STAGES = 8
 
 
 def plan(config: RunConfig, steps_per_epoch: int, run_dir: Path, *, fresh: bool) -> RunConfig:
-    """Completes a configuration with the numbers that its training is planned by.
+    """Completes a configuration with what a run keeps once it is made: its plan, its activation.
 
     Args:
         config: the configuration.
@@ -49,9 +49,10 @@ def plan(config: RunConfig, steps_per_epoch: int, run_dir: Path, *, fresh: bool)
     Raises:
         SMVIError: the config.json of the run cannot be read.
     """
-    train = config.train
-    if not fresh and (run_dir / "config.json").exists():
-        train = train.completed_by(read_run(run_dir).config.train)
+    train, start = config.train, config.train.init_from
+    origin = None if start is None else _config(Path(start))
+    if not fresh and (earlier := _config(run_dir)) is not None:
+        train, origin = train.completed_by(earlier.train), earlier
     planned = train.planned_epochs or train.epochs
     if train.lam_warmup_steps is None:
         share = WARMUP_SHARE if train.constraint is None else CONTROLLED_WARMUP_SHARE
@@ -59,7 +60,13 @@ def plan(config: RunConfig, steps_per_epoch: int, run_dir: Path, *, fresh: bool)
         train = dataclasses.replace(train, lam_warmup_steps=steps)
     if train.learning_rate_schedule == "cosine":
         train = dataclasses.replace(train, planned_epochs=planned)
-    return dataclasses.replace(config, train=train)
+    model = config.model.with_activation(origin.model if origin else None)
+    return dataclasses.replace(config, model=model, train=train)
+
+
+def _config(run_dir: Path) -> RunConfig | None:
+    """The configuration of a run; None if there is none."""
+    return read_run(run_dir).config if (run_dir / "config.json").exists() else None
 
 
 def notes_of_plan(config: TrainConfig) -> Iterator[str]:
