@@ -2,12 +2,13 @@
 
 import functools
 import json
+import typing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.config import AISConfig, EvaluateConfig, LocalFamily
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.text import is_whole
@@ -52,6 +53,20 @@ class _ShardType(click.ParamType):  # type: ignore[type-arg]
         if not (is_whole(number) and is_whole(count) and 1 <= int(number) <= int(count)):
             self.fail(f"{value!r} is not a part such as 2/4, the second of four.", param, ctx)
         return int(number), int(count)
+
+
+class _Families(click.ParamType):  # type: ignore[type-arg]
+    """Names of families, with commas between."""
+
+    name = "name,..."
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Splits the text."""
+        names = tuple(value.split(",") if isinstance(value, str) else value)
+        allowed = typing.get_args(LocalFamily)
+        if {*names} - {*allowed} or len({*names}) != len(names):
+            self.fail(f"{value!r} is not a list of some of {', '.join(allowed)}.", param, ctx)
+        return names
 
 
 class _Temperatures(click.ParamType):  # type: ignore[type-arg]
@@ -104,6 +119,16 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(EvaluateConfig, "num_simulated")
 @setting(EvaluateConfig, "seed")
 @setting(EvaluateConfig, "accuracy", group="Annealed importance sampling")
+@setting(EvaluateConfig, "local", group="Local optimization")
+@setting(EvaluateConfig, "local_steps", group="Local optimization")
+@setting(EvaluateConfig, "local_objective", group="Local optimization")
+@setting(
+    EvaluateConfig,
+    "local_families",
+    group="Local optimization",
+    type=_Families(),
+    default=",".join(EvaluateConfig().local_families),
+)
 @grouped(
     "Parts of the work",
     "--shard",
@@ -153,7 +178,7 @@ def evaluate(
         raise click.UsageError(
             "--shard does a part of the work and --merge none; give one of them."
         )
-    _refuse_ignored("convergence_temperatures" if not convergence else "num_temperatures")
+    _refuse_ignored(settings["local"], convergence)
     if settings["accuracy"] is not None and (convergence or _is_given("num_temperatures")):
         other = "--convergence" if convergence else "--num-temperatures"
         raise click.UsageError(
@@ -246,15 +271,19 @@ def _is_given(name: str) -> bool:
     return source is click.core.ParameterSource.COMMANDLINE
 
 
-def _refuse_ignored(name: str) -> None:
-    """Raises UsageError if the option was given that the other kind of evaluation takes."""
-    if not _is_given(name):
-        return
-    if name == "num_temperatures":
+def _refuse_ignored(local: bool, convergence: bool) -> None:
+    """Raises UsageError if an option was given that this kind of evaluation does not take."""
+    if convergence and _is_given("num_temperatures"):
         raise click.UsageError(
             "--num-temperatures is not for --convergence; give --convergence-temperatures."
         )
-    raise click.UsageError("--convergence-temperatures is for --convergence; give both.")
+    if not convergence and _is_given("convergence_temperatures"):
+        raise click.UsageError("--convergence-temperatures is for --convergence; give both.")
+    if convergence and local:
+        raise click.UsageError("--local is not for --convergence; give one of them.")
+    for name in ("local_steps", "local_objective", "local_families"):
+        if not local and _is_given(name):
+            raise click.UsageError(f"{option_name(name)} is for --local; give both.")
 
 
 def _build_config(settings: dict[str, Any], num_examples: int | None) -> EvaluateConfig:

@@ -11,7 +11,8 @@ __all__ = ["GENERAL", "GroupedCommand", "grouped"]
 GENERAL = "General"
 ORDER = (
     *("Sweep", "Data", "Model", "Training", "Run"),
-    *("Evaluation", "Annealed importance sampling", "Parts of the work", "Convergence"),
+    *("Evaluation", "Annealed importance sampling", "Local optimization"),
+    *("Parts of the work", "Convergence"),
     *("Classification", "Encoder", "Requests", GENERAL),
 )
 # The widest column of names, as click's own; longer names have a line of their own.

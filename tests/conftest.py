@@ -46,6 +46,7 @@ LONGEST = {
             "export/test_exporter.py",
             "cli/test_export.py",
             "cli/test_evaluate.py",
+            "evaluation/test_local.py",
             "training/test_resume.py",
             "training/test_plan.py",
             "training/test_constraints.py",

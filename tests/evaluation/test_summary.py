@@ -1,5 +1,6 @@
 """When the numbers of an evaluation are to be trusted, and what says so."""
 
+import dataclasses
 import json
 from typing import Any
 
@@ -7,7 +8,9 @@ import numpy as np
 import pytest
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.evaluation import convergence
+from tfp_smvi.evaluation.results import FamilySummary, LocalSummary, RestartSummary
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 
@@ -160,3 +163,29 @@ def test_numbers_that_are_not_finite_are_summarized_without_a_word_of_numpy(valu
         for name, array in example_values().items()
     }
     assert warnings_for({**bracket_values(), "upper_bound": signs}, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, []),
+        ({"share_not_converged": 0.2}, ["test: 20 % of the examples have not converged"]),
+        (
+            {"approximation_gap": Estimate(-0.5, 0.1)},
+            ["test: the log-likelihood estimate is 0.5"],
+        ),
+    ],
+)
+def test_halves_of_the_gap_that_are_not_to_be_trusted_are_warned_of(
+    changes: dict[str, Any], words: list[str]
+) -> None:
+    number = Estimate(1.0, 0.1)
+    family = FamilySummary(number, number, number, number, 0.01, 200.0)
+    local = LocalSummary(
+        {"full": dataclasses.replace(family, **changes)}, RestartSummary(50, 0, 0, number)
+    )
+    summary = dataclasses.replace(summarize_split(example_values()), local=local)
+    warnings = warnings_about(
+        {"test": summary}, summarize_bracket(bracket_values()), EvaluateConfig()
+    )
+    assert [warning[: len(text)] for warning, text in zip(warnings, words, strict=True)] == words

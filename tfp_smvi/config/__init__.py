@@ -6,7 +6,15 @@ source.
 
 from tfp_smvi.config.classify import ClassifyConfig, InputName, KernelName
 from tfp_smvi.config.data import DataConfig, Kind
-from tfp_smvi.config.evaluate import AISConfig, EvaluateConfig, InitialName, ScheduleName, SplitName
+from tfp_smvi.config.evaluate import (
+    AISConfig,
+    EvaluateConfig,
+    InitialName,
+    LocalFamily,
+    LocalObjectiveName,
+    ScheduleName,
+    SplitName,
+)
 from tfp_smvi.config.model import (
     Activation,
     ArchitectureName,
@@ -44,6 +52,8 @@ __all__ = [
     "KernelName",
     "Kind",
     "LikelihoodName",
+    "LocalFamily",
+    "LocalObjectiveName",
     "ModelConfig",
     "NetworkName",
     "OnError",

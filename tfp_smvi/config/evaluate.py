@@ -6,11 +6,21 @@ from typing import Literal
 
 from tfp_smvi.config.base import Settings, option, require, require_seed, require_whole
 
-__all__ = ["AISConfig", "EvaluateConfig", "InitialName", "ScheduleName", "SplitName"]
+__all__ = [
+    "AISConfig",
+    "EvaluateConfig",
+    "InitialName",
+    "LocalFamily",
+    "LocalObjectiveName",
+    "ScheduleName",
+    "SplitName",
+]
 
 InitialName = Literal["posterior", "prior"]
 ScheduleName = Literal["sigmoid", "linear"]
 SplitName = Literal["test", "train", "both"]
+LocalFamily = Literal["diagonal", "full", "flow"]
+LocalObjectiveName = Literal["elbo", "divergence"]
 
 
 @dataclass(frozen=True)
@@ -87,6 +97,22 @@ class EvaluateConfig(Settings):
         "this wide, in nats.",
         later=True,
     )
+    local: bool = option(
+        False,
+        "Also find the best q(z|x) of each example, by an optimization of its own.",
+        later=True,
+    )
+    local_steps: int = option(
+        500, "Most steps of that optimization; an example that has converged stops.", later=True
+    )
+    local_objective: LocalObjectiveName = option(
+        "elbo", "What it improves: the ELBO, or the divergence D_SM.", later=True
+    )
+    local_families: tuple[LocalFamily, ...] = option(
+        ("diagonal", "full"),
+        "The families to find the best q(z|x) of: diagonal, full and flow, with commas between.",
+        later=True,
+    )
 
     def _check(self) -> None:
         if self.num_examples is not None:
@@ -100,6 +126,9 @@ class EvaluateConfig(Settings):
             accuracy_ok = math.isfinite(self.accuracy) and self.accuracy > 0.0
             require("accuracy", self.accuracy, accuracy_ok, "a positive number of nats")
             require_whole("num_simulated", self.num_simulated, least=2)
+        require_whole("local_steps", self.local_steps, least=1)
+        names = self.local_families
+        require("local_families", names, 0 < len(names) == len({*names}), "each name at most once")
 
     @property
     def splits(self) -> tuple[str, ...]:

@@ -41,6 +41,8 @@ _ALL = (
     Quantity("iwae_bound", "IWAE bound"),
     Quantity("log_likelihood", "log-likelihood (AIS)", short="log-lik."),
     Quantity("gap", "gap = log-likelihood - ELBO", short="gap"),
+    Quantity("amortization_gap", "amortization gap = ELBO(q*) - ELBO", short="amortization"),
+    Quantity("approximation_gap", "approximation gap = log-likelihood - ELBO(q*)"),
     Quantity("kl", "KL(q(z|x), p(z))"),
     Quantity("divergence", "divergence D_SM", "squared nats per squared unit of z", short="D_SM"),
     Quantity("weighted_divergence", "divergence D_w", "squared nats", short="D_w"),

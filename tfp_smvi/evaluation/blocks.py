@@ -14,8 +14,9 @@ import tensorflow as tf
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.inference.ascent import NUM_COMMON_DRAWS, NUM_DRAWS, WINDOW
 
-__all__ = ["KINDS", "SIMULATED", "Block", "Kind", "Shard", "plan", "share"]
+__all__ = ["KINDS", "SIMULATED", "Block", "Kind", "Shard", "kinds_of", "plan", "share"]
 
 SIMULATED = "simulated"
 
@@ -68,6 +69,7 @@ class Kind(NamedTuple):
         estimate: (estimator, x, seed) -> results by name, with the example as first axis; x is
             float32 [BLOCK_SIZE, *image_shape], or None on simulated data.
         results: the names that a saved block must have.
+        first_only: whether it is estimated on the first block of each split alone.
     """
 
     store: str
@@ -76,6 +78,7 @@ class Kind(NamedTuple):
     purpose: str
     estimate: Callable[[BlockEstimator, tf.Tensor | None, tf.Tensor], dict[str, np.ndarray]]
     results: tuple[str, ...]
+    first_only: bool = False
 
 
 _DRAWS = ("num_elbo_samples", "num_divergence_samples", "num_importance_samples")
@@ -89,6 +92,20 @@ def _annealed_key(config: EvaluateConfig) -> JSONObject:
     return config.ais.to_json()
 
 
+def _local_key(config: EvaluateConfig) -> JSONObject:
+    draws = {name: getattr(config, name) for name in _DRAWS[:2]}
+    families = list(config.local_families)
+    return draws | {
+        "local_steps": config.local_steps,
+        "local_objective": config.local_objective,
+        "local_families": families,
+    }
+
+
+def _restart_key(config: EvaluateConfig) -> JSONObject:
+    return {name: value for name, value in _local_key(config).items() if name != "local_families"}
+
+
 def _bounds_cost(config: EvaluateConfig) -> float:
     draws = config.num_elbo_samples + config.num_importance_samples
     return draws + 3.0 * config.num_divergence_samples
@@ -100,6 +117,19 @@ def _annealing_cost(config: EvaluateConfig, num_runs: int = 1) -> float:
     pilot = ais.num_pilot_chains * ais.num_pilot_temperatures
     transitions = num_runs * ais.num_chains * ais.num_temperatures + pilot
     return 3.0 * transitions * (ais.num_leapfrog_steps + 1)
+
+
+def _local_cost(config: EvaluateConfig, num_runs: int) -> float:
+    """What a run of all steps costs; a gradient of a gradient counts as nine evaluations."""
+    step, comparison = (3.0, 1.0) if config.local_objective == "elbo" else (9.0, 3.0)
+    steps = step * NUM_DRAWS * config.local_steps
+    comparisons = comparison * NUM_COMMON_DRAWS * (config.local_steps / WINDOW + 1.0)
+    final = 2.0 * config.num_elbo_samples + 3.0 * config.num_divergence_samples
+    return num_runs * (steps + comparisons + final)
+
+
+def _num_local_runs(config: EvaluateConfig) -> int:
+    return len({"diagonal", *config.local_families})
 
 
 KINDS: dict[str, Kind] = {
@@ -136,26 +166,52 @@ KINDS: dict[str, Kind] = {
             *("acceptance_rate", "reverse_acceptance_rate"),
         ),
     ),
+    "local": Kind(
+        store="local",
+        key=_local_key,
+        cost=lambda config: _local_cost(config, _num_local_runs(config)),
+        purpose="evaluate_local_{data}",
+        estimate=lambda estimator, x, seed: estimator.local.refined(x, seed),
+        results=(
+            *("amortization_gap", "amortization_gap_error"),
+            *("local_divergence", "local_divergence_error", "local_converged", "local_steps"),
+        ),
+    ),
+    "restart": Kind(
+        store="restart",
+        key=_restart_key,
+        cost=lambda config: _local_cost(config, num_runs=2),
+        purpose="evaluate_local_{data}",
+        estimate=lambda estimator, x, seed: estimator.local.restarted(x, seed),
+        results=(*("restart_distance", "restart_gain", "restart_gain_error", "restart_converged"),),
+        first_only=True,
+    ),
 }
+
+
+def kinds_of(config: EvaluateConfig) -> tuple[str, ...]:
+    """The kinds of estimates on the data that `evaluate` makes."""
+    return ("bounds", "annealed", *(("local", "restart") if config.local else ()))
 
 
 def plan(
     config: EvaluateConfig,
     num_examples: Mapping[str, int],
-    kinds: Sequence[str] = ("bounds", "annealed"),
+    kinds: Sequence[str] | None = None,
 ) -> list[Block]:
     """Lists the work: the kinds on each block of each split, and the bracket on simulated data.
 
     Args:
         config: what to estimate.
         num_examples: the number of examples of each split.
-        kinds: the kinds to estimate on the splits.
+        kinds: the kinds to estimate on the splits; those of the config if None.
     """
     blocks = [
         Block(kind, split, index, config)
         for split in config.splits
         for index in range(num_blocks(num_examples[split]))
-        for kind in kinds
+        for kind in (kinds_of(config) if kinds is None else kinds)
+        if index == 0 or not KINDS[kind].first_only
     ]
     indices = range(num_blocks(config.num_simulated))
     return blocks + [Block("bracket", SIMULATED, index, config) for index in indices]

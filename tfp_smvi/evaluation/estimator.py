@@ -10,8 +10,7 @@ References:
         Monte Carlo. 2015.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -20,7 +19,6 @@ from tensorflow_probability import distributions as tfd
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.quantities import OF_DIVERGENCE
-from tfp_smvi.core.runtime import numerics_unchecked, uses_gpu
 from tfp_smvi.evaluation.draws import (
     CHUNK_SIZE,
     Estimates,
@@ -28,6 +26,8 @@ from tfp_smvi.evaluation.draws import (
     over_draws,
     standard_error,
 )
+from tfp_smvi.evaluation.graphs import compiled, to_numpy
+from tfp_smvi.evaluation.local import LocalEstimator
 from tfp_smvi.inference.ais import (
     annealed_importance_sampling,
     reverse_annealed_importance_sampling,
@@ -65,17 +65,21 @@ class BlockEstimator:
     Args:
         model: the model, in float32.
         config: the numbers of draws and the annealing settings.
+
+    Attributes:
+        local: the estimator of the best q of each example.
     """
 
     def __init__(self, model: LatentVariableModel, config: EvaluateConfig) -> None:
         """Traces nothing yet."""
         self._model, self._config = model, config
-        self._bounds = _compiled(self._estimate_bounds)
+        self.local = LocalEstimator(model, config)
+        self._bounds = compiled(self._estimate_bounds)
         # The chains on data and those on simulated examples share graphs.
-        self._simulated = _compiled(self._simulate)
-        self._tuned = _compiled(self._tune)
-        self._annealed = _compiled(self._anneal)
-        self._annealed_back = _compiled(self._anneal_back)
+        self._simulated = compiled(self._simulate)
+        self._tuned = compiled(self._tune)
+        self._annealed = compiled(self._anneal)
+        self._annealed_back = compiled(self._anneal_back)
 
     def bounds(self, x: tf.Tensor, seed: tf.Tensor) -> dict[str, np.ndarray]:
         """Estimates what needs no annealing.
@@ -93,7 +97,7 @@ class BlockEstimator:
             with their standard errors over draws as "<name>_error": float32 [BLOCK_SIZE]; an
             analytic kl has none. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
         """
-        return _to_numpy(self._bounds(x, seed))
+        return to_numpy(self._bounds(x, seed))
 
     def annealed(self, x: tf.Tensor, seed: tf.Tensor) -> dict[str, np.ndarray]:
         """Estimates log p(x) by annealed importance sampling, with step sizes from a pilot run.
@@ -110,7 +114,7 @@ class BlockEstimator:
         Source: [1].
         """
         pilot_seed, chain_seed = tf.unstack(tf.random.split(seed))
-        return _to_numpy(self._annealed(x, self._tuned(x, pilot_seed), chain_seed))
+        return to_numpy(self._annealed(x, self._tuned(x, pilot_seed), chain_seed))
 
     def bracketed(self, seed: tf.Tensor) -> dict[str, np.ndarray]:
         """Simulates examples from the model and bounds log p(x) from both sides.
@@ -138,7 +142,7 @@ class BlockEstimator:
             "lower_bound_error": forward["log_likelihood_error"],
             "acceptance_rate": forward["acceptance_rate"],
         }
-        return _to_numpy(lower | self._annealed_back(x, z, step_size, reverse_seed))
+        return to_numpy(lower | self._annealed_back(x, z, step_size, reverse_seed))
 
     def _estimate_bounds(self, x: tf.Tensor, seed: tf.Tensor) -> Estimates:
         model, config = self._model, self._config
@@ -263,13 +267,6 @@ class BlockEstimator:
         )
 
 
-def _compiled(function: Callable[..., Any]) -> Any:
-    # On a CPU XLA took 0.86 of the chains' time on one machine and 1.2 on another (results/ais.md),
-    # and has to be compiled first.
-    unchecked = numerics_unchecked()(function)
-    return tf.function(unchecked, jit_compile=uses_gpu(), autograph=False)
-
-
 def _settings(ais: AISConfig) -> AnnealingOptions:
     """The settings that the pilot and the run that counts share."""
     return {
@@ -279,7 +276,3 @@ def _settings(ais: AISConfig) -> AnnealingOptions:
         "schedule": ais.schedule,
         "num_segments": ais.segments,
     }
-
-
-def _to_numpy(estimates: Estimates) -> dict[str, np.ndarray]:
-    return {name: value.numpy() for name, value in estimates.items()}

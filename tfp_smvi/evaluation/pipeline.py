@@ -25,7 +25,9 @@ from tfp_smvi.data.rows import spans
 from tfp_smvi.engines.base import Engine
 from tfp_smvi.engines.local import ThisProcess
 from tfp_smvi.evaluation.accuracy import choose_temperatures
-from tfp_smvi.evaluation.blocks import SIMULATED, Shard, plan
+from tfp_smvi.evaluation.blocks import SIMULATED, Shard, kinds_of, plan
+from tfp_smvi.evaluation.local import require_families
+from tfp_smvi.evaluation.local_summary import local_values, summarize_local
 from tfp_smvi.evaluation.results import EvaluatedRun, Evaluation
 from tfp_smvi.evaluation.session import EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import gaps, summarize_bracket, summarize_split
@@ -98,6 +100,7 @@ def evaluate(
         open_session(run_dir, data_dir, dataset, reporter, model) as session,
         writing(session, "evaluation.npz", "evaluation.json"),
     ):
+        require_families(config, int(session.run.model.prior.event_shape[-1]))
         engine = engine or ThisProcess()
         chosen = choose_temperatures(session, config, engine, reporter, merge=merge)
         given, config = config, chosen.config
@@ -110,7 +113,7 @@ def evaluate(
             _summarize(session, given, results, simulated), temperatures=chosen.choice
         )
         # The values come first, so that a report never lacks them.
-        values = _per_example(results, simulated)
+        values = _per_example(config, results, simulated)
         write_arrays(session.run_dir / "evaluation.npz", values)
         write_json(session.run_dir / "evaluation.json", evaluation)
     return evaluation
@@ -129,7 +132,11 @@ def describe_run(session: EvaluationSession) -> EvaluatedRun:
 
 
 def _load_split(session: EvaluationSession, config: EvaluateConfig, split: str) -> Arrays:
-    return session.load("annealed", config, split) | session.load("bounds", config, split)
+    """The results of all kinds; those of restarts are of the first examples alone."""
+    kinds = reversed(kinds_of(config))
+    return {
+        name: array for kind in kinds for name, array in session.load(kind, config, split).items()
+    }
 
 
 def _summarize(
@@ -138,7 +145,13 @@ def _summarize(
     results: Mapping[str, Arrays],
     simulated: Arrays,
 ) -> Evaluation:
-    splits = {split: summarize_split(arrays) for split, arrays in results.items()}
+    splits = {
+        split: dataclasses.replace(
+            summarize_split(arrays),
+            local=summarize_local(config, arrays) if config.local else None,
+        )
+        for split, arrays in results.items()
+    }
     bracket = summarize_bracket(simulated)
     here = environment()
     warnings = (*session.run.warnings, *warnings_about(splits, bracket, config))
@@ -171,11 +184,16 @@ def _log_scale(dataset: Dataset, counts: Mapping[str, int]) -> dict[str, float] 
     return means
 
 
-def _per_example(results: Mapping[str, Arrays], simulated: Arrays) -> dict[str, np.ndarray]:
+def _per_example(
+    config: EvaluateConfig, results: Mapping[str, Arrays], simulated: Arrays
+) -> dict[str, np.ndarray]:
     """The values of each example, as in evaluation.npz."""
     values = {f"simulated_{name}": array for name, array in simulated.items()}
     for split, arrays in results.items():
         names = [*PER_EXAMPLE, *(name for name in OPTIONAL if name in arrays)]
         values |= {f"{split}_{name}": arrays[name] for name in names}
         values[f"{split}_gap"] = gaps(arrays)
+        if config.local:
+            found = local_values(config, arrays)
+            values |= {f"{split}_{name}": array for name, array in found.items()}
     return values

@@ -13,7 +13,10 @@ __all__ = [
     "BracketSummary",
     "EvaluatedRun",
     "Evaluation",
+    "FamilySummary",
+    "LocalSummary",
     "Rates",
+    "RestartSummary",
     "SampleSizes",
     "SplitSummary",
     "TemperatureChoice",
@@ -49,6 +52,60 @@ class SampleSizes(Record):
 
 
 @dataclass(frozen=True)
+class FamilySummary(Record):
+    """The best q(z|x) of each example, q*, in one family: means over examples, in nats.
+
+    Attributes:
+        elbo: ELBO(q*), a lower bound of log p(x).
+        amortization_gap: ELBO(q*) - ELBO(q).
+        approximation_gap: log p(x) - ELBO(q*).
+        divergence: D_SM(q*, p(z|x)), squared nats per squared unit of z.
+        share_not_converged: the share of the examples that took all steps and might gain more.
+        mean_steps: the steps of an example.
+    """
+
+    elbo: Estimate
+    amortization_gap: Estimate
+    approximation_gap: Estimate
+    divergence: Estimate
+    share_not_converged: float
+    mean_steps: float
+
+
+@dataclass(frozen=True)
+class RestartSummary(Record):
+    """Where a second start, away from the encoder's mean, leads; diagonal q alone.
+
+    Attributes:
+        num_examples: the examples that have converged from both starts.
+        num_other: those of them whose two means differ by more than one standard deviation in some
+            latent: other local optima.
+        num_better: those of them where the second optimum has the higher ELBO, by 0.1 nat and three
+            standard errors.
+        gain: the ELBO of the second end minus that of the first, over examples that have converged
+            from both starts; None if there are none.
+    """
+
+    num_examples: int
+    num_other: int
+    num_better: int
+    gain: Estimate | None
+
+
+@dataclass(frozen=True)
+class LocalSummary(Record):
+    """The two halves of the gap.
+
+    Attributes:
+        families: by family of q*.
+        restart: what a second start says of local optima.
+    """
+
+    families: Mapping[str, FamilySummary]
+    restart: RestartSummary
+
+
+@dataclass(frozen=True)
 class SplitSummary(Record):
     """The examples of one split: means over examples, in nats.
 
@@ -67,6 +124,7 @@ class SplitSummary(Record):
         num_not_finite: the examples without a finite estimate.
         weighted_divergence: D_w(q(z|x), p(z|x)), squared nats; None, and not written, if the
             covariance of q(z|x) is not known, or in results of version 0.1.
+        local: the two halves of the gap; None, and not written, if they were not asked for.
     """
 
     num_examples: int
@@ -82,12 +140,14 @@ class SplitSummary(Record):
     latent_dim: int
     num_not_finite: int
     weighted_divergence: Estimate | None = None
+    local: LocalSummary | None = None
 
     def to_json(self) -> JSONObject:
-        """Returns the fields as JSON values, without a divergence that is not known."""
+        """Returns the fields as JSON values, without those that are not known."""
         values = super().to_json()
-        if self.weighted_divergence is None:
-            del values["weighted_divergence"]
+        for name in ("weighted_divergence", "local"):
+            if values[name] is None:
+                del values[name]
         return values
 
     def format_active_units(self) -> str:

@@ -31,7 +31,10 @@ __all__ = ["EvaluationSession", "estimate_block", "open_session"]
 Arrays = dict[str, np.ndarray]
 
 # The results that have several numbers for an example.
-_ROWS = {"posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size"}
+_ROWS = {
+    *("posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size"),
+    *KINDS["local"].results,
+}
 # The errors of log mean(w), which blocks have by the delta method.
 _OF_WEIGHTS = {
     *("iwae_bound_error", "log_likelihood_error", "lower_bound_error", "upper_bound_error"),
@@ -148,6 +151,7 @@ class EvaluationSession:
         """
         simulated = data == SIMULATED
         count = config.num_simulated if simulated else self.num_examples(config)[data]
+        count = min(count, BLOCK_SIZE) if KINDS[kind].first_only else count
         store = self.store(kind, config)
         names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]
         blocks = _alike([store.load(name) for name in names])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tfp_smvi.core.estimates import estimate
+from tfp_smvi.core.estimates import Estimate, estimate
 from tfp_smvi.evaluation.results import BracketSummary, Rates, SampleSizes, SplitSummary
 from tfp_smvi.inference.warnings import share_of_few
 
@@ -42,20 +42,19 @@ def summarize_split(arrays: Arrays) -> SplitSummary:
         For each quantity its mean, the standard error of the mean over examples and, if draws or
         chains give one, the part of it that comes from them.
     """
-    estimates = {
-        name: estimate(arrays[name], arrays[f"{name}_error"])
-        for name in ("elbo", "iwae_bound", "log_likelihood", "divergence")
-    }
+
+    def of(name: str) -> Estimate:
+        return estimate(arrays[name], arrays[f"{name}_error"])
+
     gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
     means = arrays["posterior_mean"]
     return SplitSummary(
         num_examples=len(arrays["elbo"]),
-        **estimates,
-        weighted_divergence=(
-            estimate(arrays["weighted_divergence"], arrays["weighted_divergence_error"])
-            if "weighted_divergence" in arrays
-            else None
-        ),
+        elbo=of("elbo"),
+        iwae_bound=of("iwae_bound"),
+        log_likelihood=of("log_likelihood"),
+        divergence=of("divergence"),
+        weighted_divergence=of("weighted_divergence") if "weighted_divergence" in arrays else None,
         kl=estimate(arrays["kl"], arrays.get("kl_error")),
         gap=estimate(gaps(arrays), gap_error),
         acceptance_rate=summarize_rates(arrays["acceptance_rate"]),

@@ -1,7 +1,9 @@
 """The table of an evaluation, for people."""
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Iterator
 
+from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES
 from tfp_smvi.core.text import align, format_number
 from tfp_smvi.evaluation.results import Evaluation, SplitSummary
@@ -13,6 +15,12 @@ ESTIMATES = (
     *("elbo", "iwae_bound", "log_likelihood", "gap", "kl"),
     *(quantity.name for quantity in OF_DIVERGENCE.values()),
 )
+
+
+LOCAL_LABELS = {
+    **{name: QUANTITIES[name].heading for name in ("amortization_gap", "approximation_gap")},
+    "share_not_converged": "  not converged",
+}
 
 
 def format_evaluation(evaluation: Evaluation) -> str:
@@ -34,6 +42,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
         estimates = [getattr(summary, name) for summary in splits]
         if any(estimates):
             rows.append([labels[name], *map(str, estimates)])
+    rows += [row(label, cell) for label, cell in _local_rows(evaluation.settings)]
     rows.append(row(labels["active_units"], SplitSummary.format_active_units))
     rows.append(
         row(labels["acceptance_rate"], lambda split: format_number(split.acceptance_rate.mean))
@@ -73,3 +82,25 @@ def format_evaluation(evaluation: Evaluation) -> str:
             f"log-likelihood: {scales}."
         )
     return "\n".join(lines)
+
+
+def _local_rows(settings: EvaluateConfig) -> Iterator[tuple[str, Callable[[SplitSummary], str]]]:
+    """The rows of the two halves of the gap, as labels and functions that give the cells."""
+    for family in settings.local_families if settings.local else ():
+        for name in ("amortization_gap", "approximation_gap", "share_not_converged"):
+            yield f"{LOCAL_LABELS[name]}, {family} q*", functools.partial(_local_cell, family, name)
+    if settings.local:
+        yield "second start: another optimum", _restart_cell
+
+
+def _local_cell(family: str, name: str, summary: SplitSummary) -> str:
+    assert summary.local is not None
+    value = getattr(summary.local.families[family], name)
+    return f"{100.0 * value:.0f} %" if name == "share_not_converged" else str(value)
+
+
+def _restart_cell(summary: SplitSummary) -> str:
+    """Such as "3 of 50, 1 of them better"."""
+    assert summary.local is not None
+    restart = summary.local.restart
+    return f"{restart.num_other} of {restart.num_examples}, {restart.num_better} of them better"

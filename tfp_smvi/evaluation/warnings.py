@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.text import format_number
-from tfp_smvi.evaluation.results import BracketSummary, Rates, SplitSummary
+from tfp_smvi.evaluation.results import BracketSummary, LocalSummary, Rates, SplitSummary
 from tfp_smvi.inference.warnings import (
     FEWEST_WEIGHTS,
     MINIMUM_EFFECTIVE_SAMPLE_SIZE,
@@ -19,6 +19,7 @@ __all__ = ["WIDEST_BRACKET", "other_start", "warnings_about"]
 # The widest bracket, in nats, of a log-likelihood that can be trusted.
 WIDEST_BRACKET = 0.5
 LARGEST_ELBO_ERROR = 0.02
+LARGEST_SHARE_NOT_CONVERGED = 0.1
 # By chance, a difference exceeds three standard errors about once in 700 evaluations.
 ALLOWED_ERRORS = 3.0
 
@@ -40,6 +41,7 @@ def warnings_about(
     warnings = few_warnings(num_chains, "chains", "{num_chains}")
     for name, summary in splits.items():
         warnings += [*_of_weights(name, summary, num_chains), *_of_split(name, summary)]
+        warnings += _of_halves(name, summary.local)
     width = bracket.width.mean
     if not width <= WIDEST_BRACKET:  # NaN neither
         warnings.append(
@@ -91,6 +93,23 @@ def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
             f"{name}: the draws give the ELBO an error of {elbo_error:.3f} nat, more than "
             f"{LARGEST_ELBO_ERROR}: raise {{num_elbo_samples}} or {{num_examples}}."
         )
+
+
+def _of_halves(name: str, local: LocalSummary | None) -> Iterator[str]:
+    for family, found in local.families.items() if local else ():
+        if found.share_not_converged > LARGEST_SHARE_NOT_CONVERGED:
+            yield (
+                f"{name}: {100 * found.share_not_converged:.0f} % of the examples have not "
+                f"converged to their best q(z|x) ({family}), so that their amortization gap is a "
+                "lower bound: raise {local_steps}."
+            )
+        rest = found.approximation_gap
+        if rest.mean < -ALLOWED_ERRORS * rest.standard_error:
+            yield (
+                f"{name}: the log-likelihood estimate is {-rest.mean:.3f} nat below the ELBO of "
+                f"the best q(z|x) ({family}), more than its errors allow, so the annealing failed: "
+                "raise {num_temperatures} or {num_chains}."
+            )
 
 
 def _of_rates(name: str, rates: Rates, mean_size: float, num_chains: int) -> list[str]:
