@@ -1,6 +1,6 @@
 """Compares the posteriors on MNIST: ELBO, log p(x) and the gap between them, with paired errors.
 
-    python benchmarks/posteriors.py [--epochs 50] [--lams 0,0.01] [--runs DIR] [--output FILE.json]
+    python benchmarks/posteriors.py [--epochs 50] [--lams 0,0.01] [--activation silu] [--runs DIR]
 
 Each cell is a run of `tfp-smvi train` and `evaluate` with seed 0. All runs evaluate the same images
 with the same draws of their bits, so that differences from `diagonal` are paired. A run that exists
@@ -31,6 +31,7 @@ def run(*arguments: object) -> None:
 def measure(run_dir: Path, posterior: str, lam: str, options: argparse.Namespace) -> dict[str, Any]:
     """Trains and evaluates one model; the values of each image, and what holds for all."""
     train = ("--posterior", posterior, "--lam", lam, "--epochs", options.epochs)
+    train += ("--activation", options.activation)
     precision = ("--precision", options.precision, "--threads", options.threads)
     run("train", *train, *precision, "--run-dir", run_dir)
     images = ("--num-examples", options.num_examples, "--num-simulated", 100)
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=50)
     parser.add_argument("--lams", type=lambda text: text.split(","), default=["0", "0.01"])
     parser.add_argument("--num-examples", type=int, default=500)
+    parser.add_argument("--activation", default="silu")
     parser.add_argument("--precision", default="bfloat16")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--runs", type=Path, default=Path("runs/posteriors"))
