@@ -90,12 +90,13 @@ def test_a_constraint_is_met_and_the_command_says_so(
 ) -> None:
     """The divergence of held-out examples after 600 steps is within 20 % of what is asked.
 
-    It is a quarter of it at the end of the warm-up, and grows to 2 without a multiplier.
+    It is a quarter of it at the end of the warm-up, and grows to 2 without a multiplier. With silu
+    units it takes some 2,000 steps.
     """
     options = (
         *("--dataset", "digits", "--latent-dim", "8", "--hidden-sizes", "64"),
         *("--learning-rate", "3e-3", "--epochs", "15", "--lam-warmup-steps", "50"),
-        *("--batch-size", "32", "--max-divergence", "0.5"),
+        *("--batch-size", "32", "--max-divergence", "0.5", "--activation", "softplus"),
         *("--run-dir", str(tmp_path / "run")),
     )
     assert runs.call("train", *options, "--json") == 0
