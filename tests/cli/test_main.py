@@ -71,7 +71,7 @@ def test_long_lists_of_options_are_in_groups_that_fit_80_columns(capsys: Capture
     text = help_text(capsys, "sweep", "--help")
     assert re.findall(r"^([A-Z][a-z ]+):$", text, re.MULTILINE) == [
         *("Sweep", "Data", "Model", "Training", "Run", "Evaluation"),
-        *("Annealed importance sampling", "Classification", "General"),
+        *("Annealed importance sampling", "Local optimization", "Classification", "General"),
     ]
     groups = dict(re.findall(r"^([A-Z][a-z ]+):\n((?:  .*\n|\n(?=  ))+)", text, re.MULTILINE))
     for option, group in (
