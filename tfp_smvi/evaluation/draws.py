@@ -3,9 +3,17 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 
-__all__ = ["CHUNK_SIZE", "Estimates", "means_over_draws", "over_draws", "standard_error"]
+__all__ = [
+    "CHUNK_SIZE",
+    "Estimates",
+    "means_over_draws",
+    "over_draws",
+    "standard_error",
+    "to_numpy",
+]
 
 # Draws that are decoded at a time.
 CHUNK_SIZE = 64
@@ -63,3 +71,8 @@ def standard_error(values: tf.Tensor) -> tf.Tensor:
     """Returns the standard error of the mean over the first axis."""
     count = tf.cast(tf.shape(values)[0], values.dtype)
     return tf.math.reduce_std(values, axis=0) / tf.sqrt(count - 1.0)
+
+
+def to_numpy(estimates: Estimates) -> dict[str, np.ndarray]:
+    """The estimates as arrays, by name."""
+    return {name: value.numpy() for name, value in estimates.items()}

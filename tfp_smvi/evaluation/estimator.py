@@ -19,14 +19,15 @@ from tensorflow_probability import distributions as tfd
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.quantities import OF_DIVERGENCE
+from tfp_smvi.core.runtime import compiled
 from tfp_smvi.evaluation.draws import (
     CHUNK_SIZE,
     Estimates,
     means_over_draws,
     over_draws,
     standard_error,
+    to_numpy,
 )
-from tfp_smvi.evaluation.graphs import compiled, to_numpy
 from tfp_smvi.evaluation.local import LocalEstimator
 from tfp_smvi.inference.ais import (
     annealed_importance_sampling,

@@ -17,8 +17,8 @@ import tensorflow as tf
 from tfp_smvi.config import EvaluateConfig, LocalObjectiveName
 from tfp_smvi.core.densities import LogDensity, uncached
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.evaluation.draws import means_over_draws, over_draws
-from tfp_smvi.evaluation.graphs import compiled, to_numpy
+from tfp_smvi.core.runtime import compiled
+from tfp_smvi.evaluation.draws import means_over_draws, over_draws, to_numpy
 from tfp_smvi.inference.ascent import LocalObjective
 from tfp_smvi.inference.families import FAMILIES, LocalDistribution, Parameters
 from tfp_smvi.inference.local import ELBO, refine

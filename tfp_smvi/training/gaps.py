@@ -5,12 +5,10 @@ References:
 """
 
 import math
-from collections.abc import Callable
-from typing import Any
 
 import tensorflow as tf
 
-from tfp_smvi.core.runtime import numerics_unchecked, uses_gpu
+from tfp_smvi.core.runtime import compiled
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.inference.ais import annealed_importance_sampling
@@ -40,8 +38,10 @@ class GapEstimator:
     def __init__(self, model: LatentVariableModel) -> None:
         """Traces the functions at their first calls."""
         self._model = model
-        self._cheap, self._chunk = _graph(self._gaps), _graph(self._log_weights)
-        self._anneal = _graph(self._log_likelihood)
+        self._cheap, self._chunk, self._anneal = (
+            compiled(function, reduce_retracing=True)
+            for function in (self._gaps, self._log_weights, self._log_likelihood)
+        )
 
     def cheap(self, x: tf.Tensor, number: int) -> tf.Tensor:
         """The importance-weighted bound minus the ELBO, at the same draws; it errs low [1].
@@ -103,13 +103,3 @@ class GapEstimator:
             seed=chain_seed,
         )
         return result.log_normalizer()
-
-
-def _graph(function: Callable[..., tf.Tensor]) -> Any:
-    # As the estimators of an evaluation are compiled.
-    return tf.function(
-        numerics_unchecked()(function),
-        jit_compile=uses_gpu(),
-        autograph=False,
-        reduce_retracing=True,
-    )
