@@ -42,8 +42,13 @@ def draw_frontier(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     for kernel, axes in zip(kernels, panels[1:], strict=True):
         _draw_accuracies(axes, sweep, kernel)
         panel_title(axes, "b", f"SVM, {kernel} kernel")
-    hollow = any(sweep.is_growing(point.x) for point in _gaps(sweep))
+    gaps = _gaps(sweep)
+    scale, options = scale_of(gaps)
+    hollow = any(sweep.is_growing(point.x) for point in gaps)
     for part, axes in zip(parts, panels, strict=True):
+        axes.set_xscale(scale, **options)
+        if scale != "linear":
+            axes.xaxis.set_major_formatter(FuncFormatter(number_label))
         axes.set_xlabel("log-likelihood \N{MINUS SIGN} ELBO (nats)")
         explain_marks(axes, sweep, hollow=hollow)
         legend_below(part, axes, 3)
@@ -107,7 +112,3 @@ def _draw_over_gap(
         color=line.color,
         elinewidth=0.8,
     )
-    scale, options = scale_of(across)
-    axes.set_xscale(scale, **options)
-    if scale != "linear":
-        axes.xaxis.set_major_formatter(FuncFormatter(number_label))
