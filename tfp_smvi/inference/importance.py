@@ -82,7 +82,8 @@ def importance_weighted_bound(
         log p(x) >= E[log(1/n sum_i w_i)],   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
 
     The draws come in chunks, chunk i from the seed folded with i, so that memory does not grow with
-    `num_samples`; of the weights, only the largest are kept, for their tail. Call it in a `tf.function` of your own to trace it once for many batches.
+    `num_samples`; of the weights, only the largest are kept, for their tail. Call it in a
+    `tf.function` of your own to trace it once for many batches.
 
     Args:
         target_log_prob_fn: `log p(x, z)`: z [chunk_size, batch, latent_dim] -> [chunk_size, batch],

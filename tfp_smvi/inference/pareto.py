@@ -20,12 +20,10 @@ import tensorflow as tf
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.runtime import numerics_unchecked
 
-__all__ = ["FEWEST_DRAWS", "RELIABLE_K", "largest_of", "pareto_k", "reliable_k", "tail_k", "tail_size"]
+__all__ = ["FEWEST_DRAWS", "largest_of", "pareto_k", "tail_k", "tail_size"]
 
 # Five weights are the fewest that a tail can be fitted to [2, section 3.4]; these many have them.
 FEWEST_TAIL, FEWEST_DRAWS = 5, 25
-# Up to this k the mean converges at a practical rate, however many weights there are [2].
-RELIABLE_K = 0.7
 # The prior of k: as much as 10 weights, at 1/2 [2, appendix G].
 PRIOR_WEIGHT, PRIOR_K = 10.0, 0.5
 # Weights whose tail is within this many nats are equal: rounding of float32 makes them differ.
@@ -37,14 +35,6 @@ def tail_size(num_weights: int) -> int:
     return int(min(0.2 * num_weights, 3.0 * math.sqrt(num_weights)))
 
 
-def reliable_k(num_weights: int) -> float:
-    """The largest k with which the mean of so many weights can be trusted [2, section 3.2.4].
-
-    min(1 - 1 / log10(S), 0.7), which is 0.67 for S = 1,000 and 0.7 from 2,155 on.
-    """
-    return min(1.0 - 1.0 / math.log10(num_weights), RELIABLE_K) if num_weights > 10 else 0.0
-
-
 @numerics_unchecked()
 def pareto_k(log_weights: Any) -> tf.Tensor:
     """Estimates the shape k of the tail of importance weights, the Pareto k-hat.
@@ -52,8 +42,9 @@ def pareto_k(log_weights: Any) -> tf.Tensor:
         P(w > u + y | w > u) = (1 + k y / sigma)^(-1 / k),   u the S - M-th of S weights in order
 
     Up to 0.5 the mean of the weights and its standard error can be trusted, up to 0.7 the mean
-    still converges, and above that it does not in practice: `reliable_k`. For z ~ q, with weights
-    p(x, z) / q(z|x), k above 0.7 says that q misses tails or modes of the posterior.
+    still converges, and above that it does not in practice; the limit of S weights is min(1 - 1 /
+    log10(S), 0.7) [2, section 3.2.4]. For z ~ q, with weights p(x, z) / q(z|x), k above 0.7 says
+    that q misses tails or modes of the posterior.
 
     Args:
         log_weights: float [num_weights, ...], nats; they need not be normalized, and -inf is a
