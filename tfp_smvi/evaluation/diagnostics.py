@@ -16,6 +16,7 @@ from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.records import Record
 
 __all__ = [
+    "LARGEST_K",
     "ExampleSummary",
     "LatentMoments",
     "MomentSummary",
