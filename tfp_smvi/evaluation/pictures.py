@@ -29,7 +29,8 @@ def worst_pictures(
     Returns:
         The arrays by name; none for data that are not images, or for a model of your own.
     """
-    model, pictures = session.run.model, {}
+    model = session.run.model
+    pictures: dict[str, np.ndarray] = {}
     if not isinstance(model, VAE) or len(model.image_shape) < 2:
         return {}
     for split, summary in splits.items():

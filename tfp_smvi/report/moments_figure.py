@@ -57,18 +57,17 @@ def _draw(
     line: Line,
     name: str,
 ) -> None:
-    values = [
-        estimate for latent in moments.latents if math.isfinite((estimate := value(latent)).mean)
-    ]
+    estimates = map(value, moments.latents)
+    known = [estimate for estimate in estimates if math.isfinite(estimate.mean)]
     points = []
-    for rank, estimate in enumerate(sorted(values, key=lambda estimate: estimate.mean), start=1):
+    for rank, estimate in enumerate(sorted(known, key=lambda estimate: estimate.mean), start=1):
         error = 0.0 if math.isnan(estimate.standard_error) else HALF_WIDTH * estimate.standard_error
         points.append(Point(rank, estimate.mean, estimate.mean - error, estimate.mean + error, 1))
     draw_band(axes, points, line, name)
 
 
 def _first_moments(sweep: Sweep) -> dict[float, MomentSummary]:
-    """The moments of the first run of each level that has them, of its test data if it has these."""
+    """The moments of the first run of each level that has them, of its test data if possible."""
     found: dict[float, MomentSummary] = {}
     for run in sweep.finished:
         splits = run.evaluation.splits if run.evaluation else {}
