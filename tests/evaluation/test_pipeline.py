@@ -157,7 +157,7 @@ def test_gap_vanishes_when_encoder_is_exact() -> None:
 def test_gap_is_the_closed_form_kl_when_encoder_is_wrong(initial: Any, schedule: Any) -> None:
     """Catches an error of 0.1 nat in a gap of 0.68 nat, and of 5 % in the divergences.
 
-    Also one of 0.1 in the squared distances of means and in the ratios of widths.
+    Also one of 0.15 in a squared distance of means, and of 7 % in a width.
     """
     model = LinearGaussian(shift=0.5, factor=0.7)
     x, log_likelihood = model.simulate()
@@ -186,7 +186,7 @@ def test_gap_is_the_closed_form_kl_when_encoder_is_wrong(initial: Any, schedule:
     assert len(moments.latents) == LATENT_DIM
     for found in (moments, *moments.latents):
         squared_shift, ratio = found.squared_shift, found.width_ratio
-        assert squared_shift.standard_error < 0.02
+        assert squared_shift.standard_error < 0.04
         assert abs(squared_shift.mean - model.shift**2) < 5.0 * squared_shift.standard_error
         assert ratio.standard_error < 0.02
         assert abs(ratio.mean - model.factor) < 5.0 * ratio.standard_error
