@@ -42,6 +42,7 @@ from .inference.ais import (
     reverse_annealed_importance_sampling as reverse_annealed_importance_sampling,
 )
 from .inference.importance import importance_weighted_bound as importance_weighted_bound
+from .inference.pareto import pareto_k as pareto_k
 from .inference.results import AISResult as AISResult
 from .inference.starts import widened as widened
 from .inference.tuning import tune_step_sizes as tune_step_sizes

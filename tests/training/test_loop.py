@@ -30,9 +30,11 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import ArraySplit, Dataset, eval_batches, load_dataset, train_batches
 from tfp_smvi.data.batches import batch_indices
 from tfp_smvi.data.test_batches import TEST_SEED
+from tfp_smvi.models.dependence import Dependence
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
-from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, read_history
+from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, read_history, with_epochs
+from tfp_smvi.training import loop
 from tfp_smvi.training.checks import resolve
 from tfp_smvi.training.loop import fit
 from tfp_smvi.training.results import FitResult
@@ -398,3 +400,38 @@ def test_xla_agrees_with_the_uncompiled_step(
         )
         rows[xla] = trainer.train(batches, 20)
     np.testing.assert_allclose(rows["on"], rows["off"], rtol=1e-3)
+
+
+def test_a_collapsed_posterior_is_warned_of_until_it_recovers(
+    digits: Dataset,
+    reference: runs.ReferenceRun,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """By `fit`, `load_run` and the command, in each of which the last epoch decides."""
+    run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
+    monkeypatch.setattr(loop, "measure_dependence", lambda model, test: Dependence(0, 0.002))
+    warned = "The posterior has collapsed: on test data, no latent is active"
+    with pytest.warns(UserWarning, match=warned):
+        result = fit(with_epochs(CONFIG, EPOCHS + 1), digits, run_dir)
+    (line,) = result.warnings
+    assert "reconstructions do not depend on x" in line
+    assert line.endswith("Lower lam, or raise lam_warmup_steps or epochs.")
+    last = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert (last["active_units"], last["reconstruction_gain"]) == (0, 0.002)
+    with pytest.warns(UserWarning, match=warned):
+        load_run(run_dir)
+    options = (*runs.OPTIONS, "--epochs", str(EPOCHS + 1), "--run-dir", str(run_dir))
+    assert runs.call("train", *options) == 0
+    captured = capsys.readouterr()
+    for text in (captured.out, captured.err):
+        assert "The posterior has collapsed" in " ".join(text.split())
+    assert "--lam-warmup-steps" in captured.out
+    monkeypatch.undo()
+    result = fit(with_epochs(CONFIG, EPOCHS + 2), digits, run_dir)
+    assert result.warnings == ()
+    assert result.history[-1].active_units == 4
+    gain = result.history[-1].reconstruction_gain
+    assert gain is not None
+    assert gain > 0.1

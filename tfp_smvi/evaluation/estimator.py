@@ -34,10 +34,12 @@ from tfp_smvi.inference.ais import (
     reverse_annealed_importance_sampling,
 )
 from tfp_smvi.inference.importance import importance_weighted_bound
+from tfp_smvi.inference.moments import relative_moments
 from tfp_smvi.inference.starts import widened
 from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.inference.weights import delta_method_errors, sum_weights
+from tfp_smvi.models.dependence import reconstruction_gain
 from tfp_smvi.models.protocol import LatentVariableModel
 from tfp_smvi.objectives.divergences import DIVERGENCES, known_divergences, score_difference
 from tfp_smvi.objectives.smvi import analytic_kl, sampled_kl
@@ -96,7 +98,8 @@ class BlockEstimator:
             elbo, kl, iwae_bound (nats), divergence (D_SM, squared nats per squared unit of z) and
             weighted_divergence (D_w, squared nats; not of a posterior whose covariance is unknown),
             with their standard errors over draws as "<name>_error": float32 [BLOCK_SIZE]; an
-            analytic kl has none. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
+            analytic kl has none. pareto_k, of the IWAE bound's weights, and reconstruction_gain, in
+            nats: float32 [BLOCK_SIZE]. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
         """
         return to_numpy(self._bounds(x, seed))
 
@@ -110,7 +113,8 @@ class BlockEstimator:
         Returns:
             log_likelihood and its standard error over chains, log_likelihood_error, in nats, and
             effective_sample_size: float32 [BLOCK_SIZE]; acceptance_rate and step_size: float32
-            [BLOCK_SIZE, num_segments].
+            [BLOCK_SIZE, num_segments]; shift, squared_shift and variance_ratio, the
+            `relative_moments` of p(z|x) in units of q(z|x): float32 [BLOCK_SIZE, latent_dim].
 
         Source: [1].
         """
@@ -166,6 +170,8 @@ class BlockEstimator:
                 "iwae_bound_error": delta_method_errors(
                     importance_weighted.effective_sample_size, config.num_importance_samples
                 ),
+                "pareto_k": importance_weighted.pareto_k,
+                "reconstruction_gain": reconstruction_gain(model, x, posterior.mean()),
                 "posterior_mean": posterior.mean(),
             }
         )
@@ -209,7 +215,7 @@ class BlockEstimator:
         return z, self._model.decode(z).sample(seed=x_seed)
 
     def _anneal(self, x: tf.Tensor, step_size: tf.Tensor, seed: tf.Tensor) -> Estimates:
-        problem = self._problem(x)
+        problem, q = self._problem(x), self._model.encode(x)
         result = annealed_importance_sampling(
             problem.log_joint,
             problem.initial,
@@ -218,7 +224,9 @@ class BlockEstimator:
             seed=seed,
             **_settings(self._config.ais),
         )
+        moments = relative_moments(result.log_weights, result.final_state, q.mean(), q.stddev())
         return {
+            **moments._asdict(),
             "log_likelihood": result.log_normalizer(),
             "log_likelihood_error": sum_weights(result.log_weights).standard_error(),
             "effective_sample_size": result.effective_sample_size(),

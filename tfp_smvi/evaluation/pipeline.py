@@ -28,8 +28,9 @@ from tfp_smvi.evaluation.accuracy import choose_temperatures
 from tfp_smvi.evaluation.blocks import SIMULATED, Shard, kinds_of, plan
 from tfp_smvi.evaluation.local import require_families
 from tfp_smvi.evaluation.local_summary import local_values, summarize_local
+from tfp_smvi.evaluation.pictures import worst_pictures
 from tfp_smvi.evaluation.results import EvaluatedRun, Evaluation
-from tfp_smvi.evaluation.session import EvaluationSession, open_session
+from tfp_smvi.evaluation.session import NEWER, EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import gaps, summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 from tfp_smvi.evaluation.work import complete, writing
@@ -49,8 +50,8 @@ PER_EXAMPLE = (
     *("step_size", "posterior_mean"),
 )
 
-# An analytic KL divergence has no error, and some posteriors no known covariance.
-OPTIONAL = ("kl_error", "weighted_divergence", "weighted_divergence_error")
+# An analytic KL divergence has no error, some posteriors no known covariance, and old blocks less.
+OPTIONAL = ("kl_error", *NEWER)
 
 
 def evaluate(
@@ -114,6 +115,7 @@ def evaluate(
         )
         # The values come first, so that a report never lacks them.
         values = _per_example(config, results, simulated)
+        values |= worst_pictures(session, evaluation.splits)
         write_arrays(session.run_dir / "evaluation.npz", values)
         write_json(session.run_dir / "evaluation.json", evaluation)
     return evaluation
@@ -147,7 +149,7 @@ def _summarize(
 ) -> Evaluation:
     splits = {
         split: dataclasses.replace(
-            summarize_split(arrays),
+            summarize_split(arrays, config.num_importance_samples),
             local=summarize_local(config, arrays) if config.local else None,
         )
         for split, arrays in results.items()

@@ -8,6 +8,7 @@ from tfp_smvi.config import EvaluateConfig, RunConfig
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
+from tfp_smvi.evaluation.diagnostics import ExampleSummary, MomentSummary, TailSummary
 
 __all__ = [
     "BracketSummary",
@@ -125,6 +126,12 @@ class SplitSummary(Record):
         weighted_divergence: D_w(q(z|x), p(z|x)), squared nats; None, and not written, if the
             covariance of q(z|x) is not known, or in results of version 0.1.
         local: the two halves of the gap; None, and not written, if they were not asked for.
+        tails: those of the importance weights; None, and not written, with fewer than 25 draws or
+            in older results, as the next.
+        moments: those of q(z|x) compared with those of p(z|x).
+        reconstruction_gain: how much the latents of another example lower log p(x|z), at the means
+            of q(z|x).
+        worst: the ten examples with the largest gaps.
     """
 
     num_examples: int
@@ -141,11 +148,16 @@ class SplitSummary(Record):
     num_not_finite: int
     weighted_divergence: Estimate | None = None
     local: LocalSummary | None = None
+    tails: TailSummary | None = None
+    moments: MomentSummary | None = None
+    reconstruction_gain: Estimate | None = None
+    worst: tuple[ExampleSummary, ...] | None = None
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without those that are not known."""
         values = super().to_json()
-        for name in ("weighted_divergence", "local"):
+        optional = ("tails", "moments", "reconstruction_gain", "worst")
+        for name in ("weighted_divergence", "local", *optional):
             if values[name] is None:
                 del values[name]
         return values

@@ -26,21 +26,25 @@ from tfp_smvi.runs.loading import load_data_of, load_run
 from tfp_smvi.runs.models import weights_digest
 from tfp_smvi.storage.pieces import ArrayStore
 
-__all__ = ["EvaluationSession", "estimate_block", "open_session"]
+__all__ = ["NEWER", "EvaluationSession", "estimate_block", "open_session"]
 
 Arrays = dict[str, np.ndarray]
 
 # The results that have several numbers for an example.
 _ROWS = {
     *("posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size"),
+    *("shift", "squared_shift", "variance_ratio"),
     *KINDS["local"].results,
 }
 # The errors of log mean(w), which blocks have by the delta method.
 _OF_WEIGHTS = {
     *("iwae_bound_error", "log_likelihood_error", "lower_bound_error", "upper_bound_error"),
 }
-# The results that blocks of version 0.1 lack.
-_NEWER = ("weighted_divergence", "weighted_divergence_error")
+# The results that older blocks lack.
+NEWER = (
+    *("weighted_divergence", "weighted_divergence_error", "pareto_k", "reconstruction_gain"),
+    *("shift", "squared_shift", "variance_ratio"),
+)
 
 
 class EvaluationSession:
@@ -173,6 +177,12 @@ class EvaluationSession:
             arrays[name] = covering_errors(tf.constant(arrays[name])).numpy()
         return arrays
 
+    def read_examples(self, split: str, indices: Sequence[int]) -> tf.Tensor:
+        """Reads some examples as blocks have them: float32 [n, *image_shape], n at least 1."""
+        places = [divmod(index, BLOCK_SIZE) for index in indices]
+        blocks = {block: self._read_block(split, block)[0] for block, _ in places}
+        return tf.stack([blocks[block][row] for block, row in places])
+
     def _split(self, name: str) -> Split:
         return self.dataset.train if name == "train" else self.dataset.test
 
@@ -235,7 +245,7 @@ def open_session(
 
 def _alike(blocks: Sequence[Arrays]) -> list[Arrays]:
     """The blocks without what not all of them have, if an evaluation of version 0.1 goes on."""
-    left_out = {name for name in _NEWER if any(name not in block for block in blocks)}
+    left_out = {name for name in NEWER if any(name not in block for block in blocks)}
     return [{name: block[name] for name in block if name not in left_out} for block in blocks]
 
 

@@ -1,16 +1,13 @@
-"""Summaries of an evaluation: means over examples, with standard errors.
-
-References:
-    [1] Y. Burda, R. Grosse, R. Salakhutdinov. Importance Weighted Autoencoders. ICLR 2016.
-        Section 5.2.
-"""
+"""Summaries of an evaluation: means over examples, with standard errors."""
 
 import math
 from collections.abc import Mapping
 
 import numpy as np
 
+from tfp_smvi.core.collapse import count_active_units
 from tfp_smvi.core.estimates import Estimate, estimate
+from tfp_smvi.evaluation.diagnostics import summarize_moments, summarize_tails, worst_examples
 from tfp_smvi.evaluation.results import BracketSummary, Rates, SampleSizes, SplitSummary
 from tfp_smvi.inference.warnings import share_of_few
 
@@ -23,20 +20,18 @@ __all__ = [
 
 Arrays = Mapping[str, np.ndarray]
 
-# A unit is active if its posterior mean varies more than this over the data [1].
-ACTIVE_VARIANCE = 0.01
-
 # Infinity minus infinity is NaN here, which is reported, and a spread may be infinite.
 _quietly = np.errstate(invalid="ignore", over="ignore")
 
 
 @_quietly
-def summarize_split(arrays: Arrays) -> SplitSummary:
+def summarize_split(arrays: Arrays, num_importance_samples: int = 1000) -> SplitSummary:
     """Summarizes the examples of a split.
 
     Args:
         arrays: the results of `BlockEstimator.bounds` and `BlockEstimator.annealed`,
             [num_examples, ...].
+        num_importance_samples: the draws of the IWAE bound.
 
     Returns:
         For each quantity its mean, the standard error of the mean over examples and, if draws or
@@ -48,6 +43,7 @@ def summarize_split(arrays: Arrays) -> SplitSummary:
 
     gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
     means = arrays["posterior_mean"]
+    gap = gaps(arrays)
     return SplitSummary(
         num_examples=len(arrays["elbo"]),
         elbo=of("elbo"),
@@ -56,12 +52,16 @@ def summarize_split(arrays: Arrays) -> SplitSummary:
         divergence=of("divergence"),
         weighted_divergence=of("weighted_divergence") if "weighted_divergence" in arrays else None,
         kl=estimate(arrays["kl"], arrays.get("kl_error")),
-        gap=estimate(gaps(arrays), gap_error),
+        gap=estimate(gap, gap_error),
         acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
         effective_sample_size=_summarize_sizes(arrays["effective_sample_size"]),
-        active_units=_count_active_units(means),
+        active_units=count_active_units(means),
         latent_dim=means.shape[1],
         num_not_finite=int(np.sum(~np.isfinite(arrays["log_likelihood"] + arrays["elbo"]))),
+        tails=summarize_tails(arrays, num_importance_samples),
+        moments=summarize_moments(arrays),
+        reconstruction_gain=_of_newer("reconstruction_gain", arrays),
+        worst=worst_examples(arrays, gap),
     )
 
 
@@ -93,16 +93,13 @@ def summarize_rates(rates: np.ndarray) -> Rates:
     return Rates(_finite(rates.mean()), per_segment)
 
 
+def _of_newer(name: str, arrays: Arrays) -> Estimate | None:
+    return estimate(arrays[name]) if name in arrays else None
+
+
 def _summarize_sizes(sizes: np.ndarray) -> SampleSizes:
     mean = estimate(sizes)
     return SampleSizes(mean.mean, mean.standard_error, share_of_few(sizes))
-
-
-def _count_active_units(means: np.ndarray) -> int | None:
-    """The latents with Var_x(E_q[z|x]) > 0.01; None for a single example, which has no variance."""
-    if len(means) == 1:
-        return None
-    return int(np.sum(np.var(means, axis=0) > ACTIVE_VARIANCE))
 
 
 def _finite(value: float) -> float:

@@ -6,7 +6,9 @@ from collections.abc import Callable, Iterator
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES
 from tfp_smvi.core.text import align, format_number
+from tfp_smvi.evaluation.diagnostics import TailSummary
 from tfp_smvi.evaluation.results import Evaluation, SplitSummary
+from tfp_smvi.inference.pareto import FEWEST_DRAWS
 from tfp_smvi.runs.constraints import constraint_of
 
 __all__ = ["format_evaluation"]
@@ -17,6 +19,7 @@ ESTIMATES = (
 )
 
 
+Cell = Callable[[SplitSummary], str]
 LOCAL_LABELS = {
     **{name: QUANTITIES[name].heading for name in ("amortization_gap", "approximation_gap")},
     "share_not_converged": "  not converged",
@@ -28,7 +31,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
     splits = evaluation.splits.values()
     num_chains = evaluation.settings.ais.num_chains
 
-    def row(label: str, cell: Callable[[SplitSummary], str]) -> list[str]:
+    def row(label: str, cell: Cell) -> list[str]:
         return [label, *map(cell, splits)]
 
     def sizes(summary: SplitSummary) -> str:
@@ -44,6 +47,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
             rows.append([labels[name], *map(str, estimates)])
     rows += [row(label, cell) for label, cell in _local_rows(evaluation.settings)]
     rows.append(row(labels["active_units"], SplitSummary.format_active_units))
+    rows += [row(label, cell) for label, cell in _posterior_rows(evaluation)]
     rows.append(
         row(labels["acceptance_rate"], lambda split: format_number(split.acceptance_rate.mean))
     )
@@ -84,13 +88,39 @@ def format_evaluation(evaluation: Evaluation) -> str:
     return "\n".join(lines)
 
 
-def _local_rows(settings: EvaluateConfig) -> Iterator[tuple[str, Callable[[SplitSummary], str]]]:
+def _local_rows(settings: EvaluateConfig) -> Iterator[tuple[str, Cell]]:
     """The rows of the two halves of the gap, as labels and functions that give the cells."""
     for family in settings.local_families if settings.local else ():
         for name in ("amortization_gap", "approximation_gap", "share_not_converged"):
             yield f"{LOCAL_LABELS[name]}, {family} q*", functools.partial(_local_cell, family, name)
     if settings.local:
         yield "second start: another optimum", _restart_cell
+
+
+def _posterior_rows(evaluation: Evaluation) -> Iterator[tuple[str, Cell]]:
+    """The rows of moments and tails, if some split has them."""
+    splits = evaluation.splits.values()
+    if any(split.moments for split in splits):
+        yield "|mean_q - mean_p| / sd_p", lambda split: _of_moments(split, "shift")
+        yield "sd_q / sd_p", lambda split: _of_moments(split, "width_ratio")
+    few_draws = evaluation.settings.num_importance_samples < FEWEST_DRAWS
+    if few_draws or any(split.tails for split in splits):
+        unknown = f"under {FEWEST_DRAWS} draws" if few_draws else "unknown"
+        yield (
+            "Pareto k up to 0.5, to 0.7, above",
+            lambda split: _format_shares(split.tails) if split.tails else unknown,
+        )
+
+
+def _of_moments(summary: SplitSummary, name: str) -> str:
+    return "unknown" if summary.moments is None else str(getattr(summary.moments, name))
+
+
+def _format_shares(tails: TailSummary) -> str:
+    """Such as "71, 20 and 9 %"."""
+    shares = (tails.share_good, tails.share_fair, tails.share_bad)
+    good, fair, bad = (f"{100.0 * share:.0f}" for share in shares)
+    return f"{good}, {fair} and {bad} %"
 
 
 def _local_cell(family: str, name: str, summary: SplitSummary) -> str:

@@ -4,7 +4,9 @@ import math
 from collections.abc import Iterator, Mapping
 
 from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.core.collapse import collapse_symptoms
 from tfp_smvi.core.text import format_number
+from tfp_smvi.evaluation.diagnostics import LARGEST_K
 from tfp_smvi.evaluation.results import BracketSummary, LocalSummary, Rates, SplitSummary
 from tfp_smvi.inference.warnings import (
     FEWEST_WEIGHTS,
@@ -20,6 +22,7 @@ __all__ = ["WIDEST_BRACKET", "other_start", "warnings_about"]
 WIDEST_BRACKET = 0.5
 LARGEST_ELBO_ERROR = 0.02
 LARGEST_SHARE_NOT_CONVERGED = 0.1
+LARGEST_SHARE_BAD = 0.1
 # By chance, a difference exceeds three standard errors about once in 700 evaluations.
 ALLOWED_ERRORS = 3.0
 
@@ -41,7 +44,8 @@ def warnings_about(
     warnings = few_warnings(num_chains, "chains", "{num_chains}")
     for name, summary in splits.items():
         warnings += [*_of_weights(name, summary, num_chains), *_of_split(name, summary)]
-        warnings += _of_halves(name, summary.local)
+        warnings += [*_of_halves(name, summary.local), *_of_collapse(name, summary)]
+        warnings += _of_tails(name, summary, bracket)
     width = bracket.width.mean
     if not width <= WIDEST_BRACKET:  # NaN neither
         warnings.append(
@@ -110,6 +114,28 @@ def _of_halves(name: str, local: LocalSummary | None) -> Iterator[str]:
                 f"the best q(z|x) ({family}), more than its errors allow, so the annealing failed: "
                 "raise {num_temperatures} or {num_chains}."
             )
+
+
+def _of_collapse(name: str, summary: SplitSummary) -> Iterator[str]:
+    gain = summary.reconstruction_gain
+    symptoms = collapse_symptoms(summary.active_units, gain.mean if gain else None)
+    if symptoms is not None:
+        yield (
+            f"{name}: the posterior has collapsed: {symptoms}. A gap near 0 is no merit then, and "
+            "features say little."
+        )
+
+
+def _of_tails(name: str, summary: SplitSummary, bracket: BracketSummary) -> Iterator[str]:
+    """Tails matter where annealing leaves a doubt: else log p(x) does not rest on them."""
+    size, tails = summary.effective_sample_size, summary.tails
+    doubtful = not bracket.width.mean <= WIDEST_BRACKET or too_few(size.mean, size.share_under_2)
+    if doubtful and tails is not None and tails.share_bad > LARGEST_SHARE_BAD:
+        yield (
+            f"{name}: {100 * tails.share_bad:.0f} % of the examples have a Pareto k above "
+            f"{LARGEST_K}: q(z|x) misses tails or modes of the posterior there, and the IWAE bound "
+            "does not confirm the log-likelihood."
+        )
 
 
 def _of_rates(name: str, rates: Rates, mean_size: float, num_chains: int) -> list[str]:

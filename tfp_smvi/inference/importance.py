@@ -16,6 +16,7 @@ from tfp_smvi.inference.arguments import (
     require_vectors,
     stateless_seed,
 )
+from tfp_smvi.inference.pareto import largest_of, tail_k, tail_size
 from tfp_smvi.inference.warnings import (
     FEWEST_WEIGHTS,
     few_warnings,
@@ -36,12 +37,15 @@ class ImportanceWeightedBound(NamedTuple):
             `AISResult`: float [batch], nats.
         effective_sample_size: the number of draws that carry the mean: float [batch].
         num_samples: the number of draws, an integer scalar.
+        pareto_k: the shape of the weights' tail (`tfp_smvi.pareto_k`): float [batch]. Up to 0.5 the
+            bound and its error can be trusted as an estimate of log p(x), above 0.7 they cannot.
     """
 
     bound: tf.Tensor
     standard_error: tf.Tensor
     effective_sample_size: tf.Tensor
     num_samples: int | tf.Tensor
+    pareto_k: tf.Tensor
 
     def warnings(self) -> tuple[str, ...]:
         """Why the bound is probably far below log p(x), with numbers; empty if it is close.
@@ -51,7 +55,7 @@ class ImportanceWeightedBound(NamedTuple):
         Raises:
             SMVIError: the result is that of a graph that is being traced.
         """
-        bound, _, sizes, count = known_numbers(self)
+        bound, _, sizes, count, _ = known_numbers(self)
         finite = np.isfinite(bound)
         lines = not_finite_warnings(finite)
         if finite.any() and count < FEWEST_WEIGHTS:
@@ -78,7 +82,8 @@ def importance_weighted_bound(
         log p(x) >= E[log(1/n sum_i w_i)],   w_i = p(x, z_i) / q(z_i|x),   z_i ~ q(z|x)
 
     The draws come in chunks, chunk i from the seed folded with i, so that memory does not grow with
-    `num_samples`. Call it in a `tf.function` of your own to trace it once for many batches.
+    `num_samples`; of the weights, only the largest are kept, for their tail. Call it in a
+    `tf.function` of your own to trace it once for many batches.
 
     Args:
         target_log_prob_fn: `log p(x, z)`: z [chunk_size, batch, latent_dim] -> [chunk_size, batch],
@@ -89,8 +94,9 @@ def importance_weighted_bound(
         seed: an integer, or a stateless seed int32 [2].
 
     Returns:
-        The bound, its standard error and the effective sample size: float [batch]. An eager call
-        warns (UserWarning) if the effective sample size is too small for an estimate of log p(x).
+        The bound, its standard error, the effective sample size and the shape of the weights' tail:
+        float [batch]. An eager call warns (UserWarning) if the effective sample size is too small
+        for an estimate of log p(x).
 
     Raises:
         SMVIError: a number is not a positive integer, a shape or a dtype is wrong, or, in an eager
@@ -106,7 +112,7 @@ def importance_weighted_bound(
     require_function(target_log_prob_fn, posterior, chunk_size, seed)
 
     def add_chunk(
-        index: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor
+        index: tf.Tensor, log_sum: tf.Tensor, log_sum_of_squares: tf.Tensor, largest: tf.Tensor
     ) -> tuple[tf.Tensor, ...]:
         z = posterior.sample(chunk_size, seed=tf.random.fold_in(seed, index))
         log_weights = log_densities("target_log_prob_fn", target_log_prob_fn, z) - log_densities(
@@ -121,12 +127,15 @@ def importance_weighted_bound(
             index + 1,
             tf.experimental.numpy.logaddexp(log_sum, chunk.log_sum),
             tf.experimental.numpy.logaddexp(log_sum_of_squares, chunk.log_sum_of_squares),
+            largest_of(tf.concat([largest, log_weights], axis=0), num_samples),
         )
 
-    nothing = tf.fill(posterior.batch_shape_tensor(), tf.constant(-float("inf"), posterior.dtype))
+    batch_shape, zero = posterior.batch_shape_tensor(), tf.constant(-float("inf"), posterior.dtype)
+    nothing = tf.fill(batch_shape, zero)
+    none = tf.fill(tf.concat([[tail_size(num_samples) + 1], batch_shape], axis=0), zero)
     num_chunks = -(-num_samples // chunk_size)
-    _, log_sum, log_sum_of_squares = tf.while_loop(
-        lambda index, *_: index < num_chunks, add_chunk, (0, nothing, nothing)
+    _, log_sum, log_sum_of_squares, largest = tf.while_loop(
+        lambda index, *_: index < num_chunks, add_chunk, (0, nothing, nothing, none)
     )
     sums = WeightSums(log_sum, log_sum_of_squares, num_samples)
     result = ImportanceWeightedBound(
@@ -134,6 +143,8 @@ def importance_weighted_bound(
         covering_errors(sums.standard_error()),
         sums.effective_sample_size(),
         num_samples,
+        # A NaN among the weights is in their sum, and need not be among the largest.
+        tail_k(largest, num_samples) + 0.0 * log_sum,
     )
     if not tf.inside_function():
         warn(result.warnings())

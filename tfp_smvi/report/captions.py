@@ -6,8 +6,8 @@ from tfp_smvi.sweeps.results import Sweep
 
 __all__ = ["describe_bars", "describe_dagger"]
 
-# Those without bars.
-_PICTURES = {"reconstructions", "samples", "entries", "latents"}
+# Those of one run for each lam.
+_PICTURES = {"moments", "reconstructions", "worst", "samples", "entries", "latents"}
 
 
 def describe_dagger(sweep: Sweep) -> str:
@@ -30,7 +30,7 @@ def _ends(sweep: Sweep, name: str) -> str:
 
 
 def describe_bars(sweep: Sweep, name: str) -> str:
-    """Describes a figure's points and bars in a sentence or two; empty if it has none."""
+    """Describes a figure's points and bars in a sentence or two; empty if it needs none."""
     if name in _PICTURES:
         return (
             "Each λ is shown by its first seed."

@@ -9,7 +9,16 @@ from typing import BinaryIO, NamedTuple
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
-from tfp_smvi.report import curves, entries, frontier_figure, images, points, training_figure
+from tfp_smvi.report import (
+    curves,
+    entries,
+    frontier_figure,
+    images,
+    moments_figure,
+    points,
+    training_figure,
+    worst_examples,
+)
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import WIDE, Layout, make_layout, styled
@@ -113,6 +122,17 @@ FIGURES = {
         "Panels of curves; their numbers are in the tables of likelihood and of accuracy.",
         "examples, and subsets of labels",
     ),
+    "moments": FigureKind(
+        "Moments of the posterior",
+        moments_figure.draw_moments,
+        moments_figure.has_moments,
+        "no evaluation has moments",
+        "q(z|x) compared with p(z|x) in each active latent, over examples: (a) the ratio of their "
+        "standard deviations, 1 where the width is right; (b) the distance of their means in "
+        "standard deviations of p(z|x). Each curve and panel has its own order of latents; bands "
+        "are 95 % intervals over examples.",
+        "Two panels of curves; a summary is in the table of the posterior, all in sweep.json.",
+    ),
     "accuracy": FigureKind(
         "Classification from few labels",
         curves.draw_accuracy,
@@ -165,6 +185,15 @@ FIGURES = {
         "no finished run has a gallery.npz with images",
         "Test images and the decoder's means at the encoder's means, a row for each λ.",
         "A grid of small images, the originals in its first row.",
+    ),
+    "worst": FigureKind(
+        "Worst examples",
+        worst_examples.draw_worst,
+        worst_examples.has_worst_pictures,
+        "no evaluation has pictures of its worst examples",
+        "The examples with the largest gaps, in nats above each, over the decoder's means at the "
+        "encoder's means, for up to four λ. There q(z|x) is furthest from p(z|x).",
+        "Rows of small images; their numbers are in the table of the worst examples.",
     ),
     "samples": FigureKind(
         "Samples",

@@ -16,7 +16,14 @@ from tfp_smvi.report.points import Gallery, lams_with_warnings, read_galleries
 from tfp_smvi.report.style import CLASS_COLORS, GREY, MARKERS
 from tfp_smvi.sweeps.results import Sweep
 
-__all__ = ["draw_latents", "draw_reconstructions", "draw_samples", "keep_apart"]
+__all__ = [
+    "draw_latents",
+    "draw_reconstructions",
+    "draw_samples",
+    "keep_apart",
+    "show_image",
+    "with_margin",
+]
 
 NUM_RECONSTRUCTIONS = (6, 12)  # in one column and in two
 PANELS_A_ROW = (2, 4)
@@ -35,14 +42,14 @@ def draw_reconstructions(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     names = ["original", *(level_title(sweep, gallery.lam) for gallery in galleries)]
     rows = [galleries[0].originals, *(gallery.reconstructions for gallery in galleries)]
     image = np.concatenate(
-        [np.concatenate(_with_margin(row[:count]), axis=1) for row in rows], axis=0
+        [np.concatenate(with_margin(row[:count]), axis=1) for row in rows], axis=0
     )
     height, width = image.shape[:2]
     figure = Figure(
         figsize=(layout.width, 0.88 * layout.width * height / width + 0.1), layout="constrained"
     )
     axes = figure.subplots()
-    _show(axes, image)
+    show_image(axes, image)
     axes.set_yticks((np.arange(len(rows)) + 0.5) * height / len(rows), names)
     axes.tick_params(length=0)
     _explain_dagger(figure, sweep)
@@ -54,10 +61,10 @@ def draw_samples(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     galleries = read_galleries(sweep)
     figure, panels = _grid(layout, len(galleries), 0.2)
     for axes, gallery in zip(panels, galleries, strict=False):
-        images = _with_margin(gallery.samples[: SAMPLES_A_SIDE**2])
+        images = with_margin(gallery.samples[: SAMPLES_A_SIDE**2])
         side = math.isqrt(len(images))
         rows = images[: side**2].reshape(side, side, *images.shape[1:])
-        _show(axes, np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0))
+        show_image(axes, np.concatenate([np.concatenate(row, axis=1) for row in rows], axis=0))
         axes.set_title(level_title(sweep, gallery.lam))
     _explain_dagger(figure, sweep)
     return figure
@@ -157,12 +164,13 @@ def _grid(layout: Layout, count: int, title: float) -> tuple[Figure, Sequence[Ax
     return figure, panels
 
 
-def _with_margin(images: np.ndarray) -> np.ndarray:
+def with_margin(images: np.ndarray) -> np.ndarray:
     """Puts a white line between images."""
     return np.pad(images, [(0, 0), (0, 1), (0, 1), (0, 0)], constant_values=1.0)
 
 
-def _show(axes: Axes, image: np.ndarray) -> None:
+def show_image(axes: Axes, image: np.ndarray) -> None:
+    """Shows shades [height, width, channels] without ticks."""
     grey = image.shape[-1] != 3
     axes.imshow(
         image[..., 0] if grey else image, cmap="gray", vmin=0.0, vmax=1.0, interpolation="nearest"

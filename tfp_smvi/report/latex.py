@@ -4,6 +4,7 @@ import re
 
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.local_table import local_table
+from tfp_smvi.report.posterior_table import posterior_table
 from tfp_smvi.report.tables import Table
 from tfp_smvi.sweeps.results import Sweep
 
@@ -38,6 +39,7 @@ def latex_tables(sweep: Sweep) -> dict[str, str]:
         "likelihood": report_tables.likelihood_table(sweep),
         "diagnostics": report_tables.diagnostics_table(sweep),
         "local": local_table(sweep),
+        "posterior": posterior_table(sweep),
         **{f"accuracy_{kernel}": t for kernel, t in report_tables.accuracy_tables(sweep).items()},
         **{
             f"differences_{kernel}": t

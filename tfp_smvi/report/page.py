@@ -19,8 +19,10 @@ from tfp_smvi.report.divergence_names import divergence_in_words, divergence_of
 from tfp_smvi.report.layout import NARROW, WIDE, styled
 from tfp_smvi.report.level_names import level_title, symbol
 from tfp_smvi.report.local_table import local_table
+from tfp_smvi.report.posterior_table import posterior_table
 from tfp_smvi.report.settings import describe_environment, describe_settings
 from tfp_smvi.report.style import write_figure
+from tfp_smvi.report.worst_examples import worst_table
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 from tfp_smvi.version import __version__
@@ -96,6 +98,8 @@ def render_report(sweep: Sweep) -> str:
         likelihood=report_tables.likelihood_table(sweep),
         diagnostics=report_tables.diagnostics_table(sweep),
         local=local_table(sweep),
+        posterior=posterior_table(sweep),
+        worst=worst_table(sweep),
         accuracies=[*report_tables.accuracy_tables(sweep).values()],
         differences=[
             *report_tables.difference_tables(sweep).values(),

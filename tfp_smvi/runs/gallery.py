@@ -1,6 +1,7 @@
 """What a trained model looks like: reconstructions, samples, entries of x, and a 2-d latent."""
 
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.storage.arrays import write_arrays
 
-__all__ = ["NUM_IMAGES", "write_gallery"]
+__all__ = ["NUM_IMAGES", "as_pictures", "write_gallery"]
 
 NUM_IMAGES = 24
 # Vectors that are simulated: their means have errors of 0.02 standard deviations.
@@ -69,10 +70,7 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
         "reconstructions": typical(model.decode(model.encode(originals).mean())),
         "samples": typical(model.decode(z)),
     }
-    as_bytes = bernoulli and not model.config.missing  # NaN is no byte
-    arrays = {name: _stored(x.numpy(), as_bytes) for name, x in images.items()}
-    if dataset.standardization is not None:
-        arrays = {name: dataset.standardization.undo(x) for name, x in arrays.items()}
+    arrays = as_pictures(model, dataset, images)
     if model.config.latent_dim == 2:
         arrays["means"] = encode_means(model, read_inputs(dataset.test, binarize=False))
         if dataset.test.labels is not None:
@@ -81,6 +79,24 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
         arrays |= _summarize_entries(model, dataset)
     arrays["step"] = np.array(step)
     write_arrays(path, arrays, compress=True)
+
+
+def as_pictures(
+    model: VAE, dataset: Dataset, images: Mapping[str, tf.Tensor]
+) -> dict[str, np.ndarray]:
+    """Images, or E[x|z], as files hold them: see `write_gallery`.
+
+    Args:
+        model: the model.
+        dataset: the data that it was trained on.
+        images: float32 [n, *image_shape] by name.
+    """
+    arrays = {name: x.numpy() for name, x in images.items()}
+    if model.config.likelihood == "bernoulli" and not model.config.missing:  # NaN is no byte
+        arrays = {name: np.rint(255.0 * x).astype(np.uint8) for name, x in arrays.items()}
+    if dataset.standardization is not None:
+        arrays = {name: dataset.standardization.undo(x) for name, x in arrays.items()}
+    return arrays
 
 
 def _summarize_entries(model: VAE, dataset: Dataset) -> dict[str, np.ndarray]:
@@ -100,7 +116,3 @@ def _summarize_entries(model: VAE, dataset: Dataset) -> dict[str, np.ndarray]:
             zeros = np.sum(x == 0.0, axis=0) / np.sum(~np.isnan(x), axis=0).clip(1)
             arrays[f"{name}_zeros"] = zeros
     return arrays
-
-
-def _stored(images: np.ndarray, as_bytes: bool) -> np.ndarray:
-    return np.rint(255.0 * images).astype(np.uint8) if as_bytes else images

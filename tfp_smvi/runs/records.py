@@ -104,6 +104,10 @@ class EpochRecord(Record):
             logs of version 0.1, whose tests have the full lam.
         learning_rate: Adam's at its end; None in logs of version 0.1.
         constraint: what lam follows; None for a fixed lam.
+        active_units: the latents whose posterior mean varies over the first 1,000 test examples;
+            None for a single one, or in logs of version 0.1, as the next.
+        reconstruction_gain: how much the latents of another of these examples lower log p(x|z), the
+            mean in nats.
     """
 
     epoch: int
@@ -114,6 +118,8 @@ class EpochRecord(Record):
     lam: float | None = None
     learning_rate: float | None = None
     constraint: ConstraintRecord | None = None
+    active_units: int | None = None
+    reconstruction_gain: float | None = None
 
     @property
     def epoch_steps(self) -> int:
@@ -122,7 +128,7 @@ class EpochRecord(Record):
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without what a log of version 0.1 does not have."""
-        later = ("lam", "learning_rate", "constraint")
+        later = ("lam", "learning_rate", "constraint", "active_units", "reconstruction_gain")
         values = super().to_json()
         return {name: v for name, v in values.items() if name not in later or v is not None}
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterable
 
 from tfp_smvi.config import RunConfig, TrainConfig
+from tfp_smvi.core.collapse import collapse_symptoms
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.objectives.multiplier import Multiplier
 from tfp_smvi.objectives.weights import FixedWeight, Weight
@@ -10,6 +11,7 @@ from tfp_smvi.runs.constraints import constraint_of, constraint_warning
 from tfp_smvi.runs.records import EpochRecord
 
 __all__ = [
+    "collapse_warnings",
     "final_warnings",
     "lam_reached",
     "run_warnings",
@@ -71,7 +73,19 @@ def final_warnings(
     """
     line = constraint_warning(last)
     lines = training_warnings(config, last.step if step is None else step, last.epoch_steps)
-    return lines if lines or line is None else (line,)
+    lines = lines if lines or line is None else (line,)
+    return lines + collapse_warnings(last)
+
+
+def collapse_warnings(last: EpochRecord) -> tuple[str, ...]:
+    """A line if the posterior had collapsed by the end of an epoch, as `final_warnings` has it."""
+    symptoms = collapse_symptoms(last.active_units, last.reconstruction_gain)
+    if symptoms is None:
+        return ()
+    return (
+        f"The posterior has collapsed: on test data, {symptoms}. A gap near 0 is no merit then, "
+        "and features say little. Lower {lam}, or raise {lam_warmup_steps} or {epochs}.",
+    )
 
 
 def run_warnings(recorded: Iterable[str], config: RunConfig, last: EpochRecord) -> tuple[str, ...]:

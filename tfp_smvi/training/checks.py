@@ -10,14 +10,16 @@ import numpy as np
 
 from tfp_smvi.config import DataConfig, Kind, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
+from tfp_smvi.core.warnings import warn as show_warning
 from tfp_smvi.data import Dataset
 from tfp_smvi.data.description import doubts
 from tfp_smvi.models.architectures import require_images
 from tfp_smvi.models.likelihoods import LIKELIHOODS
-from tfp_smvi.runs.records import TRAIN_METRICS, Metrics
+from tfp_smvi.runs.records import TRAIN_METRICS, EpochRecord, Metrics
+from tfp_smvi.runs.warnings import collapse_warnings
 from tfp_smvi.training.steering import divide
 
-__all__ = ["FiniteCheck", "check_fit_arguments", "resolve", "warn_of_doubts"]
+__all__ = ["FiniteCheck", "check_fit_arguments", "resolve", "warn_of_collapse", "warn_of_doubts"]
 
 _IN_WORDS: dict[Kind, str] = {
     "intensities": "intensities in [0, 1]",
@@ -172,6 +174,15 @@ def warn_of_doubts(
     for message in messages:
         warn(message)
     return messages
+
+
+def warn_of_collapse(last: EpochRecord, warn: Callable[[str], None] | None) -> None:
+    """Warns if the posterior has collapsed; `warn` is as in `warn_of_doubts`."""
+    for line in collapse_warnings(last):
+        if warn is None:
+            show_warning([name_fields(line)])
+        else:
+            warn(line)
 
 
 def check_fit_arguments(checkpoint_minutes: float, keep_every: int | None) -> None:

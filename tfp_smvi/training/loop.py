@@ -15,6 +15,7 @@ from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.data import Dataset, eval_batches, train_batches
 from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED
+from tfp_smvi.models.dependence import measure_dependence
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.objectives.multiplier import Multiplier
 from tfp_smvi.runs.checkpoint import require_run, restore_checkpoint, save_checkpoint
@@ -29,7 +30,7 @@ from tfp_smvi.runs.records import (
     TrainMetrics,
 )
 from tfp_smvi.runs.warnings import run_warnings, training_warnings
-from tfp_smvi.training.checks import FiniteCheck, check_fit_arguments, resolve, warn_of_doubts
+from tfp_smvi.training import checks
 from tfp_smvi.training.plan import notes_of_plan, plan
 from tfp_smvi.training.reporter import TrainingProgress, TrainingReporter
 from tfp_smvi.training.results import FitResult, TrainingInterrupted
@@ -89,15 +90,16 @@ def fit(
 
     Source: [Levy & Ermon, eq. 7 and section 5].
     """
-    check_fit_arguments(checkpoint_minutes, keep_every)
+    checks.check_fit_arguments(checkpoint_minutes, keep_every)
     run_dir = Path(run_dir)
     require_float32()
     require_one_device()
     require_no_tape()
     data = divide(dataset.train, config.train)
     steps_per_epoch = data.steps_per_epoch(config.train)
-    config = plan(resolve(config, dataset), steps_per_epoch, run_dir, fresh=fresh)
-    doubts = warn_of_doubts(config, dataset, reporter.warn if reporter else None)
+    config = plan(checks.resolve(config, dataset), steps_per_epoch, run_dir, fresh=fresh)
+    warn = reporter.warn if reporter else None
+    doubts = checks.warn_of_doubts(config, dataset, warn)
     reporter = reporter or Silent()
     start = begin(config, dataset, run_dir, model, reporter, fresh=fresh)
     signals: list[int] = []  # received so far; a second one has its usual effect
@@ -117,7 +119,9 @@ def fit(
         for line in doubts:
             run.add_warning(line)
         state = _Run(start, dataset, data, run, reporter, signals, checkpoint_minutes, keep_every)
-        return state.train()
+        result = state.train()
+        checks.warn_of_collapse(result.history[-1], warn)
+        return result
 
 
 class _Run:
@@ -143,7 +147,7 @@ class _Run:
         self.steps_per_epoch = data.steps_per_epoch(config.train)
         self.trainer = Trainer(start.model, config.train, self.steps_per_epoch)
         self.steering = self._make_steering(data)
-        self.check = FiniteCheck(dataset.real_valued)
+        self.check = checks.FiniteCheck(dataset.real_valued)
         self.history: list[EpochRecord] = []
         self.sums = np.zeros(len(TRAIN_METRICS))  # over the steps of the current epoch
         self.seconds = 0.0  # spent on the current epoch
@@ -170,7 +174,7 @@ class _Run:
             num_steps=max(end - step, 0),
             binarize=self.binarize,
         )
-        images = self._images_to_reconstruct()
+        images = next(iter(self._test_batches(NUM_RECONSTRUCTIONS)))[1].numpy()
         scale = self.dataset.standardization
         model = in_given_units(self.trainer.model, scale)
         images = images if scale is None else scale.undo(images)
@@ -217,9 +221,7 @@ class _Run:
         """Tests, logs and saves, in this order: resuming drops what a kill leaves in the log."""
         started = time.monotonic()
         constraint = self.steering.end_epoch(self.trainer.step) if self.steering else None
-        test = eval_batches(
-            self.dataset.test, batch_size=TEST_BATCH, seed=TEST_SEED, binarize=self.binarize
-        )
+        test = self._test_batches(TEST_BATCH)
         metrics = self.trainer.test(test)
         self.check.test(metrics, self.trainer.step, self.saved_step)
         record = EpochRecord(
@@ -231,6 +233,7 @@ class _Run:
             lam=self.trainer.lam,
             learning_rate=self.trainer.learning_rate,
             constraint=constraint,
+            **measure_dependence(self.trainer.model, test)._asdict(),
         )
         log.write(record)
         self.history.append(record)
@@ -283,16 +286,9 @@ class _Run:
         self.run.add_warning(message)
         self.reporter.warn(message)
 
-    def _images_to_reconstruct(self) -> np.ndarray:
+    def _test_batches(self, size: int) -> tf.data.Dataset:
         test = self.dataset.test
-        batches = eval_batches(
-            test,
-            batch_size=NUM_RECONSTRUCTIONS,
-            seed=TEST_SEED,
-            binarize=self.binarize,
-            num_examples=min(NUM_RECONSTRUCTIONS, test.num_examples),
-        )
-        return next(iter(batches))[1].numpy()
+        return eval_batches(test, batch_size=size, seed=TEST_SEED, binarize=self.binarize)
 
 
 def _next_call(count: int, seconds: float) -> int:

@@ -1,0 +1,59 @@
+"""How much the latents of a model say about x: nothing, if its posterior has collapsed."""
+
+from typing import NamedTuple
+
+import tensorflow as tf
+
+from tfp_smvi.core.collapse import count_active_units
+from tfp_smvi.core.runtime import numerics_unchecked
+from tfp_smvi.models.protocol import LatentVariableModel
+
+__all__ = ["Dependence", "measure_dependence", "reconstruction_gain"]
+
+
+@numerics_unchecked()
+def reconstruction_gain(model: LatentVariableModel, x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    """How much better the latents of an example explain it than those of another one.
+
+        log p(x_i | z_i) - log p(x_i | z_(i-1)),   z_i = E_q[z|x_i]
+
+    Its mean is 0 if the decoder does not depend on z, or z not on x, whatever the likelihood: a
+    variance of the decoder's means would have the units of x, and means are nothing to categories.
+
+    Args:
+        model: the model.
+        x: float32 [batch, *image_shape].
+        z: the means of their posteriors: float32 [batch, latent_dim].
+
+    Returns:
+        float32 [batch], nats; 0 for a batch of one.
+    """
+    others = tf.roll(z, shift=1, axis=0)
+    return model.decode(z).log_prob(x) - model.decode(others).log_prob(x)
+
+
+class Dependence(NamedTuple):
+    """What z says about x.
+
+    Attributes:
+        active_units: the latents whose posterior mean varies over examples; None for one example.
+        reconstruction_gain: the mean of `reconstruction_gain`, in nats; None for one example.
+    """
+
+    active_units: int | None
+    reconstruction_gain: float | None
+
+
+def measure_dependence(model: LatentVariableModel, batches: tf.data.Dataset) -> Dependence:
+    """Measures what z says about x, at the means of q(z|x) of the first batch.
+
+    Args:
+        model: the model.
+        batches: pipeline of (indices, x: float32 [batch, *image_shape]).
+    """
+    x = next(iter(batches))[1]
+    if len(x) == 1:
+        return Dependence(None, None)
+    means = model.encode(x).mean()
+    gain = float(tf.reduce_mean(reconstruction_gain(model, x, means)))
+    return Dependence(count_active_units(means.numpy()), gain)
