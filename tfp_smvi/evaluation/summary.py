@@ -15,6 +15,7 @@ from tfp_smvi.evaluation.results import BracketSummary, Rates, SampleSizes, Spli
 from tfp_smvi.inference.warnings import share_of_few
 
 __all__ = [
+    "active_latents",
     "gaps",
     "summarize_bracket",
     "summarize_rates",
@@ -86,6 +87,21 @@ def summarize_bracket(arrays: Arrays) -> BracketSummary:
     )
 
 
+def active_latents(means: np.ndarray) -> np.ndarray:
+    """Returns which latents have Var_x(E_q[z|x]) > 0.01.
+
+    Args:
+        means: of q(z|x), [num_examples, latent_dim].
+
+    Returns:
+        bool [latent_dim].
+
+    Source: [1].
+    """
+    active: np.ndarray = np.var(means, axis=0) > ACTIVE_VARIANCE
+    return active
+
+
 def summarize_rates(rates: np.ndarray) -> Rates:
     """Acceptance rates [num_examples, num_segments], as means over examples."""
     rates = np.asarray(rates, np.float64)
@@ -99,10 +115,10 @@ def _summarize_sizes(sizes: np.ndarray) -> SampleSizes:
 
 
 def _count_active_units(means: np.ndarray) -> int | None:
-    """The latents with Var_x(E_q[z|x]) > 0.01; None for a single example, which has no variance."""
+    """The number of active latents; None for a single example, which has no variance."""
     if len(means) == 1:
         return None
-    return int(np.sum(np.var(means, axis=0) > ACTIVE_VARIANCE))
+    return int(np.sum(active_latents(means)))
 
 
 def _finite(value: float) -> float:
