@@ -92,7 +92,7 @@ class EvaluateConfig(Settings):
     num_simulated: int = option(100, "Examples simulated from the model for the bracket.")
     seed: int = option(0, "Seed of all draws.")
     num_calibration: int = option(
-        1000,
+        2000,
         "Examples simulated from the model for the calibration of q(z|x); 0 for none.",
         later=True,
     )

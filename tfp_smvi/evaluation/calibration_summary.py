@@ -10,7 +10,7 @@ from tfp_smvi.core.text import align
 from tfp_smvi.evaluation.calibration import NUM_DRAWS
 from tfp_smvi.evaluation.calibration_results import CalibrationSummary, LatentCalibration
 from tfp_smvi.evaluation.summary import active_latents
-from tfp_smvi.inference.calibration import central_coverage, uniform_p_value
+from tfp_smvi.inference.uniformity import central_coverage, uniform_p_value
 
 __all__ = [
     "LEVELS",

@@ -7,7 +7,7 @@ from tfp_smvi.sweeps.results import Sweep
 __all__ = ["describe_bars", "describe_dagger"]
 
 # Those without bars.
-_PICTURES = {"reconstructions", "samples", "entries", "latents"}
+_PICTURES = {"calibration", "reconstructions", "samples", "entries", "latents"}
 
 
 def describe_dagger(sweep: Sweep) -> str:

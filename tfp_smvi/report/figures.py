@@ -9,7 +9,15 @@ from typing import BinaryIO, NamedTuple
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
-from tfp_smvi.report import curves, entries, frontier_figure, images, points, training_figure
+from tfp_smvi.report import (
+    calibration_figure,
+    curves,
+    entries,
+    frontier_figure,
+    images,
+    points,
+    training_figure,
+)
 from tfp_smvi.report.differences import differences_to_lam_0
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import WIDE, Layout, make_layout, styled
@@ -112,6 +120,20 @@ FIGURES = {
         "means of a few labelled examples, against the same gap.",
         "Panels of curves; their numbers are in the tables of likelihood and of accuracy.",
         "examples, and subsets of labels",
+    ),
+    "calibration": FigureKind(
+        "Calibration of q(z|x)",
+        calibration_figure.draw_calibration,
+        calibration_figure.has_calibration,
+        "no finished run has been evaluated with a calibration",
+        "For examples simulated from the model, z is an exact sample of p(z|x), and its rank among "
+        "draws of q(z|x) is uniform if q(z|x) is the posterior. Curves are the empirical "
+        "distribution function (ECDF) of the ranks of each active latent minus that of uniform "
+        "ones; the number is that of the worst latent. All curves of a calibrated q(z|x) are in "
+        "the grey band with a probability of 99 %. Up and then down: q(z|x) is too narrow; down "
+        "and then up: too wide; a curve on one side of 0: the mean is off, too high if it is "
+        "above.",
+        "A panel of curves for each λ, up to four; the report of warnings names what is outside.",
     ),
     "accuracy": FigureKind(
         "Classification from few labels",

@@ -1,7 +1,7 @@
-"""Simulation-based calibration: ranks of exact posterior samples among draws of q, and their test.
+"""The test that ranks are uniform, with the band of their distribution function; both are exact.
 
-If z ~ p(z) and x ~ p(x|z), then z is an exact sample of p(z|x). Among L draws of q(z|x) = p(z|x) its
-rank is uniform on 0, ..., L, for every latent and for every function of x and z [1, 3].
+If z ~ p(z) and x ~ p(x|z), then z is an exact sample of p(z|x). Among L draws of q(z|x) = p(z|x)
+its rank is uniform on 0, ..., L, for every latent and for every function of x and z [1, 3].
 
 The ranks of many x are compared with that by their empirical distribution function (ECDF). With N
 ranks and K = L + 1 values, the number C_j of ranks below j is binomial(N, j / K). The statistic is
@@ -34,14 +34,12 @@ import functools
 from typing import NamedTuple
 
 import numpy as np
-import tensorflow as tf
 from scipy import special  # type: ignore[import-untyped]
 
 __all__ = [
     "Band",
     "central_coverage",
     "ecdf_difference",
-    "ranks",
     "uniform_band",
     "uniform_p_value",
 ]
@@ -57,26 +55,6 @@ class Band(NamedTuple):
 
     lower: np.ndarray
     upper: np.ndarray
-
-
-def ranks(values: tf.Tensor, draws: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Returns how many draws are below each value; equal ones are split at random.
-
-    Args:
-        values: float [...].
-        draws: float [num_draws, ...].
-        seed: int32 [2], for the ties.
-
-    Returns:
-        int32 [...], between 0 and num_draws, or -1 if a number is NaN.
-    """
-    less = tf.math.count_nonzero(draws < values, axis=0, dtype=tf.int32)
-    equal = tf.math.count_nonzero(tf.equal(draws, values), axis=0, dtype=tf.int32)
-    # A rank among ties is uniform on 0, ..., equal.
-    share = tf.random.stateless_uniform(tf.shape(equal), seed)
-    found = less + tf.minimum(tf.cast(share * tf.cast(equal + 1, tf.float32), tf.int32), equal)
-    unknown = tf.reduce_any(tf.math.is_nan(draws), axis=0) | tf.math.is_nan(values)
-    return tf.where(unknown, -1, found)
 
 
 def uniform_p_value(ranks: np.ndarray, num_values: int) -> float:
