@@ -85,7 +85,7 @@ def calibration_values(arrays: Arrays) -> dict[str, np.ndarray]:
 
 def calibration_lines(calibration: CalibrationSummary) -> list[str]:
     """Lays a calibration out for people, in three lines at most."""
-    none = f"none of {len(calibration.latents)} active latents"
+    none = f"none of {len(calibration.latents)} active latents" if calibration.latents else "none"
     rows = [["ranks that are not uniform", _describe_rejected(calibration) or none]]
     if calibration.coverage:
         levels = ", ".join(_percent(float(level)) for level in calibration.coverage)

@@ -76,8 +76,8 @@ def uniform_p_value(ranks: np.ndarray, num_values: int) -> float:
     tails = special.bdtr([counts, above], len(ranks), [places, places[::-1]])
     smallest = float(tails.min())
     inside = _probability_inside(_band_at(smallest, len(ranks), num_values), len(ranks))
-    # The tail probability itself, where rounding hides what lies outside.
-    return float(np.clip(1.0 - inside, smallest, 1.0))
+    # The bounds matter where rounding hides what lies outside: one tail, and the sum of all.
+    return float(np.clip(1.0 - inside, smallest, min(tails.size * smallest, 1.0)))
 
 
 @functools.lru_cache(maxsize=64)
