@@ -203,7 +203,7 @@ def test_the_table_says_what_is_not_uniform() -> None:
     assert calibration_lines(summary) == [
         "On 2000 examples simulated from the model, their z among 79 draws of q(z|x):",
         "ranks that are not uniform     1 of 2 active latents and log p(x, z)",
-        "in central 50, 95 % intervals                   41.2, 90 % +/- 0.4 %",
+        "in central 50, 95 % intervals                 41.2, 90.0 % +/- 0.4 %",
     ]
     (warning,) = calibration_warnings(summary)
-    assert "The worst is latent 7, counted from 0: its 95 % intervals hold z in 90 %" in warning
+    assert "The worst is latent 7, counted from 0: its 95 % intervals hold z in 90.0 %" in warning

@@ -88,7 +88,7 @@ def calibration_lines(calibration: CalibrationSummary) -> list[str]:
     none = f"none of {len(calibration.latents)} active latents" if calibration.latents else "none"
     rows = [["ranks that are not uniform", _describe_rejected(calibration) or none]]
     if calibration.coverage:
-        levels = ", ".join(_percent(float(level)) for level in calibration.coverage)
+        levels = ", ".join(f"{100.0 * float(level):g}" for level in calibration.coverage)
         shares = ", ".join(_percent(share.mean) for share in calibration.coverage.values())
         error = max(share.standard_error for share in calibration.coverage.values())
         rows.append([f"in central {levels} % intervals", f"{shares} % +/- {_percent(error)} %"])
@@ -142,5 +142,5 @@ def _p_value(ranks: np.ndarray) -> float:
 
 
 def _percent(share: float) -> str:
-    """Such as "95" or "88.3"."""
-    return f"{100.0 * share:.1f}".removesuffix(".0")
+    """Such as "88.3"."""
+    return f"{100.0 * share:.1f}"
