@@ -1,11 +1,12 @@
 """Measures the evaluation of a trained model, and compares its chains with TFP's stock recipe.
 
-    python benchmarks/ais.py RUN_DIR [--parts bracket recipes share xla command]
+    python benchmarks/ais.py RUN_DIR [--parts cost bracket recipes share xla command]
         [--output results/ais.json]
 
 RUN_DIR is a run of `tfp-smvi train` on MNIST. If it does not exist, it is trained first (lam 0.5,
 --epochs). The parts:
 
+cost      the processor time of each kind of block of an evaluation at the defaults
 bracket   the width of the bracket on simulated images, at the defaults and at the settings of the
           reference
 recipes   the time to come within 0.1 nat of a long reference run on test images, for our recipe and
@@ -20,6 +21,7 @@ over the rounds. The numbers of each part are added to --output when the part is
 """
 
 import argparse
+import collections
 import dataclasses
 import datetime
 import json
@@ -43,9 +45,13 @@ import tensorflow_probability as tfp
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.estimates import Estimate, estimate
 from tfp_smvi.data import eval_batches, load_dataset
+from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, plan
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.evaluation.summary import summarize_bracket
-from tfp_smvi.inference.importance import sum_weights
+from tfp_smvi.inference.ais import annealed_importance_sampling
+from tfp_smvi.inference.temperatures import AnnealingOptions
+from tfp_smvi.inference.tuning import tune_step_sizes
+from tfp_smvi.inference.weights import sum_weights
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.storage.atomic import write_json
@@ -74,16 +80,18 @@ def seed(number: int, block: int = 0) -> tf.Tensor:
     return tf.constant([number, block], tf.int32)
 
 
-def alternate(turns: Mapping[str, Turn], rounds: int) -> dict[str, list[float]]:
+def alternate(
+    turns: Mapping[str, Turn], rounds: int, clock: Callable[[], float] = time.perf_counter
+) -> dict[str, list[float]]:
     """The seconds of each contestant in each round, after one warm-up turn."""
     for turn in turns.values():
         turn()
     seconds: dict[str, list[float]] = {name: [] for name in turns}
     for _ in range(rounds):
         for name, turn in turns.items():
-            started = time.perf_counter()
+            started = clock()
             turn()
-            seconds[name].append(time.perf_counter() - started)
+            seconds[name].append(clock() - started)
     return seconds
 
 
@@ -100,6 +108,36 @@ def medians(seconds: Mapping[str, list[float]]) -> dict[str, float]:
 def reference_settings(options: argparse.Namespace) -> AISConfig:
     """The settings of the long run that estimates are compared with."""
     return AISConfig(num_temperatures=options.reference_temperatures, num_leapfrog_steps=10)
+
+
+def measure_cost(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
+    """The processor time of each kind of block, times their number in an evaluation."""
+    config = EvaluateConfig(local=True)
+    assert config.num_examples is not None
+    blocks = plan(config, dict.fromkeys(config.splits, config.num_examples))
+    numbers = collections.Counter(block.kind for block in blocks)
+    simulated = {block.kind for block in blocks if block.data == SIMULATED}
+    estimator = BlockEstimator(model, config)
+
+    def turn(kind: str) -> Turn:
+        examples = None if kind in simulated else x
+        return lambda: KINDS[kind].estimate(estimator, examples, seed(6))
+
+    turns = {kind: turn(kind) for kind in numbers}
+    seconds = medians(alternate(turns, options.rounds, time.process_time))
+    default = {block.kind for block in plan(EvaluateConfig(), {"test": config.num_examples})}
+    total = sum(numbers[kind] * seconds[kind] for kind in default)
+    rows = {}
+    for kind, count in numbers.items():
+        cost = count * seconds[kind]
+        rows[kind] = {"blocks": count, "seconds": cost, "share_of_default": cost / total}
+        note = "" if kind in default else ", with --local alone"
+        print(
+            f"{kind}: {count} blocks of {seconds[kind]:.3f} s, {100 * cost / total:.1f} % of an "
+            f"evaluation at the defaults{note}",
+            flush=True,
+        )
+    return {"processor_seconds": total, "kinds": rows}
 
 
 def measure_bracket(model: VAE, options: argparse.Namespace) -> JSON:
@@ -372,17 +410,35 @@ def measure_share(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON
 
 def compare_compilers(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
     """A short chain and its pilot, with and without XLA."""
-    ais = AISConfig(num_temperatures=8, num_pilot_temperatures=8)
+    settings: AnnealingOptions = {
+        "num_chains": AISConfig().num_chains,
+        "num_temperatures": 8,
+        "num_leapfrog_steps": AISConfig().num_leapfrog_steps,
+        "schedule": AISConfig().schedule,
+        "num_segments": 8,
+    }
+
+    def chains(x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+        posterior = model.encode(x)
+
+        def log_joint(z: tf.Tensor) -> tf.Tensor:
+            return model.log_joint(x, z)
+
+        scale = posterior.stddev()
+        step_size = tune_step_sizes(
+            log_joint,
+            posterior,
+            scale=scale,
+            target_acceptance_rate=TARGET_ACCEPTANCE,
+            seed=seed,
+            **{**settings, "num_chains": AISConfig().num_pilot_chains},
+        )
+        return annealed_importance_sampling(
+            log_joint, posterior, scale=scale, step_size=step_size, seed=seed, **settings
+        ).log_normalizer()
+
     turns: dict[str, Turn] = {}
     for name, jit_compile in (("oneDNN", False), ("XLA", True)):
-        estimator = BlockEstimator(model, EvaluateConfig(ais=ais))
-
-        def chains(
-            x: tf.Tensor, seed: tf.Tensor, estimator: BlockEstimator = estimator
-        ) -> tf.Tensor:
-            step_size = estimator._tune(x, seed)
-            return estimator._anneal(x, step_size, seed)["log_likelihood"]
-
         run = tf.function(chains, jit_compile=jit_compile, autograph=False)
         turns[name] = lambda run=run: run(x, seed(3)).numpy()
     seconds = alternate(turns, options.rounds)
@@ -454,6 +510,7 @@ def parse() -> argparse.Namespace:
 
 # Each takes the model, test images float32 [BLOCK_SIZE, 28, 28, 1] and the options.
 PARTS: dict[str, Callable[[VAE, tf.Tensor, argparse.Namespace], JSON]] = {
+    "cost": measure_cost,
     "bracket": lambda model, x, options: measure_bracket(model, options),
     "recipes": compare_recipes,
     "share": measure_share,

@@ -117,6 +117,7 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(EvaluateConfig, "num_divergence_samples")
 @setting(EvaluateConfig, "num_importance_samples")
 @setting(EvaluateConfig, "num_simulated")
+@setting(EvaluateConfig, "num_calibration")
 @setting(EvaluateConfig, "seed")
 @setting(EvaluateConfig, "accuracy", group="Annealed importance sampling")
 @setting(EvaluateConfig, "local", group="Local optimization")
@@ -241,7 +242,7 @@ def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outco
     if result is None:
         return None
     # Here their settings have the names of options; those of the run are shown at the start.
-    texts = warnings_about(result.splits, result.bracket, result.settings)
+    texts = warnings_about(result.splits, result.bracket, result.settings, result.calibration)
     warnings = [name_fields(text, option_name) for text in texts]
     return _Outcome(
         result, format_evaluation(result), warnings, "evaluation.json and evaluation.npz"

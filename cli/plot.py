@@ -41,15 +41,20 @@ def plot(
     """Draw the figures of a sweep: gap, likelihood and accuracy against lam, training, images.
 
     Runs that are not done are left out and listed. So are figures that the results do not allow.
+    In place of a sweep, an evaluated run has the figure of its calibration.
     """
     from tfp_smvi.report.figures import plot_sweep
+    from tfp_smvi.report.run_figures import is_evaluated_run, plot_run
     from tfp_smvi.sweeps.results import read_sweep
 
-    sweep = read_sweep(sweep_dir)
     formats = ("png", "pdf") if file_format == "both" else (file_format,)
-    result = plot_sweep(
-        sweep, output or sweep_dir / "figures", formats, style=style, columns=columns
-    )
+    directory = output or sweep_dir / "figures"
+    if is_evaluated_run(sweep_dir):
+        for path in plot_run(sweep_dir, directory, formats, style=style, columns=columns):
+            click.echo(path)
+        return
+    sweep = read_sweep(sweep_dir)
+    result = plot_sweep(sweep, directory, formats, style=style, columns=columns)
     for path in result.files:
         click.echo(path)
     for line in sweep.left_out:

@@ -26,7 +26,8 @@ from tfp_smvi.runs.loading import load_data_of, load_run
 SWEEP = (
     *("--lams", "0.5", "--epochs", "1", "--batch-size", "32", "--lam-warmup-steps", "2"),
     *("--latent-dim", "2", "--hidden-sizes", "8", "--split", "test", "--num-examples", "4"),
-    *("--num-simulated", "4", "--num-chains", "2", "--num-temperatures", "3"),
+    *("--num-simulated", "4", "--num-calibration", "4"),
+    *("--num-chains", "2", "--num-temperatures", "3"),
     *("--num-leapfrog-steps", "1", "--num-pilot-chains", "2", "--num-pilot-temperatures", "3"),
     *("--num-elbo-samples", "8", "--num-divergence-samples", "4", "--num-importance-samples", "4"),
     *("--labels", "20", "--kernel", "linear", "--repeats", "2", "--num-folds", "2"),

@@ -82,15 +82,20 @@ def without_errors_of_weights(value: Any) -> Any:
     }
 
 
+def without_calibration(settings: dict[str, Any]) -> EvaluateConfig:
+    """The settings of an evaluation; its version had no calibration to merge."""
+    return EvaluateConfig.from_json(settings | {"num_calibration": 0})
+
+
 def test_blocks_of_an_evaluation_are_found_again(tmp_path: Path) -> None:
     """Merging computes nothing: every block must be found by what it depends on."""
     run_dir = copied("run", tmp_path)
     before = json.loads((run_dir / "evaluation.json").read_text())
-    settings = EvaluateConfig.from_json(before["settings"])
+    settings = without_calibration(before["settings"])
     evaluation = evaluate(run_dir, settings, merge=True)
     assert evaluation is not None
     after = json.loads((run_dir / "evaluation.json").read_text())
-    assert after["settings"] == before["settings"]
+    assert after["settings"] == before["settings"] | {"num_calibration": 0}
     for part in ("splits", "bracket"):
         assert without_errors_of_weights(after[part]) == without_errors_of_weights(before[part])
     # Settings that are newer have their defaults.
@@ -149,7 +154,7 @@ def test_a_training_within_its_warm_up_is_warned_of_by_all_that_read_it(tmp_path
     values["config"]["train"]["lam_warmup_steps"] = 1000
     file.write_text(json.dumps(values))
     settings = json.loads((run_dir / "evaluation.json").read_text())["settings"]
-    evaluation = evaluate(run_dir, EvaluateConfig.from_json(settings), merge=True)
+    evaluation = evaluate(run_dir, without_calibration(settings), merge=True)
     assert evaluation is not None
     grown = "lam grows to 0.0087 of 0.5 only: the training has 132 steps, and the warm-up 1000."
     assert evaluation.warnings[0].startswith(grown)

@@ -35,6 +35,8 @@ SMALL = (
         "50",
         "--num-simulated",
         "20",
+        "--num-calibration",
+        "60",
     ),
 )
 

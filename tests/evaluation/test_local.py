@@ -143,6 +143,7 @@ SMALL = EvaluateConfig(
     num_divergence_samples=4,
     num_importance_samples=4,
     num_simulated=1,
+    num_calibration=0,
     local=True,
     local_steps=50,
     local_families=("full", "diagonal"),

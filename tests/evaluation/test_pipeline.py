@@ -34,6 +34,7 @@ from tfp_smvi.engines.processes import Processes
 from tfp_smvi.evaluation import accuracy, convergence, session
 from tfp_smvi.evaluation.accuracy import with_temperatures
 from tfp_smvi.evaluation.blocks import Block, Shard, plan
+from tfp_smvi.evaluation.calibration_summary import summarize_calibration
 from tfp_smvi.evaluation.convergence_table import format_convergence
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.evaluation.pipeline import evaluate
@@ -61,6 +62,7 @@ SMALL = EvaluateConfig(
     num_divergence_samples=10,
     num_importance_samples=100,
     num_simulated=60,
+    num_calibration=120,
 )
 
 
@@ -282,7 +284,7 @@ def test_result_is_what_its_file_holds(run_dir: Path) -> None:
 def test_report_has_all_its_parts(run_dir: Path) -> None:
     report = json.loads((run_dir / "evaluation.json").read_text())
     expected = {"splits", "bracket", "warnings", "settings", "run", "versions", "machine"}
-    assert {*report} == expected | {"units", "log_scale"}
+    assert {*report} == expected | {"units", "log_scale", "calibration"}
     assert [*report["splits"]] == ["train", "test"]
     assert report["settings"] == dataclasses.replace(SMALL, split="both").to_json()
     assert {*report["run"]} == {"config", "step", "epochs", "weights", "data_fingerprint"}
@@ -344,7 +346,7 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
     assert not (fresh / "evaluation.json").exists()
     with pytest.raises(SMVIError) as caught:
         evaluate(fresh, config, merge=True)
-    missing = "5 of 10 results are missing, the first of them bounds of train block 0"
+    missing = "7 of 13 results are missing, the first of them bounds of train block 0"
     assert caught.value.problem == missing
     assert "{merge}" in str(caught.value.remedy)
     evaluate(fresh, config, shard=Shard(1, 2))
@@ -359,6 +361,43 @@ def test_other_processes_give_the_same_bits(run_dir: Path, fresh: Path) -> None:
         evaluate(fresh, dataclasses.replace(SMALL, split="both"), engine=engine)
     for name in ("evaluation.npz", "evaluation.json"):
         assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
+
+
+def test_the_ranks_of_the_calibration_and_their_summary_are_written(run_dir: Path) -> None:
+    written = values(run_dir)
+    evaluation = Evaluation.from_json(json.loads((run_dir / "evaluation.json").read_text()))
+    ranks, active = written["calibration_ranks"], written["calibration_active"]
+    assert (ranks.shape, ranks.dtype) == ((120, 4), np.int16)
+    again = {
+        "ranks": ranks,
+        "log_joint_rank": written["calibration_log_joint_ranks"],
+        # Any means that vary in the same latents.
+        "posterior_mean": np.where(active, np.arange(120)[:, np.newaxis], 0.0),
+    }
+    assert summarize_calibration(again) == evaluation.calibration
+    assert "On 120 examples simulated from the model, their z among 79 draws" in format_evaluation(
+        evaluation
+    )
+
+
+def test_a_calibration_with_fewer_examples_or_none_shares_its_blocks(
+    run_dir: Path, tmp_path: Path
+) -> None:
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    fewer = evaluate(copy, dataclasses.replace(SMALL, num_calibration=70), merge=True)
+    assert fewer is not None
+    assert fewer.calibration is not None
+    assert fewer.calibration.num_examples == 70
+    none = evaluate(copy, dataclasses.replace(SMALL, num_calibration=0), merge=True)
+    assert none is not None
+    assert "calibration" not in none.to_json()
+    assert not any(name.startswith("calibration") for name in values(copy))
+
+
+def test_a_search_for_temperatures_needs_no_calibration() -> None:
+    assert {block.kind for block in plan(SMALL, {"test": 5}, kinds=())} == {"bracket"}
+    blocks = plan(SMALL, {"test": 5})
+    assert [block.index for block in blocks if block.kind == "calibration"] == [0, 1, 2]
 
 
 class Died(Exception):  # noqa: N818
@@ -397,11 +436,11 @@ def test_resuming_does_no_block_twice_and_other_numbers_of_examples_share_them(
     report = evaluate(fresh, few)
     assert report is not None
     assert report.splits["test"].num_examples == 20
-    assert computed == ["bounds", "annealed", "bracket", "bracket"]
+    assert computed == ["bounds", "annealed", *["bracket"] * 2, *["calibration"] * 3]
     evaluate(fresh, many)
-    assert computed[4:] == ["bounds", "annealed"]
+    assert computed[7:] == ["bounds", "annealed"]
     evaluate(fresh, many)
-    assert len(computed) == 6
+    assert len(computed) == 9
     whole = values(run_dir)
     assert_same_bits(
         values(fresh),
@@ -573,7 +612,7 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
 
     monkeypatch.setattr(EvaluationSession, "estimate", counted)
     monkeypatch.setattr(accuracy, "CANDIDATES", (2, 12))
-    config = dataclasses.replace(SMALL, num_examples=20, num_simulated=50)
+    config = dataclasses.replace(SMALL, num_examples=20, num_simulated=50, num_calibration=0)
     with refused("accuracy", 1e-9) as caught:
         evaluate(fresh, dataclasses.replace(config, accuracy=1e-9))
     assert "not reached with 12 temperatures" in str(caught.value)

@@ -26,7 +26,8 @@ from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.axes import LamAxis, scale_of
 from tfp_smvi.report.captions import describe_bars
 from tfp_smvi.report.differences import differences_to_lam_0
-from tfp_smvi.report.figures import FIGURES, missing_figures, plot_sweep
+from tfp_smvi.report.figure_kinds import FIGURES
+from tfp_smvi.report.figures import missing_figures, plot_sweep
 from tfp_smvi.report.frontier_figure import draw_frontier
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.layout import NARROW, WIDE, Layout, make_layout, styled
@@ -282,7 +283,7 @@ def test_caption_counts_the_degrees_of_freedom(
 @pytest.mark.parametrize("name", FIGURES)
 def test_a_figure_in_one_column_fits_on_a_page(name: str, tmp_path: Path) -> None:
     """A page of letter paper with margins of an inch has 9 inches; two kernels take six panels."""
-    sweeps.write_sweep(tmp_path, sweeps.LAMS, latent_dim=2)
+    sweeps.write_sweep(tmp_path, sweeps.LAMS, latent_dim=2, calibrations=name == "calibration")
     figure = FIGURES[name].draw(read_sweep(tmp_path), Layout("paper", 1))
     width, height = figure.get_size_inches()
     assert width <= 3.25
@@ -323,8 +324,9 @@ def test_a_lam_whose_training_has_a_warning_is_marked(
 
 def test_all_figures_are_written(tmp_path: Path) -> None:
     states = {(1.0, 1): "failed"}
-    sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), (0, 1), latent_dim=2, states=states)
-    result = plot_sweep(read_sweep(tmp_path / "sweep"), tmp_path / "figures" / "here")
+    path = tmp_path / "sweep"
+    sweeps.write_sweep(path, (0.0, 1.0), (0, 1), latent_dim=2, states=states, calibrations=True)
+    result = plot_sweep(read_sweep(path), tmp_path / "figures" / "here")
     assert result.missing == {}
     assert {path.name for path in result.files} == {f"{name}.png" for name in FIGURES}
     with Image.open(tmp_path / "figures" / "here" / "likelihood.png") as image:
@@ -375,7 +377,7 @@ def test_what_cannot_be_drawn_is_named_with_its_reason(
 ) -> None:
     sweeps.write_sweep(tmp_path, lams, **options)
     reasons = missing_figures(read_sweep(tmp_path))
-    assert reasons.keys() == missing
+    assert reasons.keys() == {*missing, "calibration"}
     assert all(reasons.values())
 
 

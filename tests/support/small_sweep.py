@@ -48,6 +48,7 @@ CONFIG = SweepConfig(
         num_divergence_samples=10,
         num_importance_samples=10,
         num_simulated=10,
+        num_calibration=20,
     ),
     ClassifyConfig(labels=(20, 30), kernel="linear", repeats=2, num_folds=2),
     classify_every=2,

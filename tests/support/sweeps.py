@@ -26,6 +26,8 @@ from tfp_smvi.config import (
 )
 from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.runtime import Environment, Machine
+from tfp_smvi.evaluation.calibration import NUM_DRAWS
+from tfp_smvi.evaluation.calibration_summary import calibration_values, summarize_calibration
 from tfp_smvi.evaluation.results import EvaluatedRun, Evaluation
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
@@ -50,6 +52,7 @@ def write_sweep(
     latent_dim: int = 50,
     galleries: bool = True,
     gap_offset: float = 0.02,
+    calibrations: bool = False,
     **changes: Any,
 ) -> dict[str, Any]:
     """Writes a sweep directory.
@@ -64,6 +67,7 @@ def write_sweep(
         latent_dim: with 2, the galleries hold means and labels.
         galleries: whether there are any.
         gap_offset: what the gap of a large lam comes down to.
+        calibrations: whether the runs have ranks.
         changes: replace parts of sweep.json.
 
     Returns:
@@ -78,6 +82,10 @@ def write_sweep(
             runs.append(run)
             if galleries and status == "done":
                 _write_gallery(path / run["run_dir"], lam, latent_dim)
+            if calibrations and status == "done":
+                run["evaluation"]["calibration"] = _write_calibration(
+                    path / run["run_dir"], lam, latent_dim
+                )
     sweep: dict[str, Any] = {
         "format": 1,
         "command": [
@@ -234,6 +242,27 @@ def _evaluation(
     return Evaluation(
         splits, bracket, warnings, settings, run, HERE.versions, HERE.machine
     ).to_json()
+
+
+def _write_calibration(run_dir: Path, lam: float, latent_dim: int) -> dict[str, Any]:
+    """Ranks among draws of a q(z|x) that is too narrow at a small lam; latent 0 is biased."""
+    rng = np.random.default_rng(latent_dim)
+    width, shift = 0.7 + 0.3 * _strength(lam), np.zeros(latent_dim)
+    shift[0] = 0.6 * (1.0 - _strength(lam))
+    z = rng.normal(size=(300, latent_dim))
+    draws = rng.normal(shift, width, size=(NUM_DRAWS, 300, latent_dim))
+    arrays = {
+        "ranks": (draws < z).sum(axis=0).astype(np.float32),
+        "log_joint_rank": (np.sum(draws**2, axis=-1) > np.sum(z**2, axis=-1)).sum(axis=0),
+        "posterior_mean": rng.normal(size=(300, latent_dim)),
+    }
+    run_dir.mkdir(parents=True, exist_ok=True)
+    values = calibration_values(arrays)
+    np.savez(
+        run_dir / "evaluation.npz",
+        **{f"calibration_{name}": array for name, array in values.items()},
+    )
+    return summarize_calibration(arrays).to_json()
 
 
 def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def _evaluation() -> list[str]:
         },
         "num_importance_samples": settings.num_importance_samples,
         "num_simulated": settings.num_simulated,
+        "num_calibration": settings.num_calibration,
     }
     return [word for k, v in values.items() for word in ("--" + k.replace("_", "-"), str(v))]
 

@@ -24,7 +24,10 @@ from tfp_smvi.training.loop import fit
 
 DIM = 2
 EVALUATION = EvaluateConfig(
-    num_examples=50, num_simulated=50, ais=AISConfig(num_temperatures=10, num_chains=2)
+    num_examples=50,
+    num_simulated=50,
+    num_calibration=50,
+    ais=AISConfig(num_temperatures=10, num_chains=2),
 )
 
 

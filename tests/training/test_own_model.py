@@ -20,7 +20,7 @@ MODEL = (
 TRAIN = ("train", *MODEL, "--lam", "0.1", "--epochs", "3")
 EVALUATION = (
     *("--num-examples", "50", "--num-simulated", "50", "--num-temperatures", "10"),
-    *("--num-chains", "2"),
+    *("--num-chains", "2", "--num-calibration", "50"),
 )
 
 

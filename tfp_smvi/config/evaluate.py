@@ -91,6 +91,11 @@ class EvaluateConfig(Settings):
     num_importance_samples: int = option(1000, "Draws from q(z|x) per example for the IWAE bound.")
     num_simulated: int = option(100, "Examples simulated from the model for the bracket.")
     seed: int = option(0, "Seed of all draws.")
+    num_calibration: int = option(
+        2000,
+        "Examples simulated from the model for the calibration of q(z|x); 0 for none.",
+        later=True,
+    )
     accuracy: float | None = option(
         None,
         "Choose the number of temperatures: the first of 12, 24, 48, ... whose bracket is at most "
@@ -121,6 +126,7 @@ class EvaluateConfig(Settings):
             require_whole(name, getattr(self, name), least=2)
         for name in ("num_importance_samples", "num_simulated"):
             require_whole(name, getattr(self, name), least=1)
+        require_whole("num_calibration", self.num_calibration, least=0)
         require_seed(self.seed)
         if self.accuracy is not None:
             accuracy_ok = math.isfinite(self.accuracy) and self.accuracy > 0.0

@@ -13,6 +13,7 @@ import tensorflow as tf
 
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.records import JSONObject, Record
+from tfp_smvi.evaluation import calibration
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.inference.ascent import NUM_COMMON_DRAWS, NUM_DRAWS, WINDOW
 
@@ -70,6 +71,7 @@ class Kind(NamedTuple):
             float32 [BLOCK_SIZE, *image_shape], or None on simulated data.
         results: the names that a saved block must have.
         first_only: whether it is estimated on the first block of each split alone.
+        num_simulated: config -> the examples to simulate for it; None for an estimate on a split.
     """
 
     store: str
@@ -79,6 +81,7 @@ class Kind(NamedTuple):
     estimate: Callable[[BlockEstimator, tf.Tensor | None, tf.Tensor], dict[str, np.ndarray]]
     results: tuple[str, ...]
     first_only: bool = False
+    num_simulated: Callable[[EvaluateConfig], int] | None = None
 
 
 _DRAWS = ("num_elbo_samples", "num_divergence_samples", "num_importance_samples")
@@ -165,6 +168,16 @@ KINDS: dict[str, Kind] = {
             *("lower_bound", "lower_bound_error", "upper_bound", "upper_bound_error"),
             *("acceptance_rate", "reverse_acceptance_rate"),
         ),
+        num_simulated=lambda config: config.num_simulated,
+    ),
+    "calibration": Kind(
+        store="calibration",
+        key=lambda config: {"num_draws": calibration.NUM_DRAWS},
+        cost=lambda config: float(calibration.NUM_DRAWS),
+        purpose="evaluate_calibration",
+        estimate=lambda estimator, x, seed: estimator.calibration.ranked(seed),
+        results=("ranks", "log_joint_rank", "posterior_mean"),
+        num_simulated=lambda config: config.num_calibration,
     ),
     "local": Kind(
         store="local",
@@ -189,6 +202,10 @@ KINDS: dict[str, Kind] = {
 }
 
 
+# Those on examples that are simulated from the model.
+SIMULATED_KINDS = tuple(name for name, kind in KINDS.items() if kind.num_simulated is not None)
+
+
 def kinds_of(config: EvaluateConfig) -> tuple[str, ...]:
     """The kinds of estimates on the data that `evaluate` makes."""
     return ("bounds", "annealed", *(("local", "restart") if config.local else ()))
@@ -199,12 +216,13 @@ def plan(
     num_examples: Mapping[str, int],
     kinds: Sequence[str] | None = None,
 ) -> list[Block]:
-    """Lists the work: the kinds on each block of each split, and the bracket on simulated data.
+    """Lists the work: the kinds on each block of each split, and those on simulated data.
 
     Args:
         config: what to estimate.
         num_examples: the number of examples of each split.
-        kinds: the kinds to estimate on the splits; those of the config if None.
+        kinds: the kinds to estimate on the splits, and on simulated data the bracket alone; those
+            of the config, and all on simulated data, if None.
     """
     blocks = [
         Block(kind, split, index, config)
@@ -213,8 +231,11 @@ def plan(
         for kind in (kinds_of(config) if kinds is None else kinds)
         if index == 0 or not KINDS[kind].first_only
     ]
-    indices = range(num_blocks(config.num_simulated))
-    return blocks + [Block("bracket", SIMULATED, index, config) for index in indices]
+    return blocks + [
+        Block(kind, SIMULATED, index, config)
+        for kind in (SIMULATED_KINDS if kinds is None else ("bracket",))
+        for index in range(num_blocks(num_simulated(kind, config)))
+    ]
 
 
 def share(blocks: Sequence[Block], shard: Shard) -> list[Block]:
@@ -222,6 +243,12 @@ def share(blocks: Sequence[Block], shard: Shard) -> list[Block]:
     places = list(dict.fromkeys(block.name for block in blocks))
     part = {*places[shard.number - 1 :: shard.total]}
     return [block for block in blocks if block.name in part]
+
+
+def num_simulated(kind: str, config: EvaluateConfig) -> int:
+    """The number of examples to simulate for a kind of estimate."""
+    count = KINDS[kind].num_simulated
+    return 0 if count is None else count(config)
 
 
 def num_blocks(num_examples: int) -> int:

@@ -20,6 +20,7 @@ from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.quantities import OF_DIVERGENCE
 from tfp_smvi.core.runtime import compiled
+from tfp_smvi.evaluation.calibration import CalibrationEstimator
 from tfp_smvi.evaluation.draws import (
     CHUNK_SIZE,
     Estimates,
@@ -71,6 +72,7 @@ class BlockEstimator:
 
     Attributes:
         local: the estimator of the best q of each example.
+        calibration: the estimator of the ranks of exact posterior samples.
     """
 
     def __init__(self, model: LatentVariableModel, config: EvaluateConfig) -> None:
@@ -80,6 +82,7 @@ class BlockEstimator:
         self._bounds = compiled(self._estimate_bounds)
         # The chains on data and those on simulated examples share graphs.
         self._simulated = compiled(self._simulate)
+        self.calibration = CalibrationEstimator(model, self._simulated)
         self._tuned = compiled(self._tune)
         self._annealed = compiled(self._anneal)
         self._annealed_back = compiled(self._anneal_back)

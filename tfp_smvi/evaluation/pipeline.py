@@ -26,6 +26,7 @@ from tfp_smvi.engines.base import Engine
 from tfp_smvi.engines.local import ThisProcess
 from tfp_smvi.evaluation.accuracy import choose_temperatures
 from tfp_smvi.evaluation.blocks import SIMULATED, Shard, kinds_of, plan
+from tfp_smvi.evaluation.calibration_summary import calibration_values, summarize_calibration
 from tfp_smvi.evaluation.local import require_families
 from tfp_smvi.evaluation.local_summary import local_values, summarize_local
 from tfp_smvi.evaluation.pictures import worst_pictures
@@ -110,11 +111,12 @@ def evaluate(
             return None
         results = {split: _load_split(session, config, split) for split in config.splits}
         simulated = session.load("bracket", config, SIMULATED)
+        calibrated = _load_calibration(session, config)
         evaluation = dataclasses.replace(
-            _summarize(session, given, results, simulated), temperatures=chosen.choice
+            _summarize(session, given, results, simulated, calibrated), temperatures=chosen.choice
         )
         # The values come first, so that a report never lacks them.
-        values = _per_example(config, results, simulated)
+        values = _per_example(config, results, simulated, calibrated)
         values |= worst_pictures(session, evaluation.splits)
         write_arrays(session.run_dir / "evaluation.npz", values)
         write_json(session.run_dir / "evaluation.json", evaluation)
@@ -141,11 +143,17 @@ def _load_split(session: EvaluationSession, config: EvaluateConfig, split: str) 
     }
 
 
+def _load_calibration(session: EvaluationSession, config: EvaluateConfig) -> Arrays:
+    """The ranks of simulated examples; empty if none were asked for."""
+    return session.load("calibration", config, SIMULATED) if config.num_calibration else {}
+
+
 def _summarize(
     session: EvaluationSession,
     config: EvaluateConfig,
     results: Mapping[str, Arrays],
     simulated: Arrays,
+    calibrated: Arrays,
 ) -> Evaluation:
     splits = {
         split: dataclasses.replace(
@@ -155,11 +163,13 @@ def _summarize(
         for split, arrays in results.items()
     }
     bracket = summarize_bracket(simulated)
+    calibration = summarize_calibration(calibrated) if calibrated else None
     here = environment()
-    warnings = (*session.run.warnings, *warnings_about(splits, bracket, config))
+    warnings = (*session.run.warnings, *warnings_about(splits, bracket, config, calibration))
     return Evaluation(
         splits=splits,
         bracket=bracket,
+        calibration=calibration,
         warnings=tuple(map(name_fields, warnings)),
         settings=config,
         run=describe_run(session),
@@ -187,10 +197,16 @@ def _log_scale(dataset: Dataset, counts: Mapping[str, int]) -> dict[str, float] 
 
 
 def _per_example(
-    config: EvaluateConfig, results: Mapping[str, Arrays], simulated: Arrays
+    config: EvaluateConfig,
+    results: Mapping[str, Arrays],
+    simulated: Arrays,
+    calibrated: Arrays,
 ) -> dict[str, np.ndarray]:
     """The values of each example, as in evaluation.npz."""
     values = {f"simulated_{name}": array for name, array in simulated.items()}
+    if calibrated:
+        ranks = calibration_values(calibrated)
+        values |= {f"calibration_{name}": array for name, array in ranks.items()}
     for split, arrays in results.items():
         names = [*PER_EXAMPLE, *(name for name in OPTIONAL if name in arrays)]
         values |= {f"{split}_{name}": arrays[name] for name in names}

@@ -8,6 +8,7 @@ from tfp_smvi.config import EvaluateConfig, RunConfig
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
+from tfp_smvi.evaluation.calibration_results import CalibrationSummary
 from tfp_smvi.evaluation.diagnostics import ExampleSummary, MomentSummary, TailSummary
 
 __all__ = [
@@ -240,6 +241,8 @@ class Evaluation(Record):
             given units. The gap and the KL divergence are the same in both. None in given units.
         temperatures: how their number was chosen, if `settings` has an accuracy; else None, and not
             written.
+        calibration: whether q(z|x) is calibrated; None, and not written, if `settings` has no
+            examples for it, or in older results.
     """
 
     splits: Mapping[str, SplitSummary]
@@ -252,10 +255,12 @@ class Evaluation(Record):
     units: Literal["given", "standardized"] = "given"
     log_scale: Mapping[str, float] | None = None
     temperatures: TemperatureChoice | None = None
+    calibration: CalibrationSummary | None = None
 
     def to_json(self) -> JSONObject:
-        """Returns the fields as JSON values, without a choice that was not made."""
+        """Returns the fields as JSON values, without what was not asked for."""
         values = super().to_json()
-        if self.temperatures is None:
-            del values["temperatures"]
+        for name in ("temperatures", "calibration"):
+            if values[name] is None:
+                del values[name]
         return values

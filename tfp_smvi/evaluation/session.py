@@ -16,7 +16,7 @@ from tfp_smvi.data import Dataset, Split, eval_batches
 from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.engines.base import Context, Task
-from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, Block, num_blocks
+from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, Block, num_blocks, num_simulated
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
 from tfp_smvi.evaluation.function_check import require_function
 from tfp_smvi.inference.weights import covering_errors
@@ -32,7 +32,7 @@ Arrays = dict[str, np.ndarray]
 
 # The results that have several numbers for an example.
 _ROWS = {
-    *("posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size"),
+    *("posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size", "ranks"),
     *("shift", "squared_shift", "variance_ratio"),
     *KINDS["local"].results,
 }
@@ -154,7 +154,7 @@ class EvaluationSession:
             SMVIError: a block is missing or damaged.
         """
         simulated = data == SIMULATED
-        count = config.num_simulated if simulated else self.num_examples(config)[data]
+        count = num_simulated(kind, config) if simulated else self.num_examples(config)[data]
         count = min(count, BLOCK_SIZE) if KINDS[kind].first_only else count
         store = self.store(kind, config)
         names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES
 from tfp_smvi.core.text import align, format_number
+from tfp_smvi.evaluation.calibration_summary import calibration_lines
 from tfp_smvi.evaluation.diagnostics import TailSummary
 from tfp_smvi.evaluation.results import Evaluation, SplitSummary
 from tfp_smvi.inference.pareto import FEWEST_DRAWS
@@ -64,6 +65,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
         f"On {bracket.num_examples} examples simulated from the model, in nats:",
         *align(bounds),
         "",
+        *([*calibration_lines(evaluation.calibration), ""] if evaluation.calibration else []),
         "Values are in nats, means over examples +/- one standard error;",
         f"{'; '.join(f'{q.short} in {q.unit}' for q in OF_DIVERGENCE.values())}.",
     ]

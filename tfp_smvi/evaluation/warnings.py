@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.collapse import collapse_symptoms
 from tfp_smvi.core.text import format_number
+from tfp_smvi.evaluation.calibration_results import CalibrationSummary
+from tfp_smvi.evaluation.calibration_summary import calibration_warnings
 from tfp_smvi.evaluation.diagnostics import LARGEST_K
 from tfp_smvi.evaluation.results import BracketSummary, LocalSummary, Rates, SplitSummary
 from tfp_smvi.inference.warnings import (
@@ -28,7 +30,10 @@ ALLOWED_ERRORS = 3.0
 
 
 def warnings_about(
-    splits: Mapping[str, SplitSummary], bracket: BracketSummary, settings: EvaluateConfig
+    splits: Mapping[str, SplitSummary],
+    bracket: BracketSummary,
+    settings: EvaluateConfig,
+    calibration: CalibrationSummary | None = None,
 ) -> list[str]:
     """Lists the reasons why the numbers should not be trusted; empty if they can be.
 
@@ -36,6 +41,7 @@ def warnings_about(
         splits: the summaries by split.
         bracket: the summary of the simulated data.
         settings: what was estimated, and how.
+        calibration: of q(z|x), if it is known.
 
     Returns:
         One line for each reason; "{num_temperatures}" names a setting, for `name_fields`.
@@ -54,7 +60,7 @@ def warnings_about(
             f"raise {{num_temperatures}}, or {other_start(settings)}."
         )
         warnings += _of_rates("simulated", bracket.acceptance_rate, 0.0, num_chains)
-    return warnings
+    return [*warnings, *calibration_warnings(calibration)]
 
 
 def other_start(settings: EvaluateConfig) -> str:

@@ -1,13 +1,15 @@
 """What is said below a figure: the mark at lams with warnings, and what its points and bars are."""
 
 from tfp_smvi.report import points
-from tfp_smvi.report.figures import FIGURES
+from tfp_smvi.report.figure_kinds import FIGURES
 from tfp_smvi.sweeps.results import Sweep
 
 __all__ = ["describe_bars", "describe_dagger"]
 
-# Those of one run for each lam.
-_PICTURES = {"moments", "reconstructions", "worst", "samples", "entries", "latents"}
+# Those of one run for each lam, and those without bars.
+_PICTURES = {
+    *("calibration", "moments", "reconstructions", "worst", "samples", "entries", "latents"),
+}
 
 
 def describe_dagger(sweep: Sweep) -> str:

@@ -16,6 +16,7 @@ from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.captions import describe_bars, describe_dagger
 from tfp_smvi.report.divergence_names import divergence_in_words, divergence_of
+from tfp_smvi.report.figure_kinds import FIGURES
 from tfp_smvi.report.layout import NARROW, WIDE, styled
 from tfp_smvi.report.level_names import level_title, symbol
 from tfp_smvi.report.local_table import local_table
@@ -91,8 +92,7 @@ def render_report(sweep: Sweep) -> str:
         left_out=sweep.left_out,
         pictures=[_picture(sweep, name, wide[name], narrow[name]) for name in wide],
         missing=[
-            (figures.FIGURES[name].title, needs)
-            for name, needs in figures.missing_figures(sweep).items()
+            (FIGURES[name].title, needs) for name, needs in figures.missing_figures(sweep).items()
         ],
         warnings=_warnings(sweep),
         likelihood=report_tables.likelihood_table(sweep),
@@ -129,7 +129,7 @@ def _options(command: Sequence[str]) -> list[str]:
 
 
 def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
-    kind = figures.FIGURES[name]
+    kind = FIGURES[name]
     caption = kind.caption.replace("{divergence}", divergence_in_words(sweep))
     lams = ", ".join(
         figure_data.lam_label(lam) for lam in sorted({run.level for run in sweep.finished})

@@ -38,6 +38,7 @@ NAMES = {
     "local_objective": "objective of the best q",
     "local_steps": "most steps to the best q",
     "model": "function of the networks",
+    "num_calibration": "number of calibration examples",
     "num_simulated": "number of simulated examples",
     "repeats": "labelled subsets",
     "schedule": "schedule of temperatures",

@@ -20,6 +20,7 @@ from tfp_smvi.report.points import Point
 __all__ = [
     "BAND",
     "CLASS_COLORS",
+    "COLORS",
     "GREY",
     "MARKERS",
     "Dashes",

@@ -60,7 +60,8 @@ def evaluate_run(order: Order, context: Context) -> None:
     if report is None:
         return
     # With the fields in braces: the command line names its options.
-    for warning in warnings_about(report.splits, report.bracket, report.settings):
+    warnings = warnings_about(report.splits, report.bracket, report.settings, report.calibration)
+    for warning in warnings:
         emit(context, Warned(warning))
 
 
