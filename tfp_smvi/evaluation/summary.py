@@ -31,37 +31,38 @@ _quietly = np.errstate(invalid="ignore", over="ignore")
 
 
 @_quietly
-def summarize_split(arrays: Arrays) -> SplitSummary:
+def summarize_split(arrays: Arrays, latent_dim: int | None = None) -> SplitSummary:
     """Summarizes the examples of a split.
 
     Args:
-        arrays: the results of `BlockEstimator.bounds` and `BlockEstimator.annealed`,
-            [num_examples, ...].
+        arrays: the results of `BlockEstimator.annealed` and, of a model with q(z|x), of
+            `BlockEstimator.bounds`: [num_examples, ...].
+        latent_dim: the size of z; None for that of `posterior_mean`.
 
     Returns:
         For each quantity its mean, the standard error of the mean over examples and, if draws or
         chains give one, the part of it that comes from them.
     """
 
-    def of(name: str) -> Estimate:
-        return estimate(arrays[name], arrays[f"{name}_error"])
+    def of(name: str) -> Estimate | None:
+        return estimate(arrays[name], arrays.get(f"{name}_error")) if name in arrays else None
 
-    gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
-    means = arrays["posterior_mean"]
+    log_likelihood, error = arrays["log_likelihood"], arrays["log_likelihood_error"]
+    has_encoder = "elbo" in arrays
     return SplitSummary(
-        num_examples=len(arrays["elbo"]),
+        num_examples=len(log_likelihood),
         elbo=of("elbo"),
         iwae_bound=of("iwae_bound"),
-        log_likelihood=of("log_likelihood"),
+        log_likelihood=estimate(log_likelihood, error),
         divergence=of("divergence"),
-        weighted_divergence=of("weighted_divergence") if "weighted_divergence" in arrays else None,
-        kl=estimate(arrays["kl"], arrays.get("kl_error")),
-        gap=estimate(gaps(arrays), gap_error),
+        weighted_divergence=of("weighted_divergence"),
+        kl=of("kl"),
+        gap=estimate(gaps(arrays), np.hypot(error, arrays["elbo_error"])) if has_encoder else None,
         acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
         effective_sample_size=_summarize_sizes(arrays["effective_sample_size"]),
-        active_units=_count_active_units(means),
-        latent_dim=means.shape[1],
-        num_not_finite=int(np.sum(~np.isfinite(arrays["log_likelihood"] + arrays["elbo"]))),
+        active_units=_count_active_units(arrays["posterior_mean"]) if has_encoder else None,
+        latent_dim=latent_dim or arrays["posterior_mean"].shape[1],
+        num_not_finite=int(np.sum(~np.isfinite(log_likelihood + arrays.get("elbo", 0.0)))),
     )
 
 
