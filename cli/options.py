@@ -28,10 +28,10 @@ from tfp_smvi.storage.json_files import read_json
 from .groups import GENERAL, grouped
 
 __all__ = [
+    "ListType",
     "build_config",
     "config_options",
     "data_dir_option",
-    "ListType",
     "help_of",
     "is_given",
     "is_setting",

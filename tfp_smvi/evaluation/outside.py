@@ -15,7 +15,7 @@ from tfp_smvi.core.records import JSONObject
 from tfp_smvi.core.reporters import EvaluationReporter
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.data import Dataset, load_dataset
-from tfp_smvi.data.description import describe_values, examine
+from tfp_smvi.data.description import describe_values
 from tfp_smvi.evaluation.function_check import require_function
 from tfp_smvi.evaluation.results import EvaluatedModel
 from tfp_smvi.evaluation.subjects import Subject, read_block
