@@ -32,7 +32,7 @@ class ProbabilisticPCA:
     def decode(self, z: tf.Tensor) -> tfd.Distribution:
         """Returns p(x|z): z [..., latent_dim] -> batch shape [...], event shape image_shape."""
         x = tf.einsum("...k,kd->...d", z, self.weights) + self.mean
-        x = tf.reshape(x, [*tf.unstack(tf.shape(z))[:-1], *self.image_shape])
+        x = tf.reshape(x, [*z.shape[:-1], *self.image_shape])
         return tfd.Independent(tfd.Normal(x, self.stddev), len(self.image_shape))
 
 
@@ -45,7 +45,7 @@ def build() -> ProbabilisticPCA:
 
 @click.command()
 @click.option("--examples", default=50)
-@click.option("--temperatures", default=100)
+@click.option("--temperatures", default=300)
 @click.option("--output", default="runs/own-decoder", type=Path)
 def main(examples: int, temperatures: int, output: Path) -> None:
     """Prints the exact log p(x) of the test digits, and the estimate."""
