@@ -74,6 +74,13 @@ def subject_of_model(
     dataset = given.dataset
     if not isinstance(dataset, Dataset):
         dataset = load_dataset(dataset, data_dir, progress=reporter.note)
+    if given.binarize and dataset.kind != "intensities":
+        raise SMVIError(
+            f"needs intensities in [0, 1], and {dataset.name} has other values",
+            field="binarize",
+            value=True,
+            remedy="leave it out",
+        )
     reporter.note(describe_values(dataset, given.binarize))
     x, count = read_block(dataset.test, 0, given.binarize)
     check_model(model, tf.gather(x, [index % count for index in range(TRIAL_SIZE)]))

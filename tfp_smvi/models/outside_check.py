@@ -82,18 +82,18 @@ def _check_gradient(model: AdaptedModel, x: tf.Tensor, z: tf.Tensor) -> None:
     def value_and_gradient(z: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(z)
-            value = model.log_joint(x, z)
+            value = model.log_likelihood(x, z)
         return value, tape.gradient(value, z)
 
     graph = tf.function(value_and_gradient, autograph=False)
-    value, gradient = _call(model, "log p(x, z) in a tf.function", lambda: graph(z))
+    value, gradient = _call(model, "log p(x|z) in a tf.function", lambda: graph(z))
     tensorflow = "write it in operations of TensorFlow, without NumPy"
     if gradient is None:
-        raise model.wrong("has a log p(x, z) without a gradient with respect to z", tensorflow)
+        raise model.wrong("has a log p(x|z) without a gradient with respect to z", tensorflow)
     finite = np.isfinite(value.numpy())
     if not np.isfinite(gradient.numpy()[finite]).all():
         raise model.wrong(
-            "has a gradient of log p(x, z) with respect to z that is not finite",
+            "has a gradient of log p(x|z) with respect to z that is not finite",
             "mend the function: chains follow this gradient",
         )
 
