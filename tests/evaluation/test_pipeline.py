@@ -518,7 +518,8 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
 ) -> None:
     """Catches a search that stops early, does a block twice, or changes the estimates.
 
-    Brackets get narrower by more than their errors from 2 to 12 temperatures.
+    Each shard searches, and finds the blocks of the others. Brackets get narrower by more than
+    their errors from 2 to 12 temperatures.
     """
     computed: list[str] = []
     estimate = EvaluationSession.estimate
@@ -531,7 +532,7 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
     monkeypatch.setattr(accuracy, "CANDIDATES", (2, 12))
     config = dataclasses.replace(SMALL, num_examples=20, num_simulated=50)
     with refused("accuracy", 1e-9) as caught:
-        evaluate(fresh, dataclasses.replace(config, accuracy=1e-9))
+        evaluate(fresh, dataclasses.replace(config, accuracy=1e-9), shard=Shard(2, 2))
     assert "not reached with 12 temperatures" in str(caught.value)
     assert computed == ["bracket 2", "bracket 12"]
     configs = [with_temperatures(config, count) for count in (2, 12)]
@@ -541,7 +542,9 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
     ]
     bounds = [width.mean + width.standard_error for width in widths]
     assert bounds[0] > bounds[1]
-    found = evaluate(fresh, dataclasses.replace(config, accuracy=float(np.mean(bounds))))
+    asked = dataclasses.replace(config, accuracy=float(np.mean(bounds)))
+    assert [evaluate(fresh, asked, shard=Shard(number, 2)) for number in (1, 2)] == [None, None]
+    found = evaluate(fresh, asked, merge=True)
     assert found is not None
     assert found.temperatures is not None
     assert found.temperatures.num_temperatures == 12
