@@ -33,7 +33,7 @@ TRUTH = LinearGaussianModel.simulate(
 )
 CONFIG = EvaluateConfig(
     ais=AISConfig(num_chains=16, num_temperatures=40, num_leapfrog_steps=2),
-    num_elbo_samples=64,
+    num_elbo_samples=256,
     num_importance_samples=64,
     num_divergence_samples=64,
     num_simulated=60,
@@ -103,12 +103,12 @@ def read(folder: Path) -> Evaluation:
 
 
 def test_log_likelihoods_of_a_decoder_are_exact_within_their_errors(output: Path) -> None:
-    """Catches a bias of 0.15 nat, such as a prior that is counted twice."""
+    """Catches a bias of 0.2 nat, such as a prior that is counted twice."""
     with np.load(output / "evaluation.npz") as arrays:
         values = dict(arrays)
     difference = values["test_log_likelihood"] - TRUTH.log_likelihood()[NUM_EXAMPLES:]
     error = np.sqrt(np.mean(values["test_log_likelihood_error"] ** 2) / NUM_EXAMPLES)
-    assert error < 0.03
+    assert error < 0.04
     assert abs(difference.mean()) < 5.0 * error
     bracket = read(output).bracket
     assert abs(bracket.width.mean) < 0.1 + 5.0 * bracket.width.standard_error
@@ -156,7 +156,7 @@ def test_shards_give_the_same_bits(output: Path, data: Dataset, tmp_path: Path) 
 
 
 def test_results_are_not_those_of_a_changed_model(output: Path, data: Dataset) -> None:
-    """Catches weights that change under the same name, here by 0.01: 0.1 nat of log p(x)."""
+    """Catches weights that change under the same name, here by 0.01: hundredths of a nat."""
     with refused("model") as caught:
         evaluate(OutsideModel(Decoder(0.01), data, output), CONFIG, merge=True)
     assert "is not the model whose results are in" in str(caught.value)
@@ -164,7 +164,7 @@ def test_results_are_not_those_of_a_changed_model(output: Path, data: Dataset) -
 
 
 def test_an_encoder_brings_elbo_and_gap(data: Dataset, tmp_path: Path) -> None:
-    """With the exact posterior all bounds are log p(x) and the gap is 0: catches 0.01 nat."""
+    """With the exact posterior all bounds are log p(x) and the gap is 0: catches 0.1 nat."""
     evaluation = evaluate(OutsideModel(Complete(), data, tmp_path), CONFIG)
     assert evaluation is not None
     summary = evaluation.splits["test"]

@@ -72,6 +72,13 @@ class EvaluationSession:
         """Loads the model and the data."""
         reporter, self._data_dir = reporter or Silent(), data_dir
         if isinstance(source, OutsideModel):
+            for name, value in (("dataset", dataset), ("model", model)):
+                if value is not None:
+                    raise SMVIError(
+                        "is for a run, and an OutsideModel has its own",
+                        field=name,
+                        remedy="leave it out",
+                    )
             self.subject = subject_of_model(source, data_dir, reporter)
         else:
             run_dir = Path(source).absolute()
