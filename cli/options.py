@@ -82,7 +82,7 @@ class ListType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
         self.name = "names" if kind is str else "numbers"
         self._allowed = allowed
         if allowed is not None:
-            self._what, self._example = f"some of {', '.join(allowed)}", ",".join(allowed[:2])
+            self._what, self._example = f"some of {', '.join(allowed)},", ",".join(allowed[:2])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Splits the text."""
