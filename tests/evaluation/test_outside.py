@@ -205,7 +205,7 @@ def test_every_other_kind_of_evaluation_works(data: Dataset, tmp_path: Path) -> 
 
 def test_what_needs_an_encoder_is_refused(output: Path, data: Dataset) -> None:
     source = OutsideModel(Decoder(), data, output)
-    with refused("local", True) as caught:
+    with refused("local") as caught:
         evaluate(source, dataclasses.replace(CONFIG, local=True))
     assert "has no encode" in str(caught.value)
 

@@ -317,12 +317,21 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
         assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
 
 
-def test_other_processes_give_the_same_bits(run_dir: Path, fresh: Path) -> None:
-    """Catches a task that depends on the process that it runs in."""
+def test_other_processes_give_the_same_bits(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a task that depends on the process that it runs in, and an engine without work."""
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    missing = [
+        next(copy.glob(f"evaluation/{kind}-*/test-00001.npz")) for kind in ("bounds", "ann*")
+    ]
+    for path in (*missing, copy / "evaluation.npz", copy / "evaluation.json"):
+        path.unlink()
+    monkeypatch.setattr(EvaluationSession, "estimate", None)  # not in this process
     with Processes(2) as engine:
-        evaluate(fresh, dataclasses.replace(SMALL, split="both"), engine=engine)
+        evaluate(copy, dataclasses.replace(SMALL, split="both"), engine=engine)
     for name in ("evaluation.npz", "evaluation.json"):
-        assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
+        assert (copy / name).read_bytes() == (run_dir / name).read_bytes(), name
 
 
 class Died(Exception):  # noqa: N818

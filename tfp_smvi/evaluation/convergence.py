@@ -148,7 +148,7 @@ def measure_convergence(
         configs = {count: with_temperatures(config, count) for count in num_temperatures}
         plans = (session.plan(changed, kinds=("annealed",)) for changed in configs.values())
         blocks = [block for blocks in plans for block in blocks]
-        engine = engine or ThisProcess()
+        engine = ThisProcess() if engine is None else engine
         if not complete(session, blocks, engine, reporter, shard=shard, merge=merge):
             return None
         convergence = _summarize(session, config, configs)

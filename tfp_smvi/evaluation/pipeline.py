@@ -104,7 +104,7 @@ def evaluate(
     ):
         config = session.subject.resolve(config)
         require_families(config, session.subject.latent_dim)
-        engine = engine or ThisProcess()
+        engine = ThisProcess() if engine is None else engine
         chosen = choose_temperatures(session, config, engine, reporter, merge=merge)
         given, config = config, chosen.config
         blocks = session.plan(config)
