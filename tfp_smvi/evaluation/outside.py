@@ -1,6 +1,5 @@
 """A model that is evaluated without a training run, and the check that it is the same one."""
 
-import inspect
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +18,10 @@ from tfp_smvi.data.description import describe_values
 from tfp_smvi.evaluation.function_check import require_function
 from tfp_smvi.evaluation.results import EvaluatedModel
 from tfp_smvi.evaluation.subjects import Subject, read_block
-from tfp_smvi.models.imports import import_function, sha256_of
+from tfp_smvi.models.imports import import_function
 from tfp_smvi.models.outside import AdaptedModel
 from tfp_smvi.models.outside_check import TRIAL_SIZE, check_model
+from tfp_smvi.runs.models import code_of
 from tfp_smvi.runs.records import CodeRecord
 from tfp_smvi.storage.pieces import JSONStore
 
@@ -71,16 +71,7 @@ def subject_of_model(
             remedy="give another folder",
         )
     model, code = _make(given.model, folder, reporter)
-    dataset = given.dataset
-    if not isinstance(dataset, Dataset):
-        dataset = load_dataset(dataset, data_dir, progress=reporter.note)
-    if given.binarize and dataset.kind != "intensities":
-        raise SMVIError(
-            f"needs intensities in [0, 1], and {dataset.name} has other values",
-            field="binarize",
-            value=True,
-            remedy="leave it out",
-        )
+    dataset = _load(given, data_dir, reporter)
     reporter.note(describe_values(dataset, given.binarize))
     x, count = read_block(dataset.test, 0, given.binarize)
     check_model(model, tf.gather(x, [index % count for index in range(TRIAL_SIZE)]))
@@ -105,6 +96,21 @@ def subject_of_model(
     return Subject(folder, model, dataset, given.binarize, key, outside=outside)
 
 
+def _load(given: OutsideModel, data_dir: Path | None, reporter: EvaluationReporter) -> Dataset:
+    """The data, of which bits can be drawn if they are to be."""
+    dataset = given.dataset
+    if not isinstance(dataset, Dataset):
+        dataset = load_dataset(dataset, data_dir, progress=reporter.note)
+    if given.binarize and dataset.kind != "intensities":
+        raise SMVIError(
+            f"needs intensities in [0, 1], and {dataset.name} has other values",
+            field="binarize",
+            value=True,
+            remedy="leave it out",
+        )
+    return dataset
+
+
 def _make(
     given: Any, folder: Path, reporter: EvaluationReporter
 ) -> tuple[AdaptedModel, CodeRecord]:
@@ -114,12 +120,8 @@ def _make(
         function = import_function(given, folder, reporter.note, FUNCTION)
         code = CodeRecord(function.name, function.file, function.sha256)
         return AdaptedModel(function(), code.name, code.file), code
-    name = f"{type(given).__module__}:{type(given).__qualname__}"
-    try:
-        file = inspect.getsourcefile(type(given))
-    except (TypeError, OSError):  # such as that of a notebook
-        file = None
-    return AdaptedModel(given, name, file), CodeRecord(name, file, sha256_of(file))
+    code = code_of(given)
+    return AdaptedModel(given, code.name, code.file), code
 
 
 def _check_bits(model: AdaptedModel, dataset: Dataset, x: tf.Tensor) -> None:
