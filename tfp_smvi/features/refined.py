@@ -20,7 +20,7 @@ from tfp_smvi.inference.local import refine
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.runs.models import weights_digest
-from tfp_smvi.serving.encoders import Features, FunctionEncoder, Images
+from tfp_smvi.serving.encoders import Features, FunctionEncoder, Identity, Images
 
 __all__ = ["RefinedEncoder"]
 
@@ -64,7 +64,7 @@ class RefinedEncoder(FunctionEncoder):
         run = load_run(run_dir, note=note, warn=warn)
         model = _Refining(run.model, run.image_shape, run.config.model, num_steps)
         part = encoder_part(model, run.kind or "intensities")
-        identity = {
+        identity: Identity = {
             "weights": weights_digest(run.model.named_variables),
             "refine": num_steps,
             "batch_size": batch_size,
