@@ -10,10 +10,19 @@ import click
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import SMVIError
 
-from .groups import GroupedCommand
-from .options import data_dir_option, setting, threads_option, usage_error
+from .groups import GroupedCommand, grouped
+from .options import (
+    data_dir_option,
+    is_given,
+    option_name,
+    setting,
+    threads_option,
+    usage_error,
+)
 
 __all__ = ["classify"]
+
+GROUP = "Without a training run"
 
 
 def _settings(command: Any) -> Any:
@@ -24,7 +33,7 @@ def _settings(command: Any) -> Any:
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path), required=False)
 @_settings
 @click.option(
     "--epoch",
@@ -37,13 +46,35 @@ def _settings(command: Any) -> Any:
     help="Folder of the baselines' results; runs of the same data may share it.  "
     "[default: RUN_DIR/baselines]",
 )
+@grouped(
+    GROUP,
+    "--features",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="In place of RUN_DIR: an .npz file of the training data's features, mean [n, d], and "
+    "labels [n].",
+)
+@grouped(
+    GROUP,
+    "--test-features",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The same of the test data.",
+)
+@grouped(
+    GROUP,
+    "--output",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The JSON file of the report.  [default: FEATURES-classification.json]",
+)
 @data_dir_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def classify(
-    run_dir: Path,
+    run_dir: Path | None,
     epoch: int | None,
     baselines_dir: Path | None,
+    features: Path | None,
+    test_features: Path | None,
+    output: Path | None,
     data_dir: Path | None,
     threads: int | None,
     as_json: bool,
@@ -54,8 +85,10 @@ def classify(
     Support vector machines see the encoder's means, the pixels or their principal components. They
     are trained on subsets with equally many labelled examples of each class, and chosen by
     cross-validation inside them. The report is written to classification.json in RUN_DIR, or with
-    --epoch 25 to classification-epoch025.json.
+    --epoch 25 to classification-epoch025.json. Features from elsewhere need no RUN_DIR: give
+    --features and --test-features.
     """
+    _check_usage(run_dir, features, test_features)
     try:
         config = ClassifyConfig(**settings)
     except SMVIError as error:
@@ -64,23 +97,50 @@ def classify(
 
     reporter = make_block_reporter("classifying")
     with reporter.loading_tensorflow(threads):
-        from tfp_smvi.classification import protocol
+        from tfp_smvi.classification import given, protocol
         from tfp_smvi.classification.results import report_name
         from tfp_smvi.classification.table import format_classification
 
     with reporter:
-        report = protocol.classify(
-            run_dir,
-            config,
-            data_dir=data_dir,
-            epoch=epoch,
-            baselines_dir=baselines_dir,
-            threads=threads,
-            reporter=reporter,
-        )
+        if features and test_features:
+            path = output or features.with_name(f"{features.stem}-classification.json")
+            report = given.classify_feature_files(
+                features, test_features, config, output=path, threads=threads, reporter=reporter
+            )
+        else:
+            assert run_dir is not None
+            path = run_dir / report_name(epoch)
+            report = protocol.classify(
+                run_dir,
+                config,
+                data_dir=data_dir,
+                epoch=epoch,
+                baselines_dir=baselines_dir,
+                threads=threads,
+                reporter=reporter,
+            )
     if as_json:
         click.echo(json.dumps(report.to_json()))
     else:
         click.echo(format_classification(report))
-        click.echo(f"All of it is in {run_dir / report_name(epoch)}.")
+        click.echo(f"All of it is in {path}.")
     return 0
+
+
+def _check_usage(run_dir: Path | None, features: Path | None, test_features: Path | None) -> None:
+    """Raises UsageError for options that do not go together."""
+    if (features is None) != (test_features is None):
+        raise click.UsageError("--features and --test-features are one pair; give both.")
+    if features is None:
+        if is_given("output"):
+            raise click.UsageError("--output is for --features; give both.")
+        if run_dir is None:
+            raise click.UsageError("give RUN_DIR, or --features and --test-features.")
+        return
+    if run_dir is not None:
+        raise click.UsageError("--features are classified without RUN_DIR; give one of them.")
+    for name in ("epoch", "baselines_dir", "data_dir", "input"):
+        if is_given(name):
+            raise click.UsageError(
+                f"{option_name(name)} is of a run, and --features has none; leave it out."
+            )

@@ -2,25 +2,37 @@
 
 import functools
 import json
-import typing
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
-from tfp_smvi.config import AISConfig, EvaluateConfig, LocalFamily
+from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.text import is_whole
 
 from .groups import GroupedCommand, grouped
-from .options import data_dir_option, help_of, option_name, setting, threads_option, usage_error
+from .options import (
+    ListType,
+    data_dir_option,
+    help_of,
+    is_given,
+    option_name,
+    setting,
+    threads_option,
+    usage_error,
+)
+from .outside import outside_options, take_source
 from .stopping import stop_at_once
 
 if TYPE_CHECKING:
+    from tfp_smvi.evaluation.outside import OutsideModel
+
     from .progress.evaluation import BlockReporter
 
-__all__ = ["evaluate"]
+__all__ = ["evaluate", "refuse_needless"]
 
 CONVERGENCE_TEMPERATURES = "10,32,100,316,1000"
 NUM_EXAMPLES = EvaluateConfig().num_examples
@@ -55,45 +67,20 @@ class _ShardType(click.ParamType):  # type: ignore[type-arg]
         return int(number), int(count)
 
 
-class _Families(click.ParamType):  # type: ignore[type-arg]
-    """Names of families, with commas between."""
-
-    name = "name,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Splits the text."""
-        names = tuple(value.split(",") if isinstance(value, str) else value)
-        allowed = typing.get_args(LocalFamily)
-        if {*names} - {*allowed} or len({*names}) != len(names):
-            self.fail(f"{value!r} is not a list of some of {', '.join(allowed)}.", param, ctx)
-        return names
-
-
-class _Temperatures(click.ParamType):  # type: ignore[type-arg]
-    """Whole numbers that grow, with commas between."""
-
-    name = "n,n,..."
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        """Splits the text."""
-        parts = str(value).split(",")
-        numbers = [int(part) for part in parts if is_whole(part.strip())]
-        if (
-            len(numbers) != len(parts)
-            or len(numbers) < 2
-            or numbers[0] < 1
-            or numbers != sorted({*numbers})
-        ):
-            self.fail(
-                f"{value!r} is not a growing list of at least two numbers such as 10,32,100.",
-                param,
-                ctx,
-            )
-        return tuple(numbers)
+def _require_growing(
+    context: click.Context, option: click.Parameter, numbers: tuple[int, ...]
+) -> tuple[int, ...]:
+    """Raises BadParameter unless the numbers are positive and grow."""
+    if len(numbers) < 2 or numbers[0] < 1 or [*numbers] != sorted({*numbers}):
+        text = ",".join(map(str, numbers))
+        raise click.BadParameter(
+            f"{text!r} is not a growing list of at least two numbers such as 10,32,100."
+        )
+    return numbers
 
 
 @click.command(cls=GroupedCommand)
-@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path))
+@click.argument("run_dir", type=click.Path(file_okay=False, path_type=Path), required=False)
 @setting(EvaluateConfig, "split")
 @setting(
     EvaluateConfig,
@@ -123,13 +110,7 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @setting(EvaluateConfig, "local", group="Local optimization")
 @setting(EvaluateConfig, "local_steps", group="Local optimization")
 @setting(EvaluateConfig, "local_objective", group="Local optimization")
-@setting(
-    EvaluateConfig,
-    "local_families",
-    group="Local optimization",
-    type=_Families(),
-    default=",".join(EvaluateConfig().local_families),
-)
+@setting(EvaluateConfig, "local_families", group="Local optimization")
 @grouped(
     "Parts of the work",
     "--shard",
@@ -151,16 +132,18 @@ class _Temperatures(click.ParamType):  # type: ignore[type-arg]
 @grouped(
     "Convergence",
     "--convergence-temperatures",
-    type=_Temperatures(),
+    type=ListType(int),
+    callback=_require_growing,
     default=CONVERGENCE_TEMPERATURES,
     show_default=True,
     help="Numbers of temperatures that --convergence compares.",
 )
+@outside_options
 @data_dir_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def evaluate(
-    run_dir: Path,
+    run_dir: Path | None,
     shard: tuple[int, int] | None,
     merge: bool,
     convergence: bool,
@@ -173,30 +156,34 @@ def evaluate(
     """Estimate the ELBO, the log-likelihood and the gap between them, with errors and a bracket.
 
     The same command resumes where it was stopped. The report is written to evaluation.json in
-    RUN_DIR, the values of each example to evaluation.npz.
+    RUN_DIR, the values of each example to evaluation.npz. A model that was trained elsewhere needs
+    no RUN_DIR: give --model and --dataset.
     """
+    source = take_source(run_dir, settings)
     if shard and merge:
         raise click.UsageError(
             "--shard does a part of the work and --merge none; give one of them."
         )
     _refuse_ignored(settings["local"], convergence)
-    if settings["accuracy"] is not None and (convergence or _is_given("num_temperatures")):
-        other = "--convergence" if convergence else "--num-temperatures"
+    if settings["accuracy"] is not None and convergence:
         raise click.UsageError(
-            f"--accuracy chooses the number of temperatures; give it without {other}."
+            "--accuracy chooses the number of temperatures; give it without --convergence."
         )
+    refuse_needless(settings)
     config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else NUM_EXAMPLES)
     from .progress.evaluation import make_block_reporter
 
     reporter = make_block_reporter()
-    message = f"Stopped; results are kept in {run_dir}. Run the same command again to continue."
+    message = (
+        f"Stopped; results are kept in {source.folder}. Run the same command again to continue."
+    )
     with stop_at_once(lambda: reporter.stop(message)):
         with reporter.loading_tensorflow(threads):
             from tfp_smvi.evaluation.blocks import Shard
 
         work = functools.partial(
             _measure_convergence if convergence else _evaluate,
-            run_dir,
+            source.make(),
             config,
             data_dir=data_dir,
             shard=Shard(*shard) if shard else None,
@@ -208,7 +195,7 @@ def evaluate(
     if outcome is None:
         reporter.note("This part is done. When all are, run the same command with --merge.")
         return 0
-    _print_outcome(outcome, run_dir, reporter, as_json)
+    _print_outcome(outcome, source.folder, reporter, as_json)
     return 0
 
 
@@ -222,7 +209,7 @@ class _Outcome(NamedTuple):
 
 
 def _print_outcome(
-    outcome: _Outcome, run_dir: Path, reporter: "BlockReporter", as_json: bool
+    outcome: _Outcome, folder: Path, reporter: "BlockReporter", as_json: bool
 ) -> None:
     for warning in outcome.warnings:
         reporter.warn(warning)
@@ -230,15 +217,17 @@ def _print_outcome(
         click.echo(json.dumps(outcome.result.to_json()))
     else:
         click.echo(outcome.table)
-        click.echo(f"Everything is in {run_dir}: {outcome.files}.")
+        click.echo(f"Everything is in {folder}: {outcome.files}.")
 
 
-def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outcome | None:
+def _evaluate(
+    source: "Path | OutsideModel", config: EvaluateConfig, **arguments: Any
+) -> _Outcome | None:
     from tfp_smvi.evaluation.pipeline import evaluate
     from tfp_smvi.evaluation.table import format_evaluation
     from tfp_smvi.evaluation.warnings import warnings_about
 
-    result = evaluate(run_dir, config, **arguments)
+    result = evaluate(source, config, **arguments)
     if result is None:
         return None
     # Here their settings have the names of options; those of the run are shown at the start.
@@ -250,41 +239,51 @@ def _evaluate(run_dir: Path, config: EvaluateConfig, **arguments: Any) -> _Outco
 
 
 def _measure_convergence(
-    run_dir: Path, config: EvaluateConfig, num_temperatures: tuple[int, ...], **arguments: Any
+    source: "Path | OutsideModel",
+    config: EvaluateConfig,
+    num_temperatures: tuple[int, ...],
+    **arguments: Any,
 ) -> _Outcome | None:
     from tfp_smvi.evaluation.convergence import measure_convergence, warnings_about
     from tfp_smvi.evaluation.convergence_table import format_convergence
     from tfp_smvi.report.convergence_figure import write_convergence_figure
 
-    result = measure_convergence(run_dir, config, num_temperatures, **arguments)
+    result = measure_convergence(source, config, num_temperatures, **arguments)
     if result is None:
         return None
-    write_convergence_figure(result, run_dir / "convergence.png")
+    folder = Path(source if isinstance(source, Path) else source.output)
+    write_convergence_figure(result, folder / "convergence.png")
     texts = warnings_about(result.splits, result.brackets, result.settings)
     warnings = [name_fields(text, option_name) for text in texts]
     files = "convergence.json and convergence.png"
     return _Outcome(result, format_convergence(result), warnings, files)
 
 
-def _is_given(name: str) -> bool:
-    """Whether the option is in the command."""
-    source = click.get_current_context().get_parameter_source(name)
-    return source is click.core.ParameterSource.COMMANDLINE
-
-
 def _refuse_ignored(local: bool, convergence: bool) -> None:
     """Raises UsageError if an option was given that this kind of evaluation does not take."""
-    if convergence and _is_given("num_temperatures"):
+    if convergence and is_given("num_temperatures"):
         raise click.UsageError(
             "--num-temperatures is not for --convergence; give --convergence-temperatures."
         )
-    if not convergence and _is_given("convergence_temperatures"):
+    if not convergence and is_given("convergence_temperatures"):
         raise click.UsageError("--convergence-temperatures is for --convergence; give both.")
     if convergence and local:
         raise click.UsageError("--local is not for --convergence; give one of them.")
+
+
+def refuse_needless(settings: Mapping[str, Any]) -> None:
+    """Raises UsageError if an option was given that others leave without effect; also of a sweep.
+
+    Args:
+        settings: the options' values by name.
+    """
     for name in ("local_steps", "local_objective", "local_families"):
-        if not local and _is_given(name):
+        if not settings["local"] and is_given(name):
             raise click.UsageError(f"{option_name(name)} is for --local; give both.")
+    if settings["accuracy"] is not None and is_given("num_temperatures"):
+        raise click.UsageError(
+            "--accuracy chooses the number of temperatures; give it without --num-temperatures."
+        )
 
 
 def _build_config(settings: dict[str, Any], num_examples: int | None) -> EvaluateConfig:

@@ -17,6 +17,7 @@ from .progress.features import FeaturesProgress
 
 if TYPE_CHECKING:
     from tfp_smvi.features.results import FeaturesReport
+    from tfp_smvi.serving.encoders import Encoder
 
 __all__ = ["features"]
 
@@ -42,6 +43,20 @@ __all__ = ["features"]
 )
 @grouped("Encoder", "--version", type=click.IntRange(min=1), help="The version of the model.")
 @grouped("Encoder", "--label", help="The label of the version on the server.")
+@grouped(
+    "Encoder",
+    "--run-dir",
+    type=click.Path(file_okay=False, path_type=Path),
+    help="A run directory instead of --model, for --refine.",
+)
+@grouped(
+    "Encoder",
+    "--refine",
+    type=click.IntRange(min=1),
+    metavar="STEPS",
+    help="Write the features of the best q(z|x) of each example, which a search of at most this "
+    "many steps finds; needs --run-dir.",
+)
 @click.option("--key", help="The array in an .npz file; needed if it has several.")
 @click.option(
     "--label-column",
@@ -63,6 +78,8 @@ def features(
     endpoint: str | None,
     version: int | None,
     label: str | None,
+    run_dir: Path | None,
+    refine: int | None,
     key: str | None,
     label_column: str | None,
     fresh: bool,
@@ -76,7 +93,8 @@ def features(
     INPUT is a .npy or .npz file, a .csv or .parquet table, a folder of PNG and JPEG files, or
     tfds:NAME/SPLIT such as tfds:mnist/test. After a stop, the same command continues the work.
     """
-    config = _check_usage(model, endpoint, version, label, output, settings)
+    _check_refine(run_dir, refine, model or endpoint or version or label)
+    config = _check_usage(model or run_dir, endpoint, version, label, output, settings)
     from .stopping import stop_at_once
 
     reporter = FeaturesProgress(stderr_console())
@@ -87,21 +105,40 @@ def features(
         with reporter.loading_tensorflow(threads):
             from tfp_smvi.features.extraction import extract_features
             from tfp_smvi.features.images import open_images
+            from tfp_smvi.features.refined import RefinedEncoder
             from tfp_smvi.serving.client import connect
             from tfp_smvi.serving.encoders import LocalEncoder
 
         source = open_images(images, key, data_dir, label_column=label_column, note=reporter.note)
-        encoder = (
-            LocalEncoder(model, version, warn=reporter.warn)
-            if model
-            else connect(endpoint or "", config, version, label)
-        )
+        encoder: Encoder
+        if run_dir and refine:
+            size = config.batch_size
+            encoder = RefinedEncoder(run_dir, refine, size, note=reporter.note, warn=reporter.warn)
+        elif model:
+            encoder = LocalEncoder(model, version, warn=reporter.warn)
+        else:
+            encoder = connect(endpoint or "", config, version, label)
         with contextlib.closing(encoder), reporter:
             report = extract_features(
                 source, encoder, output, config, fresh=fresh, reporter=reporter
             )
     _print(report, reporter, as_json)
     return 0
+
+
+def _check_refine(run_dir: Path | None, refine: int | None, other: object) -> None:
+    """Raises UsageError unless --refine and --run-dir are given together, without an export."""
+    if refine is not None and run_dir is None:
+        raise click.UsageError(
+            "--refine needs log p(x, z), and an export has the encoder alone; give --run-dir in "
+            "place of --model."
+        )
+    if run_dir is not None and refine is None:
+        raise click.UsageError(
+            "--run-dir is for --refine; give both, or --model, an export of the run."
+        )
+    if run_dir is not None and other is not None:
+        raise click.UsageError("--run-dir is instead of the other options of an encoder.")
 
 
 def _check_usage(

@@ -12,7 +12,7 @@ GENERAL = "General"
 ORDER = (
     *("Sweep", "Data", "Model", "Training", "Run"),
     *("Evaluation", "Annealed importance sampling", "Local optimization"),
-    *("Parts of the work", "Convergence"),
+    *("Parts of the work", "Convergence", "Without a training run"),
     *("Classification", "Encoder", "Requests", GENERAL),
 )
 # The widest column of names, as click's own; longer names have a line of their own.

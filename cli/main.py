@@ -24,7 +24,10 @@ __all__ = ["COMMANDS", "main"]
 # name: (module, help); the module is imported when its command is called.
 COMMANDS = {
     "train": ("train", "Train a model into a run directory, or continue a run."),
-    "evaluate": ("evaluate", "Estimate log-likelihoods and the ELBO gap of a run."),
+    "evaluate": (
+        "evaluate",
+        "Estimate log-likelihoods and the ELBO gap of a run or another model.",
+    ),
     "classify": ("classify", "Classify with few labels: a run's features against baselines."),
     "sweep": ("sweep", "Train, evaluate and classify over a grid of lam and seeds."),
     "plot": ("plot", "Draw the figures of a sweep."),

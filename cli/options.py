@@ -28,10 +28,12 @@ from tfp_smvi.storage.json_files import read_json
 from .groups import GENERAL, grouped
 
 __all__ = [
+    "ListType",
     "build_config",
     "config_options",
     "data_dir_option",
     "help_of",
+    "is_given",
     "is_setting",
     "one_of",
     "option_name",
@@ -65,26 +67,44 @@ GROUPS: dict[Any, str] = {
 }
 
 
-class _Numbers(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
-    """Numbers of one kind with commas between, such as 1024,1024."""
+class ListType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
+    """Values of one kind with commas between, such as 1024,1024.
 
-    name = "numbers"
+    Args:
+        kind: float, int or str.
+        allowed: the values; None for any of the kind.
+    """
 
-    def __init__(self, kind: type[float] | type[int]) -> None:
-        """Takes whole numbers or any."""
-        self._kind = kind
+    def __init__(self, kind: type, allowed: Sequence[str] | None = None) -> None:
+        """Finds the words for the kind."""
+        self._parse = parse_real if kind is float else kind
+        self._what, self._example = _LISTS[kind]
+        self.name = "names" if kind is str else "numbers"
+        self._allowed = allowed
+        if allowed is not None:
+            self._what, self._example = f"some of {', '.join(allowed)},", ",".join(allowed[:2])
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Splits the text."""
         if isinstance(value, list | tuple):
             return tuple(value)
         try:
-            parse = parse_real if self._kind is float else self._kind
-            return tuple(parse(part) for part in str(value).split(","))
+            values = tuple(self._parse(part) for part in str(value).split(","))
         except ValueError:
-            example = "100,200" if self._kind is int else "0,0.1,0.5"
-            what = "whole numbers" if self._kind is int else "numbers"
-            self.fail(f"{value!r} is not a list of {what} such as {example}.", param, ctx)
+            values = ()
+        if not values or (self._allowed is not None and {*values} - {*self._allowed}):
+            self.fail(
+                f"{value!r} is not a list of {self._what} such as {self._example}.", param, ctx
+            )
+        return values
+
+
+# The words for the items of a list, and an example.
+_LISTS: dict[type, tuple[str, str]] = {
+    float: ("numbers", "0,0.1,0.5"),
+    int: ("whole numbers", "100,200"),
+    str: ("names", "a,b"),
+}
 
 
 class _Real(click.types.FloatParamType):
@@ -121,8 +141,10 @@ def setting(config: Any, name: str, **overrides: Any) -> Callable[[Any], Any]:
     assert default is not MISSING
     kind: Any = _Real() if hint is float else hint
     if origin is tuple:
-        kind = _Numbers(typing.get_args(hint)[0])
-        default = default and ",".join(repr(number).removesuffix(".0") for number in default)
+        item = typing.get_args(hint)[0]
+        names = typing.get_args(item) if typing.get_origin(item) is Literal else None
+        kind = ListType(str if names else item, names)
+        default = default and ",".join(str(item).removesuffix(".0") for item in default)
     elif origin is Literal:
         kind = click.Choice(typing.get_args(hint))
     options = {"type": kind, "default": default, "show_default": default is not None}
@@ -176,11 +198,7 @@ def one_of(values: Mapping[str, object], names: Sequence[str]) -> dict[str, obje
         click.UsageError: more than one is given on the command line.
     """
     context = click.get_current_context()
-    given = [
-        name
-        for name in names
-        if context.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
+    given = [name for name in names if is_given(name)]
     if len(given) > 1:
         both = " and ".join(map(option_name, given))
         raise click.UsageError(f"{both} exclude each other; give one of them.", context)
@@ -193,6 +211,12 @@ def one_of(values: Mapping[str, object], names: Sequence[str]) -> dict[str, obje
         name: others[name] if given and name in names and name not in given else value
         for name, value in values.items()
     }
+
+
+def is_given(name: str) -> bool:
+    """Whether the option is in the command that runs, and not only in a --config file."""
+    source = click.get_current_context().get_parameter_source(name)
+    return source is click.core.ParameterSource.COMMANDLINE
 
 
 def _config_fields() -> Iterator[tuple[Any, str]]:

@@ -15,7 +15,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.storage.json_files import read_json
 
 from .classify import classify
-from .evaluate import evaluate
+from .evaluate import evaluate, refuse_needless
 from .options import help_of, one_of, usage_error
 from .train import train
 
@@ -71,6 +71,7 @@ def build_sweep_config(context: click.Context, values: Mapping[str, object]) -> 
     Raises:
         click.UsageError: a value is out of its range.
     """
+    refuse_needless(values)
     base: SweepConfig = context.meta[BASE]
     if values["num_examples"] == -1:  # the option's value for all
         values = {**values, "num_examples": None}

@@ -41,3 +41,18 @@ def test_single_cells_are_trained_on_evaluated_and_encoded(tmp_path: Path) -> No
     assert np.isfinite(list(values.values())).all()
     # Three types of equal shares: chance is 1/3, with a standard error of 0.05 on 100 cells.
     assert values["accuracy"] > 0.6
+
+
+def test_a_decoder_of_one_s_own_is_evaluated_and_its_exact_likelihood_known(tmp_path: Path) -> None:
+    """Catches a log p(x) that is off by more than the bracket says."""
+    main = runpy.run_path(str(EXAMPLES / "own_decoder.py"))["main"]
+    options = ["--examples", "20", "--temperatures", "60", "--output", str(tmp_path / "out")]
+    process = CliRunner().invoke(main, options, catch_exceptions=False)
+    assert process.exit_code == 0, process.output
+    values = {line.split()[0]: float(line.split()[1]) for line in process.output.splitlines()}
+    assert list(values) == ["exact", "AIS", "bracket"]
+    errors = {line.split()[0]: float(line.split()[-1]) for line in process.output.splitlines()[2:]}
+    # The error of the estimate that comes from chains is about that of the bracket.
+    tolerance = 5.0 * errors["bracket"]
+    assert -values["bracket"] - tolerance < values["AIS"] - values["exact"] < tolerance
+    assert values["bracket"] < 3.0

@@ -1,5 +1,6 @@
 # The public names, each once: where it is, for readers, for type checkers, and for the import at
 # its first use.
+from .classification.given import classify_features as classify_features
 from .classification.protocol import classify as classify
 from .classification.results import Classification as Classification
 from .config import (
@@ -31,6 +32,7 @@ from .data import (
 from .data import (
     load_dataset as load_dataset,
 )
+from .evaluation.outside import OutsideModel as OutsideModel
 from .evaluation.pipeline import evaluate as evaluate
 from .evaluation.results import Evaluation as Evaluation
 from .export.check import check_export as check_export

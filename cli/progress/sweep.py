@@ -214,8 +214,9 @@ def _likelihoods(entry: Entry) -> list[str]:
     summary = splits.get("test") or splits.get("train")
     if summary is None:
         return [""] * len(COLUMNS)
-    *means, gap = (format_number(getattr(summary, name).mean) for name in COLUMNS)
-    error = summary.gap.standard_error
+    estimates = [getattr(summary, name) for name in COLUMNS]
+    *means, gap = (format_number(estimate.mean) for estimate in estimates)
+    error = estimates[-1].standard_error
     return [*means, gap if math.isnan(error) else f"{gap} +/- {error:.2f}"]
 
 

@@ -355,12 +355,21 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
         assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
 
 
-def test_other_processes_give_the_same_bits(run_dir: Path, fresh: Path) -> None:
-    """Catches a task that depends on the process that it runs in."""
+def test_other_processes_give_the_same_bits(
+    run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Catches a task that depends on the process that it runs in, and an engine without work."""
+    copy = Path(shutil.copytree(run_dir, tmp_path / "run"))
+    missing = [
+        next(copy.glob(f"evaluation/{kind}-*/test-00001.npz")) for kind in ("bounds", "ann*")
+    ]
+    for path in (*missing, copy / "evaluation.npz", copy / "evaluation.json"):
+        path.unlink()
+    monkeypatch.setattr(EvaluationSession, "estimate", None)  # not in this process
     with Processes(2) as engine:
-        evaluate(fresh, dataclasses.replace(SMALL, split="both"), engine=engine)
+        evaluate(copy, dataclasses.replace(SMALL, split="both"), engine=engine)
     for name in ("evaluation.npz", "evaluation.json"):
-        assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
+        assert (copy / name).read_bytes() == (run_dir / name).read_bytes(), name
 
 
 def test_the_ranks_of_the_calibration_and_their_summary_are_written(run_dir: Path) -> None:
@@ -601,7 +610,8 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
 ) -> None:
     """Catches a search that stops early, does a block twice, or changes the estimates.
 
-    Brackets get narrower by more than their errors from 2 to 12 temperatures.
+    Each shard searches, and finds the blocks of the others. Brackets get narrower by more than
+    their errors from 2 to 12 temperatures.
     """
     computed: list[str] = []
     estimate = EvaluationSession.estimate
@@ -614,7 +624,7 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
     monkeypatch.setattr(accuracy, "CANDIDATES", (2, 12))
     config = dataclasses.replace(SMALL, num_examples=20, num_simulated=50, num_calibration=0)
     with refused("accuracy", 1e-9) as caught:
-        evaluate(fresh, dataclasses.replace(config, accuracy=1e-9))
+        evaluate(fresh, dataclasses.replace(config, accuracy=1e-9), shard=Shard(2, 2))
     assert "not reached with 12 temperatures" in str(caught.value)
     assert computed == ["bracket 2", "bracket 12"]
     configs = [with_temperatures(config, count) for count in (2, 12)]
@@ -624,7 +634,9 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
     ]
     bounds = [width.mean + width.standard_error for width in widths]
     assert bounds[0] > bounds[1]
-    found = evaluate(fresh, dataclasses.replace(config, accuracy=float(np.mean(bounds))))
+    asked = dataclasses.replace(config, accuracy=float(np.mean(bounds)))
+    assert [evaluate(fresh, asked, shard=Shard(number, 2)) for number in (1, 2)] == [None, None]
+    found = evaluate(fresh, asked, merge=True)
     assert found is not None
     assert found.temperatures is not None
     assert found.temperatures.num_temperatures == 12

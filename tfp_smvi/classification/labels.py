@@ -11,7 +11,15 @@ from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 
-__all__ = ["LabelArray", "Labels", "check_labels", "choose_sizes", "labelled_subset", "read_labels"]
+__all__ = [
+    "LabelArray",
+    "Labels",
+    "check_labels",
+    "choose_sizes",
+    "labelled_subset",
+    "make_labels",
+    "read_labels",
+]
 
 LabelArray = npt.NDArray[np.int64]
 
@@ -116,13 +124,7 @@ def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
             remedy="train on data with labels, such as mnist or an .npz file with y_train and "
             "y_test, or leave the classification out (tfp-smvi sweep --no-classify)",
         )
-    names = np.union1d(train, test)
-    num_classes = len(names)
-    if num_classes < 2:
-        raise SMVIError(
-            f"{dataset.name} has a single class, and there is nothing to classify",
-            remedy="train on data with two or more classes",
-        )
+    labels = make_labels(train, test, dataset.name)
     if config.input == "binarized" and dataset.real_valued:
         raise SMVIError(
             f"needs intensities in [0, 1], and {dataset.name} has other values",
@@ -130,7 +132,27 @@ def read_labels(dataset: Dataset, config: ClassifyConfig) -> Labels:
             value=config.input,
             remedy="give intensities, which takes values as they are",
         )
-    return Labels(np.searchsorted(names, train), np.searchsorted(names, test), num_classes, names)
+    return labels
+
+
+def make_labels(train: LabelArray, test: LabelArray, what: str) -> Labels:
+    """Numbers the classes of examples.
+
+    Args:
+        train: the labels of the training examples: [num_train].
+        test: those of the test examples: [num_test].
+        what: what the examples are, for a message.
+
+    Raises:
+        SMVIError: all examples have the same label.
+    """
+    names = np.union1d(train, test)
+    if len(names) < 2:
+        raise SMVIError(
+            f"{what} has a single class, and there is nothing to classify",
+            remedy="give data with two or more classes",
+        )
+    return Labels(np.searchsorted(names, train), np.searchsorted(names, test), len(names), names)
 
 
 def labelled_subset(

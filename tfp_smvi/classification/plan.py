@@ -1,10 +1,10 @@
 """The units of work of a classification: what each costs, and what its result depends on."""
 
 import importlib.metadata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from tfp_smvi.classification.results import ENCODER, FEATURES, FORMAT, PCA, Kernel
+from tfp_smvi.classification.results import ENCODER, FORMAT, PCA, Kernel
 from tfp_smvi.classification.svm import num_candidates
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.runs.loading import LoadedRun
@@ -25,11 +25,17 @@ class Unit(NamedTuple):
         return self.features != ENCODER
 
 
-def plan_units(config: ClassifyConfig, sizes: Sequence[int]) -> list[Unit]:
-    """Returns all units of a classification with these numbers of labels, as in the report."""
+def plan_units(config: ClassifyConfig, sizes: Sequence[int], kinds: Iterable[str]) -> list[Unit]:
+    """Returns all units of a classification, as in the report.
+
+    Args:
+        config: the settings.
+        sizes: the numbers of labels.
+        kinds: the kinds of features, in the order of the report.
+    """
     return [
         Unit(features, kernel, size)
-        for features in FEATURES
+        for features in kinds
         for kernel in config.kernels
         for size in sizes
     ]

@@ -8,18 +8,21 @@ from typing import Literal
 from tfp_smvi.config import ClassifyConfig, RunConfig
 from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.estimates import Estimate
-from tfp_smvi.core.records import Record
+from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
 
 __all__ = [
     "ENCODER",
     "FEATURES",
     "FORMAT",
+    "GIVEN",
+    "NAMES",
     "PCA",
     "PIXELS",
     "Accuracy",
     "Choice",
     "Classification",
+    "ClassifiedFeatures",
     "ClassifiedRun",
     "Kernel",
     "report_name",
@@ -29,9 +32,10 @@ Kernel = Literal["rbf", "linear"]
 
 # Of the report, and of the baselines that are kept for other runs.
 FORMAT = 1
-ENCODER, PIXELS, PCA = "encoder", "pixels", "pca"
-# What a classifier sees, in the order of the report, and its name in the table.
+ENCODER, PIXELS, PCA, GIVEN = "encoder", "pixels", "pca", "given"
+# What a classifier sees of a run, in the order of the report, and its name in the table.
 FEATURES = {ENCODER: "encoder means", PIXELS: "pixels", PCA: "PCA"}
+NAMES = {**FEATURES, GIVEN: "given features"}
 
 
 @dataclass(frozen=True)
@@ -55,7 +59,7 @@ class Accuracy(Record):
     """How well a classifier did on the test set with one kind of features.
 
     Attributes:
-        features: what it saw: "encoder", "pixels" or "pca".
+        features: what it saw: "encoder", "pixels", "pca" or "given".
         kernel: the kernel of the support vector machine.
         num_labels: the number of labelled examples in each subset.
         mean: the mean of `values`.
@@ -95,13 +99,30 @@ class ClassifiedRun(Record):
 
 
 @dataclass(frozen=True)
+class ClassifiedFeatures(Record):
+    """Features that were classified without a run.
+
+    Attributes:
+        files: the files of training and test data; empty for arrays.
+        num_train: the number of training examples, with or without a label in some subset.
+        num_dimensions: the size of a feature vector.
+        fingerprint: SHA-256 of features and labels, in hex.
+    """
+
+    files: tuple[str, ...]
+    num_train: int
+    num_dimensions: int
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Classification(Record):
-    """What `classify` found, as in classification.json.
+    """What `classify` or `classify_features` found, as in classification.json.
 
     Attributes:
         format: the version of the file's layout.
-        run: what was classified.
-        epoch: the finished epochs behind the weights.
+        run: the run that was classified; None for given features.
+        epoch: the finished epochs behind the weights; 0 for given features.
         settings: how it was classified.
         num_test: the number of test examples.
         results: the accuracy for each kind of features, kernel and number of labels.
@@ -109,10 +130,11 @@ class Classification(Record):
         seconds: how long it took.
         versions: the versions of the packages that matter.
         machine: the machine.
+        given: the features that were classified without a run; None, and not written, for a run.
     """
 
     format: int
-    run: ClassifiedRun
+    run: ClassifiedRun | None
     epoch: int
     settings: ClassifyConfig
     num_test: int
@@ -121,6 +143,14 @@ class Classification(Record):
     seconds: float
     versions: Mapping[str, str]
     machine: Machine
+    given: ClassifiedFeatures | None = None
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without those of given features if it is a run."""
+        values = super().to_json()
+        if self.given is None:
+            del values["given"]
+        return values
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 import math
 
-from tfp_smvi.classification.results import FEATURES, Accuracy, Classification
+from tfp_smvi.classification.results import NAMES, Accuracy, Classification
 from tfp_smvi.core.text import align
 
 __all__ = ["format_classification"]
@@ -13,7 +13,7 @@ def format_classification(report: Classification) -> str:
     settings = report.settings
     cells: dict[str, list[str]] = {}
     for result in report.results:
-        name = f"{FEATURES[result.features]}, {result.kernel}"
+        name = f"{NAMES[result.features]}, {result.kernel}"
         cells.setdefault(name, []).append(_percent(result))
     rows = [["labels", *map(str, report.sizes)]]
     rows += [[name, *row] for name, row in cells.items()]

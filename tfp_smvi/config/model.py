@@ -15,6 +15,7 @@ __all__ = [
     "LikelihoodName",
     "ModelConfig",
     "PosteriorName",
+    "require_function_name",
 ]
 
 ArchitectureName = Literal["dense", "conv"]
@@ -96,8 +97,7 @@ class ModelConfig(Settings):
         """Completes the architecture and its sizes."""
         architecture = self.architecture or "dense"
         if self.model is not None:
-            ok = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", self.model) is not None
-            require("model", self.model, ok, "package.module:function, such as my_model:build")
+            require_function_name(self.model)
             # dense is the default, and no wish.
             allowed = "either it or {model}, whose function makes the networks"
             require("architecture", architecture, architecture == "dense", allowed)
@@ -130,3 +130,9 @@ class ModelConfig(Settings):
             missing=self.missing or other.missing,
             activation=self.activation or other.activation,
         )
+
+
+def require_function_name(name: str) -> None:
+    """Raises an SMVIError unless a name, of the field `model`, is one of a user's function."""
+    ok = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name) is not None
+    require("model", name, ok, "package.module:function, such as my_model:build")

@@ -13,7 +13,7 @@ from tfp_smvi.data.splits import ArraySplit, Split, blocks
 from tfp_smvi.data.standardization import find_moments
 from tfp_smvi.data.values import WHITE, Range, measure, parts_of
 
-__all__ = ["Values", "describe", "doubts", "examine"]
+__all__ = ["Values", "describe", "describe_values", "doubts", "examine"]
 
 Content = Literal["bits", "grey levels", "intensities", "counts", "real values"]
 # How far the values of an entry may be from 0, in the root of their mean square.
@@ -44,6 +44,18 @@ class Values(NamedTuple):
 
 def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
     """Returns the line that says what a data set is taken for, and the likelihood of the model."""
+    values = describe_values(dataset, likelihood == "bernoulli").removesuffix(".")
+    why = f", the default for {_usual(dataset)}" * (likelihood == dataset.default_likelihood)
+    return f"{values}; likelihood {likelihood}{why}."
+
+
+def describe_values(dataset: Dataset, binarize: bool) -> str:
+    """Returns the line that says what a data set is taken for.
+
+    Args:
+        dataset: the data.
+        binarize: whether bits are drawn from intensities.
+    """
     train, test = dataset.train.num_examples, dataset.test.num_examples
     values = examine(dataset.train)
     meaning = {
@@ -53,15 +65,14 @@ def describe(dataset: Dataset, likelihood: LikelihoodName) -> str:
         "counts": f"whole numbers of at least 0: counts from {values.low:g} to {values.high:g}",
         "real values": f"real values from {values.low:g} to {values.high:g}",
     }[values.content]
-    if likelihood == "bernoulli" and values.content != "bits":
+    if binarize and values.content != "bits":
         how = "bits are drawn from them"
     else:
         how = "taken as they are" if dataset.standardization is None else "standardized"
     missing = f"; {values.share_missing:.2g} of them missing" if values.share_missing else ""
-    why = f", the default for {_usual(dataset)}" * (likelihood == dataset.default_likelihood)
     return (
         f"Data: {train} to train and {test} to test, {_layout(dataset.image_shape)}; {meaning}, "
-        f"{how}{missing}; likelihood {likelihood}{why}."
+        f"{how}{missing}."
     )
 
 

@@ -9,7 +9,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.reporters import EvaluationReporter
 from tfp_smvi.engines.base import Engine
-from tfp_smvi.evaluation.blocks import SIMULATED, Block, plan
+from tfp_smvi.evaluation.blocks import SIMULATED, Block
 from tfp_smvi.evaluation.results import TemperatureChoice
 from tfp_smvi.evaluation.session import EvaluationSession
 from tfp_smvi.evaluation.summary import summarize_bracket
@@ -44,7 +44,7 @@ def choose_temperatures(
     on, shards that share a directory share them, and the evaluation finds them again.
 
     Args:
-        session: the run.
+        session: the model and its data.
         config: what to estimate; with no accuracy, it is returned as it is.
         engine: runs the blocks.
         reporter: receives progress updates.
@@ -58,7 +58,7 @@ def choose_temperatures(
     brackets: dict[str, Estimate] = {}
     for count in CANDIDATES:
         changed = with_temperatures(config, count)
-        blocks = plan(changed, session.num_examples(config), kinds=())
+        blocks = session.plan(changed, kinds=())
         _complete_quietly(session, blocks, engine, reporter, merge)
         width = summarize_bracket(session.load("bracket", changed, SIMULATED)).width
         brackets[str(count)] = width

@@ -21,9 +21,9 @@ from tfp_smvi.data import Dataset
 from tfp_smvi.engines.base import Engine
 from tfp_smvi.engines.local import ThisProcess
 from tfp_smvi.evaluation.accuracy import with_temperatures
-from tfp_smvi.evaluation.blocks import SIMULATED, Shard, plan
-from tfp_smvi.evaluation.pipeline import describe_run
-from tfp_smvi.evaluation.results import BracketSummary, EvaluatedRun, Rates
+from tfp_smvi.evaluation.blocks import SIMULATED, Shard
+from tfp_smvi.evaluation.outside import OutsideModel
+from tfp_smvi.evaluation.results import BracketSummary, EvaluatedModel, EvaluatedRun, Rates
 from tfp_smvi.evaluation.session import EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_rates
 from tfp_smvi.evaluation.warnings import WIDEST_BRACKET, other_start
@@ -79,28 +79,32 @@ class Convergence(Record):
         brackets: the width of the bracket by number of temperatures.
         warnings: why the numbers should not be trusted.
         settings: what was estimated; its own number of temperatures was not used.
-        run: what was evaluated.
+        run: the run that was evaluated; None for a model without one.
         versions: the versions of the packages that matter.
         machine: the machine.
+        model: the model without a run that was evaluated; None, and not written, for a run.
     """
 
     splits: Mapping[str, SplitConvergence]
     brackets: Mapping[str, BracketSummary]
     warnings: tuple[str, ...]
     settings: EvaluateConfig
-    run: EvaluatedRun
+    run: EvaluatedRun | None
     versions: Mapping[str, str]
     machine: Machine
+    model: EvaluatedModel | None = None
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without the number of temperatures not used."""
         values = super().to_json()
         del values["settings"]["ais"]["num_temperatures"]
+        if self.model is None:
+            del values["model"]
         return values
 
 
 def measure_convergence(
-    run_dir: Path | str,
+    run_dir: Path | str | OutsideModel,
     config: EvaluateConfig,
     num_temperatures: Sequence[int],
     *,
@@ -114,10 +118,10 @@ def measure_convergence(
     """Estimates log p(x) with several numbers of temperatures, on the same examples.
 
     It works and is resumed as `evaluate`, with which it shares its blocks. Writes convergence.json
-    into the run directory.
+    into the run directory, or the folder of a model without a run.
 
     Args:
-        run_dir: the run directory.
+        run_dir: the run directory, or a model without a run.
         config: what to estimate; its own number of temperatures is not used.
         num_temperatures: numbers of temperatures, growing, at least two.
         data_dir: as in `evaluate`.
@@ -136,15 +140,15 @@ def measure_convergence(
     Source: [1], whose check it is.
     """
     reporter = reporter or Silent()
-    configs = {count: with_temperatures(config, count) for count in num_temperatures}
     with (
         open_session(run_dir, data_dir, dataset, reporter) as session,
         writing(session, "convergence.png", "convergence.json"),
     ):
-        numbers = session.num_examples(config)
-        plans = (plan(changed, numbers, kinds=("annealed",)) for changed in configs.values())
+        config = session.subject.resolve(config)
+        configs = {count: with_temperatures(config, count) for count in num_temperatures}
+        plans = (session.plan(changed, kinds=("annealed",)) for changed in configs.values())
         blocks = [block for blocks in plans for block in blocks]
-        engine = engine or ThisProcess()
+        engine = ThisProcess() if engine is None else engine
         if not complete(session, blocks, engine, reporter, shard=shard, merge=merge):
             return None
         convergence = _summarize(session, config, configs)
@@ -215,16 +219,17 @@ def _summarize(
     widths = {count: bracket.width.mean for count, bracket in brackets.items()}
     splits = {split: _summarize_split(session, configs, split, widths) for split in config.splits}
     by_name = {str(count): bracket for count, bracket in brackets.items()}
-    warnings = (*session.run.warnings, *warnings_about(splits, by_name, config))
+    warnings = (*session.subject.warnings, *warnings_about(splits, by_name, config))
     here = environment()
     return Convergence(
         splits=splits,
         brackets=by_name,
         warnings=tuple(map(name_fields, warnings)),
         settings=config,
-        run=describe_run(session),
+        run=session.subject.run,
         versions=here.versions,
         machine=here.machine,
+        model=session.subject.outside,
     )
 
 

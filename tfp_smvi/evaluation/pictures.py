@@ -29,7 +29,7 @@ def worst_pictures(
     Returns:
         The arrays by name; none for data that are not images, or for a model of your own.
     """
-    model = session.run.model
+    model = session.subject.model
     pictures: dict[str, np.ndarray] = {}
     if not isinstance(model, VAE) or len(model.image_shape) < 2:
         return {}
@@ -43,5 +43,5 @@ def worst_pictures(
                 model.decode(model.encode(x).mean())
             ),
         }
-        pictures |= as_pictures(model, session.dataset, images)
+        pictures |= as_pictures(model, session.subject.dataset, images)
     return pictures

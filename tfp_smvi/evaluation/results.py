@@ -4,15 +4,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from tfp_smvi.config import EvaluateConfig, RunConfig
+from tfp_smvi.config import DataConfig, EvaluateConfig, RunConfig
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
 from tfp_smvi.evaluation.calibration_results import CalibrationSummary
 from tfp_smvi.evaluation.diagnostics import ExampleSummary, MomentSummary, TailSummary
+from tfp_smvi.runs.records import CodeRecord
 
 __all__ = [
     "BracketSummary",
+    "EvaluatedModel",
     "EvaluatedRun",
     "Evaluation",
     "FamilySummary",
@@ -111,6 +113,8 @@ class LocalSummary(Record):
 class SplitSummary(Record):
     """The examples of one split: means over examples, in nats.
 
+    A model without q(z|x) has neither an ELBO nor anything else of q: these are None.
+
     Attributes:
         num_examples: the number of examples.
         elbo: the evidence lower bound.
@@ -121,7 +125,8 @@ class SplitSummary(Record):
         gap: log p(x) - ELBO = KL(q(z|x), p(z|x)).
         acceptance_rate: of the annealed chains.
         effective_sample_size: of the chains' weights, between 1 and the number of chains.
-        active_units: the latents whose posterior mean varies; None for a single example.
+        active_units: the latents whose posterior mean varies; None for a single example, or
+            without q(z|x).
         latent_dim: the number of latents.
         num_not_finite: the examples without a finite estimate.
         weighted_divergence: D_w(q(z|x), p(z|x)), squared nats; None, and not written, if the
@@ -136,12 +141,12 @@ class SplitSummary(Record):
     """
 
     num_examples: int
-    elbo: Estimate
-    iwae_bound: Estimate
+    elbo: Estimate | None
+    iwae_bound: Estimate | None
     log_likelihood: Estimate
-    divergence: Estimate
-    kl: Estimate
-    gap: Estimate
+    divergence: Estimate | None
+    kl: Estimate | None
+    gap: Estimate | None
     acceptance_rate: Rates
     effective_sample_size: SampleSizes
     active_units: int | None
@@ -224,6 +229,25 @@ class EvaluatedRun(Record):
 
 
 @dataclass(frozen=True)
+class EvaluatedModel(Record):
+    """A model without a training run, and its data.
+
+    Attributes:
+        code: the function or the class that made it.
+        has_encoder: whether it has a q(z|x).
+        data: how its data were loaded.
+        data_fingerprint: the fingerprint of the data.
+        binarize: whether bits were drawn from intensities.
+    """
+
+    code: CodeRecord
+    has_encoder: bool
+    data: DataConfig
+    data_fingerprint: str
+    binarize: bool
+
+
+@dataclass(frozen=True)
 class Evaluation(Record):
     """What `evaluate` found, as in evaluation.json.
 
@@ -232,7 +256,7 @@ class Evaluation(Record):
         bracket: the accuracy of the log-likelihood, on simulated examples.
         warnings: why the numbers should not be trusted; empty if they can be.
         settings: what was estimated, and how.
-        run: what was evaluated.
+        run: the run that was evaluated; None for a model without one.
         versions: the versions of the packages that matter.
         machine: the machine.
         units: the units of x that densities are of: "given", or "standardized" if the data were.
@@ -243,24 +267,26 @@ class Evaluation(Record):
             written.
         calibration: whether q(z|x) is calibrated; None, and not written, if `settings` has no
             examples for it, or in older results.
+        model: the model without a run that was evaluated; None, and not written, for a run.
     """
 
     splits: Mapping[str, SplitSummary]
     bracket: BracketSummary
     warnings: tuple[str, ...]
     settings: EvaluateConfig
-    run: EvaluatedRun
+    run: EvaluatedRun | None
     versions: Mapping[str, str]
     machine: Machine
     units: Literal["given", "standardized"] = "given"
     log_scale: Mapping[str, float] | None = None
     temperatures: TemperatureChoice | None = None
     calibration: CalibrationSummary | None = None
+    model: EvaluatedModel | None = None
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without what was not asked for."""
         values = super().to_json()
-        for name in ("temperatures", "calibration"):
+        for name in ("temperatures", "calibration", "model"):
             if values[name] is None:
                 del values[name]
         return values

@@ -1,4 +1,4 @@
-"""A trained run that is open for its evaluation: the model, the data, and the results so far."""
+"""A model that is open for its evaluation, with its data and the results so far."""
 
 import contextlib
 import functools
@@ -12,24 +12,30 @@ from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.seeds import fold_seed
-from tfp_smvi.data import Dataset, Split, eval_batches
-from tfp_smvi.data.batches import explain_read_errors
-from tfp_smvi.data.test_batches import TEST_SEED
+from tfp_smvi.data import Dataset
 from tfp_smvi.engines.base import Context, Task
-from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, Block, num_blocks, num_simulated
+from tfp_smvi.evaluation.blocks import (
+    KINDS,
+    SIMULATED,
+    Block,
+    kinds_of,
+    num_blocks,
+    num_simulated,
+    plan,
+)
 from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
-from tfp_smvi.evaluation.function_check import require_function
+from tfp_smvi.evaluation.outside import OutsideModel, subject_of_model
+from tfp_smvi.evaluation.subjects import subject_of_run
 from tfp_smvi.inference.weights import covering_errors
 from tfp_smvi.models.protocol import TrainableModel
-from tfp_smvi.models.vae import VAE
-from tfp_smvi.runs.loading import load_data_of, load_run
-from tfp_smvi.runs.models import weights_digest
 from tfp_smvi.storage.pieces import ArrayStore
 
 __all__ = ["NEWER", "EvaluationSession", "estimate_block", "open_session"]
 
 Arrays = dict[str, np.ndarray]
 
+# The kinds of estimates that need no q(z|x).
+_WITHOUT_ENCODER = ("annealed", "bracket")
 # The results that have several numbers for an example.
 _ROWS = {
     *("posterior_mean", "acceptance_rate", "reverse_acceptance_rate", "step_size", "ranks"),
@@ -48,52 +54,69 @@ NEWER = (
 
 
 class EvaluationSession:
-    """A trained model, the data it was trained on, and the blocks that were evaluated with it.
+    """A model, its data, and the blocks that were evaluated with it.
 
     Args:
-        run_dir: the run directory.
+        source: a run directory, or a model without a run.
         data_dir: the folder of prepared data sets; None for the default.
-        dataset: the data themselves, if they are known by no name.
+        dataset: the data of a run themselves, if they are known by no name.
         reporter: receives progress updates.
-        model: the model that gets the weights, for a run of such a model.
+        model: the model that gets the weights of a run, for a run of such a model.
 
     Attributes:
-        run_dir: the run directory.
-        run: the run as its newest checkpoint has it.
-        dataset: its data.
-        weights: SHA-256 of the model's weights, in hex.
+        subject: what is evaluated.
+        run_dir: the folder of the reports.
         folder: the folder of the results of blocks.
 
     Raises:
         SMVIError: there is no trained run, the data are not those that it was trained on, or the
-            model is no function of x and z.
+            model cannot be evaluated.
     """
 
     def __init__(
         self,
-        run_dir: Path | str,
+        source: Path | str | OutsideModel,
         data_dir: Path | None = None,
         dataset: Dataset | None = None,
         reporter: EvaluationReporter | None = None,
         model: TrainableModel | None = None,
     ) -> None:
         """Loads the model and the data."""
-        reporter = reporter or Silent()
-        self.run_dir, self._data_dir = Path(run_dir).absolute(), data_dir
-        self.run = load_run(self.run_dir, model=model, note=reporter.note, warn=reporter.warn)
-        self.dataset = load_data_of(self.run, data_dir, dataset=dataset, progress=reporter.note)
-        self.weights = weights_digest(self.run.model.named_variables)
-        if isinstance(self.run.model, VAE):
-            self.run.model.freeze_decoder()
+        reporter, self._data_dir = reporter or Silent(), data_dir
+        if isinstance(source, OutsideModel):
+            for name, value in (("dataset", dataset), ("model", model)):
+                if value is not None:
+                    raise SMVIError(
+                        "is for a run, and an OutsideModel has its own",
+                        field=name,
+                        remedy="leave it out",
+                    )
+            self.subject = subject_of_model(source, data_dir, reporter)
+        else:
+            run_dir = Path(source).absolute()
+            self.subject = subject_of_run(run_dir, data_dir, dataset, reporter, model)
+        self.run_dir = self.subject.folder
         self.folder = self.run_dir / "evaluation"
         # Each estimator keeps its traced graphs.
-        self._estimator = functools.cache(lambda config: BlockEstimator(self.run.model, config))
-        require_function(self.run.model, self._read_block("test", 0)[0])
+        self._estimator = functools.cache(lambda config: BlockEstimator(self.subject.model, config))
+
+    def kinds(self, config: EvaluateConfig) -> tuple[str, ...]:
+        """The kinds of estimates on the data, of this model."""
+        return tuple(kind for kind in kinds_of(config) if self.has(kind))
+
+    def plan(self, config: EvaluateConfig, kinds: Sequence[str] | None = None) -> list[Block]:
+        """Lists the work, as `tfp_smvi.evaluation.blocks.plan`, without what the model lacks."""
+        blocks = plan(config, self.num_examples(config), kinds)
+        return [block for block in blocks if self.has(block.kind)]
+
+    def has(self, kind: str) -> bool:
+        """Whether a kind of estimate is possible: most need q(z|x)."""
+        return self.subject.has_encoder or kind in _WITHOUT_ENCODER
 
     def num_examples(self, config: EvaluateConfig) -> dict[str, int]:
         """How many examples of each split are evaluated: all that exist, or `num_examples`."""
         numbers: dict[str, int] = {
-            split: self._split(split).num_examples for split in config.splits
+            split: self.subject.split(split).num_examples for split in config.splits
         }
         if config.num_examples is None:
             return numbers
@@ -102,9 +125,7 @@ class EvaluationSession:
     def store(self, kind: str, config: EvaluateConfig) -> ArrayStore:
         """The results of a kind at the settings that they depend on."""
         key = {
-            "weights": self.weights,
-            "data": self.dataset.fingerprint,
-            "step": self.run.step,
+            **self.subject.key,
             "seed": config.seed,
             "block_size": BLOCK_SIZE,
             **KINDS[kind].key(config),
@@ -139,7 +160,7 @@ class EvaluationSession:
         if block.data == SIMULATED:
             results = kind.estimate(estimator, None, seed)
         else:
-            x, count = self._read_block(block.data, block.index)
+            x, count = self.subject.read_block(block.data, block.index)
             results = {
                 name: array[:count] for name, array in kind.estimate(estimator, x, seed).items()
             }
@@ -180,57 +201,32 @@ class EvaluationSession:
     def read_examples(self, split: str, indices: Sequence[int]) -> tf.Tensor:
         """Reads some examples as blocks have them: float32 [n, *image_shape], n at least 1."""
         places = [divmod(index, BLOCK_SIZE) for index in indices]
-        blocks = {block: self._read_block(split, block)[0] for block, _ in places}
+        blocks = {block: self.subject.read_block(split, block)[0] for block, _ in places}
         return tf.stack([blocks[block][row] for block, row in places])
 
-    def _split(self, name: str) -> Split:
-        return self.dataset.train if name == "train" else self.dataset.test
 
-    def _read_block(self, split: str, index: int) -> tuple[tf.Tensor, int]:
-        """Reads x, float32 [BLOCK_SIZE, *image_shape], and how many of its rows are examples.
-
-        After the end of the split, rows are zeros.
-        """
-        examples, start = self._split(split), index * BLOCK_SIZE
-        # A block is whole whatever part of it is asked for, so that its bits are always the same.
-        count = min(BLOCK_SIZE, examples.num_examples - start)
-        binarize = self.run.config.model.likelihood == "bernoulli"
-        batches = eval_batches(
-            examples,
-            batch_size=BLOCK_SIZE,
-            seed=TEST_SEED,
-            binarize=binarize,
-            num_examples=count,
-            start=start,
-        )
-        with explain_read_errors():
-            x = tf.concat([x for _, x in batches], axis=0)
-        padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(examples.image_shape)
-        return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *examples.image_shape]), count
-
-
-# The sessions that are open in this process, by run directory.
+# The sessions that are open in this process, by the folder of their reports.
 _OPEN: dict[str, EvaluationSession] = {}
 
 
 @contextlib.contextmanager
 def open_session(
-    run_dir: Path | str,
+    source: Path | str | OutsideModel,
     data_dir: Path | None = None,
     dataset: Dataset | None = None,
     reporter: EvaluationReporter | None = None,
     model: TrainableModel | None = None,
 ) -> Iterator[EvaluationSession]:
-    """Opens a run; tasks that run in this process meanwhile use the same model and data.
+    """Opens a model; tasks that run in this process meanwhile use the same model and data.
 
     Args:
-        run_dir: the run directory.
+        source: as in `EvaluationSession`, like the other arguments.
         data_dir: the folder of prepared data sets.
-        dataset: the data themselves, if they are known by no name.
+        dataset: the data of a run themselves.
         reporter: receives progress updates.
-        model: the model that gets the weights, for a run of such a model.
+        model: the model that gets the weights of a run.
     """
-    session = EvaluationSession(run_dir, data_dir, dataset, reporter, model)
+    session = EvaluationSession(source, data_dir, dataset, reporter, model)
     name = str(session.run_dir)
     before = _OPEN.get(name)
     _OPEN[name] = session

@@ -25,43 +25,45 @@ _quietly = np.errstate(invalid="ignore", over="ignore")
 
 
 @_quietly
-def summarize_split(arrays: Arrays, num_importance_samples: int = 1000) -> SplitSummary:
+def summarize_split(
+    arrays: Arrays, num_importance_samples: int = 1000, latent_dim: int | None = None
+) -> SplitSummary:
     """Summarizes the examples of a split.
 
     Args:
-        arrays: the results of `BlockEstimator.bounds` and `BlockEstimator.annealed`,
-            [num_examples, ...].
+        arrays: the results of `BlockEstimator.annealed` and, of a model with q(z|x), of
+            `BlockEstimator.bounds`: [num_examples, ...].
         num_importance_samples: the draws of the IWAE bound.
+        latent_dim: the size of z; None for that of `posterior_mean`.
 
     Returns:
         For each quantity its mean, the standard error of the mean over examples and, if draws or
         chains give one, the part of it that comes from them.
     """
 
-    def of(name: str) -> Estimate:
-        return estimate(arrays[name], arrays[f"{name}_error"])
+    def of(name: str) -> Estimate | None:
+        return estimate(arrays[name], arrays.get(f"{name}_error")) if name in arrays else None
 
-    gap_error = np.hypot(arrays["log_likelihood_error"], arrays["elbo_error"])
-    means = arrays["posterior_mean"]
-    gap = gaps(arrays)
+    log_likelihood, error = arrays["log_likelihood"], arrays["log_likelihood_error"]
+    gap = gaps(arrays) if "elbo" in arrays else None
     return SplitSummary(
-        num_examples=len(arrays["elbo"]),
+        num_examples=len(log_likelihood),
         elbo=of("elbo"),
         iwae_bound=of("iwae_bound"),
-        log_likelihood=of("log_likelihood"),
+        log_likelihood=estimate(log_likelihood, error),
         divergence=of("divergence"),
-        weighted_divergence=of("weighted_divergence") if "weighted_divergence" in arrays else None,
-        kl=estimate(arrays["kl"], arrays.get("kl_error")),
-        gap=estimate(gap, gap_error),
+        weighted_divergence=of("weighted_divergence"),
+        kl=of("kl"),
+        gap=None if gap is None else estimate(gap, np.hypot(error, arrays["elbo_error"])),
         acceptance_rate=summarize_rates(arrays["acceptance_rate"]),
         effective_sample_size=_summarize_sizes(arrays["effective_sample_size"]),
-        active_units=count_active_units(means),
-        latent_dim=means.shape[1],
-        num_not_finite=int(np.sum(~np.isfinite(arrays["log_likelihood"] + arrays["elbo"]))),
+        active_units=None if gap is None else count_active_units(arrays["posterior_mean"]),
+        latent_dim=latent_dim or arrays["posterior_mean"].shape[1],
+        num_not_finite=int(np.sum(~np.isfinite(log_likelihood + arrays.get("elbo", 0.0)))),
         tails=summarize_tails(arrays, num_importance_samples),
-        moments=summarize_moments(arrays),
-        reconstruction_gain=_of_newer("reconstruction_gain", arrays),
-        worst=worst_examples(arrays, gap),
+        moments=None if gap is None else summarize_moments(arrays),
+        reconstruction_gain=of("reconstruction_gain"),
+        worst=() if gap is None else worst_examples(arrays, gap),
     )
 
 
@@ -91,10 +93,6 @@ def summarize_rates(rates: np.ndarray) -> Rates:
     rates = np.asarray(rates, np.float64)
     per_segment = tuple(_finite(rate) for rate in rates.mean(axis=0))
     return Rates(_finite(rates.mean()), per_segment)
-
-
-def _of_newer(name: str, arrays: Arrays) -> Estimate | None:
-    return estimate(arrays[name]) if name in arrays else None
 
 
 def _summarize_sizes(sizes: np.ndarray) -> SampleSizes:

@@ -47,8 +47,9 @@ def format_evaluation(evaluation: Evaluation) -> str:
         if any(estimates):
             rows.append([labels[name], *map(str, estimates)])
     rows += [row(label, cell) for label, cell in _local_rows(evaluation.settings)]
-    rows.append(row(labels["active_units"], SplitSummary.format_active_units))
-    rows += [row(label, cell) for label, cell in _posterior_rows(evaluation)]
+    if any(summary.elbo for summary in splits):
+        rows.append(row(labels["active_units"], SplitSummary.format_active_units))
+        rows += [row(label, cell) for label, cell in _posterior_rows(evaluation)]
     rows.append(
         row(labels["acceptance_rate"], lambda split: format_number(split.acceptance_rate.mean))
     )
@@ -66,10 +67,10 @@ def format_evaluation(evaluation: Evaluation) -> str:
         *align(bounds),
         "",
         *([*calibration_lines(evaluation.calibration), ""] if evaluation.calibration else []),
-        "Values are in nats, means over examples +/- one standard error;",
-        f"{'; '.join(f'{q.short} in {q.unit}' for q in OF_DIVERGENCE.values())}.",
+        *_units(evaluation),
     ]
-    if (constraint := constraint_of(evaluation.run.config.train)) is not None:
+    run = evaluation.run
+    if run is not None and (constraint := constraint_of(run.config.train)) is not None:
         measured = ", ".join(
             f"{getattr(summary, constraint.quantity)} ({name})"
             for name, summary in evaluation.splits.items()
@@ -88,6 +89,14 @@ def format_evaluation(evaluation: Evaluation) -> str:
             f"log-likelihood: {scales}."
         )
     return "\n".join(lines)
+
+
+def _units(evaluation: Evaluation) -> list[str]:
+    text = "Values are in nats, means over examples +/- one standard error"
+    if not any(summary.divergence for summary in evaluation.splits.values()):
+        return [f"{text}."]
+    units = (f"{quantity.short} in {quantity.unit}" for quantity in OF_DIVERGENCE.values())
+    return [f"{text};", f"{'; '.join(units)}."]
 
 
 def _local_rows(settings: EvaluateConfig) -> Iterator[tuple[str, Cell]]:

@@ -90,14 +90,16 @@ def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
         yield (
             f"{name}: {summary.num_not_finite} examples have no finite estimate; no mean is given."
         )
-    gap = summary.gap
+    gap, elbo = summary.gap, summary.elbo
+    if gap is None or elbo is None:  # there is no q(z|x)
+        return
     error = 0.0 if math.isnan(gap.standard_error) else gap.standard_error
     if gap.mean < -ALLOWED_ERRORS * error:
         yield (
             f"{name}: the log-likelihood estimate is {-gap.mean:.3f} nat below the ELBO, more than "
             "its errors allow, so the annealing failed: raise {num_temperatures} or {num_chains}."
         )
-    elbo_error = summary.elbo.monte_carlo_error
+    elbo_error = elbo.monte_carlo_error
     if elbo_error is not None and elbo_error > LARGEST_ELBO_ERROR:
         yield (
             f"{name}: the draws give the ELBO an error of {elbo_error:.3f} nat, more than "

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.reporters import EvaluationReporter
 from tfp_smvi.engines.base import Engine, Event, Task, run_all
+from tfp_smvi.engines.local import ThisProcess
 from tfp_smvi.engines.processes import describe_exit
 from tfp_smvi.evaluation.blocks import Block, Shard, share
 from tfp_smvi.evaluation.session import EvaluationSession
@@ -57,11 +58,18 @@ def complete(
         Whether all results exist: not after a shard.
 
     Raises:
-        SMVIError: a result cannot be written, a task failed, or a result to merge is missing.
+        SMVIError: a result cannot be written, a task failed, a result to merge is missing, or the
+            engine cannot load the model.
     """
     if merge:
         _require_done(session, blocks)
         return True
+    if session.subject.outside is not None and not isinstance(engine, ThisProcess):
+        raise SMVIError(
+            "cannot load a model that has no run",
+            field="engine",
+            remedy="leave it out, and share the work by {shard}",
+        )
     part = list(blocks) if shard is None else share(blocks, shard)
     done = [block for block in part if session.is_done(block)]
     reporter.begin(len(part), _total_cost(part), _total_cost(done))

@@ -21,6 +21,9 @@ from tfp_smvi.core.errors import SMVIError, plain_reason
 
 __all__ = ["UserFunction", "import_function", "reason_of", "sha256_of"]
 
+# Of the functions that make the networks of a run.
+NETWORKS = "(image_shape, config) -> encoder, decoder"
+
 
 class UserFunction(NamedTuple):
     """A function of a user's.
@@ -31,6 +34,7 @@ class UserFunction(NamedTuple):
         file: the source file that defines it; None if it has none.
         sha256: of that file, in hex; None if there is none.
         run_dir: the run directory that nothing is imported from; None for no such folder.
+        signature: what it takes and returns, for messages.
     """
 
     name: str
@@ -38,6 +42,7 @@ class UserFunction(NamedTuple):
     file: str | None
     sha256: str | None
     run_dir: Path | None
+    signature: str = NETWORKS
 
     def __call__(self, *arguments: Any) -> Any:
         """Calls it; it may import modules beside its own.
@@ -53,12 +58,15 @@ class UserFunction(NamedTuple):
                 f"raises {reason_of(error, self.file)}",
                 field="model",
                 value=self.name,
-                remedy="mend the function (image_shape, config) -> encoder, decoder",
+                remedy=f"mend the function {self.signature}",
             ) from error
 
 
 def import_function(
-    name: str, run_dir: Path | None = None, note: Callable[[str], None] = lambda line: None
+    name: str,
+    run_dir: Path | None = None,
+    note: Callable[[str], None] = lambda line: None,
+    signature: str = NETWORKS,
 ) -> UserFunction:
     """Imports a function, which runs the code of its module.
 
@@ -67,6 +75,7 @@ def import_function(
             current folder.
         run_dir: a run directory; nothing is imported from it.
         note: receives one line on what is imported, before it is.
+        signature: what the function takes and returns, for messages.
 
     Raises:
         SMVIError: there is no such module or function, the module raises an error, or it is in the
@@ -81,10 +90,10 @@ def import_function(
             f"{problem}: {attribute} in {_place(module) or module_name}",
             field="model",
             value=name,
-            remedy="give a function (image_shape, config) -> encoder, decoder",
+            remedy=f"give a function {signature}",
         )
     file = _source(function) or _place(module)
-    return UserFunction(name, function, file, sha256_of(file), run_dir)
+    return UserFunction(name, function, file, sha256_of(file), run_dir, signature)
 
 
 def sha256_of(file: str | None) -> str | None:

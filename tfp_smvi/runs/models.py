@@ -16,7 +16,7 @@ from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.records import CodeRecord
 
-__all__ = ["RunModel", "given_model", "make_model", "weights_digest"]
+__all__ = ["RunModel", "code_of", "given_model", "make_model", "weights_digest"]
 
 # What a model given in Python must have.
 _MEMBERS = ("encode", "decode", "prior", "log_joint", "named_variables", "trainable_variables")
@@ -65,7 +65,7 @@ def given_model(model: Any, config: RunConfig) -> RunModel:
     Raises:
         SMVIError: it lacks what the package needs, or the configuration describes another one.
     """
-    name = f"{type(model).__module__}:{type(model).__qualname__}"
+    code = code_of(model)
     missing = [member for member in _MEMBERS if not hasattr(model, member)]
     if config.train.averaging_steps and not hasattr(model, "copy"):
         missing.append("copy")
@@ -73,7 +73,7 @@ def given_model(model: Any, config: RunConfig) -> RunModel:
         raise SMVIError(
             f"has no {', '.join(missing)}",
             field="model",
-            value=name,
+            value=code.name,
             remedy="see tfp_smvi.TrainableModel; copy is only for {averaging_steps} above 0",
         )
     for field, value, default in (
@@ -88,11 +88,17 @@ def given_model(model: Any, config: RunConfig) -> RunModel:
                 value=value,
                 remedy="leave it out",
             )
+    return RunModel(model, code)
+
+
+def code_of(model: Any) -> CodeRecord:
+    """Describes the class of an object that was made in Python."""
     try:
         file = inspect.getsourcefile(type(model))
     except (TypeError, OSError):  # such as that of a notebook
         file = None
-    return RunModel(model, CodeRecord(name, file, sha256_of(file)))
+    name = f"{type(model).__module__}:{type(model).__qualname__}"
+    return CodeRecord(name, file, sha256_of(file))
 
 
 def weights_digest(variables: Mapping[str, tf.Variable]) -> str:

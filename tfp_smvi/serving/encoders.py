@@ -16,6 +16,7 @@ from tfp_smvi.export.formats import find_weakness, read_names
 __all__ = [
     "Encoder",
     "Features",
+    "FunctionEncoder",
     "Identity",
     "Images",
     "LocalEncoder",
@@ -111,7 +112,52 @@ class Encoder(Protocol):
         """Cancels running requests; the encoder can no longer be used."""
 
 
-class LocalEncoder:
+class FunctionEncoder:
+    """An encoder of concrete functions of TensorFlow in this process.
+
+    Args:
+        functions: by the name of their signature; those that return features have one input and
+            the outputs mean and stddev.
+        identity: JSON values that differ wherever the features may differ.
+        names: the names of the entries of x, or None.
+        where: where they come from, for messages.
+
+    Raises:
+        SMVIError: none of them returns features.
+    """
+
+    def __init__(
+        self,
+        functions: Mapping[str, Any],
+        identity: Identity,
+        names: tuple[str, ...] | None,
+        where: str,
+    ) -> None:
+        """Describes the functions."""
+        self._functions, self.identity, self.names = functions, identity, names
+        self.signatures: dict[str, Signature] = {}
+        for name, function in functions.items():
+            inputs = _describe(function.structured_input_signature[1])
+            self.signatures |= make_signature(name, inputs, _describe(function.structured_outputs))
+        require_signatures(self.signatures, where)
+
+    def encode(self, signature: str, images: Images) -> Features:
+        """Returns the features of examples; see `Encoder.encode`."""
+        import tensorflow as tf
+
+        how = self.signatures[signature]
+        try:
+            outputs = self._functions[signature](**{how.input_name: tf.constant(images, how.dtype)})
+        except tf.errors.InvalidArgumentError as error:
+            raise RejectedImagesError(plain_reason(error)) from error
+        features = Features(outputs["mean"].numpy(), outputs["stddev"].numpy())
+        return check_features(features, len(images), how.latent_dim, "the model")
+
+    def close(self) -> None:
+        """Does nothing: there are no requests to cancel."""
+
+
+class LocalEncoder(FunctionEncoder):
     """A version of an export, loaded into this process.
 
     Args:
@@ -140,34 +186,15 @@ class LocalEncoder:
         try:
             # The signatures are only valid as long as the model exists.
             self._model = tf.saved_model.load(str(folder))
-            self._functions = dict(self._model.signatures)
-            self.identity: Identity = {"sha256": _hash(folder)}
-            self.names = read_names(folder)
+            functions = dict(self._model.signatures)
+            identity: Identity = {"sha256": _hash(folder)}
+            names = read_names(folder)
         except Exception as error:  # a damaged file makes TensorFlow raise nearly anything
             raise SMVIError(
                 f"cannot load the export {folder} ({plain_reason(error)})",
                 remedy="export the run again",
             ) from error
-        self.signatures: dict[str, Signature] = {}
-        for name, function in self._functions.items():
-            inputs = _describe(function.structured_input_signature[1])
-            self.signatures |= make_signature(name, inputs, _describe(function.structured_outputs))
-        require_signatures(self.signatures, str(folder))
-
-    def encode(self, signature: str, images: Images) -> Features:
-        """Returns the features of examples; see `Encoder.encode`."""
-        import tensorflow as tf
-
-        how = self.signatures[signature]
-        try:
-            outputs = self._functions[signature](**{how.input_name: tf.constant(images, how.dtype)})
-        except tf.errors.InvalidArgumentError as error:
-            raise RejectedImagesError(plain_reason(error)) from error
-        features = Features(outputs["mean"].numpy(), outputs["stddev"].numpy())
-        return check_features(features, len(images), how.latent_dim, "the model")
-
-    def close(self) -> None:
-        """Does nothing: there are no requests to cancel."""
+        super().__init__(functions, identity, names, str(folder))
 
 
 def make_signature(

@@ -175,4 +175,4 @@ def _read_report(kind: type[Report], path: Path, step: int) -> Report | None:
         report = kind.from_json(read_json(path))
     except (OSError, ValueError, SMVIError):
         return None
-    return report if report.run.step == step else None
+    return report if report.run is not None and report.run.step == step else None

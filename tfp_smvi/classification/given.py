@@ -1,0 +1,198 @@
+"""How well classifiers with few labels do on features from elsewhere."""
+
+import hashlib
+import importlib.metadata
+import os
+import time
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from tfp_smvi.classification.labels import LabelArray, make_labels
+from tfp_smvi.classification.measuring import FeatureArrays, GivenMeasurement
+from tfp_smvi.classification.results import FORMAT, Classification, ClassifiedFeatures
+from tfp_smvi.config import ClassifyConfig
+from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.reporters import EvaluationReporter, Silent
+from tfp_smvi.core.runtime import environment
+from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
+from tfp_smvi.storage.atomic import write_json
+
+__all__ = ["classify_feature_files", "classify_features"]
+
+# The arrays of a file, as `tfp-smvi features` names the first one.
+FEATURES, LABELS = "mean", "labels"
+_REMEDY = f"write it with numpy.savez(path, {FEATURES}=..., {LABELS}=...)"
+
+
+class _Part(NamedTuple):
+    """The features [n, d] and the labels [n] of some examples."""
+
+    features: npt.NDArray[np.floating]
+    labels: LabelArray
+
+
+def classify_features(
+    train_features: npt.ArrayLike,
+    train_labels: npt.ArrayLike,
+    test_features: npt.ArrayLike,
+    test_labels: npt.ArrayLike,
+    config: ClassifyConfig = ClassifyConfig(),  # noqa: B008  # it is frozen
+    *,
+    output: Path | str | None = None,
+    threads: int | None = None,
+    reporter: EvaluationReporter | None = None,
+) -> Classification:
+    """Measures how well support vector machines classify features, from few labels.
+
+    The protocol is that of `classify`: the same subsets for the same labels, seed and settings.
+
+    Args:
+        train_features: floats or integers [n, d].
+        train_labels: integers [n].
+        test_features: [m, d].
+        test_labels: [m].
+        config: the numbers of labels, and the classifiers; its `input` is of a run.
+        output: a JSON file for the report; None for none.
+        threads: the number of classifiers to train at once; None for one per core.
+        reporter: receives progress updates.
+
+    Returns:
+        The report: accuracies as fractions.
+
+    Raises:
+        SMVIError: the arrays do not fit together, are not finite, or have too few labels for the
+            settings; or the file cannot be written.
+    """
+    train = _part("train_features", train_features, "train_labels", train_labels)
+    test = _part("test_features", test_features, "test_labels", test_labels)
+    return _classify(train, test, config, (), output, threads, reporter or Silent())
+
+
+def classify_feature_files(
+    features: Path,
+    test_features: Path,
+    config: ClassifyConfig,
+    *,
+    output: Path,
+    threads: int | None = None,
+    reporter: EvaluationReporter | None = None,
+) -> Classification:
+    """Does the same with two .npz files, each with the arrays `mean` and `labels`.
+
+    Args:
+        features: the file of training data.
+        test_features: the file of test data.
+        config: as in `classify_features`.
+        output: the JSON file of the report.
+        threads: as in `classify_features`.
+        reporter: receives progress updates.
+
+    Raises:
+        SMVIError: a file cannot be read or lacks an array, or as `classify_features`.
+    """
+    train, test = _read(features, "features"), _read(test_features, "test_features")
+    files = (str(features), str(test_features))
+    return _classify(train, test, config, files, output, threads, reporter or Silent())
+
+
+def _classify(
+    train: _Part,
+    test: _Part,
+    config: ClassifyConfig,
+    files: tuple[str, ...],
+    output: Path | str | None,
+    threads: int | None,
+    reporter: EvaluationReporter,
+) -> Classification:
+    started = time.monotonic()
+    sizes = train.features.shape[1], test.features.shape[1]
+    if sizes[0] != sizes[1]:
+        raise SMVIError(
+            f"has {sizes[1]} dimensions, and the training features have {sizes[0]}",
+            field="test_features",
+            remedy="give features of the same model",
+        )
+    if config.input != "intensities":
+        raise SMVIError(
+            "is for the examples of a run, and features are taken as they are",
+            field="input",
+            value=config.input,
+            remedy="leave it out",
+        )
+    labels = make_labels(train.labels, test.labels, "the data given" if not files else files[0])
+    measurement = GivenMeasurement(labels, config, reporter)
+    arrays = FeatureArrays(train.features, test.features)
+    results = measurement.measure(arrays, threads or os.cpu_count() or 1)
+    here = environment()
+    report = Classification(
+        format=FORMAT,
+        run=None,
+        epoch=0,
+        settings=config,
+        num_test=len(test.labels),
+        results=tuple(results),
+        warnings=(),
+        seconds=round(time.monotonic() - started, 3),
+        versions={**here.versions, "scikit-learn": importlib.metadata.version("scikit-learn")},
+        machine=here.machine,
+        given=ClassifiedFeatures(files, len(train.labels), sizes[0], _fingerprint(*train, *test)),
+    )
+    if output is not None:
+        with explain_write_errors(f"to {output}", RUN_AGAIN):
+            Path(output).parent.mkdir(parents=True, exist_ok=True)
+            write_json(Path(output), report)
+    return report
+
+
+def _read(path: Path, field: str) -> _Part:
+    try:
+        arrays = read_arrays(path)
+    except (OSError, DamagedFileError) as error:
+        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
+        raise SMVIError(
+            f"cannot be read as .npz of plain arrays ({reason})",
+            field=field,
+            value=str(path),
+            remedy=_REMEDY,
+        ) from error
+    missing = [name for name in (FEATURES, LABELS) if name not in arrays]
+    if missing:
+        raise SMVIError(
+            f"has no array {' and no array '.join(missing)}, but {', '.join(arrays) or 'nothing'}",
+            field=field,
+            value=str(path),
+            remedy=_REMEDY,
+        )
+    features, labels = (f"{path}: {name}" for name in (FEATURES, LABELS))
+    return _part(features, arrays[FEATURES], labels, arrays[LABELS])
+
+
+def _part(name: str, values: npt.ArrayLike, labels_name: str, classes: npt.ArrayLike) -> _Part:
+    """Checks the features and the labels of some examples."""
+    features, labels = np.asarray(values), np.asarray(classes)
+    if features.dtype.kind not in "fiu" or features.ndim != 2 or 0 in features.shape:
+        problem = f"{name} is {features.dtype} of shape {list(features.shape)}"
+        raise SMVIError(problem, remedy="give floats [n, d], not empty")
+    if labels.dtype.kind not in "iu" or labels.shape != features.shape[:1]:
+        problem = f"{labels_name} is {labels.dtype} of shape {list(labels.shape)}"
+        raise SMVIError(problem, remedy=f"give integers [{len(features)}], one for each example")
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if bad.size:
+        raise SMVIError(
+            f"{name} has NaN or infinity in {bad.size} of {len(features)} rows, the first of them "
+            f"row {bad[0]}",
+            remedy="leave such examples out",
+        )
+    dtype = features.dtype if features.dtype in (np.float32, np.float64) else np.float64
+    return _Part(features.astype(dtype), labels.astype(np.int64))
+
+
+def _fingerprint(*arrays: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

@@ -1,0 +1,149 @@
+"""What is evaluated: a model, its data, and what identifies both."""
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+
+import tensorflow as tf
+
+from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.records import JSONObject
+from tfp_smvi.core.reporters import EvaluationReporter
+from tfp_smvi.data import Dataset, Split, eval_batches
+from tfp_smvi.data.batches import explain_read_errors
+from tfp_smvi.data.test_batches import TEST_SEED
+from tfp_smvi.evaluation.estimator import BLOCK_SIZE
+from tfp_smvi.evaluation.function_check import require_function
+from tfp_smvi.evaluation.results import EvaluatedModel, EvaluatedRun
+from tfp_smvi.models.protocol import LatentVariableModel, TrainableModel
+from tfp_smvi.models.vae import VAE
+from tfp_smvi.runs.loading import load_data_of, load_run
+from tfp_smvi.runs.models import weights_digest
+
+__all__ = ["Subject", "read_block", "subject_of_run"]
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """What is evaluated.
+
+    Attributes:
+        folder: the folder of the reports.
+        model: the model.
+        dataset: its data.
+        binarize: whether bits are drawn from intensities.
+        key: JSON values that the results of blocks depend on: the model and the data.
+        run: the run; None for a model from outside.
+        outside: the model from outside; None for a run.
+        warnings: lines about the model; settings are named in braces, for `name_fields`.
+    """
+
+    folder: Path
+    model: LatentVariableModel
+    dataset: Dataset
+    binarize: bool
+    key: JSONObject
+    run: EvaluatedRun | None = None
+    outside: EvaluatedModel | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def has_encoder(self) -> bool:
+        """Whether the model has a q(z|x)."""
+        return self.outside is None or self.outside.has_encoder
+
+    @property
+    def latent_dim(self) -> int:
+        """The size of z."""
+        return int(self.model.prior.event_shape[-1])
+
+    def split(self, name: str) -> Split:
+        """The examples of a split, "train" or "test"."""
+        return self.dataset.train if name == "train" else self.dataset.test
+
+    def read_block(self, split: str, index: int) -> tuple[tf.Tensor, int]:
+        """Reads a block of a split, as `read_block`."""
+        return read_block(self.split(split), index, self.binarize)
+
+    def resolve(self, config: EvaluateConfig) -> EvaluateConfig:
+        """The settings for this model: without an encoder, chains start at the prior.
+
+        Raises:
+            SMVIError: they ask for what needs an encoder.
+        """
+        if self.has_encoder:
+            return config
+        if config.local:
+            raise SMVIError(
+                "needs q(z|x), and the model has no encode",
+                field="local",
+                remedy="leave it out, or give the model encode(x)",
+            )
+        return dataclasses.replace(config, ais=dataclasses.replace(config.ais, initial="prior"))
+
+
+def subject_of_run(
+    run_dir: Path,
+    data_dir: Path | None,
+    dataset: Dataset | None,
+    reporter: EvaluationReporter,
+    model: TrainableModel | None,
+) -> Subject:
+    """Loads a trained run and its data.
+
+    Raises:
+        SMVIError: there is no trained run, the data are not those that it was trained on, or the
+            model is no function of x and z.
+    """
+    run = load_run(run_dir, model=model, note=reporter.note, warn=reporter.warn)
+    dataset = load_data_of(run, data_dir, dataset=dataset, progress=reporter.note)
+    weights = weights_digest(run.model.named_variables)
+    if isinstance(run.model, VAE):
+        run.model.freeze_decoder()
+    binarize = run.config.model.likelihood == "bernoulli"
+    require_function(run.model, read_block(dataset.test, 0, binarize)[0], run.model.named_variables)
+    return Subject(
+        folder=run_dir,
+        model=run.model,
+        dataset=dataset,
+        binarize=binarize,
+        key={"weights": weights, "data": dataset.fingerprint, "step": run.step},
+        run=EvaluatedRun(
+            config=run.config,
+            step=run.step,
+            epochs=len(run.history),
+            weights=weights,
+            data_fingerprint=run.data_fingerprint,
+        ),
+        warnings=run.warnings,
+    )
+
+
+def read_block(examples: Split, index: int, binarize: bool) -> tuple[tf.Tensor, int]:
+    """Reads a block of examples.
+
+    Args:
+        examples: the split.
+        index: the number of the block, counted from 0.
+        binarize: whether to draw bits, which are the same at every call.
+
+    Returns:
+        x, float32 [BLOCK_SIZE, *image_shape], and how many of its rows are examples; after the end
+        of the split, rows are zeros.
+    """
+    start = index * BLOCK_SIZE
+    # A block is whole whatever part of it is asked for, so that its bits are always the same.
+    count = min(BLOCK_SIZE, examples.num_examples - start)
+    batches = eval_batches(
+        examples,
+        batch_size=BLOCK_SIZE,
+        seed=TEST_SEED,
+        binarize=binarize,
+        num_examples=count,
+        start=start,
+    )
+    with explain_read_errors():
+        x = tf.concat([x for _, x in batches], axis=0)
+    padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(examples.image_shape)
+    return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *examples.image_shape]), count
