@@ -23,8 +23,6 @@ def test_no_pdf_has_fonts_that_publishers_refuse() -> None:
 def test_all_figures_can_be_drawn_again_and_are_there(suffix: str) -> None:
     sweep = RESULTS / "mnist"
     drawn = FIGURES.keys() - missing_figures(read_sweep(sweep)).keys()
-    assert drawn == FIGURES.keys() - {
-        "latents",
-        "entries",
-    }  # the models have 50 latents, and x are images
+    # The models have 50 latents, x are images, and evaluations of version 0.1 have no moments.
+    assert drawn == FIGURES.keys() - {"latents", "entries", "moments", "worst"}
     assert {path.stem for path in (sweep / "figures").glob(f"*.{suffix}")} == drawn

@@ -215,6 +215,7 @@ def _evaluation(
                 else rng.uniform(1.0, 6.0, 400),
                 "acceptance_rate": np.full((400, 4), 0.65),
                 "posterior_mean": rng.normal(0.0, 1.0, (400, latent_dim)),
+                **_diagnostics(lam, latent_dim),
             }
         )
     lower = rng.normal(-100.0, 20.0, 100)
@@ -234,6 +235,17 @@ def _evaluation(
     return Evaluation(
         splits, bracket, warnings, settings, run, HERE.versions, HERE.machine
     ).to_json()
+
+
+def _diagnostics(lam: float, latent_dim: int) -> dict[str, np.ndarray]:
+    """Tails without a warning, and moments: q is narrow and off, the less so the larger lam is."""
+    rng, shape = np.random.default_rng(latent_dim), (400, latent_dim)
+    miss = 0.5 * (1.0 - _strength(lam)) * rng.uniform(0.0, 1.0, latent_dim)
+    return {
+        "pareto_k": rng.uniform(-0.2, 0.7, 400),
+        "squared_shift": miss**2 + rng.normal(0.0, 0.1, shape),
+        "variance_ratio": 1.0 + miss + rng.normal(0.0, 0.3, shape),
+    }
 
 
 def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:
@@ -305,3 +317,5 @@ def _write_gallery(run_dir: Path, lam: float, latent_dim: int) -> None:
         )
         arrays["labels"] = labels
     np.savez(run_dir / "gallery.npz", **arrays)
+    worst = {f"test_worst_{name}": arrays[name][:10] for name in ("originals", "reconstructions")}
+    np.savez(run_dir / "evaluation.npz", **worst)
