@@ -43,7 +43,7 @@ def moment_values(num_examples=2000, num_chains=16):
 
 
 def test_moments_are_those_of_q_and_p_within_their_errors():
-    """Catches a squared distance of 0.02 and a width off by 3 % in any latent."""
+    """Catches a squared distance off by 0.04 and a width off by 0.04 in any latent."""
     summary = summarize_moments(moment_values())
     assert [latent.latent for latent in summary.latents] == [0, 1]
     for latent in summary.latents:
@@ -51,7 +51,7 @@ def test_moments_are_those_of_q_and_p_within_their_errors():
             (latent.squared_shift, SHIFT[latent.latent] ** 2),
             (latent.width_ratio, RATIO[latent.latent]),
         ):
-            assert found.standard_error < 0.006
+            assert found.standard_error < 0.008
             assert abs(found.mean - expected) < 5.0 * found.standard_error
     # The mean over latents of variances in units of q, and then the ratio.
     variance = np.mean(RATIO[:2] ** -2.0)

@@ -368,7 +368,10 @@ def test_both_formats_are_written_and_reproducible(tmp_path: Path, few_figures: 
         (
             (0.0, -1.0),
             {"epochs": (), "galleries": False},
-            {*("accuracy_by_epoch", "reconstructions", "samples", "entries", "latents")},
+            {
+                *("accuracy_by_epoch", "reconstructions", "samples", "entries", "latents"),
+                "worst",
+            },
         ),
     ],
 )

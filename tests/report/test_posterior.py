@@ -48,7 +48,8 @@ def sweep(tmp_path: Path) -> Sweep:
     sweeps.write_sweep(tmp_path, (0.0, 0.5), classify=False, epochs=(), galleries=False)
     found = read_sweep(tmp_path)
     first, last = found.summary.runs
-    runs = (with_splits(first, worst=None), with_splits(last, moments=MOMENTS, tails=TAILS))
+    bare = {"worst": None, "moments": None, "tails": None}
+    runs = (with_splits(first, **bare), with_splits(last, moments=MOMENTS, tails=TAILS))
     runs = (runs[0], with_splits(runs[1], worst=WORST))
     summary = dataclasses.replace(found.summary, runs=runs)
     run_dir = found.run_path(last)

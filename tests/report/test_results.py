@@ -24,9 +24,7 @@ def test_no_pdf_has_fonts_that_publishers_refuse() -> None:
 def test_all_figures_can_be_drawn_again_and_are_there(suffix: str) -> None:
     sweep = RESULTS / "mnist"
     drawn = FIGURES.keys() - missing_figures(read_sweep(sweep)).keys()
-    assert drawn == FIGURES.keys() - {
-        "latents",
-        "entries",
-        "calibration",
-    }  # the models have 50 latents, x are images, and the evaluations are older
+    # The models have 50 latents, x are images, and the evaluations are older.
+    newer = {"calibration", "moments", "worst"}
+    assert drawn == FIGURES.keys() - {"latents", "entries"} - newer
     assert {path.stem for path in (sweep / "figures").glob(f"*.{suffix}")} == drawn

@@ -223,6 +223,7 @@ def _evaluation(
                 else rng.uniform(1.0, 6.0, 400),
                 "acceptance_rate": np.full((400, 4), 0.65),
                 "posterior_mean": rng.normal(0.0, 1.0, (400, latent_dim)),
+                **_diagnostics(lam, latent_dim),
             }
         )
     lower = rng.normal(-100.0, 20.0, 100)
@@ -258,11 +259,19 @@ def _write_calibration(run_dir: Path, lam: float, latent_dim: int) -> dict[str, 
     }
     run_dir.mkdir(parents=True, exist_ok=True)
     values = calibration_values(arrays)
-    np.savez(
-        run_dir / "evaluation.npz",
-        **{f"calibration_{name}": array for name, array in values.items()},
-    )
+    _add_values(run_dir, {f"calibration_{name}": array for name, array in values.items()})
     return summarize_calibration(arrays).to_json()
+
+
+def _diagnostics(lam: float, latent_dim: int) -> dict[str, np.ndarray]:
+    """Tails without a warning, and moments: q is narrow and off, the less so the larger lam is."""
+    rng, shape = np.random.default_rng(latent_dim), (400, latent_dim)
+    miss = 0.5 * (1.0 - _strength(lam)) * rng.uniform(0.0, 1.0, latent_dim)
+    return {
+        "pareto_k": rng.uniform(-0.2, 0.7, 400),
+        "squared_shift": miss**2 + rng.normal(0.0, 0.1, shape),
+        "variance_ratio": 1.0 + miss + rng.normal(0.0, 0.3, shape),
+    }
 
 
 def _classification(lam: float, epoch: int, quality: float) -> dict[str, Any]:
@@ -334,3 +343,12 @@ def _write_gallery(run_dir: Path, lam: float, latent_dim: int) -> None:
         )
         arrays["labels"] = labels
     np.savez(run_dir / "gallery.npz", **arrays)
+    worst = {f"test_worst_{name}": arrays[name][:10] for name in ("originals", "reconstructions")}
+    _add_values(run_dir, worst)
+
+
+def _add_values(run_dir: Path, arrays: dict[str, np.ndarray]) -> None:
+    """Adds arrays to evaluation.npz."""
+    path = run_dir / "evaluation.npz"
+    before = dict(np.load(path)) if path.exists() else {}
+    np.savez(path, **before, **arrays)
