@@ -106,8 +106,7 @@ class EpochRecord(Record):
         constraint: what lam follows; None for a fixed lam.
         active_units: the latents whose posterior mean varies over the first 1,000 test examples;
             None for a single one, or in logs of version 0.1, as the next.
-        reconstruction_gain: how much the latents of another of these examples lower log p(x|z), the
-            mean in nats.
+        reconstruction_gain: by how many nats the latents of another one lower log p(x|z), the mean.
     """
 
     epoch: int
