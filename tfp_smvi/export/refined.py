@@ -81,6 +81,9 @@ class _Refining(Encodes):
         best = refine(
             lambda z: self._model.log_joint(x, z), start, num_steps=self._num_steps, seed=0
         )
-        shift, log_scale = best.parameters["shift"], best.parameters["log_scale"]
         mean, stddev = start.mean(), start.stddev()
+        # The size of the batch is free, and a loop loses the other one, too.
+        shift, log_scale = (
+            tf.ensure_shape(best.parameters[name], mean.shape) for name in ("shift", "log_scale")
+        )
         return _Moments(mean + stddev * shift, stddev * tf.exp(log_scale))
