@@ -57,10 +57,7 @@ class RefinedEncoder(FunctionEncoder):
 
     def encode(self, signature: str, images: Images) -> Features:
         """Returns the features of examples; see `tfp_smvi.serving.encoders.Encoder.encode`."""
-        starts = range(0, len(images), _CHUNK)
+        encode, starts = super().encode, range(0, len(images), _CHUNK)
         with self._lock:  # one search at a time uses all cores
-            parts = [
-                super(RefinedEncoder, self).encode(signature, images[i : i + _CHUNK])
-                for i in starts
-            ]
+            parts = [encode(signature, images[start : start + _CHUNK]) for start in starts]
         return Features(*(np.concatenate(values) for values in zip(*parts, strict=True)))
