@@ -163,6 +163,7 @@ def test_results_are_not_those_of_a_changed_model(output: Path, data: Dataset) -
     assert evaluate(OutsideModel(Decoder(), data, output), CONFIG, merge=True) == read(output)
 
 
+@pytest.mark.slow
 def test_an_encoder_brings_elbo_and_gap(data: Dataset, tmp_path: Path) -> None:
     """With the exact posterior all bounds are log p(x) and the gap is 0: catches 0.1 nat."""
     evaluation = evaluate(OutsideModel(Complete(), data, tmp_path), CONFIG)

@@ -27,7 +27,7 @@ def test_the_elbo_of_refined_features_is_higher(
 ) -> None:
     """Catches moments in other units or rows in another order, also in the second part of 50.
 
-    Both are diagonal Gaussians with the same noise, so that the gain is known to 0.05 nat.
+    Both are diagonal Gaussians with the same noise, so that a mean gain of 0.04 nat shows.
     """
     x = digits.test.images(np.arange(COUNT))
     features = encoder.encode("serving_default", x)
@@ -42,7 +42,7 @@ def test_the_elbo_of_refined_features_is_higher(
 
     gain = elbo(features.mean, features.stddev) - elbo(start.mean(), start.stddev())
     error = gain.std(axis=0, ddof=1) / np.sqrt(len(gain))
-    assert np.median(gain.mean(axis=0)) > 0.1
+    assert gain.mean() > 5.0 * gain.std(ddof=1) / np.sqrt(gain.size)
     assert (gain.mean(axis=0) > -0.05 - 5.0 * error).all()
     grey = np.rint(255 * x).astype(np.uint8)
     np.testing.assert_allclose(encoder.encode("uint8", grey).mean, features.mean, atol=0.1)

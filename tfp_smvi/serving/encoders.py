@@ -137,7 +137,8 @@ class FunctionEncoder:
         self._functions, self.identity, self.names = functions, identity, names
         self.signatures: dict[str, Signature] = {}
         for name, function in functions.items():
-            inputs = _describe(function.structured_input_signature[1])
+            positional, named = function.structured_input_signature
+            inputs = _describe({spec.name: spec for spec in positional} | named)
             self.signatures |= make_signature(name, inputs, _describe(function.structured_outputs))
         require_signatures(self.signatures, where)
 
