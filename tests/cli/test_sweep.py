@@ -63,7 +63,7 @@ def option_names(text: str) -> set[str]:
 
 
 def test_the_options_of_the_three_commands_are_options_of_the_sweep(capsys: Capture) -> None:
-    """Except those that name a run or part of one: its place, lam and seed, a shard of the work."""
+    """Except those of a run, a part of one, or none: its place, lam, seed, shard; other models."""
     texts = {}
     for command in ("sweep", "train", "evaluate", "classify"):
         assert runs.call(command, "--help") == 0
@@ -72,6 +72,7 @@ def test_the_options_of_the_three_commands_are_options_of_the_sweep(capsys: Capt
         *("--run-dir", "--lam", "--seed", "--fresh", "--keep-every", "--epoch", "--baselines-dir"),
         *("--target-gap", "--max-divergence", "--min-elbo"),
         *("--shard", "--merge", "--convergence", "--convergence-temperatures"),
+        *("--binarize", "--features", "--test-features", "--output"),
     }
     offered = texts["train"] | texts["evaluate"] | texts["classify"]
     assert offered - single <= texts["sweep"]

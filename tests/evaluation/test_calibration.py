@@ -198,12 +198,16 @@ def test_a_model_without_active_latents_has_the_ranks_of_log_p_alone() -> None:
 
 def test_the_table_says_what_is_not_uniform() -> None:
     share = {"0.5": Estimate(0.412, 0.004), "0.95": Estimate(0.9, 0.003)}
-    latents = {"3": LatentCalibration(0.2, share), "7": LatentCalibration(1e-9, share)}
+    low = Estimate(0.43, 0.01)
+    latents = {"3": LatentCalibration(0.2, low, share), "7": LatentCalibration(1e-9, low, share)}
     summary = CalibrationSummary(2000, 0, 79, 0.01, latents, 1e-5, share)
     assert calibration_lines(summary) == [
         "On 2000 examples simulated from the model, their z among 79 draws of q(z|x):",
         "ranks that are not uniform     1 of 2 active latents and log p(x, z)",
-        "in central 50, 95 % intervals                 41.2, 90.0 % +/- 0.4 %",
+        "in central 50, 95 % intervals           41.2 +/- 0.4, 90.0 +/- 0.3 %",
     ]
     (warning,) = calibration_warnings(summary)
-    assert "The worst is latent 7, counted from 0: its 95 % intervals hold z in 90.0 %" in warning
+    assert (
+        "The worst is latent 7, counted from 0: 43.0 % of its draws are below z (50 % if its mean "
+        "is right), and its 95 % intervals hold z in 90.0 %"
+    ) in warning

@@ -131,8 +131,8 @@ def test_the_worst_examples_are_ordered_by_their_gap():
     ("changes", "words"),
     [
         ({"posterior_mean": np.zeros((100, 3))}, "no latent is active"),
-        ({"reconstruction_gain": np.full(100, 0.009)}, "reconstructions do not depend on x"),
-        ({"reconstruction_gain": np.full(100, 0.011)}, None),
+        ({"reconstruction_change": np.full(100, 0.009)}, "reconstructions do not depend on x"),
+        ({"reconstruction_change": np.full(100, 0.011)}, None),
     ],
 )
 def test_collapse_is_warned_of(changes, words):
@@ -159,7 +159,7 @@ def test_tails_are_warned_of_where_annealing_leaves_a_doubt():
 
 def test_results_without_diagnostics_are_written_without_them():
     values = summarize_split(example_values()).to_json()
-    assert {"tails", "moments", "reconstruction_gain"}.isdisjoint(values)
+    assert {"tails", "moments", "reconstruction_change"}.isdisjoint(values)
     known = summarize_split(example_values(**moment_values(100)))
     assert isinstance(known.moments, MomentSummary)
     assert SplitSummary.from_json(known.to_json()).to_json() == known.to_json()

@@ -567,7 +567,7 @@ def test_an_evaluation_of_version_0_1_goes_on(run_dir: Path, tmp_path: Path) -> 
     assert "D_w" not in format_evaluation(evaluation).partition("Values")[0]
     whole = Evaluation.from_json(json.loads((run_dir / "evaluation.json").read_text()))
     assert "divergence D_w" in format_evaluation(whole)
-    lacking = ("weighted_divergence", "tails", "moments", "reconstruction_gain")
+    lacking = ("weighted_divergence", "tails", "moments", "reconstruction_change")
     assert all(getattr(whole.splits["test"], name) for name in lacking)
     expected = dataclasses.replace(whole.splits["test"], **dict.fromkeys(lacking))
     assert [example.index for example in summary.worst or ()] == [
@@ -642,7 +642,7 @@ def test_an_accuracy_chooses_the_number_of_temperatures(
     assert found.temperatures.num_temperatures == 12
     assert dict(found.temperatures.brackets) == dict(zip(("2", "12"), widths, strict=True))
     assert computed[2:] == ["bounds 12", "annealed 12"]
-    assert "Chosen: 12 temperatures; the bracket is" in format_evaluation(found)
+    assert "Chosen: 12 temperatures.\nThe bracket is" in format_evaluation(found)
     written = json.loads((fresh / "evaluation.json").read_text())
     assert Evaluation.from_json(written) == found
     plain = evaluate(fresh, configs[1], merge=True)

@@ -53,6 +53,14 @@ def test_numbers_not_to_be_trusted_are_called_so(
     assert any(words in line for line in warnings_for(bracket_values(width), **changes))
 
 
+def test_a_bracket_with_a_large_error_is_not_narrow() -> None:
+    """The bounds are 10 nats apart in either direction, and 0 in the mean."""
+    values = bracket_values(0.0)
+    values["upper_bound"] = values["lower_bound"] + np.tile([10.0, -10.0], 50)
+    (line,) = warnings_for(values)
+    assert "are 0.000 +/- 1.005 nat apart, with an error of more than 0.5" in line
+
+
 def test_a_wide_bracket_is_told_what_helps() -> None:
     """More temperatures do not, where q(z|x) misses a mode."""
     splits = {"test": summarize_split(example_values())}
@@ -72,7 +80,7 @@ def test_a_comparison_with_wide_brackets_is_told_what_helps() -> None:
         for count, width in ((96, 0.4), (100, 0.6))
     }
     (line,) = convergence.warnings_about({}, brackets, EvaluateConfig())
-    assert "are 0.60 nat apart at 100 temperatures, more than 0.5" in line
+    assert "are 0.60 nat apart, more than 0.5" in line
     assert "({initial} prior)" in line
     del brackets["100"]
     assert convergence.warnings_about({}, brackets, EvaluateConfig()) == []

@@ -23,7 +23,8 @@ def test_each_table_of_the_report_is_there_with_its_cells(tmp_path: Path) -> Non
     sweep = read_sweep(tmp_path)
     found = latex_tables(sweep)
     assert found.keys() == {
-        *("likelihood", "diagnostics", "accuracy_rbf", "accuracy_linear", "differences_rbf"),
+        *("likelihood", "diagnostics", "posterior", "accuracy_rbf", "accuracy_linear"),
+        "differences_rbf",
         *("differences_linear", "differences_by_epoch_rbf", "differences_by_epoch_linear"),
     }
     table = report_tables.likelihood_table(sweep)

@@ -420,7 +420,7 @@ def test_a_collapsed_posterior_is_warned_of_until_it_recovers(
     assert "reconstructions do not depend on x" in line
     assert line.endswith("Lower lam, or raise lam_warmup_steps or epochs.")
     last = json.loads((run_dir / "metrics.jsonl").read_text().splitlines()[-1])
-    assert (last["active_units"], last["reconstruction_gain"]) == (0, 0.002)
+    assert (last["active_units"], last["reconstruction_change"]) == (0, 0.002)
     with pytest.warns(UserWarning, match=warned):
         load_run(run_dir)
     options = (*runs.OPTIONS, "--epochs", str(EPOCHS + 1), "--run-dir", str(run_dir))
@@ -433,6 +433,6 @@ def test_a_collapsed_posterior_is_warned_of_until_it_recovers(
     result = fit(with_epochs(CONFIG, EPOCHS + 2), digits, run_dir)
     assert result.warnings == ()
     assert result.history[-1].active_units == 4
-    gain = result.history[-1].reconstruction_gain
+    gain = result.history[-1].reconstruction_change
     assert gain is not None
     assert gain > 0.1

@@ -7,13 +7,13 @@ References:
 
 import numpy as np
 
-__all__ = ["LEAST_GAIN", "active_units", "collapse_symptoms", "count_active_units"]
+__all__ = ["LEAST_CHANGE", "active_units", "collapse_symptoms", "count_active_units"]
 
 # A unit is active if its posterior mean varies more than this over the data [1].
 ACTIVE_VARIANCE = 0.01
 # What latents of another example must at least cost, in nats, or reconstructions do not depend on
 # x. A single latent that is just active costs about as much.
-LEAST_GAIN = 0.01
+LEAST_CHANGE = 0.01
 
 
 def count_active_units(means: np.ndarray) -> int | None:
@@ -32,12 +32,12 @@ def active_units(means: np.ndarray) -> np.ndarray:
     return np.asarray(np.var(means, axis=0) > ACTIVE_VARIANCE)
 
 
-def collapse_symptoms(active_units: int | None, gain: float | None) -> str | None:
+def collapse_symptoms(active_units: int | None, change: float | None) -> str | None:
     """What shows that a posterior has collapsed, in words; None if nothing does.
 
     Args:
         active_units: the number of active latents; None if it is not known.
-        gain: the mean of `reconstruction_gain`, in nats; None if it is not known.
+        change: the mean of `reconstruction_change`, in nats; None if it is not known.
     """
     symptoms = []
     if active_units == 0:
@@ -45,9 +45,9 @@ def collapse_symptoms(active_units: int | None, gain: float | None) -> str | Non
             f"no latent is active (the mean of q(z|x) varies by at most {ACTIVE_VARIANCE} over "
             "the examples in each)"
         )
-    if gain is not None and gain < LEAST_GAIN:
+    if change is not None and change < LEAST_CHANGE:
         symptoms.append(
-            "reconstructions do not depend on x (with the latents of another example, log p(x|z) "
-            f"is only {gain:.3f} nat lower)"
+            "reconstructions do not depend on x (the latents of another example change log p(x|z) "
+            f"by only {change:.2g} nat)"
         )
     return " and ".join(symptoms) or None

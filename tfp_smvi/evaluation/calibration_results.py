@@ -15,11 +15,14 @@ class LatentCalibration(Record):
 
     Attributes:
         p_value: of the test that they are uniform, for this latent alone.
+        mean_rank: the share of the draws below the sample; 0.5 if q(z|x) is calibrated, and less if
+            its mean is too high.
         coverage: the share of the samples in the central intervals of q(z|x), by the intervals'
             level: "0.5", "0.8" and "0.95".
     """
 
     p_value: float
+    mean_rank: Estimate
     coverage: Mapping[str, Estimate]
 
 

@@ -52,6 +52,7 @@ def summarize_calibration(arrays: Arrays) -> CalibrationSummary:
         latents={
             str(latent): LatentCalibration(
                 _p_value(ranks[:, latent]),
+                estimate(ranks[:, latent] / NUM_DRAWS),
                 {level: estimate(inside[:, column]) for level, inside in covered.items()},
             )
             for column, latent in enumerate(active)
@@ -89,9 +90,11 @@ def calibration_lines(calibration: CalibrationSummary) -> list[str]:
     rows = [["ranks that are not uniform", _describe_rejected(calibration) or none]]
     if calibration.coverage:
         levels = ", ".join(f"{100.0 * float(level):g}" for level in calibration.coverage)
-        shares = ", ".join(_percent(share.mean) for share in calibration.coverage.values())
-        error = max(share.standard_error for share in calibration.coverage.values())
-        rows.append([f"in central {levels} % intervals", f"{shares} % +/- {_percent(error)} %"])
+        shares = ", ".join(
+            f"{_percent(share.mean)} +/- {_percent(share.standard_error)}"
+            for share in calibration.coverage.values()
+        )
+        rows.append([f"in central {levels} % intervals", f"{shares} %"])
     return [
         f"On {calibration.num_examples} examples simulated from the model, their z among "
         f"{calibration.num_draws} draws of q(z|x):",
@@ -130,10 +133,11 @@ def _describe_worst(calibration: CalibrationSummary) -> str:
     if not calibration.rejected:
         return ""
     worst = calibration.rejected[0]
-    share = calibration.latents[worst].coverage["0.95"].mean
+    latent = calibration.latents[worst]
     return (
-        f" The worst is latent {worst}, counted from 0: its 95 % intervals hold z in "
-        f"{_percent(share)} % of the examples."
+        f" The worst is latent {worst}, counted from 0: {_percent(latent.mean_rank.mean)} % of its "
+        "draws are below z (50 % if its mean is right), and its 95 % intervals hold z in "
+        f"{_percent(latent.coverage['0.95'].mean)} % of the examples."
     )
 
 

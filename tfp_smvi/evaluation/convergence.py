@@ -16,7 +16,6 @@ from tfp_smvi.core.estimates import Estimate, estimate
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import Machine, environment
-from tfp_smvi.core.text import format_number
 from tfp_smvi.data import Dataset
 from tfp_smvi.engines.base import Engine
 from tfp_smvi.engines.local import ThisProcess
@@ -26,7 +25,7 @@ from tfp_smvi.evaluation.outside import OutsideModel
 from tfp_smvi.evaluation.results import BracketSummary, EvaluatedModel, EvaluatedRun, Rates
 from tfp_smvi.evaluation.session import EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_rates
-from tfp_smvi.evaluation.warnings import WIDEST_BRACKET, other_start
+from tfp_smvi.evaluation.warnings import WIDEST_BRACKET, describe_wide, other_start
 from tfp_smvi.evaluation.work import complete, writing
 from tfp_smvi.storage.atomic import write_json
 
@@ -195,12 +194,10 @@ def warnings_about(
         The lines; "{initial}" names a setting, for `name_fields`.
     """
     largest = max(brackets, key=int)
-    width = brackets[largest].width.mean
-    if not width <= WIDEST_BRACKET:  # NaN neither
+    if (apart := describe_wide(brackets[largest].width)) is not None:
         return [
-            "On examples simulated from the model, the bounds of the log-likelihood are "
-            f"{format_number(width)} nat apart at {largest} temperatures, more than "
-            f"{WIDEST_BRACKET}: compare larger numbers, or {other_start(settings)}."
+            f"At {largest} temperatures, on examples simulated from the model, the bounds of the "
+            f"log-likelihood are {apart}: compare larger numbers, or {other_start(settings)}."
         ]
     return [
         f"{split}: the estimate still moves at {largest} temperatures: compare larger numbers."

@@ -40,7 +40,7 @@ from tfp_smvi.inference.starts import widened
 from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.inference.weights import delta_method_errors, sum_weights
-from tfp_smvi.models.dependence import reconstruction_gain
+from tfp_smvi.models.dependence import reconstruction_change
 from tfp_smvi.models.protocol import LatentVariableModel
 from tfp_smvi.objectives.divergences import DIVERGENCES, known_divergences, score_difference
 from tfp_smvi.objectives.smvi import analytic_kl, sampled_kl
@@ -101,8 +101,8 @@ class BlockEstimator:
             elbo, kl, iwae_bound (nats), divergence (D_SM, squared nats per squared unit of z) and
             weighted_divergence (D_w, squared nats; not of a posterior whose covariance is unknown),
             with their standard errors over draws as "<name>_error": float32 [BLOCK_SIZE]; an
-            analytic kl has none. pareto_k, of the IWAE bound's weights, and reconstruction_gain, in
-            nats: float32 [BLOCK_SIZE]. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
+            analytic kl has none. pareto_k, of the IWAE bound's weights, and reconstruction_change,
+            in nats: float32 [BLOCK_SIZE]. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
         """
         return to_numpy(self._bounds(x, seed))
 
@@ -174,7 +174,7 @@ class BlockEstimator:
                     importance_weighted.effective_sample_size, config.num_importance_samples
                 ),
                 "pareto_k": importance_weighted.pareto_k,
-                "reconstruction_gain": reconstruction_gain(model, x, posterior.mean()),
+                "reconstruction_change": reconstruction_change(model, x, posterior.mean()),
                 "posterior_mean": posterior.mean(),
             }
         )

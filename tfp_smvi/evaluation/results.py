@@ -135,8 +135,8 @@ class SplitSummary(Record):
         tails: those of the importance weights; None, and not written, with fewer than 25 draws or
             in older results, as the next.
         moments: those of q(z|x) compared with those of p(z|x).
-        reconstruction_gain: how much the latents of another example lower log p(x|z), at the means
-            of q(z|x).
+        reconstruction_change: by how many nats the latents of another example change log p(x|z), at
+            the means of q(z|x).
         worst: the ten examples with the largest gaps.
     """
 
@@ -156,13 +156,13 @@ class SplitSummary(Record):
     local: LocalSummary | None = None
     tails: TailSummary | None = None
     moments: MomentSummary | None = None
-    reconstruction_gain: Estimate | None = None
+    reconstruction_change: Estimate | None = None
     worst: tuple[ExampleSummary, ...] | None = None
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without those that are not known."""
         values = super().to_json()
-        optional = ("tails", "moments", "reconstruction_gain", "worst")
+        optional = ("tails", "moments", "reconstruction_change", "worst")
         for name in ("weighted_divergence", "local", *optional):
             if values[name] is None:
                 del values[name]

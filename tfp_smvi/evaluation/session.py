@@ -48,7 +48,7 @@ _OF_WEIGHTS = {
 }
 # The results that older blocks lack.
 NEWER = (
-    *("weighted_divergence", "weighted_divergence_error", "pareto_k", "reconstruction_gain"),
+    *("weighted_divergence", "weighted_divergence_error", "pareto_k", "reconstruction_change"),
     *("shift", "squared_shift", "variance_ratio"),
 )
 

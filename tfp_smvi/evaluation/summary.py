@@ -62,7 +62,7 @@ def summarize_split(
         num_not_finite=int(np.sum(~np.isfinite(log_likelihood + arrays.get("elbo", 0.0)))),
         tails=summarize_tails(arrays, num_importance_samples),
         moments=None if gap is None else summarize_moments(arrays),
-        reconstruction_gain=of("reconstruction_gain"),
+        reconstruction_change=of("reconstruction_change"),
         worst=() if gap is None else worst_examples(arrays, gap),
     )
 

@@ -80,7 +80,7 @@ def format_evaluation(evaluation: Evaluation) -> str:
         widths = ", ".join(f"{width} at {count}" for count, width in choice.brackets.items())
         lines.append(
             f"Asked: an accuracy of {evaluation.settings.accuracy:g} nat. Chosen: "
-            f"{choice.num_temperatures} temperatures; the bracket is {widths}."
+            f"{choice.num_temperatures} temperatures.\nThe bracket is {widths}."
         )
     if evaluation.log_scale is not None:
         scales = ", ".join(f"{name} {v:.4g}" for name, v in evaluation.log_scale.items())

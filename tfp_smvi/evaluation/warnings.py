@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.collapse import collapse_symptoms
+from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.text import format_number
 from tfp_smvi.evaluation.calibration_results import CalibrationSummary
 from tfp_smvi.evaluation.calibration_summary import calibration_warnings
@@ -18,7 +19,7 @@ from tfp_smvi.inference.warnings import (
     too_few,
 )
 
-__all__ = ["WIDEST_BRACKET", "other_start", "warnings_about"]
+__all__ = ["WIDEST_BRACKET", "describe_wide", "other_start", "warnings_about"]
 
 # The widest bracket, in nats, of a log-likelihood that can be trusted.
 WIDEST_BRACKET = 0.5
@@ -52,15 +53,27 @@ def warnings_about(
         warnings += [*_of_weights(name, summary, num_chains), *_of_split(name, summary)]
         warnings += [*_of_halves(name, summary.local), *_of_collapse(name, summary)]
         warnings += _of_tails(name, summary, bracket)
-    width = bracket.width.mean
-    if not width <= WIDEST_BRACKET:  # NaN neither
+    if (apart := describe_wide(bracket.width)) is not None:
         warnings.append(
-            "On examples simulated from the model, the bounds of the log-likelihood are "
-            f"{format_number(width)} nat apart, more than {WIDEST_BRACKET}: "
+            f"On examples simulated from the model, the bounds of the log-likelihood are {apart}: "
             f"raise {{num_temperatures}}, or {other_start(settings)}."
         )
         warnings += _of_rates("simulated", bracket.acceptance_rate, 0.0, num_chains)
     return [*warnings, *calibration_warnings(calibration)]
+
+
+def describe_wide(width: Estimate) -> str | None:
+    """How far apart the bounds of a bracket are, in words; None if they are close.
+
+    An error over examples as large as that says that they are not known to be close.
+    """
+    if not math.isfinite(width.mean):
+        return "not finite"
+    if width.mean > WIDEST_BRACKET:
+        return f"{format_number(width.mean)} nat apart, more than {WIDEST_BRACKET}"
+    if width.standard_error > WIDEST_BRACKET:  # NaN, of a single example, is not
+        return f"{width} nat apart, with an error of more than {WIDEST_BRACKET}"
+    return None
 
 
 def other_start(settings: EvaluateConfig) -> str:
@@ -125,8 +138,8 @@ def _of_halves(name: str, local: LocalSummary | None) -> Iterator[str]:
 
 
 def _of_collapse(name: str, summary: SplitSummary) -> Iterator[str]:
-    gain = summary.reconstruction_gain
-    symptoms = collapse_symptoms(summary.active_units, gain.mean if gain else None)
+    change = summary.reconstruction_change
+    symptoms = collapse_symptoms(summary.active_units, change.mean if change else None)
     if symptoms is not None:
         yield (
             f"{name}: the posterior has collapsed: {symptoms}. A gap near 0 is no merit then, and "
@@ -137,7 +150,8 @@ def _of_collapse(name: str, summary: SplitSummary) -> Iterator[str]:
 def _of_tails(name: str, summary: SplitSummary, bracket: BracketSummary) -> Iterator[str]:
     """Tails matter where annealing leaves a doubt: else log p(x) does not rest on them."""
     size, tails = summary.effective_sample_size, summary.tails
-    doubtful = not bracket.width.mean <= WIDEST_BRACKET or too_few(size.mean, size.share_under_2)
+    wide = describe_wide(bracket.width) is not None
+    doubtful = wide or too_few(size.mean, size.share_under_2)
     if doubtful and tails is not None and tails.share_bad > LARGEST_SHARE_BAD:
         yield (
             f"{name}: {100 * tails.share_bad:.0f} % of the examples have a Pareto k above "

@@ -106,7 +106,7 @@ class EpochRecord(Record):
         constraint: what lam follows; None for a fixed lam.
         active_units: the latents whose posterior mean varies over the first 1,000 test examples;
             None for a single one, or in logs of version 0.1, as the next.
-        reconstruction_gain: by how many nats the latents of another one lower log p(x|z), the mean.
+        reconstruction_change: by how many nats the latents of another one change log p(x|z).
     """
 
     epoch: int
@@ -118,7 +118,7 @@ class EpochRecord(Record):
     learning_rate: float | None = None
     constraint: ConstraintRecord | None = None
     active_units: int | None = None
-    reconstruction_gain: float | None = None
+    reconstruction_change: float | None = None
 
     @property
     def epoch_steps(self) -> int:
@@ -127,7 +127,7 @@ class EpochRecord(Record):
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without what a log of version 0.1 does not have."""
-        later = ("lam", "learning_rate", "constraint", "active_units", "reconstruction_gain")
+        later = ("lam", "learning_rate", "constraint", "active_units", "reconstruction_change")
         values = super().to_json()
         return {name: v for name, v in values.items() if name not in later or v is not None}
 

@@ -79,7 +79,7 @@ def final_warnings(
 
 def collapse_warnings(last: EpochRecord) -> tuple[str, ...]:
     """A line if the posterior had collapsed by the end of an epoch, as `final_warnings` has it."""
-    symptoms = collapse_symptoms(last.active_units, last.reconstruction_gain)
+    symptoms = collapse_symptoms(last.active_units, last.reconstruction_change)
     if symptoms is None:
         return ()
     return (
