@@ -119,7 +119,7 @@ def draw_panels(panels: Sequence[Calibrated], layout: Layout) -> Figure:
         last = flat[: len(panels)][column::columns][-1]
         last.tick_params(labelbottom=True)
         last.set_xlabel("rank of z among draws of q(z|x), as a share")
-    _explain(flat[0])
+    _explain(flat[0], panels)
     legend_below(figure, flat[0], 5)
     return figure
 
@@ -162,13 +162,14 @@ def _draw_run(axes: Axes, run: Calibrated) -> None:
     axes.margins(y=0.12)  # room for the number
 
 
-def _explain(axes: Axes) -> None:
-    """Names the looks in the legend."""
-    for label, color, width, dashes in (
-        ("latent inside the band", GREY, 0.6, "-"),
-        ("latent outside", COLORS[0], 0.6, "-"),
-        ("worst latent", COLORS[1], 1.8, "-"),
+def _explain(axes: Axes, panels: Sequence[Calibrated]) -> None:
+    """Names the looks that are there in the legend."""
+    for label, color, width, is_there in (
+        ("latent inside the band", GREY, 0.6, lambda run: len(run.rejected) < len(run.latents)),
+        ("latent outside", COLORS[0], 0.6, lambda run: len(run.rejected) > 1),
+        ("worst latent", COLORS[1], 1.8, lambda run: len(run.rejected) > 0),
     ):
-        axes.plot([], [], color=color, linewidth=width, linestyle=dashes, label=label)
+        if any(map(is_there, panels)):
+            axes.plot([], [], color=color, linewidth=width, label=label)
     axes.plot([], [], color="black", linewidth=1.4, linestyle=(0, (4, 1.5)), label="log p(x, z)")
     axes.fill_between([], [], [], color=BAND_COLOR, label="band of a calibrated q(z|x)")

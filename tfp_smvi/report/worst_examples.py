@@ -48,7 +48,7 @@ def draw_worst(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     chosen = np.linspace(0, len(runs) - 1, min(len(runs), MOST_LEVELS)).round().astype(int)
     runs = [runs[i] for i in chosen]
     height, width = runs[0].originals.shape[1:3]
-    row = 1.8 * layout.width / count * height / width + 0.45
+    row = 1.8 * layout.width / count * height / width + 0.6
     figure = Figure(figsize=(layout.width, row * len(runs)), layout="constrained")
     for axes, run in zip(figure.subplots(len(runs), squeeze=False)[:, 0], runs, strict=True):
         _draw_pairs(axes, run, count)
@@ -81,7 +81,7 @@ def _cells(example: ExampleSummary, names: tuple[str, ...]) -> list[str]:
 
 
 def _draw_pairs(axes: Axes, run: _Worst, count: int) -> None:
-    """Draws the first pairs of a run, with the gap above each."""
+    """Draws the first pairs of a run, with the number and the gap above each."""
     rows = [
         np.concatenate(with_margin(images[:count]), axis=1)
         for images in (run.originals, run.reconstructions)
@@ -92,9 +92,8 @@ def _draw_pairs(axes: Axes, run: _Worst, count: int) -> None:
     axes.set_yticks([0.5 * size, 1.5 * size], ["x", "E[x|z]"])
     shown = run.examples[:count]
     width = image.shape[1] / len(shown)
-    axes.set_xticks(
-        (np.arange(len(shown)) + 0.5) * width, [f"{example.gap:.1f}" for example in shown]
-    )
+    labels = [f"no. {example.index}\n{example.gap:.1f} nats" for example in shown]
+    axes.set_xticks((np.arange(len(shown)) + 0.5) * width, labels)
     axes.xaxis.tick_top()
     axes.tick_params(length=0, labelsize=matplotlib.rcParams["legend.fontsize"])
 
