@@ -100,7 +100,8 @@ def test_the_figure_of_the_moments_has_each_latent_in_order(sweep: Sweep) -> Non
 def test_the_figure_of_the_worst_examples_has_their_pictures_and_gaps(sweep: Sweep) -> None:
     for layout in (NARROW,):
         (axes,) = draw_worst(sweep, layout).axes
-        assert [label.get_text() for label in axes.get_xticklabels()] == ["12.3", "9.0", "8.0"]
+        names = [label.get_text() for label in axes.get_xticklabels()]
+        assert names == ["no. 17\n12.3 nats", "no. 3\n9.0 nats", "no. 40\n8.0 nats"]
         (image,) = axes.images
         shown = np.asarray(image.get_array())
         # Three pictures in each of two rows, with a white line after each.
