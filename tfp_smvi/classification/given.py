@@ -196,7 +196,7 @@ def _part(name: str, values: npt.ArrayLike, labels_name: str, classes: npt.Array
             f"row {bad[0]}",
             "leave such examples out",
         )
-    largest = np.abs(features.astype(np.longdouble)).max()
+    largest = max(abs(float(features.min())), abs(float(features.max())))
     if largest > LARGEST:
         raise _wrong(name, f"has values of size {largest:.3g}", _SIZES)
     dtype = features.dtype if features.dtype in (np.float32, np.float64) else np.float64
@@ -205,7 +205,8 @@ def _part(name: str, values: npt.ArrayLike, labels_name: str, classes: npt.Array
 
 def _require_varied(name: str, part: _Part) -> None:
     """Refuses features to train on that tell no examples apart, or by less than can be squared."""
-    spreads = np.ptp(part.features.astype(np.float64), axis=0)
+    ends = part.features.max(axis=0), part.features.min(axis=0)
+    spreads = np.subtract(*ends, dtype=np.float64)
     if not spreads.any():
         raise _wrong(name, "has the same row for all examples", "give features that differ")
     smallest = spreads[spreads > 0.0].min()
