@@ -156,7 +156,7 @@ def test_arrays_that_cannot_be_classified_are_named(
 ) -> None:
     arrays = {"train_features": np.eye(8), "train_labels": np.arange(8) % 2}
     arrays |= {"test_features": np.eye(8), "test_labels": np.arange(8) % 2}
-    with refused([*changes][0]) as caught:
+    with refused(next(iter(changes))) as caught:
         tfp_smvi.classify_features(**arrays | changes)
     assert re.search(message, str(caught.value))
 
