@@ -92,7 +92,9 @@ def _check_score(
         return value, tape.gradient(value, z)
 
     graph = tf.function(value_and_gradient, autograph=False)
-    value, gradient = _call(model, f"{name} in a tf.function", lambda: graph(x, z))
+    value, gradient = _call(
+        model, f"{name} in a tf.function", lambda: graph.get_concrete_function(x, z)(x, z)
+    )
     tensorflow = "write it in operations of TensorFlow, without NumPy"
     if gradient is None:
         raise model.wrong(f"has a {name} without a gradient with respect to z", tensorflow)
