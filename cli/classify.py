@@ -133,7 +133,8 @@ def _check_usage(run_dir: Path | None, features: Path | None, test_features: Pat
         raise click.UsageError("--features and --test-features are one pair; give both.")
     if features is None:
         if is_given("output"):
-            raise click.UsageError("--output is for --features; give both.")
+            remedy = "give both" if run_dir is None else "give --features in place of RUN_DIR"
+            raise click.UsageError(f"--output is for --features; {remedy}.")
         if run_dir is None:
             raise click.UsageError("give RUN_DIR, or --features and --test-features.")
         return

@@ -83,11 +83,16 @@ def take_source(run_dir: Path | None, values: dict[str, Any]) -> Source:
     if own["model"] is None:
         given = [name for name in (*_OWN, *_DATA) if is_given(name)]
         if given:
-            raise click.UsageError(f"{option_name(given[0])} is for --model; give both.")
+            remedy = "give both" if run_dir is None else "give --model in place of RUN_DIR"
+            raise click.UsageError(f"{option_name(given[0])} is for --model; {remedy}.")
         if run_dir is None:
             raise click.UsageError("give RUN_DIR, or --model and --dataset.")
         path = run_dir
         return Source(path, lambda: path)
+    try:
+        require_function_name(own["model"])
+    except SMVIError as error:
+        raise usage_error(error) from error
     if run_dir is not None:
         raise click.UsageError(
             "--model is evaluated without RUN_DIR; give one of them, and --output for the results."
@@ -95,7 +100,6 @@ def take_source(run_dir: Path | None, values: dict[str, Any]) -> Source:
     if data["dataset"] is None:
         raise click.UsageError("--model needs --dataset, the data to evaluate it on; give both.")
     try:
-        require_function_name(own["model"])
         config = DataConfig(**data)
     except SMVIError as error:
         raise usage_error(error) from error

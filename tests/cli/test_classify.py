@@ -13,6 +13,7 @@ import pytest
 
 import tfp_smvi
 from tests.support import golden, runs
+from tests.support.errors import refused
 from tests.support.forked import run_forked
 from tests.support.golden import GoldenCase
 from tests.support.runs import ReferenceRun
@@ -133,6 +134,41 @@ def test_features_from_elsewhere_are_classified(
     )
     assert found.results == report.results
     assert found.given == dataclasses.replace(report.given, files=())
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"train_features": np.ones((8, 2))}, "has the same row for all examples"),
+        ({"train_features": np.full((8, 2), 1e-200, np.float32)}, "has the same row for all"),
+        ({"train_features": 1e-200 * np.eye(8)}, "column 0 that differ by 1e-200; multiply"),
+        ({"train_features": np.diag([1e-99, *np.ones(7)])}, "column 0 that differ by 1e-99;"),
+        ({"train_features": -1e200 * np.eye(8)}, r"has values of size 1e\+200; multiply"),
+        ({"test_features": 1e307 * np.eye(8)}, r"has values of size 1e\+307; multiply"),
+        ({"test_features": np.full((8, 8), np.nan)}, "has NaN or infinity in 8 of 8 rows"),
+        ({"train_features": np.eye(8)[0]}, r"is float64 of shape \[8\]"),
+        ({"test_labels": np.arange(7)}, r"is int64 of shape \[7\]"),
+        ({"train_labels": np.zeros(8, int), "test_labels": np.zeros(8, int)}, "a single class"),
+    ],
+)
+def test_arrays_that_cannot_be_classified_are_named(
+    changes: dict[str, np.ndarray], message: str
+) -> None:
+    arrays = {"train_features": np.eye(8), "train_labels": np.arange(8) % 2}
+    arrays |= {"test_features": np.eye(8), "test_labels": np.arange(8) % 2}
+    with refused(next(iter(changes))) as caught:
+        tfp_smvi.classify_features(**arrays | changes)
+    assert re.search(message, str(caught.value))
+
+
+@pytest.mark.parametrize(("train", "test"), [(1e-60, 1e60), (1e60, 1e-60), (1e60, 1e60)])
+def test_sizes_at_the_ends_of_their_range_are_classified(train: float, test: float) -> None:
+    labels = np.arange(40) % 2
+    x = np.stack([labels - 0.5, np.linspace(-0.5, 0.5, 40)], axis=1)
+    config = tfp_smvi.ClassifyConfig(labels=(20,), repeats=2)
+    found = tfp_smvi.classify_features(train * x, labels, test * x, labels, config, threads=1)
+    if train == test:
+        assert [result.mean for result in found.results] == [1.0, 1.0]
 
 
 @pytest.mark.parametrize("case", golden.cases("classify"))

@@ -204,11 +204,14 @@ def test_every_other_kind_of_evaluation_works(data: Dataset, tmp_path: Path) -> 
     assert written["model"]["code"]["name"].endswith("test_outside:Decoder")
 
 
-def test_what_needs_an_encoder_is_refused(output: Path, data: Dataset) -> None:
-    source = OutsideModel(Decoder(), data, output)
+def test_what_needs_an_encoder_is_refused_and_leaves_nothing(data: Dataset, tmp_path: Path) -> None:
+    source = OutsideModel(Decoder(), data, tmp_path / "output")
     with refused("local") as caught:
         evaluate(source, dataclasses.replace(CONFIG, local=True))
     assert "has no encode" in str(caught.value)
+    with pytest.raises(SMVIError, match="results are missing"):
+        evaluate(source, CONFIG, merge=True)
+    assert not (tmp_path / "output").exists()
 
 
 def test_other_processes_are_refused(output: Path, data: Dataset) -> None:
@@ -217,8 +220,11 @@ def test_other_processes_are_refused(output: Path, data: Dataset) -> None:
         evaluate(source, dataclasses.replace(CONFIG, seed=1), engine=engine)
 
 
-def test_a_run_directory_is_no_place_for_the_results(data: Dataset, tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text("{}")
+@pytest.mark.parametrize("name", ["config.json", "sweep.json"])
+def test_a_run_directory_is_no_place_for_the_results(
+    name: str, data: Dataset, tmp_path: Path
+) -> None:
+    (tmp_path / name).write_text("{}")
     with refused("output", str(tmp_path)):
         evaluate(OutsideModel(Decoder(), data, tmp_path), CONFIG)
 
@@ -265,8 +271,8 @@ def test_a_function_is_named_before_it_is_imported_and_its_change_is_reported(
         path.write_text(path.read_text() + text)
         sys.modules.pop("my_decoder", None)
         notes: Any = Notes()
-        with pytest.raises(SMVIError, match="results are missing"):
-            evaluate(source, CONFIG, merge=True, reporter=notes)
+        with session.open_session(source, reporter=notes) as opened:
+            opened.subject.keep()
         assert notes.lines[0] == f"Model: imports my_decoder:build ({path})"
         assert "The model has no encode: chains start at the prior" in notes.lines[2]
         assert len([line for line in notes.lines if "has changed since" in line]) == expected

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.models.imports import import_function
+from tfp_smvi.models.imports import RESULTS, import_function
 
 MODULE = "imported = True\n\ndef build(image_shape, config):\n    return image_shape, config\n"
 
@@ -80,8 +80,15 @@ def test_nothing_is_imported_from_a_run_directory(
         for module in ("my_model.py", "my_package"):
             Path(module).symlink_to(Path("run") / module)
     run_dir = Path.cwd() if way == "current folder" else Path("run")
-    with pytest.raises(SMVIError, match=f"model = '{name}'.*(run directory|there is no module)"):
+    with pytest.raises(SMVIError, match=f"model = '{name}'.*is in the run directory"):
         import_function(name, run_dir)
+
+
+def test_a_module_in_the_folder_of_results_is_not_said_to_be_missing() -> None:
+    write(Path("my_model.py"), "raise SystemExit('it ran')")
+    message = "is in the folder of the results /.*; give another output"
+    with pytest.raises(SMVIError, match=message):
+        import_function("my_model:build", Path.cwd(), closed=RESULTS)
 
 
 @pytest.mark.parametrize(
@@ -92,6 +99,7 @@ def test_nothing_is_imported_from_a_run_directory(
         ("build = 3", "is not a function: build in "),
         ("def build(:", r"cannot be imported: SyntaxError \(invalid syntax"),
         ("\n1 / 0", r"cannot be imported: ZeroDivisionError, line 2 of my_model\.py \(division"),
+        ("import sys\nsys.exit(7)", r"SystemExit, line 2 of my_model\.py \(7\); mend"),
         ("import my_other", r"ModuleNotFoundError, line 1 of my_model\.py \(No module named"),
     ],
 )
@@ -104,7 +112,14 @@ def test_a_function_that_is_not_there_is_one_line(text: str | None, message: str
     assert "\n" not in str(caught.value)
 
 
-def test_an_error_in_the_function_names_its_line() -> None:
-    write(Path("my_model.py"), "def build(image_shape, config):\n    return config.size\n")
-    with pytest.raises(SMVIError, match=r"raises AttributeError, line 2 of my_model\.py \('None"):
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return config.size", r"raises AttributeError, line 2 of my_model\.py \('None"),
+        ("raise SystemExit(7)", r"raises SystemExit, line 2 of my_model\.py \(7\); mend"),
+    ],
+)
+def test_an_error_in_the_function_names_its_line(body: str, message: str) -> None:
+    write(Path("my_model.py"), f"def build(image_shape, config):\n    {body}\n")
+    with pytest.raises(SMVIError, match=message):
         import_function("my_model:build")((), None)

@@ -81,6 +81,37 @@ def test_bits_are_drawn_as_floats() -> None:
     assert model.decode(tf.zeros([5, LATENT_DIM])).sample(seed=(0, 0)).dtype == tf.float32
 
 
+class Bad:
+    """A model whose members are properties that raise errors."""
+
+    @property
+    def prior(self) -> Any:
+        raise ValueError("no weights")
+
+    @property
+    def decode(self) -> Any:
+        return self.nothing  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", ["prior", "decode", "encode"])
+def test_a_property_that_raises_an_error_is_one_line(name: str) -> None:
+    members = {"prior": PRIOR, "decode": decode}
+    given = type("Given", (), members | {name: getattr(Bad, name, Bad.decode)})()
+    with pytest.raises(SMVIError, match=rf"fails for {name}: \w+Error, line \d+ of ") as caught:
+        check_model(AdaptedModel(given, "my_model:build", __file__), X)
+    assert caught.value.field == "model"
+
+
+def mixture(x: tf.Tensor) -> tfd.Distribution:
+    """A q(z|x) whose draws carry no gradient."""
+    two = tfd.MultivariateNormalDiag(tf.zeros([len(x), 2, LATENT_DIM]))
+    return tfd.MixtureSameFamily(tfd.Categorical(tf.zeros([len(x), 2])), two)
+
+
+def leave(x: tf.Tensor, z: tf.Tensor) -> tf.Tensor:
+    raise SystemExit(7)
+
+
 BAD_PRIOR = "give a TFP distribution of event shape"
 
 
@@ -104,7 +135,7 @@ BAD_PRIOR = "give a TFP distribution of event shape"
         ),
         (
             {"prior": tfd.Independent(tfd.Cauchy([0.0, 0.0], 1.0), 1), "decode": decode},
-            "has a prior whose mean is not finite or is 0; give one that has, such as a Gaussian",
+            "has a prior whose mean is not finite; give one with finite parameters that has a mean",
         ),
         (
             {"prior": PRIOR, "decode": lambda z: tf.zeros([2, 3, *SHAPE])},
@@ -183,6 +214,35 @@ BAD_PRIOR = "give a TFP distribution of event shape"
             },
             r"gives another log q\(z\|x\) for an example if others are in its batch",
         ),
+        (
+            {
+                "prior": PRIOR,
+                "decode": decode,
+                "encode": lambda x: tfd.Independent(tfd.Poisson(tf.ones([len(x), LATENT_DIM])), 1),
+            },
+            r"has a q\(z\|x\) that cannot be used: it \(\w+\) has no density: its values are",
+        ),
+        (
+            {"prior": PRIOR, "decode": decode, "encode": mixture},
+            r"has a q\(z\|x\) that cannot be used: it \(MixtureSameFamily\) is not reparam",
+        ),
+        (
+            {
+                "prior": PRIOR,
+                "decode": decode,
+                "encode": lambda x: tfd.MultivariateNormalDiag(0.0 * x.numpy()[:, :2, 0]),
+            },
+            r"fails for log q\(z\|x\) in a tf.function: AttributeError",
+        ),
+        (
+            {"prior": tfd.Independent(tfd.Poisson([1.0, 1.0]), 1), "decode": decode},
+            r"has a prior that cannot be used: it \(\w+\) has no density",
+        ),
+        (
+            {"prior": tfd.JointDistributionSequential([PRIOR, PRIOR]), "decode": decode},
+            "has a prior that cannot be used: it is a distribution of several tensors",
+        ),
+        (plain(leave), r"fails for log p\(x\|z\): SystemExit, line \d+ of \w+\.py \(7\)"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_evaluated_is_refused_in_one_line(

@@ -24,6 +24,9 @@ __all__ = ["classify_feature_files", "classify_features"]
 
 # The arrays of a file, as `tfp-smvi features` names the first one.
 FEATURES, LABELS = "mean", "labels"
+# Sizes of features, and of what they differ by, whose squares and ratios are float64.
+SMALLEST, LARGEST = 1e-60, 1e60
+_SIZES = f"multiply the features by a number: sizes from {SMALLEST:g} to {LARGEST:g} can be used"
 _REMEDY = f"write it with numpy.savez(path, {FEATURES}=..., {LABELS}=...)"
 
 
@@ -50,7 +53,7 @@ def classify_features(
     The protocol is that of `classify`: the same subsets for the same labels, seed and settings.
 
     Args:
-        train_features: floats or integers [n, d].
+        train_features: floats or integers [n, d], of sizes from 1e-60 to 1e60 and not all equal.
         train_labels: integers [n].
         test_features: [m, d].
         test_labels: [m].
@@ -67,6 +70,7 @@ def classify_features(
             settings; or the file cannot be written.
     """
     train = _part("train_features", train_features, "train_labels", train_labels)
+    _require_varied("train_features", train)
     test = _part("test_features", test_features, "test_labels", test_labels)
     return _classify(train, test, config, (), output, threads, reporter or Silent())
 
@@ -94,6 +98,7 @@ def classify_feature_files(
         SMVIError: a file cannot be read or lacks an array, or as `classify_features`.
     """
     train, test = _read(features, "features"), _read(test_features, "test_features")
+    _require_varied(f"{features}: {FEATURES}", train)
     files = (str(features), str(test_features))
     return _classify(train, test, config, files, output, threads, reporter or Silent())
 
@@ -122,7 +127,10 @@ def _classify(
             value=config.input,
             remedy="leave it out",
         )
-    labels = make_labels(train.labels, test.labels, "the data given" if not files else files[0])
+    if not files and len(np.union1d(train.labels, test.labels)) < 2:
+        problem = "has a single class, and there is nothing to classify"
+        raise _wrong("train_labels", problem, "give data with two or more classes")
+    labels = make_labels(train.labels, test.labels, files[0] if files else "the data given")
     measurement = GivenMeasurement(labels, config, reporter)
     arrays = FeatureArrays(train.features, test.features)
     results = measurement.measure(arrays, threads or os.cpu_count() or 1)
@@ -174,20 +182,44 @@ def _part(name: str, values: npt.ArrayLike, labels_name: str, classes: npt.Array
     """Checks the features and the labels of some examples."""
     features, labels = np.asarray(values), np.asarray(classes)
     if features.dtype.kind not in "fiu" or features.ndim != 2 or 0 in features.shape:
-        problem = f"{name} is {features.dtype} of shape {list(features.shape)}"
-        raise SMVIError(problem, remedy="give floats [n, d], not empty")
+        problem = f"is {features.dtype} of shape {list(features.shape)}"
+        raise _wrong(name, problem, "give floats [n, d], not empty")
     if labels.dtype.kind not in "iu" or labels.shape != features.shape[:1]:
-        problem = f"{labels_name} is {labels.dtype} of shape {list(labels.shape)}"
-        raise SMVIError(problem, remedy=f"give integers [{len(features)}], one for each example")
+        problem = f"is {labels.dtype} of shape {list(labels.shape)}"
+        remedy = f"give integers [{len(features)}], one for each example"
+        raise _wrong(labels_name, problem, remedy)
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if bad.size:
-        raise SMVIError(
-            f"{name} has NaN or infinity in {bad.size} of {len(features)} rows, the first of them "
+        raise _wrong(
+            name,
+            f"has NaN or infinity in {bad.size} of {len(features)} rows, the first of them "
             f"row {bad[0]}",
-            remedy="leave such examples out",
+            "leave such examples out",
         )
+    largest = max(abs(float(features.min())), abs(float(features.max())))
+    if largest > LARGEST:
+        raise _wrong(name, f"has values of size {largest:.3g}", _SIZES)
     dtype = features.dtype if features.dtype in (np.float32, np.float64) else np.float64
     return _Part(features.astype(dtype), labels.astype(np.int64))
+
+
+def _require_varied(name: str, part: _Part) -> None:
+    """Refuses features to train on that tell no examples apart, or by less than can be squared."""
+    ends = part.features.max(axis=0), part.features.min(axis=0)
+    spreads = np.subtract(*ends, dtype=np.float64)
+    if not spreads.any():
+        raise _wrong(name, "has the same row for all examples", "give features that differ")
+    smallest = spreads[spreads > 0.0].min()
+    if smallest < SMALLEST:
+        column = int(np.flatnonzero(spreads == smallest)[0])
+        raise _wrong(name, f"has values in column {column} that differ by {smallest:.3g}", _SIZES)
+
+
+def _wrong(name: str, problem: str, remedy: str) -> SMVIError:
+    """Makes the error of an array: an argument, or "file: array"."""
+    if name.isidentifier():
+        return SMVIError(problem, field=name, remedy=remedy)
+    return SMVIError(f"{name} {problem}", remedy=remedy)
 
 
 def _fingerprint(*arrays: npt.NDArray[Any]) -> str:

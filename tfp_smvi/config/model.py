@@ -135,4 +135,8 @@ class ModelConfig(Settings):
 def require_function_name(name: str) -> None:
     """Raises an SMVIError unless a name, of the field `model`, is one of a user's function."""
     ok = re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)*:[^\W\d]\w*", name) is not None
+    module, _, function = name.partition(":")
+    if ok and module.endswith(".py"):
+        remedy = f"the module of that file: {module.removesuffix('.py')}:{function}"
+        require("model", name, False, remedy)
     require("model", name, ok, "package.module:function, such as my_model:build")

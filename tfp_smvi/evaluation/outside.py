@@ -1,5 +1,7 @@
 """A model that is evaluated without a training run, and the check that it is the same one."""
 
+import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from tfp_smvi.data.description import describe_values
 from tfp_smvi.evaluation.function_check import require_function
 from tfp_smvi.evaluation.results import EvaluatedModel
 from tfp_smvi.evaluation.subjects import Subject, read_block
-from tfp_smvi.models.imports import import_function
+from tfp_smvi.models.imports import RESULTS, import_function
 from tfp_smvi.models.outside import AdaptedModel
 from tfp_smvi.models.outside_check import TRIAL_SIZE, check_model
 from tfp_smvi.runs.models import code_of
@@ -63,13 +65,14 @@ def subject_of_model(
     """
     require_float32()
     folder = Path(given.output).absolute()
-    if (folder / "config.json").exists():
-        raise SMVIError(
-            "is a run directory, and the results of another model would replace its own",
-            field="output",
-            value=str(given.output),
-            remedy="give another folder",
-        )
+    for name, kind in (("config.json", "a run directory"), ("sweep.json", "the folder of a sweep")):
+        if (folder / name).exists():
+            raise SMVIError(
+                f"is {kind}, and the results of another model would replace its own",
+                field="output",
+                value=str(given.output),
+                remedy="give another folder",
+            )
     model, code = _make(given.model, folder, reporter)
     dataset = _load(given, data_dir, reporter)
     reporter.note(describe_values(dataset, given.binarize))
@@ -78,14 +81,17 @@ def subject_of_model(
     require_function(model, x, {})
     _check_bits(model, dataset, x)
     if not model.has_encoder:
-        reporter.note("The model has no encode: chains start at the prior, and there is no ELBO.")
+        reporter.note(
+            "The model has no encode: chains start at the prior, whatever initial is, and there is "
+            "no ELBO."
+        )
     key: JSONObject = {
         "model": code.name,
         "data": dataset.fingerprint,
         "binarize": given.binarize,
     }
     with explain_write_errors(f"to {folder}", RUN_AGAIN):
-        _require_same(model, code, x, folder / "evaluation", key, reporter)
+        keep = _require_same(model, code, x, folder / "evaluation", key, reporter)
     outside = EvaluatedModel(
         code=code,
         has_encoder=model.has_encoder,
@@ -93,7 +99,7 @@ def subject_of_model(
         data_fingerprint=dataset.fingerprint,
         binarize=given.binarize,
     )
-    return Subject(folder, model, dataset, given.binarize, key, outside=outside)
+    return Subject(folder, model, dataset, given.binarize, key, outside=outside, keep=keep)
 
 
 def _load(given: OutsideModel, data_dir: Path | None, reporter: EvaluationReporter) -> Dataset:
@@ -117,7 +123,7 @@ def _make(
     """The model, made by the user's function if its name is given, and its code."""
     if isinstance(given, str):
         require_function_name(given)
-        function = import_function(given, folder, reporter.note, FUNCTION)
+        function = import_function(given, folder, reporter.note, FUNCTION, RESULTS)
         code = CodeRecord(function.name, function.file, function.sha256)
         return AdaptedModel(function(), code.name, code.file), code
     code = code_of(given)
@@ -145,8 +151,11 @@ def _require_same(
     folder: Path,
     key: JSONObject,
     reporter: EvaluationReporter,
-) -> None:
+) -> Callable[[], None]:
     """Compares a model with the one whose results are in a folder, by its values at some points.
+
+    Returns:
+        A function that writes these values, if there are none yet.
 
     Raises:
         SMVIError: they differ.
@@ -160,9 +169,7 @@ def _require_same(
     store = JSONStore(folder / "models")
     earlier = store.load(key)
     if earlier is None:
-        (folder / "models").mkdir(parents=True, exist_ok=True)
-        store.save(key, {"code": code.to_json(), "values": now})
-        return
+        return functools.partial(_save, store, folder / "models", key, code, now)
     before = earlier["values"]
     same = before.keys() == now.keys() and all(
         np.allclose(before[name], now[name], ROUNDING, ROUNDING) for name in now
@@ -175,3 +182,11 @@ def _require_same(
         )
     if earlier["code"]["sha256"] != code.sha256:
         reporter.note(f"{code.file} has changed since the first results, and the densities not.")
+    return lambda: None
+
+
+def _save(
+    store: JSONStore, folder: Path, key: JSONObject, code: CodeRecord, values: JSONObject
+) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    store.save(key, {"code": code.to_json(), "values": values})

@@ -1,6 +1,7 @@
 """What is evaluated: a model, its data, and what identifies both."""
 
 import dataclasses
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,6 +37,7 @@ class Subject:
         key: JSON values that the results of blocks depend on: the model and the data.
         run: the run; None for a model from outside.
         outside: the model from outside; None for a run.
+        keep: writes what a model from outside is known by later, before its first result.
         warnings: lines about the model; settings are named in braces, for `name_fields`.
     """
 
@@ -46,6 +48,7 @@ class Subject:
     key: JSONObject
     run: EvaluatedRun | None = None
     outside: EvaluatedModel | None = None
+    keep: Callable[[], None] = lambda: None
     warnings: tuple[str, ...] = ()
 
     @property

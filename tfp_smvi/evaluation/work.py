@@ -27,8 +27,7 @@ def writing(session: EvaluationSession, *reports: str) -> Iterator[None]:
         SMVIError: something cannot be written.
     """
     with explain_write_errors(f"to {session.run_dir}", f"the blocks are kept: {RUN_AGAIN}"):
-        session.folder.mkdir(parents=True, exist_ok=True)
-        for folder in session.folder.iterdir():
+        for folder in session.folder.iterdir() if session.folder.exists() else ():
             sweep_partials(folder)
         for report in reports:
             sweep_partials(session.run_dir, f"{report}.*")
@@ -70,6 +69,8 @@ def complete(
             field="engine",
             remedy="leave it out, and share the work by {shard}",
         )
+    session.folder.mkdir(parents=True, exist_ok=True)
+    session.subject.keep()
     part = list(blocks) if shard is None else share(blocks, shard)
     done = [block for block in part if session.is_done(block)]
     reporter.begin(len(part), _total_cost(part), _total_cost(done))

@@ -8,21 +8,43 @@ to look.
 import contextlib
 import hashlib
 import importlib
+import importlib.machinery
 import importlib.util
 import inspect
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 
-__all__ = ["UserFunction", "import_function", "reason_of", "sha256_of"]
+__all__ = [
+    "RAISED",
+    "RESULTS",
+    "UserFunction",
+    "import_function",
+    "reason_of",
+    "sha256_of",
+]
+
+# What a user's code raises; that of sys.exit is no Exception.
+RAISED = (Exception, SystemExit)
 
 # Of the functions that make the networks of a run.
 NETWORKS = "(image_shape, config) -> encoder, decoder"
+
+
+class _Closed(NamedTuple):
+    """A folder that nothing is imported from: what it is, and what to do about a module in it."""
+
+    name: str
+    remedy: str
+
+
+RUN = _Closed("run directory", "move the module out of it, after a look at what it does")
+RESULTS = _Closed("folder of the results", "give another {output}")
 
 
 class UserFunction(NamedTuple):
@@ -53,7 +75,7 @@ class UserFunction(NamedTuple):
         try:
             with _search_path(self.run_dir):
                 return self.function(*arguments)
-        except Exception as error:
+        except RAISED as error:
             raise SMVIError(
                 f"raises {reason_of(error, self.file)}",
                 field="model",
@@ -67,6 +89,7 @@ def import_function(
     run_dir: Path | None = None,
     note: Callable[[str], None] = lambda line: None,
     signature: str = NETWORKS,
+    closed: _Closed = RUN,
 ) -> UserFunction:
     """Imports a function, which runs the code of its module.
 
@@ -76,13 +99,14 @@ def import_function(
         run_dir: a run directory; nothing is imported from it.
         note: receives one line on what is imported, before it is.
         signature: what the function takes and returns, for messages.
+        closed: what run_dir is, for messages.
 
     Raises:
         SMVIError: there is no such module or function, the module raises an error, or it is in the
             run directory.
     """
     module_name, _, attribute = name.partition(":")
-    module = _import(name, module_name, run_dir, note)
+    module = _import(name, module_name, run_dir, note, closed)
     function = getattr(module, attribute, None)
     if not callable(function):
         problem = "is not a function" if function is not None else "does not exist"
@@ -103,7 +127,7 @@ def sha256_of(file: str | None) -> str | None:
     return None
 
 
-def reason_of(error: Exception, file: str | None) -> str:
+def reason_of(error: BaseException, file: str | None) -> str:
     """The kind and the reason of an error, and the line of a file that it came through."""
     kind, place = type(error).__name__, ""
     trace = error.__traceback__
@@ -114,7 +138,7 @@ def reason_of(error: Exception, file: str | None) -> str:
     return f"{kind}{place} ({_reason(error)})"
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     """The line that says what is wrong; Keras puts the layer before it, and escape codes around."""
     first, *others = [line for line in str(error).splitlines() if line.strip()] or [""]
     if others and first.startswith("Exception encountered when calling"):
@@ -122,18 +146,24 @@ def _reason(error: Exception) -> str:
     return plain_reason(error).removesuffix(".")
 
 
-def _import(name: str, module_name: str, run_dir: Path | None, note: Callable[[str], None]) -> Any:
+def _import(
+    name: str,
+    module_name: str,
+    run_dir: Path | None,
+    note: Callable[[str], None],
+    closed: _Closed,
+) -> Any:
     """Imports a module, its packages first, after a look at where each of them is."""
     parts = module_name.split(".")
-    with _search_path(run_dir):
+    with _search_path(run_dir) as hidden:
         for number in range(1, len(parts) + 1):
             part = ".".join(parts[:number])
-            place = _find(name, part, run_dir)
+            place = _find(name, part, run_dir, hidden, closed)
             if number == 1:
                 note(f"Model: imports {name} ({place})")
             try:
                 module = importlib.import_module(part)
-            except Exception as error:
+            except RAISED as error:
                 raise SMVIError(
                     f"cannot be imported: {reason_of(error, place)}",
                     field="model",
@@ -143,13 +173,19 @@ def _import(name: str, module_name: str, run_dir: Path | None, note: Callable[[s
     return module
 
 
-def _find(name: str, module_name: str, run_dir: Path | None) -> str:
+def _find(
+    name: str, module_name: str, run_dir: Path | None, hidden: Sequence[str], closed: _Closed
+) -> str:
     """Returns where a module is; its packages are imported already."""
     loaded = sys.modules.get(module_name)
     try:
         spec = importlib.util.find_spec(module_name) if loaded is None else loaded.__spec__
     except (ImportError, ValueError):
         spec = None
+    is_hidden = False
+    if spec is None and "." not in module_name:
+        spec = importlib.machinery.PathFinder.find_spec(module_name, hidden)
+        is_hidden = spec is not None
     if spec is None:
         raise SMVIError(
             f"cannot be imported: there is no module {module_name} on the Python path or in "
@@ -159,26 +195,31 @@ def _find(name: str, module_name: str, run_dir: Path | None) -> str:
             remedy="run in the folder of the module, or set PYTHONPATH to it",
         )
     places = [spec.origin, *(spec.submodule_search_locations or [])]
-    if any(place is not None and _is_inside(place, run_dir) for place in places):
+    inside = any(place is not None and _is_inside(place, run_dir) for place in places)
+    if is_hidden or inside:
         raise SMVIError(
-            f"is in the run directory {run_dir}, from which nothing is imported",
+            f"is in the {closed.name} {run_dir}, from which nothing is imported",
             field="model",
             value=name,
-            remedy="move the module out of it, after a look at what it does",
+            remedy=closed.remedy,
         )
     return str(spec.origin if spec.origin is not None else places[-1])
 
 
 @contextlib.contextmanager
-def _search_path(run_dir: Path | None) -> Iterator[None]:
-    """The Python path without folders of the run directory, and the current folder at its end."""
+def _search_path(run_dir: Path | None) -> Iterator[list[str]]:
+    """The Python path without folders of the run directory, and the current folder at its end.
+
+    Yields:
+        The folders that were left out.
+    """
     before = sys.path
     # At the end, where a file random.py hides no module of Python's.
     folders = [*before, str(Path.cwd())]
     sys.path = [folder for folder in folders if not _is_inside(folder, run_dir)]
     importlib.invalidate_caches()
     try:
-        yield
+        yield [folder for folder in folders if folder not in sys.path]
     finally:
         sys.path = before
 

@@ -1,11 +1,16 @@
 """A trained model that a user brings as an object, in the form that an evaluation needs."""
 
+import functools
+import inspect
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_smvi.core.densities import check_distribution
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.models.imports import RAISED, reason_of
 
 __all__ = ["AdaptedModel"]
 
@@ -36,7 +41,8 @@ class AdaptedModel:
     def __init__(self, given: Any, name: str, file: str | None = None) -> None:
         """Looks at the members, and calls none of them."""
         self.name, self.file, self._given = name, file, given
-        if not self._has("prior"):
+        self.prior = self._member("prior")
+        if self.prior is None:
             raise self.wrong(f"has no prior (it is a {type(given).__name__})", _NEEDED)
         if not self._has("decode", "log_likelihood"):
             raise self.wrong("has neither decode(z) nor log_likelihood(x, z)", _NEEDED)
@@ -45,7 +51,6 @@ class AdaptedModel:
                 "has no simulate(z, seed)",
                 "give it, or decode(z): log p(x) is checked on x drawn from p(x|z)",
             )
-        self.prior = given.prior
         self._check_prior()
         self.has_encoder = self._has("encode")
 
@@ -83,15 +88,36 @@ class AdaptedModel:
         """Makes the error of a model that cannot be used."""
         return SMVIError(problem, field="model", value=self.name, remedy=remedy)
 
+    def require(self, name: str, check: Callable[[Any], None], distribution: Any) -> None:
+        """Lets a check of an argument speak of one of the object's distributions."""
+        try:
+            check(distribution)
+        except SMVIError as error:
+            problem = f"has a {name} that cannot be used: it {error.problem}"
+            raise self.wrong(problem, str(error.remedy)) from error
+
     def _has(self, *names: str) -> bool:
         """Whether the object has one of some members."""
-        return any(getattr(self._given, name, None) is not None for name in names)
+        return any(self._member(name) is not None for name in names)
+
+    def _member(self, name: str) -> Any:
+        """A member of the object; None if it has none of this name."""
+        try:
+            return getattr(self._given, name)
+        except RAISED as error:
+            # A property that is there may lack something of its own.
+            missing = inspect.getattr_static(self._given, name, None) is None
+            if isinstance(error, AttributeError) and missing:
+                return None
+            reason = reason_of(error, self.file)
+            raise self.wrong(f"fails for {name}: {reason}", "mend the property") from error
 
     def _check_prior(self) -> None:
         prior, remedy = self.prior, "give a TFP distribution of event shape [latent_dim], such as "
         remedy += "tfd.MultivariateNormalDiag(tf.zeros(latent_dim))"
         if not isinstance(prior, tfd.Distribution):
             raise self.wrong(f"has a prior that is a {type(prior).__name__}", remedy)
+        self.require("prior", functools.partial(check_distribution, "prior"), prior)
         if prior.dtype != tf.float32:
             raise self.wrong(f"has a prior of {tf.as_dtype(prior.dtype).name}", "give float32")
         batch, event = prior.batch_shape, prior.event_shape

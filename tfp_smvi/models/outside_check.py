@@ -7,11 +7,14 @@ import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
+from tfp_smvi.core.densities import check_posterior
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.models.imports import reason_of
+from tfp_smvi.models.imports import RAISED, reason_of
 from tfp_smvi.models.outside import AdaptedModel
 
 __all__ = ["check_model"]
+
+LogDensity = Callable[[tf.Tensor, tf.Tensor], tf.Tensor]
 
 # Examples and draws of z in a trial, and how values may round from one call to the next.
 TRIAL_SIZE, NUM_DRAWS, ROUNDING = 3, 2, 1e-4
@@ -33,9 +36,10 @@ def check_model(model: AdaptedModel, x: tf.Tensor) -> None:
     z = _call(model, "prior.sample", lambda: model.prior.sample(size, seed=(0, 0)))
     x = x[:TRIAL_SIZE]
     _check_lengths(model, "prior", model.prior)
+    _check_score(model, "log p(z)", lambda x, z: model.prior.log_prob(z), x, z)
     _check_decoder(model, x, z)
     _check_likelihood(model, x, z)
-    _check_gradient(model, x, z)
+    _check_score(model, "log p(x|z)", model.log_likelihood, x, z)
     _check_simulation(model, x, z)
     if model.has_encoder:
         _check_encoder(model, x, z)
@@ -76,24 +80,28 @@ def _check_likelihood(model: AdaptedModel, x: tf.Tensor, z: tf.Tensor) -> None:
     _require_same(model, name, few, numbers[:1, :2])
 
 
-def _check_gradient(model: AdaptedModel, x: tf.Tensor, z: tf.Tensor) -> None:
-    """Refuses what cannot be differentiated in a graph."""
+def _check_score(
+    model: AdaptedModel, name: str, function: LogDensity, x: tf.Tensor, z: tf.Tensor
+) -> None:
+    """Refuses a log-density of x and z that cannot be differentiated in a graph."""
 
-    def value_and_gradient(z: tf.Tensor) -> Any:
+    def value_and_gradient(x: tf.Tensor, z: tf.Tensor) -> Any:
         with tf.GradientTape() as tape:
             tape.watch(z)
-            value = model.log_likelihood(x, z)
+            value = function(x, z)
         return value, tape.gradient(value, z)
 
     graph = tf.function(value_and_gradient, autograph=False)
-    value, gradient = _call(model, "log p(x|z) in a tf.function", lambda: graph(z))
+    value, gradient = _call(
+        model, f"{name} in a tf.function", lambda: graph.get_concrete_function(x, z)(x, z)
+    )
     tensorflow = "write it in operations of TensorFlow, without NumPy"
     if gradient is None:
-        raise model.wrong("has a log p(x|z) without a gradient with respect to z", tensorflow)
+        raise model.wrong(f"has a {name} without a gradient with respect to z", tensorflow)
     finite = np.isfinite(value.numpy())
     if not np.isfinite(gradient.numpy()[finite]).all():
         raise model.wrong(
-            "has a gradient of log p(x|z) with respect to z that is not finite",
+            f"has a gradient of {name} with respect to z that is not finite",
             "mend the function: chains follow this gradient",
         )
 
@@ -125,12 +133,14 @@ def _check_encoder(model: AdaptedModel, x: tf.Tensor, z: tf.Tensor) -> None:
             f"event shape {event} for x {list(x.shape)} and {z.shape[-1]} latents",
             remedy,
         )
+    model.require("q(z|x)", check_posterior, posterior)
     _check_lengths(model, "q(z|x)", posterior)
     name = "log q(z|x)"
     values = _call(model, name, lambda: posterior.log_prob(z))
     _require_tensor(model, name, values, [NUM_DRAWS, TRIAL_SIZE], _shapes(x, z))
     few = _call(model, name, lambda: model.encode(x[:2]).log_prob(z[:, :2]))
     _require_same(model, name, few.numpy(), values.numpy()[:, :2])
+    _check_score(model, name, lambda x, z: model.encode(x).log_prob(z), x, z)
 
 
 def _check_lengths(model: AdaptedModel, name: str, distribution: Any) -> None:
@@ -139,10 +149,15 @@ def _check_lengths(model: AdaptedModel, name: str, distribution: Any) -> None:
         remedy = "give one that has, such as a Gaussian"
         try:
             values = np.asarray(getattr(distribution, moment)())
-        except Exception as error:
+        except RAISED as error:
             raise model.wrong(f"has a {name} without a {moment}", remedy) from error
-        if not np.isfinite(values).all() or (moment == "stddev" and (values <= 0.0).any()):
-            raise model.wrong(f"has a {name} whose {moment} is not finite or is 0", remedy)
+        positive = moment == "mean" or (values > 0.0).all()
+        if not (np.isfinite(values).all() and positive):
+            wrong = "not finite" if moment == "mean" else "not finite, or not positive"
+            raise model.wrong(
+                f"has a {name} whose {moment} is {wrong}",
+                "give one with finite parameters that has a mean and a stddev, such as a Gaussian",
+            )
 
 
 def _call(model: AdaptedModel, what: str, function: Callable[[], Any]) -> Any:
@@ -151,7 +166,7 @@ def _call(model: AdaptedModel, what: str, function: Callable[[], Any]) -> Any:
         return function()
     except SMVIError:
         raise
-    except Exception as error:
+    except RAISED as error:
         raise model.wrong(
             f"fails for {what}: {reason_of(error, model.file)}",
             "mend it, for float32 x [batch, ...] and z [..., batch, latent_dim]",

@@ -12,7 +12,7 @@ import tensorflow as tf
 from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.models.architectures import Networks, NetworkShapes, input_shape_of
-from tfp_smvi.models.imports import UserFunction, reason_of
+from tfp_smvi.models.imports import RAISED, UserFunction, reason_of
 from tfp_smvi.models.keras_backend import keras
 
 __all__ = ["own_networks"]
@@ -141,7 +141,7 @@ def _calls(
     try:
         concrete = graph.get_concrete_function(signature)
         return [concrete(tf.constant(x)).numpy() for _ in range(number)]
-    except Exception as error:
+    except RAISED as error:
         raise _wrong(
             function,
             f"returns {_a(name)} that fails: {reason_of(error, function.file)}",
