@@ -86,7 +86,8 @@ def read_calibrated(title: str, path: Path, calibration: CalibrationSummary) -> 
         log_joint = np.pad(ecdf_difference(log_joint_ranks[known], num_values), 1)
     except (OSError, DamagedFileError, ValueError, IndexError) as error:
         remedy = f"delete {path.with_suffix('.json')}, and run the same command as before again"
-        raise SMVIError(f"{path} cannot be read ({error})", remedy=remedy) from error
+        reason = getattr(error, "strerror", None) or error
+        raise SMVIError(f"{path} cannot be read ({reason})", remedy=remedy) from error
     count = int(known.sum())
     band = uniform_band(count, num_values, calibration.level_of_one)
     uniform = np.linspace(0.0, 1.0, num_values + 1)

@@ -45,11 +45,14 @@ def plot_run(
             or a file cannot be written.
     """
     layout = make_layout(style, columns or 1)
-    calibration = _read_evaluation(run_dir / "evaluation.json").calibration
+    evaluation = _read_evaluation(run_dir / "evaluation.json")
+    calibration = evaluation.calibration
     if calibration is None or not calibration.num_examples:
+        has_encoder = evaluation.model is None or evaluation.model.has_encoder
+        again = "run tfp-smvi evaluate again, without --num-calibration 0"
         raise SMVIError(
             f"the evaluation of {run_dir} has no calibration",
-            remedy="run tfp-smvi evaluate again, without --num-calibration 0",
+            remedy=again if has_encoder else "it is one of q(z|x): give the model encode(x)",
         )
     with styled(style):
         name = run_dir.resolve().name
