@@ -1,6 +1,6 @@
 # make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the encoder and
 #              writes the features of the test set                (LAM=0.5 EPOCHS=3 TRAIN_ARGS= EVALUATE_ARGS=)
-# make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'" WORKERS=2)
+# make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'" WORKERS=3)
 # make soak    kills at random moments, KILLS of each kind, and FUZZ odd inputs of each kind
 #              (KILLS=200 FUZZ=1000)
 # make bench   the training step against PyTorch                 (BENCH_ARGS=...)
@@ -16,8 +16,8 @@ MODEL ?= mnist
 TRAIN_ARGS ?=
 EVALUATE_ARGS ?=
 PYTEST_ARGS ?=
-# Each runs the tests of whole files, with one thread.
-WORKERS ?= 2
+# Each runs the tests of whole files, with one thread. Three keep two cores busy: tests wait, too.
+WORKERS ?= 3
 KILLS ?= 200
 FUZZ ?= 1000
 BENCH_ARGS ?=
