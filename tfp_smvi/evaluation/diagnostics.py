@@ -202,11 +202,10 @@ def worst_examples(arrays: Arrays, gaps: np.ndarray) -> tuple[ExampleSummary, ..
 
 def root(square: Estimate) -> Estimate:
     """The root of an estimate of a square, 0 if that is negative; its error is half an interval."""
-    low, mean, high = (
-        math.sqrt(max(square.mean + sign * square.standard_error, 0.0)) for sign in (-1, 0, 1)
+    low, high = (
+        math.sqrt(max(square.mean + sign * square.standard_error, 0.0)) for sign in (-1, 1)
     )
-    mean = math.sqrt(max(square.mean, 0.0))
-    return Estimate(mean, (high - low) / 2.0)
+    return Estimate(math.sqrt(max(square.mean, 0.0)), (high - low) / 2.0)
 
 
 def _ratio(numerators: np.ndarray, denominators: np.ndarray) -> Estimate:

@@ -53,10 +53,14 @@ BLOCK_SIZE = 50
 
 
 class _Problem(NamedTuple):
-    """The densities between which chains of x anneal, and the lengths that scale their steps."""
+    """The densities between which chains of x anneal, and the moments of q(z|x).
+
+    Its standard deviations scale their steps.
+    """
 
     log_joint: LogDensity
     initial: tfd.Distribution
+    mean: tf.Tensor
     scale: tf.Tensor
 
 
@@ -218,7 +222,7 @@ class BlockEstimator:
         return z, self._model.decode(z).sample(seed=x_seed)
 
     def _anneal(self, x: tf.Tensor, step_size: tf.Tensor, seed: tf.Tensor) -> Estimates:
-        problem, q = self._problem(x), self._model.encode(x)
+        problem = self._problem(x)
         result = annealed_importance_sampling(
             problem.log_joint,
             problem.initial,
@@ -227,7 +231,9 @@ class BlockEstimator:
             seed=seed,
             **_settings(self._config.ais),
         )
-        moments = relative_moments(result.log_weights, result.final_state, q.mean(), q.stddev())
+        moments = relative_moments(
+            result.log_weights, result.final_state, problem.mean, problem.scale
+        )
         return {
             **moments._asdict(),
             "log_likelihood": result.log_normalizer(),
@@ -262,7 +268,9 @@ class BlockEstimator:
         if self._config.ais.initial == "prior":
             initial = tfd.BatchBroadcast(self._model.prior, [BLOCK_SIZE])
         initial = widened(initial, self._config.ais.initial_scale)
-        return _Problem(lambda z: self._model.log_joint(x, z), initial, posterior.stddev())
+        return _Problem(
+            lambda z: self._model.log_joint(x, z), initial, posterior.mean(), posterior.stddev()
+        )
 
     def _tune(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         problem, ais = self._problem(x), self._config.ais

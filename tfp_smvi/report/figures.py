@@ -1,7 +1,7 @@
 """Drawing all the figures of a sweep, and writing them to files."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -15,7 +15,14 @@ from tfp_smvi.report.style import write_figure
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 
-__all__ = ["PlotResult", "draw_all", "missing_figures", "plot_sweep"]
+__all__ = [
+    "PlotResult",
+    "draw_all",
+    "lay_out",
+    "missing_figures",
+    "plot_sweep",
+    "write_figures",
+]
 
 
 class PlotResult(NamedTuple):
@@ -54,22 +61,38 @@ def plot_sweep(
     """
     layout = make_layout(style, columns)
     drawn, tables = draw_all(sweep, layout), latex_tables(sweep) if style == "paper" else {}
+    files = write_figures(drawn, directory, formats, style, tables)
+    return PlotResult(files, missing_figures(sweep))
+
+
+def write_figures(
+    figures: Mapping[str, Figure],
+    directory: Path,
+    formats: Sequence[str],
+    style: str,
+    tables: Mapping[str, str] | None = None,
+) -> list[Path]:
+    """Writes figures and the texts of tables to files with their names, and returns the files.
+
+    Raises:
+        SMVIError: a file cannot be written.
+    """
     files = []
     with (
         styled(style),
         explain_write_errors(f"to {directory}", "make room or choose another {output}"),
     ):
         directory.mkdir(parents=True, exist_ok=True)
-        for name, figure in drawn.items():
+        for name, figure in figures.items():
             for suffix in formats:
                 path = directory / f"{name}.{suffix}"
                 write_atomically(path, functools.partial(write_figure, figure, suffix))
                 files.append(path)
-        for name, text in tables.items():
+        for name, text in (tables or {}).items():
             path = directory / f"{name}.tex"
             write_atomically(path, functools.partial(_write_text, text))
             files.append(path)
-    return PlotResult(files, missing_figures(sweep))
+    return files
 
 
 def _write_text(text: str, file: BinaryIO) -> None:
@@ -87,10 +110,14 @@ def draw_all(sweep: Sweep, layout: Layout = WIDE) -> dict[str, Figure]:
             name: kind.draw(sweep, layout) for name, kind in FIGURES.items() if kind.has_data(sweep)
         }
         for figure in drawn.values():
-            # Laid out once, so that every format shows the same.
-            figure.draw_without_rendering()
-            figure.set_layout_engine("none")
+            lay_out(figure)
     return drawn
+
+
+def lay_out(figure: Figure) -> None:
+    """Lays a figure out once, so that every format shows the same."""
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
 
 
 def missing_figures(sweep: Sweep) -> dict[str, str]:

@@ -1,15 +1,13 @@
 """The figures of a single run that is evaluated."""
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from tfp_smvi.core.errors import SMVIError, explain_write_errors
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.report.calibration_figure import draw_panels, read_calibrated
+from tfp_smvi.report.figures import lay_out, write_figures
 from tfp_smvi.report.layout import make_layout, styled
-from tfp_smvi.report.style import write_figure
-from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.storage.json_files import read_json
 
 __all__ = ["is_evaluated_run", "plot_run"]
@@ -58,18 +56,8 @@ def plot_run(
         name = run_dir.resolve().name
         run = read_calibrated(name, run_dir / "evaluation.npz", calibration)
         figure = draw_panels([run], layout)
-        figure.draw_without_rendering()
-        figure.set_layout_engine("none")
-    files = []
-    with (
-        styled(style),
-        explain_write_errors(f"to {directory}", "make room or choose another {output}"),
-    ):
-        directory.mkdir(parents=True, exist_ok=True)
-        for suffix in formats:
-            files.append(directory / f"calibration.{suffix}")
-            write_atomically(files[-1], functools.partial(write_figure, figure, suffix))
-    return files
+        lay_out(figure)
+    return write_figures({"calibration": figure}, directory, formats, style)
 
 
 def _read_evaluation(path: Path) -> Evaluation:
