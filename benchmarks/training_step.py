@@ -1,8 +1,9 @@
-"""Compares the training step with PyTorch, with its matrix products, and with a whole epoch.
+"""Compares the training step with PyTorch, JAX, its matrix products, and a whole epoch.
 
     python benchmarks/training_step.py [--threads 2] [--rounds 30] [--epochs 2] [--output FILE.json]
 
-needs the extra `bench` (PyTorch), unless `--contestants` leaves it out. Every contestant has its
+needs the extra `bench` (PyTorch, JAX), unless `--contestants` leaves them out. First the losses and
+gradients of all are compared, in float32 and on a small model. Every contestant has its
 own process. They take turns, a few steps each, so that a change of the machine's speed affects all
 of them. Times are medians over the rounds, ratios medians of the ratios within a round.
 """
@@ -10,7 +11,6 @@ of them. Times are medians over the rounds, ratios medians of the ratios within 
 import argparse
 import datetime
 import json
-import math
 import os
 import platform
 import subprocess
@@ -18,160 +18,32 @@ import sys
 import tempfile
 import time
 import unittest.mock
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from contestants import MAKERS, difference, keep_to_cores, this_package
+from step import LAM, Task
 
-BATCH, PIXELS, HIDDEN, LATENT, LAM, CLIP = 128, 784, 1024, 50, 0.5, 1000.0
-Turn = Callable[[int], float]  # takes steps and returns the seconds of one
 STEPS = 20  # in a turn
 REST = 0.3  # seconds between turns: idle threads of a contestant spin for a while
+PEERS = ("torch", "torch.compile", "jax")
+PRECISIONS = ("float32", "bfloat16")
 CONTESTANTS = (
-    "tensorflow float32",
-    "torch float32",
-    "tensorflow bfloat16",
-    "torch bfloat16",
+    *(f"{kind} {precision}" for precision in PRECISIONS for kind in ("tfp_smvi", *PEERS)),
     "products float32",
 )
+# A small model whose losses and gradients are compared, and how far those in float32 may differ.
+SMALL = {"batch": 16, "pixels": 28 * 28, "hidden": 32, "latent": 4}
+TOLERANCE = 1e-4
 
 
-def products() -> Counter[tuple[int, int, int]]:
-    """The step's matrix products [m, k] x [k, n] -> [m, n], and how often each occurs.
-
-    Each layer has three: forward, the gradient with respect to the input, and the gradient with
-    respect to the weights. The decoder has all of them twice, once for the score and once for its
-    gradient. The encoder's first layer needs no gradient with respect to its input.
-    """
-    counts: Counter[tuple[int, int, int]] = Counter()
-
-    def layer(inputs: int, outputs: int, forward: int, to_input: int, to_weights: int) -> None:
-        counts[BATCH, inputs, outputs] += forward
-        counts[BATCH, outputs, inputs] += to_input
-        counts[inputs, BATCH, outputs] += to_weights
-
-    layer(PIXELS, HIDDEN, 1, 0, 1)
-    layer(HIDDEN, HIDDEN, 1, 1, 1)
-    layer(HIDDEN, 2 * LATENT, 1, 1, 1)
-    for inputs, outputs in ((LATENT, HIDDEN), (HIDDEN, HIDDEN), (HIDDEN, PIXELS)):
-        layer(inputs, outputs, 2, 2, 2)
-    return counts
-
-
-def tensorflow_step(precision: str, threads: int) -> Turn:
-    """The package's own step, on one batch in memory."""
-    from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
-
-    quiet_tensorflow()
-    set_threads(threads)
-    import tensorflow as tf
-
-    from tfp_smvi.config import ModelConfig, TrainConfig
-    from tfp_smvi.models.vae import VAE
-    from tfp_smvi.training.trainer import Trainer
-
-    config = TrainConfig(lam=LAM, precision=precision, clip_norm=CLIP, lam_warmup_steps=0)
-    trainer = Trainer(VAE(ModelConfig(likelihood="bernoulli"), (28, 28, 1)), config, 468)
-    x = tf.constant((np.random.default_rng(0).random((BATCH, 28, 28, 1)) < 0.13).astype(np.float32))
-    batches = iter(tf.data.Dataset.from_tensors(x).repeat())
-
-    def turn(steps: int) -> float:
-        started = time.perf_counter()
-        trainer.train(batches, steps)
-        return (time.perf_counter() - started) / steps
-
-    return turn
-
-
-def torch_step(precision: str, threads: int) -> Turn:
-    """The same step in PyTorch, eager, with its fused Adam and its clipping."""
-    import torch
-    from torch import nn
-
-    torch.set_num_threads(threads)
-
-    def network(inputs: int, outputs: int) -> nn.Sequential:
-        hidden = [
-            nn.Linear(inputs, HIDDEN),
-            nn.SiLU(),
-            nn.Linear(HIDDEN, HIDDEN),
-            nn.SiLU(),
-        ]
-        return nn.Sequential(*hidden, nn.Linear(HIDDEN, outputs))
-
-    encoder, decoder = network(PIXELS, 2 * LATENT), network(LATENT, PIXELS)
-    parameters = [*encoder.parameters(), *decoder.parameters()]
-    adam = torch.optim.Adam(parameters, 1e-3, fused=True)
-    x = torch.from_numpy(
-        (np.random.default_rng(0).random((BATCH, PIXELS)) < 0.13).astype(np.float32)
-    )
-
-    def step() -> None:
-        adam.zero_grad(set_to_none=True)
-        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
-            mean, h = encoder(x).float().chunk(2, -1)
-            stddev = nn.functional.softplus(h + math.log(math.e - 1.0)) + 1e-4
-            z = mean + stddev * torch.randn_like(mean)
-            logits = decoder(z).float()
-        reconstruction = (x * logits - nn.functional.softplus(logits)).sum(-1)
-        (score,) = torch.autograd.grad(
-            (reconstruction - 0.5 * (z**2).sum(-1)).sum(), z, create_graph=True
-        )
-        divergence = ((score + (z - mean) / stddev**2) ** 2).sum(-1)
-        kl = (0.5 * (mean**2 + stddev**2 - 1.0) - stddev.log()).sum(-1)
-        (-(reconstruction - kl - LAM * divergence).mean()).backward()
-        nn.utils.clip_grad_norm_(parameters, CLIP)
-        adam.step()
-
-    def turn(steps: int) -> float:
-        started = time.perf_counter()
-        for _ in range(steps):
-            step()
-        return (time.perf_counter() - started) / steps
-
-    return turn
-
-
-def bare_products(precision: str, threads: int) -> Turn:
-    """Only the step's matrix products, each on separate operands that are not transposed."""
-    from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
-
-    quiet_tensorflow()
-    set_threads(threads)
-    import tensorflow as tf
-
-    shapes = list(products().elements())
-    operands = [
-        (tf.Variable(tf.random.normal([m, k])), tf.Variable(tf.random.normal([k, n])))
-        for m, k, n in shapes
-    ]
-
-    @tf.function
-    def run(steps: tf.Tensor) -> tf.Tensor:
-        total = tf.zeros([])
-        for _ in tf.range(steps):
-            # One element of each product is added up, so that no product is optimized away and no
-            # step skipped.
-            total += tf.add_n([tf.matmul(a, b)[0, 0] for a, b in operands]) + 0.0 * total
-        return total
-
-    def turn(steps: int) -> float:
-        started = time.perf_counter()
-        run(tf.constant(steps)).numpy()
-        return (time.perf_counter() - started) / steps
-
-    return turn
-
-
-MAKERS = {"tensorflow": tensorflow_step, "torch": torch_step, "products": bare_products}
-
-
-def work(name: str, threads: int) -> None:
+def work(name: str, threads: int, batch: int) -> None:
     """The process of a contestant: one turn for each line of input."""
     kind, precision = name.split()
-    turn = MAKERS[kind](precision, threads)
+    keep_to_cores(threads)
+    turn = MAKERS[kind](Task(precision, threads, batch))
     turn(2)
     print("ready", flush=True)
     for _ in sys.stdin:
@@ -179,13 +51,23 @@ def work(name: str, threads: int) -> None:
         print(turn(STEPS), flush=True)
 
 
+def check(names: Iterable[str]) -> None:
+    """Ends the comparison if a peer does not take the same step; each is asked in a process."""
+    for kind in sorted({name.split()[0] for name in names} & {*PEERS}):
+        command = [sys.executable, __file__, "--check", kind]
+        found = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        if not found < TOLERANCE:
+            raise SystemExit(f"{kind} has another loss or other gradients, by {found:.1e}")
+
+
 class Contestant:
     """The parent's end of a process that runs `work`."""
 
-    def __init__(self, name: str, threads: int) -> None:
+    def __init__(self, name: str, threads: int, batch: int) -> None:
         """Starts the process and waits until it is warm."""
         environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
-        command = [sys.executable, __file__, "--work", name, "--threads", str(threads)]
+        command = [sys.executable, __file__, "--work", name]
+        command += ["--threads", str(threads), "--batch-size", str(batch)]
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
         )
@@ -211,7 +93,7 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
     Bare steps are timed before, between and after the epochs. The time of an epoch includes data,
     metrics, log and checkpoint. The pass over the test set is also timed separately.
     """
-    bare = tensorflow_step("float32", threads)
+    bare = this_package(Task("float32", threads))
     from tfp_smvi.config import DataConfig, RunConfig, TrainConfig
     from tfp_smvi.data import load_dataset
     from tfp_smvi.training.loop import fit
@@ -260,7 +142,7 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
             (
                 marks[i + 1][0] - marks[i][1],
                 test_seconds[i],
-                60_000 // BATCH * np.median(turns[i] + turns[i + 1]),
+                60_000 // Task().batch * np.median(turns[i] + turns[i + 1]),
             )
             for i in range(1, epochs + 1)
         ]
@@ -279,17 +161,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--batch-size", type=int, default=128)
     parser.add_argument(
         "--epochs", type=int, default=2, help="whole epochs to time; 0 leaves them out"
     )
     parser.add_argument("--contestants", nargs="+", default=CONTESTANTS, choices=CONTESTANTS)
     parser.add_argument("--output", type=Path)
     parser.add_argument("--work", help=argparse.SUPPRESS)
+    parser.add_argument("--check", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    if options.work:
-        work(options.work, options.threads)
+    if options.check:
+        print(difference(options.check, Task(**SMALL)))
         return
-    contestants = {name: Contestant(name, options.threads) for name in options.contestants}
+    if options.work:
+        work(options.work, options.threads, options.batch_size)
+        return
+    check(options.contestants)
+    contestants = {
+        name: Contestant(name, options.threads, options.batch_size) for name in options.contestants
+    }
     rounds = [{name: c.turn() for name, c in contestants.items()} for _ in range(options.rounds)]
     for contestant in contestants.values():
         contestant.process.terminate()
@@ -299,18 +189,24 @@ def main() -> None:
             return None
         return float(np.median([r[first] / r[second] for r in rounds]))
 
-    flops = sum(2 * m * k * n * count for (m, k, n), count in products().items())
+    task = Task(batch=options.batch_size)
+    flops = sum(2 * m * k * n * count for (m, k, n), count in task.products().items())
     seconds = {name: float(np.median([r[name] for r in rounds])) for name in contestants}
+    ratios = {
+        f"{precision}_over_{peer}": ratio(f"tfp_smvi {precision}", f"{peer} {precision}")
+        for precision in PRECISIONS
+        for peer in PEERS
+    }
     result: dict[str, Any] = {
         "date": datetime.date.today().isoformat(),
         "machine": f"{platform.processor() or platform.machine()}, {processor()}, "
         f"{options.threads} threads",
+        "batch_size": options.batch_size,
         "step_milliseconds": {name: 1e3 * value for name, value in seconds.items()},
-        "float32_over_torch": ratio("tensorflow float32", "torch float32"),
-        "bfloat16_over_torch": ratio("tensorflow bfloat16", "torch bfloat16"),
-        "bfloat16_over_float32": ratio("tensorflow bfloat16", "tensorflow float32"),
+        **ratios,
+        "bfloat16_over_float32": ratio("tfp_smvi bfloat16", "tfp_smvi float32"),
         "step_gflop": flops / 1e9,
-        "share_of_matrix_products": ratio("products float32", "tensorflow float32"),
+        "share_of_matrix_products": ratio("products float32", "tfp_smvi float32"),
     }
     if options.epochs:
         result |= measure_epoch(options.threads, options.epochs)
@@ -319,8 +215,7 @@ def main() -> None:
     for name, value in seconds.items():
         print(f"  {name:<22}{1e3 * value:8.1f} ms a step{flops / value / 1e9:9.0f} GFLOP/s")
     for name in (
-        "float32_over_torch",
-        "bfloat16_over_torch",
+        *ratios,
         "bfloat16_over_float32",
         "share_of_matrix_products",
         "epoch_over_bare_steps",

@@ -10,6 +10,7 @@ import click
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import SMVIError
 
+from .engines import engine_option
 from .groups import GroupedCommand, grouped
 from .options import (
     data_dir_option,
@@ -65,6 +66,7 @@ def _settings(command: Any) -> Any:
     type=click.Path(dir_okay=False, path_type=Path),
     help="The JSON file of the report.  [default: FEATURES-classification.json]",
 )
+@engine_option
 @data_dir_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
@@ -75,6 +77,7 @@ def classify(
     features: Path | None,
     test_features: Path | None,
     output: Path | None,
+    engine: str,
     data_dir: Path | None,
     threads: int | None,
     as_json: bool,
@@ -100,12 +103,19 @@ def classify(
         from tfp_smvi.classification import given, protocol
         from tfp_smvi.classification.results import report_name
         from tfp_smvi.classification.table import format_classification
+        from tfp_smvi.engines.opening import open_engine
 
-    with reporter:
+    with open_engine(engine, threads=threads, note=reporter.note) as runner, reporter:
         if features and test_features:
             path = output or features.with_name(f"{features.stem}-classification.json")
             report = given.classify_feature_files(
-                features, test_features, config, output=path, threads=threads, reporter=reporter
+                features,
+                test_features,
+                config,
+                output=path,
+                threads=threads,
+                engine=runner,
+                reporter=reporter,
             )
         else:
             assert run_dir is not None
@@ -117,6 +127,7 @@ def classify(
                 epoch=epoch,
                 baselines_dir=baselines_dir,
                 threads=threads,
+                engine=runner,
                 reporter=reporter,
             )
     if as_json:

@@ -13,6 +13,7 @@ from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.text import is_whole
 
+from .engines import engine_option
 from .groups import GroupedCommand, grouped
 from .options import (
     ListType,
@@ -26,6 +27,7 @@ from .options import (
 )
 from .outside import outside_options, take_source
 from .stopping import stop_at_once
+from .tracking import track_option, tracking
 
 if TYPE_CHECKING:
     from tfp_smvi.evaluation.outside import OutsideModel
@@ -93,6 +95,7 @@ def _require_growing(
 @setting(AISConfig, "num_chains")
 @setting(AISConfig, "num_temperatures")
 @setting(AISConfig, "num_leapfrog_steps")
+@setting(AISConfig, "leapfrog_precision")
 @setting(AISConfig, "initial")
 @setting(AISConfig, "initial_scale")
 @setting(AISConfig, "schedule")
@@ -105,6 +108,7 @@ def _require_growing(
 @setting(EvaluateConfig, "num_importance_samples")
 @setting(EvaluateConfig, "num_simulated")
 @setting(EvaluateConfig, "num_calibration")
+@setting(EvaluateConfig, "block_size")
 @setting(EvaluateConfig, "seed")
 @setting(EvaluateConfig, "accuracy", group="Annealed importance sampling")
 @setting(EvaluateConfig, "local", group="Local optimization")
@@ -140,6 +144,8 @@ def _require_growing(
 )
 @outside_options
 @data_dir_option
+@engine_option
+@track_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def evaluate(
@@ -149,6 +155,8 @@ def evaluate(
     convergence: bool,
     convergence_temperatures: tuple[int, ...],
     data_dir: Path | None,
+    engine: str,
+    track: tuple[str, ...],
     threads: int | None,
     as_json: bool,
     **settings: Any,
@@ -160,6 +168,8 @@ def evaluate(
     no RUN_DIR: give --model and --dataset.
     """
     source = take_source(run_dir, settings)
+    if track and run_dir is None:
+        raise click.UsageError("--track is for a run of train; give RUN_DIR in place of --model.")
     if shard and merge:
         raise click.UsageError(
             "--shard does a part of the work and --merge none; give one of them."
@@ -174,11 +184,10 @@ def evaluate(
     from .progress.evaluation import make_block_reporter
 
     reporter = make_block_reporter()
-    message = (
-        f"Stopped; results are kept in {source.folder}. Run the same command again to continue."
-    )
-    with stop_at_once(lambda: reporter.stop(message)):
+    kept = f"Stopped; results are kept in {source.folder}. Run the same command again to continue."
+    with stop_at_once(lambda: reporter.stop(kept)):
         with reporter.loading_tensorflow(threads):
+            from tfp_smvi.engines.opening import open_engine
             from tfp_smvi.evaluation.blocks import Shard
 
         work = functools.partial(
@@ -190,8 +199,9 @@ def evaluate(
             merge=merge,
             reporter=reporter,
         )
-        with reporter:
-            outcome = work(convergence_temperatures) if convergence else work()
+        opening = open_engine(engine, threads=threads, note=reporter.note)
+        with opening as runner, reporter, tracking(track, source.folder, reporter):
+            outcome = work(*[convergence_temperatures] * convergence, engine=runner)
     if outcome is None:
         reporter.note("This part is done. When all are, run the same command with --merge.")
         return 0
@@ -262,9 +272,8 @@ def _measure_convergence(
 def _refuse_ignored(local: bool, convergence: bool) -> None:
     """Raises UsageError if an option was given that this kind of evaluation does not take."""
     if convergence and is_given("num_temperatures"):
-        raise click.UsageError(
-            "--num-temperatures is not for --convergence; give --convergence-temperatures."
-        )
+        problem = "--num-temperatures is not for --convergence"
+        raise click.UsageError(f"{problem}; give --convergence-temperatures.")
     if not convergence and is_given("convergence_temperatures"):
         raise click.UsageError("--convergence-temperatures is for --convergence; give both.")
     if convergence and local:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tfp_smvi.config import PartName
+from tfp_smvi.config import FormatName, PartName
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.versions import check_model_name, check_version
 
@@ -59,6 +59,13 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
     help="The part to export; both are two models, and the name of the decoder ends in -decoder.",
 )
 @click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(typing.get_args(FormatName)),
+    help="Write this format for other runtimes beside the SavedModel; can be given several times.",
+)
+@click.option(
     "--verify/--no-verify",
     default=True,
     show_default=True,
@@ -100,6 +107,8 @@ def export(run_dir: Path | None, path: Path | None, as_json: bool, **options: An
             f"Exported the {card.part} to {folder}, with the signatures "
             f"{', '.join(card.signatures)}."
         )
+        for spec in card.formats.values():
+            click.echo(f"Beside it: {', '.join(spec.files.values())}.")
     if options["verify"]:
         click.echo("Loaded in a fresh process, every signature answers like the model.")
     return 0

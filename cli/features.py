@@ -10,6 +10,7 @@ import click
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 
+from .engines import engine_option
 from .groups import GroupedCommand, grouped
 from .options import data_dir_option, setting, threads_option, usage_error
 from .progress.base import stderr_console
@@ -68,6 +69,7 @@ __all__ = ["features"]
 @setting(FeaturesConfig, "retries")
 @setting(FeaturesConfig, "on_error")
 @click.option("--fresh", is_flag=True, help="Replace an existing output, and start again.")
+@engine_option
 @data_dir_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
@@ -83,6 +85,7 @@ def features(
     key: str | None,
     label_column: str | None,
     fresh: bool,
+    engine: str,
     data_dir: Path | None,
     threads: int | None,
     as_json: bool,
@@ -103,24 +106,27 @@ def features(
     )
     with stop_at_once(lambda: reporter.stop(message)):
         with reporter.loading_tensorflow(threads):
+            from tfp_smvi.engines.opening import open_engine
             from tfp_smvi.features.extraction import extract_features
             from tfp_smvi.features.images import open_images
-            from tfp_smvi.features.refined import RefinedEncoder
             from tfp_smvi.serving.client import connect
             from tfp_smvi.serving.encoders import LocalEncoder
 
         source = open_images(images, key, data_dir, label_column=label_column, note=reporter.note)
         encoder: Encoder
         if run_dir and refine:
+            from tfp_smvi.features.refined import RefinedEncoder
+
             size = config.batch_size
             encoder = RefinedEncoder(run_dir, refine, size, note=reporter.note, warn=reporter.warn)
         elif model:
             encoder = LocalEncoder(model, version, warn=reporter.warn)
         else:
             encoder = connect(endpoint or "", config, version, label)
-        with contextlib.closing(encoder), reporter:
+        opening = open_engine(engine, threads=threads, note=reporter.note)
+        with contextlib.closing(encoder), opening as runner, reporter:
             report = extract_features(
-                source, encoder, output, config, fresh=fresh, reporter=reporter
+                source, encoder, output, config, fresh=fresh, engine=runner, reporter=reporter
             )
     _print(report, reporter, as_json)
     return 0

@@ -30,7 +30,7 @@ COMMANDS = {
     ),
     "classify": ("classify", "Classify with few labels: a run's features against baselines."),
     "sweep": ("sweep", "Train, evaluate and classify over a grid of lam and seeds."),
-    "plot": ("plot", "Draw the figures of a sweep."),
+    "plot": ("plot", "Draw the figures of a sweep, or of an evaluated run."),
     "report": ("report", "Write a page about a sweep: figures, tables, warnings, settings."),
     "export": ("export", "Publish a run's model for TF Serving, or check a published one."),
     "serve": ("serve", "Serve exported models with TF Serving."),

@@ -168,7 +168,8 @@ def config_options(command: Command) -> Command:
     )
     decorated: Any = command
     for section, name in reversed(list(_config_fields())):
-        decorated = setting(section, name)(decorated)
+        shown = {"metavar": "METRIC"} if name == "early_stopping" else {}  # it has many choices
+        decorated = setting(section, name, **shown)(decorated)
     return config_file(decorated)
 
 
@@ -184,7 +185,9 @@ def build_config(values: Mapping[str, object]) -> RunConfig:
         for section, kind in typing.get_type_hints(RunConfig).items()
     }
     try:
-        return RunConfig.from_json(sections)
+        config = RunConfig.from_json(sections)
+        config.train.require_stopping_metric()
+        return config
     except SMVIError as error:
         raise usage_error(error) from error
 

@@ -38,10 +38,11 @@ __all__ = ["plot"]
 def plot(
     sweep_dir: Path, output: Path | None, file_format: str, style: str, columns: int | None
 ) -> None:
-    """Draw the figures of a sweep: gap, likelihood and accuracy against lam, training, images.
+    """Draw the figures of a sweep, or of an evaluated run.
 
-    Runs that are not done are left out and listed. So are figures that the results do not allow.
-    In place of a sweep, an evaluated run has the figure of its calibration.
+    Those of a sweep: gap, likelihood and accuracy against lam, training, images. Runs that are not
+    done are left out and listed. So are figures that the results do not allow. That of a run, in
+    place of SWEEP_DIR: its calibration.
     """
     from tfp_smvi.report.figures import plot_sweep
     from tfp_smvi.report.run_figures import is_evaluated_run, plot_run

@@ -10,15 +10,19 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from tfp_smvi.config import SweepConfig
+from tfp_smvi.tracking.addresses import without_password
 
+from .engines import engine_option
 from .groups import GroupedCommand, grouped
 from .options import setting
+from .plan import show_plan
 from .sweep_options import (
     build_sweep_config,
     config_file_option,
     shared_options,
 )
 from .terminal import echo
+from .tracking import track_option, tracking_sweep
 
 if TYPE_CHECKING:
     from tfp_smvi.sweeps.driver import SweepInterrupted
@@ -44,14 +48,14 @@ __all__ = ["sweep"]
     "Sweep",
     "--jobs",
     type=click.IntRange(1, 1 << 16),
-    default=1,
-    show_default=True,
-    help="Number of runs to work on at once.",
+    help="Number of runs to work on at once.  [default: 1; on a cluster, as many as it takes]",
 )
+@engine_option
+@track_option
 @click.option(
     "--threads",
     type=click.IntRange(1, 1 << 16),
-    help="CPU threads of each run.  [default: the cores divided by --jobs]",
+    help="CPU threads of each run.  [default: the cores divided by the runs at once]",
 )
 @grouped(
     "Classification",
@@ -67,6 +71,13 @@ __all__ = ["sweep"]
     help="Evaluate and classify again if their settings have changed; without it, changed settings "
     "are refused.",
 )
+@grouped(
+    "Sweep",
+    "--plan",
+    "only_plan",
+    is_flag=True,
+    help="Do nothing; print what would be done and about how long it would take.",
+)
 @click.option(
     "--json",
     "as_json",
@@ -78,11 +89,14 @@ def sweep(
     ctx: click.Context,
     /,
     sweep_dir: Path | None,
-    jobs: int,
+    jobs: int | None,
+    engine: str,
+    track: tuple[str, ...],
     threads: int | None,
     data_dir: Path | None,
     checkpoint_minutes: float,
     redo: bool,
+    only_plan: bool,
     as_json: bool,
     **values: Any,
 ) -> int:
@@ -95,23 +109,29 @@ def sweep(
     """
     config = build_sweep_config(ctx, values)
     sweep_dir = sweep_dir or _default_directory(config)
+    from tfp_smvi.engines.opening import open_engine
     from tfp_smvi.sweeps import driver
 
     from .progress.sweep import make_sweep_reporter
 
     reporter = make_sweep_reporter(table_follows=not as_json and sys.stdout.isatty())
+    shared: dict[str, Any] = {"threads": threads, "data_dir": data_dir, "redo": redo}
+    opening = open_engine(engine, jobs=jobs, threads=threads, note=reporter.note)
+    if only_plan:
+        with opening as runner:
+            show_plan(sweep_dir, config, jobs or 1, runner, shared, as_json=as_json)
+        return 0
     try:
-        with reporter:
+        with opening as runner, reporter, tracking_sweep(track, sweep_dir, reporter) as tracked:
             summary = driver.sweep(
                 sweep_dir,
                 config,
-                jobs=jobs,
-                threads=threads,
-                data_dir=data_dir,
+                jobs=jobs or 1,
+                engine=runner,
                 checkpoint_minutes=checkpoint_minutes,
-                command=["tfp-smvi", *sys.argv[1:]],
-                redo=redo,
-                reporter=reporter,
+                command=["tfp-smvi", *map(without_password, sys.argv[1:])],
+                reporter=tracked,
+                **shared,
             )
     except driver.SweepInterrupted as stop:
         return _note_stop(reporter, stop, sweep_dir)

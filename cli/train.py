@@ -1,16 +1,18 @@
 """tfp-smvi train."""
 
+import contextlib
 import json
 import math
+import os
 import signal
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
 from tfp_smvi.config import DivergenceName, RunConfig
-from tfp_smvi.core.errors import name_fields
+from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.quantities import OF_DIVERGENCE
 
 from .groups import GroupedCommand, grouped
@@ -20,16 +22,38 @@ from .options import (
     data_dir_option,
     option_name,
     threads_option,
+    usage_error,
 )
 from .terminal import echo
+from .tracking import track_option, tracking
 
 if TYPE_CHECKING:
     from tfp_smvi.data import Dataset
+    from tfp_smvi.training.distributed import SeveralDevices
     from tfp_smvi.training.results import FitResult, TrainingInterrupted
 
     from .progress.training import TrainingReporter
 
 __all__ = ["train"]
+
+
+class _DevicesType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
+    """A number of devices, or all."""
+
+    name = "N|all"
+
+    def convert(
+        self, value: Any, parameter: click.Parameter | None, context: click.Context | None
+    ) -> int | Literal["all"]:
+        """Returns the number, or "all"."""
+        if value == "all":
+            return "all"
+        number = 0
+        with contextlib.suppress(ValueError):
+            number = int(value)
+        if number < 1:
+            self.fail(f"{value!r} is not a number of devices; give 1 or more, or all.")
+        return number
 
 
 def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -> float:
@@ -67,6 +91,15 @@ def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -
     metavar="N",
     help="Keep the checkpoint of every N-th epoch permanently.  [default: only the last two]",
 )
+@grouped(
+    "Run",
+    "--devices",
+    type=_DevicesType(),
+    metavar="N|all",
+    help="GPUs of this machine that share each batch: a number, or all. Processes on several "
+    "machines are those of TF_CONFIG or of a Slurm step.  [default: 1]",
+)
+@track_option
 @threads_option
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
 def train(
@@ -75,6 +108,8 @@ def train(
     fresh: bool,
     checkpoint_minutes: float,
     keep_every: int | None,
+    devices: int | Literal["all"] | None,
+    track: tuple[str, ...],
     threads: int | None,
     as_json: bool,
     **settings: Any,
@@ -85,19 +120,30 @@ def train(
     --epochs.
     """
     config = build_config(settings)
+    _check_processes(devices)
     from .progress.training import make_reporter
 
     reporter = make_reporter(config.train.divergence)
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.runs.directory import read_run, run_directory_name
         from tfp_smvi.runs.warnings import final_warnings
+        from tfp_smvi.training.distributed import connect_devices
         from tfp_smvi.training.loop import fit
         from tfp_smvi.training.results import TrainingInterrupted
 
+    try:
+        shared = connect_devices(devices, note=reporter.note)  # before TensorFlow's first operation
+    except SMVIError as error:
+        if error.field != "devices":
+            raise
+        raise usage_error(error) from error
+    if shared is not None:
+        reporter = _report_devices(reporter, shared)
     config, dataset = _load_data(config, data_dir, reporter)
     run_dir = run_dir or Path("runs") / run_directory_name(config)
     try:
-        with reporter:
+        is_chief = shared is None or shared.is_chief
+        with reporter, tracking(track if is_chief else (), run_dir, reporter) as trackers:
             result = fit(
                 config,
                 dataset,
@@ -105,14 +151,41 @@ def train(
                 fresh=fresh,
                 checkpoint_minutes=checkpoint_minutes,
                 keep_every=keep_every,
-                reporter=reporter,
+                devices=shared,
+                reporter=[reporter, *trackers],
             )
     except TrainingInterrupted as stop:
         return _note_stop(reporter, stop, run_dir)
+    if not result.history:  # that of the first of several processes
+        return 0
     result = result._replace(run_dir=run_dir)  # as it was given
     warnings = final_warnings(read_run(run_dir).config, result.history[-1])
     _print_result(result, config.train.divergence, warnings, as_json)
     return 0
+
+
+def _check_processes(devices: int | Literal["all"] | None) -> None:
+    """Refuses what does not fit the processes of TF_CONFIG or Slurm, before TensorFlow loads."""
+    from tfp_smvi.training.cluster import read_cluster, require_no_devices
+
+    if read_cluster() is None:
+        return
+    try:
+        require_no_devices(devices)
+    except SMVIError as error:
+        raise usage_error(error) from error
+    # TensorFlow has three lines of its own for another process that has ended.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+
+def _report_devices(reporter: "TrainingReporter", devices: "SeveralDevices") -> "TrainingReporter":
+    """Says what shares each batch; of several processes the first one alone reports."""
+    from .progress.training import make_silent_reporter
+
+    if not devices.is_chief:
+        return make_silent_reporter()
+    reporter.note(f"Each batch is shared by {devices.describe()}.")
+    return reporter
 
 
 def _load_data(

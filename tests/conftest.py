@@ -20,11 +20,13 @@ for _name in ("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREA
 import tfp_smvi
 from tests.support import fuzz, golden, kills, runs, signals
 from tests.support.forked import ForkedProcess
+from tests.support.forked_workers import forked_workers
 from tests.support.kills import RandomKills
 from tests.support.runs import ReferenceRun
 from tests.support.shared import make_once
 from tests.support.small_sweep import WholeSweep, make_whole_sweep, no_check
 from tfp_smvi.data import Dataset, load_dataset
+from tfp_smvi.engines import processes
 from tfp_smvi.engines.base import Task
 from tfp_smvi.engines.processes import Processes
 from tfp_smvi.sweeps.orders import Order
@@ -36,29 +38,43 @@ LONGEST = {
     name: rank
     for rank, name in enumerate(
         (
+            "engines/test_dask.py",
             "test_every_model.py",
             "test_every_likelihood.py",
             "sweeps/test_stopping.py",
+            "training/test_resume.py",
             "evaluation/test_pipeline.py",
-            "training/test_own_model.py",
+            "test_examples.py",
+            "tracking/test_mlflow.py",
+            "tracking/test_results.py",
             "training/test_faults.py",
+            "training/test_distributed.py",
             "inference/test_ais.py",
+            "data/test_tfds_sets.py",
+            "training/test_own_model.py",
             "export/test_exporter.py",
             "cli/test_export.py",
+            "test_tutorial.py",
             "cli/test_evaluate.py",
             "evaluation/test_local.py",
-            "training/test_resume.py",
+            "evaluation/test_outside.py",
+            "evaluation/test_estimator.py",
+            "evaluation/test_blocks.py",
+            "sweeps/test_early_stopping.py",
+            "sweeps/test_target_gaps.py",
+            "cli/test_sweep.py",
+            "core/test_startup.py",
             "training/test_plan.py",
             "training/test_constraints.py",
+            "training/test_stepping.py",
             "cli/test_classify.py",
+            "models/test_posteriors.py",
             "report/test_figures.py",
             "features/test_extraction.py",
             "classification/test_protocol.py",
             "training/test_loop.py",
             "cli/test_main.py",
             "cli/test_serving.py",
-            "test_examples.py",
-            "data/test_tfds_sets.py",
         )
     )
 }
@@ -68,6 +84,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         golden.OPTION, action="store_true", help="write the error messages into tests/cli/golden"
     )
+    parser.addoption(
+        "--write-notebook", action="store_true", help="store examples/tutorial.ipynb as it has run"
+    )
     parser.addoption(kills.OPTION, type=int, default=2, help="kills at random moments in a test")
     parser.addoption(fuzz.OPTION, type=int, default=3, help="odd inputs of each kind")
     parser.addoption(fuzz.SEED_OPTION, type=int, default=0, help="the seed of the odd inputs")
@@ -76,7 +95,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     kills.add_timeouts(items, config.getoption(kills.OPTION))
     fuzz.add_timeouts(items, config.getoption(fuzz.OPTION))
-    # The longest files first, so that both workers end at the same time.
+    # The longest files first, so that all workers end at the same time.
     items.sort(key=lambda item: LONGEST.get(item.path.relative_to(FOLDER).as_posix(), len(LONGEST)))
 
 
@@ -92,6 +111,20 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
 def default_signals() -> Iterator[None]:
     """The stop signals act as in a shell, even if the tests were started with them ignored."""
     yield from signals.default_signals()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_processes() -> Iterator[None]:
+    """Engines fork their processes with TensorFlow loaded, except in tests of `new_processes`."""
+    yield from forked_workers()
+
+
+@pytest.fixture(scope="module")
+def new_processes() -> Iterator[None]:
+    """Engines start new interpreters, as they do outside the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "subprocess", subprocess)
+        yield
 
 
 @pytest.fixture

@@ -21,10 +21,16 @@ DOCUMENTS = sorted(
     ]
 )
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
-# Options of docker compose, tensorboard, saved_model_cli and benchmarks/ais.py.
+# Options of docker, tensorboard, saved_model_cli, benchmarks/ais.py and pip; of Dask and Slurm.
 OTHER_PROGRAMS = {
+    *("--hostfile", "--interface", "--name", "--no-dashboard", "--nthreads", "--protocol"),
+    *("--idle-timeout", "--port", "--resources", "--scheduler-file"),
+    *("--cpus-per-task", "--gpus-per-task", "--ntasks", "--requeue", "--time"),
     *("--detach", "--dir", "--logdir"),
-    *("--contestants", "--parts", "--rounds", "--stock-budget", "--temperatures"),
+    *("--build-arg", "--init", "--rm", "--user"),
+    *("--bind", "--directory", "--require-hashes", "--write-notebook"),
+    *("--bandwidth", "--contestants", "--parts", "--rounds", "--seconds"),
+    *("--stock-budget", "--temperatures"),
 }
 
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
@@ -128,6 +134,37 @@ def test_contributing_names_files_and_registries_that_exist() -> None:
         if not re.search(rf"^{registry}\b.* = ", sources, re.MULTILINE):
             missing.append(registry)
     assert missing == []
+
+
+def test_the_site_has_every_document() -> None:
+    """Catches a page that nobody finds there; docs/pages.py generates two more."""
+    pages = re.findall(r"^ +- [^:]+: (\S+\.md)$", read("mkdocs.yml"), re.MULTILINE)
+    assert sorted(pages) == sorted([*NAMES, "examples/tutorial.md", "reference.md"])
+
+
+def test_the_readme_names_every_page_of_docs() -> None:
+    pages = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")}
+    assert pages - {*re.findall(r"\]\(([^)#\s]+)\)", read("README.md"))} == set()
+
+
+def test_links_of_the_tutorial_lead_somewhere() -> None:
+    text = read("examples/tutorial.ipynb")
+    broken = []
+    for file, fragment in re.findall(r"\]\(([^)#\s]+)#?([^)\s]*)\)", text):
+        path = ROOT / "examples" / file
+        if not path.is_file() or (fragment and fragment not in anchors(path)):
+            broken.append(f"{file}#{fragment}")
+    assert broken == []
+
+
+def test_the_reference_of_the_site_has_every_public_name() -> None:
+    """Catches a folder of public names without a section in docs/pages.py."""
+    text = read("docs/pages.py")
+    sections = text[text.index("SECTIONS = {") : text.index("\n}\n")]
+    folders = {*re.findall(r'"([a-z]+)"', sections), "config"}
+    stub = ast.parse(read("tfp_smvi/__init__.pyi"))
+    modules = {node.module for node in stub.body if isinstance(node, ast.ImportFrom)}
+    assert {str(module).partition(".")[0] for module in modules} - {"version"} <= folders
 
 
 def test_the_table_of_other_seeds_is_what_its_script_prints(

@@ -54,12 +54,12 @@ def start_no_process(*arguments: Any) -> NoReturn:
 @pytest.fixture(autouse=True)
 def little_work(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Commands read, check and prepare everything, and stop before the work."""
-    from tfp_smvi.classification import measuring
+    from tfp_smvi.classification import draws, measuring
 
     monkeypatch.setattr(Trainer, "train", stop)
     monkeypatch.setattr(EvaluationSession, "estimate", stop)
     monkeypatch.setattr(measuring, "encode_means", stop)
-    monkeypatch.setattr(measuring, "measure_accuracy", stop)
+    monkeypatch.setattr(draws, "measure_accuracy", stop)
     no_check(monkeypatch)  # it would end all sweeps
     monkeypatch.setattr(Processes, "start", start_no_process)
     monkeypatch.setattr("tensorflow.saved_model.save", stop)

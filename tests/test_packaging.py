@@ -1,16 +1,21 @@
 """What ships: the source distribution, the wheel that is built from it, and the data in both."""
 
+import email
 import hashlib
+import json
 import os
+import re
 import shutil
 import subprocess
 import sys
 import tarfile
+import venv
 import zipfile
 from importlib import metadata
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from tfp_smvi.version import __version__
 
@@ -107,6 +112,13 @@ def test_sdist_holds_all_that_a_developer_needs(sdist):
         ".ci/run",
         "saved_models/README.md",
         "tfp_smvi/py.typed",
+        "mkdocs.yml",
+        "docs/pages.py",
+        "docs/site.css",
+        "docs/training.md",
+        "examples/tutorial.ipynb",
+        "requirements/all.txt",
+        "requirements/test.txt",
     }
     wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST}
     wanted |= {
@@ -166,6 +178,116 @@ def test_wheel_works_without_the_tree(wheel, tmp_path):
     )
     expected = tmp_path / "tfp_smvi" / "__init__.py", tmp_path / "tfp_smvi_cli" / "main.py"
     assert done.stdout.split() == [str(path) for path in expected]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> Path:
+    """A virtual environment with all that is installed here, and not this tree."""
+    folder = tmp_path / "venv"
+    venv.create(folder, with_pip=False)
+    (own,) = folder.glob("lib/python*/site-packages")
+    # Lines of a .pth that lie in these folders are not read: no editable installation works.
+    known = [path for path in sys.path if path.endswith(("site-packages", "dist-packages"))]
+    (own / "installed_here.pth").write_text("\n".join(dict.fromkeys(known)))
+    return folder
+
+
+def install(environment: Path, what: Path) -> None:
+    """Installs a wheel or a source distribution without the network."""
+    options = ["--no-deps", "--no-build-isolation", "--no-index", "--quiet", "--ignore-installed"]
+    python = environment / "bin" / "python"
+    pip = [sys.executable, "-m", "pip", "--python", python]
+    run(*pip, "install", *options, what, cwd=environment)
+
+
+def use(environment: Path, *arguments: object) -> str:
+    """Runs the installed command in a folder without the tree; returns its output."""
+    folder = environment.parent / "elsewhere"
+    folder.mkdir(exist_ok=True)
+    variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [environment / "bin" / "tfp-smvi", *map(str, arguments)],
+        cwd=folder,
+        env=variables,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def origin(environment: Path) -> Path:
+    """The folder that an environment imports the package from."""
+    code = "import tfp_smvi; print(tfp_smvi.__file__)"
+    command = [environment / "bin" / "python", "-I", "-c", code]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=environment)
+    return Path(done.stdout.strip()).parents[1]
+
+
+@pytest.mark.slow
+def test_an_installed_wheel_trains_evaluates_and_exports(
+    wheel: zipfile.ZipFile, environment: Path
+) -> None:
+    """Catches a file or a package that the wheel lacks."""
+    assert wheel.filename is not None
+    install(environment, Path(wheel.filename))
+    assert environment in origin(environment).parents
+    model = ["--hidden-sizes", "8", "--latent-dim", "2", "--epochs", "1"]
+    use(environment, "train", "--dataset", "digits", *model, "--run-dir", "run")
+    short = ["--num-examples", "4", "--num-simulated", "4", "--num-calibration", "0"]
+    short += ["--num-temperatures", "6", "--num-elbo-samples", "8"]
+    use(environment, "evaluate", "run", *short)
+    folder = environment.parent / "elsewhere"
+    assert json.loads((folder / "run" / "evaluation.json").read_text())["splits"]["test"]
+    use(environment, "export", "run", "--model-name", "small")
+    assert [*(folder / "saved_models" / "small").glob("*/saved_model.pb")]
+
+
+@pytest.mark.slow
+def test_an_installed_sdist_finds_its_data(sdist: Path, environment: Path) -> None:
+    install(environment, sdist)
+    assert environment in origin(environment).parents
+    assert use(environment, "--version").split()[-1] == __version__
+    assert "digits" in use(environment, "datasets")
+
+
+def locked(name: str) -> dict[str, list[str]]:
+    """The packages of a file of requirements/, and their versions: of Pythons there may be two."""
+    text = (ROOT / "requirements" / f"{name}.txt").read_text(encoding="utf-8")
+    found: dict[str, list[str]] = {}
+    for package, version in re.findall(r"^([\w.-]+)==(\S+)", text, re.MULTILINE):
+        found.setdefault(package, []).append(version)
+    return found
+
+
+@pytest.mark.parametrize(("name", "extras"), [("all", ("all",)), ("test", ("test", "docs"))])
+def test_the_locked_versions_are_those_that_setup_py_allows(
+    wheel: zipfile.ZipFile, name: str, extras: tuple[str, ...]
+) -> None:
+    """Catches a requirement that is not locked: run `make lock`."""
+    text = wheel.read(f"tfp_smvi-{__version__}.dist-info/METADATA").decode()
+    requirements = map(Requirement, email.message_from_string(text).get_all("Requires-Dist", []))
+    versions, wrong = locked(name), []
+    for requirement in requirements:
+        marker = requirement.marker
+        if marker is not None and not any(marker.evaluate({"extra": extra}) for extra in extras):
+            continue
+        package = re.sub(r"[-_.]+", "-", requirement.name).lower()
+        found = versions.get(package, [])
+        if not found or not all(requirement.specifier.contains(version) for version in found):
+            wrong.append(str(requirement))
+    assert wrong == []
+
+
+def test_both_locks_have_the_same_versions_and_hashes_of_all() -> None:
+    every, few = locked("test"), locked("all")
+    assert {package: every.get(package) for package in few} == few
+    text = (ROOT / "requirements" / "test.txt").read_text(encoding="utf-8")
+    pinned = re.findall(r"^[\w.-]+==", text, re.MULTILINE)
+    hashed = re.findall(r"^[\w.-]+==.*\\\n    --hash=sha256:", text, re.MULTILINE)
+    assert len(pinned) == len(hashed)
 
 
 def test_console_script_is_installed_under_the_package_that_ships():

@@ -49,6 +49,15 @@ from .inference.results import AISResult as AISResult
 from .inference.starts import widened as widened
 from .inference.tuning import tune_step_sizes as tune_step_sizes
 from .models.architectures import network_shapes as network_shapes
+from .models.exploring import (
+    generate as generate,
+)
+from .models.exploring import (
+    interpolate as interpolate,
+)
+from .models.exploring import (
+    reconstruct as reconstruct,
+)
 from .models.protocol import TrainableModel as TrainableModel
 from .models.vae import VAE as VAE
 from .objectives.divergences import (
@@ -63,6 +72,7 @@ from .objectives.smvi import (
 from .objectives.smvi import (
     smvi_objective as smvi_objective,
 )
+from .runs.early_stopping import EarlyStopping as EarlyStopping
 from .runs.loading import (
     LoadedRun as LoadedRun,
 )
@@ -70,8 +80,18 @@ from .runs.loading import (
     load_run as load_run,
 )
 from .runs.records import EpochRecord as EpochRecord
+from .tracking.tracker import track as track
+from .training.distributed import (
+    connect_devices as connect_devices,
+)
 from .training.loop import (
     fit as fit,
+)
+from .training.reporter import (
+    Callback as Callback,
+)
+from .training.reporter import (
+    TrainingProgress as TrainingProgress,
 )
 from .training.results import FitResult as FitResult
 from .version import __version__ as __version__

@@ -107,9 +107,10 @@ class BarReporter:
         Args:
             threads: the CPU threads of TensorFlow; None for one per core.
         """
-        with self.starting("Loading TensorFlow"):
-            from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
+        from tfp_smvi.core.runtime import set_threads
+        from tfp_smvi.core.startup import quiet_tensorflow, uncollected
 
+        with self.starting("Loading TensorFlow"), uncollected():
             quiet_tensorflow()
             set_threads(threads)
             yield

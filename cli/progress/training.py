@@ -14,12 +14,17 @@ from tfp_smvi.training.reporter import TrainingProgress
 from ..options import option_name
 from .base import BarReporter, stderr_console
 
-__all__ = ["TrainingReporter", "make_reporter"]
+__all__ = ["TrainingReporter", "make_reporter", "make_silent_reporter"]
 
 
 def make_reporter(divergence: DivergenceName = "fisher") -> "TrainingReporter":
     """Makes the reporter for this process's stderr, of a training with a divergence."""
     return TrainingReporter(stderr_console(), divergence)
+
+
+def make_silent_reporter() -> "TrainingReporter":
+    """Makes the reporter of a process that shares the training of another one, which reports."""
+    return TrainingReporter(Console(stderr=True, quiet=True))
 
 
 class TrainingReporter(BarReporter):

@@ -19,7 +19,7 @@ import pytest
 
 from tests.support.errors import refused
 from tests.support.runs import config
-from tfp_smvi.classification import check_labels, measuring
+from tfp_smvi.classification import check_labels, draws
 from tfp_smvi.classification.labels import choose_sizes, labelled_subset, read_labels
 from tfp_smvi.classification.pca import PrincipalComponents
 from tfp_smvi.classification.protocol import classify
@@ -334,6 +334,22 @@ def test_table_has_percents(report: Classification) -> None:
     assert "on 360 test examples in percent, mean of 3 labelled subsets" in lines[-1]
 
 
+def test_a_notebook_shows_a_table_and_takes_rows(report: Classification) -> None:
+    rows = report.rows()
+    assert len(rows) == len(report.results)
+    first = report.results[0]
+    assert rows[0] == {
+        "features": first.features,
+        "kernel": first.kernel,
+        "num_labels": first.num_labels,
+        "mean": first.mean,
+        "standard_error": first.standard_error,
+    }
+    html = report._repr_html_()
+    assert "<th>30 labels</th><th>60 labels</th>" in html
+    assert str(first.estimate) in html
+
+
 def test_subsets_and_so_the_baselines_are_the_same_for_another_model(
     report: Classification, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -368,13 +384,13 @@ def test_baselines_are_measured_once_for_all_runs_that_share_a_folder(
     settings = dataclasses.replace(SMALL, labels=(30,), kernel="rbf")
     first = classify(run_dir, settings, baselines_dir=tmp_path)
     calls = []
-    original = measuring.measure_accuracy
+    original = draws.measure_accuracy
 
     def count(*arguments: Any) -> Any:
         calls.append(arguments)
         return original(*arguments)
 
-    monkeypatch.setattr(measuring, "measure_accuracy", count)
+    monkeypatch.setattr(draws, "measure_accuracy", count)
     assert classify(run_dir, settings, baselines_dir=tmp_path).results == first.results
     assert len(calls) == settings.repeats  # the encoder's
     # A damaged file is as good as none, and others are not touched.
@@ -433,7 +449,7 @@ def test_interrupt_during_the_work_waits_for_no_machine_and_writes_nothing(
         end.wait()
         ended.append(True)
 
-    monkeypatch.setattr(measuring, "measure_accuracy", interrupt)
+    monkeypatch.setattr(draws, "measure_accuracy", interrupt)
     with pytest.raises(KeyboardInterrupt):
         classify(copy, SMALL, threads=1)
     assert not ended

@@ -167,6 +167,8 @@ def test_sizes_at_the_ends_of_their_range_are_classified(train: float, test: flo
     x = np.stack([labels - 0.5, np.linspace(-0.5, 0.5, 40)], axis=1)
     config = tfp_smvi.ClassifyConfig(labels=(20,), repeats=2)
     found = tfp_smvi.classify_features(train * x, labels, test * x, labels, config, threads=1)
+    same = "The test features are the training features: the accuracy is not"
+    assert any(line.startswith(same) for line in found.warnings) == (train == test)
     if train == test:
         assert [result.mean for result in found.results] == [1.0, 1.0]
 

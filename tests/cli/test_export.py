@@ -16,7 +16,7 @@ from tests.support.kills import RandomKills
 from tests.support.limits import file_size_limit
 from tests.support.runs import ReferenceRun
 from tests.support.signals import RunSignalled
-from tfp_smvi.export import check
+from tfp_smvi.export import standalone
 from tfp_smvi.export.check import find_damage
 from tfp_smvi.export.exporter import export_run
 from tfp_smvi.runs import loading
@@ -58,7 +58,7 @@ def test_export_prints_where_it_is_and_the_next_one_is_version_2(
     assert err == "Warning: give fewer --lam-warmup-steps\n"
     (result,) = json.loads(out)
     assert (result["path"], result["part"]) == (str(output / NAME / "2"), "encoder")
-    monkeypatch.setattr(check, "subprocess", SimpleNamespace(run=run_program))
+    monkeypatch.setattr(standalone, "subprocess", SimpleNamespace(run=run_program))
     assert runs.call("export", "--check", str(output / NAME / "2")) == 0
     out, err = capsys.readouterr()
     assert err == ""

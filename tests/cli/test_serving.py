@@ -14,11 +14,11 @@ from tests.support import golden, runs
 from tests.support.fake_servers import install_server
 from tests.support.forked import run_forked
 from tests.support.golden import GoldenCase
+from tests.support.ports import free_port
 from tests.support.servers import (
     NAME,
     Models,
     encode_png,
-    free_port,
     grpc_server,
     make_export,
     make_images,

@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import statistics
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -70,6 +71,7 @@ def test_the_options_of_the_three_commands_are_options_of_the_sweep(capsys: Capt
         texts[command] = option_names(capsys.readouterr().out)
     single = {
         *("--run-dir", "--lam", "--seed", "--fresh", "--keep-every", "--epoch", "--baselines-dir"),
+        "--devices",
         *("--target-gap", "--max-divergence", "--min-elbo"),
         *("--shard", "--merge", "--convergence", "--convergence-temperatures"),
         *("--binarize", "--features", "--test-features", "--output"),
@@ -85,6 +87,7 @@ def test_defaults_are_those_of_the_configuration(asked: Call) -> None:
     assert asked["config"].evaluate.split == "both"
     assert asked["sweep_dir"] == Path("runs/mnist-sweep")
     assert (asked["jobs"], asked["threads"], asked["data_dir"]) == (1, None, None)
+    assert asked["engine"] is None
 
 
 def test_options_reach_the_stage_that_they_belong_to(asked: Call) -> None:
@@ -231,6 +234,45 @@ def test_a_damaged_file_of_settings_is_a_usage_error_that_names_it(
 
 
 # What it prints.
+
+
+def test_a_plan_says_what_is_left_and_how_long_it_takes_and_writes_nothing(
+    copied_sweep: Path, settings: Path, capsys: Capture
+) -> None:
+    """From the epochs of the sweep, or else from steps that are timed."""
+    before = {path: path.stat().st_mtime_ns for path in copied_sweep.rglob("*")}
+    given = ("sweep", "--plan", "--config", str(settings), "--sweep-dir", str(copied_sweep))
+    grid = ("--lams", "0,0.5", "--seeds", "0,1", "--jobs", "2")
+    assert runs.call(*given, *grid, "--json") == 0
+    plan = json.loads(capsys.readouterr().out)
+    summary = json.loads((copied_sweep / "sweep.json").read_text())
+    done = [run for run in summary["runs"] if run["status"] == "done"]
+    epoch = statistics.median(record["seconds"] for run in done for record in run["history"])
+    later = [
+        statistics.median(run["seconds"][stage] for run in done)
+        for stage in ("evaluate", "classify")
+    ]
+    assert [(run["run_dir"], run["epochs"]) for run in plan["runs"]] == [
+        *(("lam0-seed0", 0), ("lam0-seed1", 3), ("lam0.5-seed0", 0), ("lam0.5-seed1", 3)),
+    ]
+    each = plan["runs"][1]["seconds"]
+    assert each == pytest.approx(3 * epoch + sum(later), abs=0.1)
+    # Two at once.
+    assert (plan["workers"], plan["seconds"]) == (2, pytest.approx(each))
+    assert runs.call(*given, *grid) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "2 of 4 runs are done."
+    assert "train 3 epochs, evaluate, classify" in lines[2]
+    assert "the median of the 6 epochs of this sweep" in lines[-1]
+    assert {path: path.stat().st_mtime_ns for path in copied_sweep.rglob("*")} == before
+    new = copied_sweep.parent / "new"
+    assert runs.call("sweep", "--plan", "--config", str(settings), "--sweep-dir", str(new)) == 0
+    text = capsys.readouterr().out
+    assert "steps that were timed now" in text
+    assert "0:00:00" not in text
+    assert "with one run at a time." in text
+    assert "Not included, as no run here has done it: evaluate, classify." in text
+    assert not new.exists()
 
 
 def test_failed_runs_are_told_at_the_end_with_exit_code_1(broken: Path, capsys: Capture) -> None:

@@ -13,7 +13,8 @@ from tfp_smvi_cli.progress.training import make_reporter
 
 from tests.support import runs
 from tests.support.fake_servers import install_server
-from tests.support.servers import NAME, free_port
+from tests.support.ports import free_port
+from tests.support.servers import NAME
 
 
 def test_output_to_a_terminal_that_has_closed_is_lost_and_no_error(

@@ -62,6 +62,9 @@ OTHER = RunConfig(
         seed=-(2**63),
         init_from="/some/run",
         freeze="decoder",
+        early_stopping="train.kl",
+        patience=3,
+        min_delta=0.5,
     ),
 )
 
@@ -173,7 +176,7 @@ def test_equal_values_of_other_types_make_equal_configurations() -> None:
         ("train", "planned_epochs", 0, "whole number from 1"),
         ("train", "weight_decay", -0.1, "number of at least 0"),
         ("train", "weight_decay", math.inf, "number of at least 0"),
-        ("train", "precision", "float16", "float32, bfloat16"),
+        ("train", "precision", "float16", "float32, tf32, bfloat16"),
         ("train", "xla", True, "auto, on, off"),
         ("train", "seed", 2**63, "63 bits"),
     ],

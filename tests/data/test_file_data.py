@@ -26,7 +26,6 @@ from tfp_smvi.data import (
 from tfp_smvi.data.assembly import DiskSplit
 from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.description import describe
-from tfp_smvi.data.test_batches import read_inputs
 
 RNG = np.random.default_rng(0)
 REALS = RNG.normal(100.0, 50.0, (40, 3))
@@ -228,8 +227,9 @@ def test_a_split_that_cannot_be_read_is_one_line_in_a_graph(
 ) -> None:
     path, dataset = streamed(tmp_path, monkeypatch)
     os.truncate(path, 200)
-    with pytest.raises(SMVIError) as caught:
-        list(read_inputs(dataset.test, binarize=False))
+    batches = train_batches(dataset.train, batch_size=2, seed=0, num_steps=1, binarize=False)
+    with pytest.raises(SMVIError) as caught, explain_read_errors():
+        list(batches)
     assert str(caught.value) == (
         f"{path} can no longer be read (it is shorter than it was); restore it and run again."
     )

@@ -1,9 +1,11 @@
 """Engines run the same tasks to the same end, in this process and in others."""
 
+import dataclasses
 import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,15 +13,23 @@ from typing import Any
 import pytest
 
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.signals import is_running
 from tfp_smvi.engines.base import Context, Event, Task, run_all
 from tfp_smvi.engines.local import ThisProcess
 from tfp_smvi.engines.processes import Processes, describe_exit
+
+pytestmark = pytest.mark.usefixtures("new_processes")
 
 
 def write(context: Context, path: str, text: str) -> None:
     """Writes a file: the function of a task."""
     context.emit("begin", stage=text)
     Path(path).write_text(text)
+
+
+def write_process(context: Context, path: str, text: str) -> None:
+    """Writes the number of its process."""
+    Path(path).write_text(str(os.getpid()))
 
 
 def fail(context: Context, path: str, text: str) -> None:
@@ -88,6 +98,25 @@ def test_signals_of_the_terminal_are_left_to_the_leading_process(tmp_path: Path)
         events = events_of(engine, [task(be_in_a_terminal_that_closes, tmp_path, "one")])
     assert ("one", "exit", {"code": 0}) in events
     assert (tmp_path / "one").exists()
+
+
+def test_a_process_stays_for_the_next_reusable_task(tmp_path: Path) -> None:
+    """One that has died meanwhile is replaced, and all end with the engine."""
+
+    def run(name: str, *, reusable: bool) -> int:
+        one = dataclasses.replace(task(write_process, tmp_path, name), reusable=reusable)
+        assert events_of(engine, [one]) == [(name, "exit", {"code": 0})]
+        return int((tmp_path / name).read_text())
+
+    with Processes(1) as engine:
+        first, second = run("one", reusable=True), run("two", reusable=True)
+        assert run("three", reusable=False) != first
+        os.kill(second, signal.SIGKILL)
+        end = time.monotonic() + 10.0
+        while is_running(second) and time.monotonic() < end:
+            time.sleep(0.01)
+        last = run("four", reusable=True)
+    assert (first == second, last != second, is_running(last)) == (True, True, False)
 
 
 def test_a_log_that_is_a_link_is_replaced(tmp_path: Path) -> None:

@@ -14,11 +14,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.support.runs import ReferenceRun
-from tfp_smvi.config import AISConfig, EvaluateConfig
+from tfp_smvi.config import BLOCK_SIZE, AISConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.evaluation import session
 from tfp_smvi.evaluation.blocks import Shard
-from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.evaluation.local import LocalEstimator, require_families
 from tfp_smvi.evaluation.pipeline import evaluate
 from tfp_smvi.evaluation.results import Evaluation

@@ -8,6 +8,7 @@ import dataclasses
 import json
 import os
 import shutil
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import tensorflow_probability as tfp
 from tests.support.errors import refused
 from tests.support.runs import ReferenceRun, assert_same_bits, dead_process, forget_data
 from tfp_smvi.config import (
+    BLOCK_SIZE,
     AISConfig,
     DataConfig,
     EvaluateConfig,
@@ -28,6 +30,7 @@ from tfp_smvi.config import (
     TrainConfig,
 )
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.data import load_dataset
 from tfp_smvi.engines.processes import Processes
@@ -36,7 +39,7 @@ from tfp_smvi.evaluation.accuracy import with_temperatures
 from tfp_smvi.evaluation.blocks import Block, Shard, plan
 from tfp_smvi.evaluation.calibration_summary import summarize_calibration
 from tfp_smvi.evaluation.convergence_table import format_convergence
-from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.evaluation.pipeline import evaluate
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.evaluation.session import EvaluationSession
@@ -284,7 +287,8 @@ def test_result_is_what_its_file_holds(run_dir: Path) -> None:
 def test_report_has_all_its_parts(run_dir: Path) -> None:
     report = json.loads((run_dir / "evaluation.json").read_text())
     expected = {"splits", "bracket", "warnings", "settings", "run", "versions", "machine"}
-    assert {*report} == expected | {"units", "log_scale", "calibration"}
+    assert {*report} == expected | {"units", "log_scale", "calibration", "hosts"}
+    assert report["hosts"] == [report["machine"]["hostname"]] == [socket.gethostname()]
     assert [*report["splits"]] == ["train", "test"]
     assert report["settings"] == dataclasses.replace(SMALL, split="both").to_json()
     assert {*report["run"]} == {"config", "step", "epochs", "weights", "data_fingerprint"}
@@ -508,6 +512,7 @@ def test_the_last_block_of_a_split_is_short(digits: Any, fresh: Path) -> None:
     assert blocks[-1] == Block("annealed", "test", 7, config)
     opened.estimate(blocks[-1])
     arrays = opened.store("annealed", config).load("test-00007")
+    assert bytes(arrays.pop("host")).decode() == socket.gethostname()
     assert {len(array) for array in arrays.values()} == {10}
     assert np.all(np.isfinite(arrays["log_likelihood"]))
 
@@ -660,10 +665,10 @@ def test_estimate_settles_where_later_ones_agree() -> None:
         count: value + noise[i] - noise[i].mean()
         for i, (count, value) in enumerate(estimates.items())
     }
-    narrow = dict.fromkeys(estimates, 0.5)
+    narrow = dict.fromkeys(estimates, Estimate(0.5, 0.1))
     assert convergence.settled_at(noisy, narrow) == 100
     # Not where the bracket is wide, or not known.
-    for width in (0.51, np.nan):
+    for width in (Estimate(0.51, 0.1), Estimate(np.nan), Estimate(0.1, 0.6)):
         assert convergence.settled_at(noisy, narrow | {100: width}) is None
     del noisy[316]
     assert convergence.settled_at(noisy, narrow) is None
@@ -704,12 +709,11 @@ def test_an_estimate_that_misses_a_mode_does_not_settle() -> None:
     estimators = {count: estimator(count) for count in counts}
     values = {count: estimated(estimators[count]) for count in counts}
     widths = {
-        count: summarize_bracket(estimators[count].bracketed(seed(32))).width.mean
-        for count in counts
+        count: summarize_bracket(estimators[count].bracketed(seed(32))).width for count in counts
     }
     assert np.abs(exact - values[10] - np.log(2.0)).mean() < 0.05
-    assert convergence.settled_at(values, dict.fromkeys(counts, 0.0)) == 10
-    assert min(widths.values()) > 0.5
+    assert convergence.settled_at(values, dict.fromkeys(counts, Estimate(0.0))) == 10
+    assert min(width.mean for width in widths.values()) > 0.5
     assert convergence.settled_at(values, widths) is None
     assert abs((exact - estimated(estimator(30, 10.0))).mean()) < 0.2
 

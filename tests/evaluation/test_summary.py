@@ -10,7 +10,7 @@ from tests.support.summaries import bracket_values, example_values, warnings_for
 from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.evaluation import convergence
-from tfp_smvi.evaluation.results import FamilySummary, LocalSummary, RestartSummary
+from tfp_smvi.evaluation.local_results import FamilySummary, LocalSummary, RestartSummary
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 

@@ -26,8 +26,8 @@ from tests.support.runs import ReferenceRun
 from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
-from tfp_smvi.export import check
 from tfp_smvi.export import exporter as export_module
+from tfp_smvi.export import standalone
 from tfp_smvi.export.card import ModelCard
 from tfp_smvi.export.check import (
     CHECKSUMS,
@@ -75,7 +75,7 @@ def forked_checks() -> Iterator[None]:
     That one which loads it itself gives the same is a test of its own.
     """
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(check, "subprocess", SimpleNamespace(run=run_program))
+        patch.setattr(standalone, "subprocess", SimpleNamespace(run=run_program))
         yield
 
 
@@ -467,7 +467,7 @@ def test_the_process_that_verifies_does_not_know_the_package(
     stub.mkdir()
     (stub / "tfp_smvi.py").write_text("raise SystemExit('tfp_smvi was imported')")
     monkeypatch.setenv("PYTHONPATH", str(stub))
-    monkeypatch.setattr(check, "subprocess", subprocess)
+    monkeypatch.setattr(standalone, "subprocess", subprocess)
     assert find_wrong_answer(copied) is None
 
 

@@ -20,7 +20,6 @@ from tests.support.servers import (
     SHAPE,
     Models,
     encode_png,
-    make_export,
     make_images,
 )
 from tfp_smvi.config import FeaturesConfig, ModelConfig
@@ -47,16 +46,6 @@ CONFIG = FeaturesConfig(batch_size=20, in_flight=3)
 @pytest.fixture(autouse=True)
 def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feature_files, "PIECE_SIZE", PIECE)
-
-
-@pytest.fixture(scope="module")
-def export(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_export(tmp_path_factory.mktemp("export") / "digits" / "1").parent
-
-
-@pytest.fixture(scope="module")
-def encoder(export: Path) -> LocalEncoder:
-    return LocalEncoder(export)
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """Features of the best q(z|x): better than the encoder's, and written as all features are."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.support import runs
 from tests.support.errors import refused
 from tests.support.runs import ReferenceRun
 from tfp_smvi.data import Dataset
+from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.features.refined import RefinedEncoder
 from tfp_smvi.runs.loading import load_run
 
@@ -46,6 +48,12 @@ def test_the_elbo_of_refined_features_is_higher(
     assert (gain.mean(axis=0) > -0.05 - 5.0 * error).all()
     grey = np.rint(255 * x).astype(np.uint8)
     np.testing.assert_allclose(encoder.encode("uint8", grey).mean, features.mean, atol=0.1)
+
+
+def test_a_task_makes_the_same_encoder(encoder: RefinedEncoder) -> None:
+    """Its identity has all that its features depend on."""
+    recipe = Recipe.from_json(json.loads(json.dumps(encoder.recipe.to_json())))
+    assert recipe.make().identity == encoder.identity
 
 
 def test_the_command_writes_them(

@@ -36,7 +36,7 @@ def test_the_change_is_the_difference_of_squares_of_a_gaussian_model():
     # Sums of squares up to 1,000, in float32.
     change = reconstruction_change(model, X, tf.constant(z))
     np.testing.assert_allclose(change, expected, rtol=1e-4, atol=1e-2)
-    found = measure_dependence(model, [(None, X)])
+    found = measure_dependence(model, X)
     assert found.active_units == 3
     assert found.reconstruction_change == pytest.approx(expected.mean(), rel=1e-4)
 
@@ -44,8 +44,8 @@ def test_the_change_is_the_difference_of_squares_of_a_gaussian_model():
 def test_a_decoder_that_does_not_see_z_has_no_change():
     model = Linear(0.0)
     assert np.all(reconstruction_change(model, X, tf.random.stateless_normal([50, 3], [1, 3])) == 0)
-    assert measure_dependence(model, [(None, X)]) == (0, 0.0)
+    assert measure_dependence(model, X) == (0, 0.0)
 
 
 def test_one_example_tells_nothing():
-    assert measure_dependence(Linear(), [(None, X[:1])]) == (None, None)
+    assert measure_dependence(Linear(), X[:1]) == (None, None)

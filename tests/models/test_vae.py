@@ -8,6 +8,7 @@ from scipy import stats
 
 from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.models import products
 from tfp_smvi.models.layers import MINIMUM_SCALE, Dense, positive
 from tfp_smvi.models.likelihoods import LIKELIHOODS
 from tfp_smvi.models.vae import VAE
@@ -112,29 +113,27 @@ def test_dense_has_the_first_and_second_order_gradients_of_keras(activation):
         np.testing.assert_allclose(value, expected, rtol=1e-4, atol=1e-5)
 
 
-def test_the_default_activation_has_its_second_derivative():
-    """That of TensorFlow has a gradient of its own, through which the divergence is differentiated.
+def operations_for(outputs: list[tf.Tensor]) -> list[tf.Operation]:
+    """What computes some outputs; the rest of a graph is not run."""
+    found: dict[str, tf.Operation] = {}
+    waiting = [tensor.op for tensor in outputs]
+    while waiting:
+        operation = waiting.pop()
+        if operation.name not in found:
+            found[operation.name] = operation
+            waiting += [tensor.op for tensor in operation.inputs]
+    return list(found.values())
 
-    f(x) = x s(x), f'' = s' (2 + x (1 - 2 s)), with the logistic function s and s' = s (1 - s).
+
+def test_matrix_products_alone_are_in_bfloat16_in_gradients_of_both_orders(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    """Sums over pixels or examples in 8 bits lose a nat; only the sums for biases are float32.
+
+    The encoder has 3 products forward and 5 backward; the decoder 3, the score's 3, and in their
+    gradients 6 and 3 for the weights.
     """
-    x = tf.linspace(-8.0, 8.0, 65)
-    activation = Dense(5, ModelConfig().hidden_activation).activation
-    with tf.GradientTape() as outer:
-        outer.watch(x)
-        with tf.GradientTape() as inner:
-            inner.watch(x)
-            y = activation(x)
-        slope = inner.gradient(y, x)
-    s = 1.0 / (1.0 + np.exp(-x.numpy().astype(np.float64)))
-    curvature = s * (1.0 - s) * (2.0 + x.numpy() * (1.0 - 2.0 * s))
-    np.testing.assert_allclose(outer.gradient(slope, x), curvature, rtol=1e-5, atol=1e-6)
-
-
-def test_matrix_products_alone_are_in_bfloat16_in_gradients_of_both_orders():
-    """Sums over pixels or examples in 8 bits lose a nat; only the 12 sums for biases are products.
-
-    The encoder has 2 products forward, 3 backward; the decoder the score's, and all again.
-    """
+    monkeypatch.setattr(products, "multiplies_bfloat16", lambda: True)  # on any processor
     model = small_model().with_products("bfloat16")
     variables = model.trainable_variables
 
@@ -147,13 +146,13 @@ def test_matrix_products_alone_are_in_bfloat16_in_gradients_of_both_orders():
             objective = smvi_objective(posterior, model.prior, log_likelihood, 0.5, z).objective
         return objective, tape.gradient(objective, variables)
 
-    operations = step.get_concrete_function().graph.get_operations()
-    reduced = [op for op in operations if op.outputs and op.outputs[0].dtype == tf.bfloat16]
-    assert {op.type for op in reduced} == {"Cast", "MatMul"}
-    products = [op for op in operations if op.type == "MatMul"]
-    assert len([op for op in reduced if op.type == "MatMul"]) >= 26
+    used = operations_for(step.get_concrete_function().graph.outputs)
+    reduced = [op for op in used if op.outputs[0].dtype == tf.bfloat16]
+    assert {op.type for op in reduced} <= {"Cast", "MatMul", "Identity", "IdentityN", "ConcatV2"}
+    multiplied = [op for op in used if op.type == "MatMul"]
+    assert len([op for op in reduced if op.type == "MatMul"]) == 23
     # Sums over the batch, as products with ones.
-    assert all(op.inputs[0].shape == [1, 7] for op in products if op not in reduced)
+    assert all(op.inputs[0].shape == [1, 7] for op in multiplied if op not in reduced)
     objective, gradients = step(tf.ones([7, 4, 5, 1]))
     assert {t.dtype for t in (objective, *gradients)} == {tf.float32}
 
@@ -182,3 +181,19 @@ def test_values_of_another_shape_or_kind_are_refused() -> None:
         model.log_joint(np.zeros([3, 8, 8, 1], np.uint8), tf.zeros([3, 2]))
     with pytest.raises(SMVIError, match=r"z has shape \(5, 4\); give \[..., 3\]"):
         model.decode(np.zeros([5, 4], np.float32))
+
+
+def test_products_in_bfloat16_are_rounded_to_the_nearest() -> None:
+    """Cut off, as TensorFlow's own are on processors without bfloat16, they are 0.2 % too small.
+
+    The mean rounding error of 64,000 products has a standard error of 0.0017 / sqrt(64,000).
+    """
+    layer = Dense(64)
+    x = tf.random.stateless_normal([1000, 64], [1, 2])
+    layer.build(x.shape)
+    given, kernel = (tf.cast(t, tf.bfloat16) for t in (x, layer.kernel))
+    exact = tf.cast(given, tf.float64) @ tf.cast(kernel, tf.float64)
+    found = tf.cast(layer(x, products="bfloat16"), tf.float64)
+    error = tf.reduce_sum(tf.sign(exact) * (found - exact)) / tf.reduce_sum(tf.abs(exact))
+    assert abs(error) < 1e-4
+    assert np.any(found != exact)

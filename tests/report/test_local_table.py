@@ -3,9 +3,11 @@
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 from tests.support import sweeps
 from tfp_smvi.core.estimates import Estimate
-from tfp_smvi.evaluation.results import FamilySummary, LocalSummary, RestartSummary
+from tfp_smvi.evaluation.local_results import FamilySummary, LocalSummary, RestartSummary
 from tfp_smvi.report.latex import latex_tables
 from tfp_smvi.report.local_table import local_table
 from tfp_smvi.report.page import render_report
@@ -42,6 +44,7 @@ def changed(sweep: Sweep) -> Sweep:
     return sweep._replace(summary=Summary.from_json(summary.to_json()))
 
 
+@pytest.mark.usefixtures("no_figures")
 def test_runs_that_have_the_halves_are_in_the_table(tmp_path: Path) -> None:
     sweeps.write_sweep(tmp_path, (0.0, 0.5), classify=False, epochs=(), galleries=False)
     sweep = read_sweep(tmp_path)

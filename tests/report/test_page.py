@@ -87,12 +87,6 @@ def page(html: str) -> Page:
     return Page(html)
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Leaves the page without figures, for what does not depend on them."""
-    monkeypatch.setattr(figures, "draw_all", lambda sweep, layout: {})
-
-
 def test_images_are_inside_and_have_alternative_texts(page: Page) -> None:
     """Each is there for a wide screen and for a narrow one."""
     images, narrow = page.find("img"), page.find("source")

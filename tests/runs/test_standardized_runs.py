@@ -22,14 +22,14 @@ from tfp_smvi.features.extraction import extract_features
 from tfp_smvi.features.images import open_images
 from tfp_smvi.runs.loading import load_data_of, load_run
 from tfp_smvi.serving.encoders import LocalEncoder
-from tfp_smvi.training import loop as training
+from tfp_smvi.training import schedule
 from tfp_smvi.training.loop import fit
 
 RNG = np.random.default_rng(0)
 X = RNG.normal([100.0, -3.0, 0.0, 7.0], [50.0, 0.1, 1.0, 9.0], (60, 4))
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Stands for a death in the middle."""
 
 
@@ -61,7 +61,7 @@ def test_a_killed_run_goes_on_to_the_same_bits(
     folder: Path, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its data are loaded and standardized again, as in a new process."""
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(schedule, "CALL_SECONDS", 0.0)
     config = settings(folder, 3)
     fit(config, load_dataset(config.data), run_dir)
 

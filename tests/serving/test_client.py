@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from tests.support.errors import refused
+from tests.support.ports import free_port
 from tests.support.servers import (
     LATENT_DIM,
     NAME,
@@ -19,7 +20,6 @@ from tests.support.servers import (
     Models,
     Proxy,
     encode_png,
-    free_port,
     make_export,
     make_images,
 )

@@ -21,7 +21,8 @@ from tensorflow_serving.config import model_server_config_pb2
 
 from tests.support.errors import refused
 from tests.support.fake_servers import install_docker, install_server
-from tests.support.servers import NAME, Models, free_port, make_export, rest_server
+from tests.support.ports import free_port
+from tests.support.servers import NAME, Models, make_export, rest_server
 from tfp_smvi.config import ServeConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.formats import FORMAT

@@ -16,8 +16,9 @@ import urllib3
 from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
 
 from tests.support import runs
+from tests.support.ports import free_port
 from tests.support.runs import ReferenceRun
-from tests.support.servers import NAME, encode_png, free_port, make_images
+from tests.support.servers import NAME, encode_png, make_images
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.serving.client import connect

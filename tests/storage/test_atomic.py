@@ -7,6 +7,7 @@ import os
 import secrets
 import socket
 import stat
+import time
 from pathlib import Path
 from typing import BinaryIO
 
@@ -101,6 +102,18 @@ def test_litter_of_killed_processes_of_this_host_goes(tmp_path: Path) -> None:
     sweep_partials(tmp_path, "a.npz.*")
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)
     sweep_partials(tmp_path / "nowhere")
+
+
+def test_what_another_host_has_left_is_deleted_after_a_day(tmp_path: Path) -> None:
+    """A lock may be one of its host alone; of a file that is written to, the time is recent."""
+    ages = {"0": 2 * 3600.0, "1": 25 * 3600.0}
+    for digit, age in ages.items():
+        path = tmp_path / f".file.another-{socket.gethostname()}.{digit * 16}.partial"
+        path.touch()
+        os.utime(path, (time.time() - age,) * 2)
+    sweep_partials(tmp_path)
+    (left,) = tmp_path.iterdir()
+    assert "0" * 16 in left.name
 
 
 def test_two_containers_of_one_name_and_process_number_write_beside_each_other(

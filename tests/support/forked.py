@@ -22,11 +22,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, ClassVar
 
-__all__ = ["ForkedProcess", "fork_children", "run_forked", "run_program", "start_forked"]
+__all__ = [
+    "CONTEXT",
+    "ForkedProcess",
+    "fork_children",
+    "run_forked",
+    "run_program",
+    "start_forked",
+    "start_server",
+]
 
-_CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT = multiprocessing.get_context("forkserver")
 # What the commands import; the server ignores a module that does not exist.
-_CONTEXT.set_forkserver_preload(
+CONTEXT.set_forkserver_preload(
     [
         *("tensorflow", "tensorflow_probability", "keras", "sklearn.svm", "tensorboard.summary"),
         *("tfp_smvi_cli.main", "tfp_smvi.training.loop", "tfp_smvi.evaluation.pipeline"),
@@ -54,13 +62,13 @@ class ForkedProcess:
             cwd: the working directory, this process's by default.
             env: the environment, this process's by default.
         """
-        _start_server()
+        start_server()
         self._place = tempfile.TemporaryDirectory()
         self.files = tuple(Path(self._place.name) / name for name in ("stdout", "stderr"))
         for file in self.files:
             file.touch()
         place = (str(cwd or Path.cwd()), dict(os.environ if env is None else env), self.files)
-        self._process = _CONTEXT.Process(target=_call, args=(place, function, arguments))
+        self._process = CONTEXT.Process(target=_call, args=(place, function, arguments))
         self._process.start()
 
     @property
@@ -133,10 +141,10 @@ def fork_children() -> None:
     It is the `before` of start_forked: TensorFlow is loaded and has not run.
     """
     from tfp_smvi.engines import processes
-    from tfp_smvi.export import check
+    from tfp_smvi.export import standalone
 
     processes.subprocess = SimpleNamespace(PIPE=subprocess.PIPE, Popen=_ForkedWorker)  # type: ignore[attr-defined]
-    check.subprocess = SimpleNamespace(run=_spare_process())  # type: ignore[attr-defined]
+    standalone.subprocess = SimpleNamespace(run=_spare_process())  # type: ignore[attr-defined]
 
 
 class _ForkedWorker(subprocess.Popen[bytes]):
@@ -225,7 +233,7 @@ def _end(process: ForkedProcess, command: Sequence[str]) -> "subprocess.Complete
     return subprocess.CompletedProcess(command, process.returncode, out, err)
 
 
-def _start_server() -> None:
+def start_server() -> None:
     """Starts the server, if it does not run, without a stderr: TensorFlow is not quiet there."""
     with contextlib.ExitStack() as stack:
         saved = os.dup(2)

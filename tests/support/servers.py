@@ -36,9 +36,11 @@ SHAPE = (8, 8, 1)
 LATENT_DIM = 4
 
 
-def make_export(folder: Path, seed: int = 0, latent_dim: int = LATENT_DIM) -> Path:
+def make_export(
+    folder: Path, seed: int = 0, latent_dim: int = LATENT_DIM, shape: tuple[int, ...] = SHAPE
+) -> Path:
     """Saves an untrained encoder to a version's folder, with the signatures of an export."""
-    model = VAE(ModelConfig("bernoulli", latent_dim=latent_dim, hidden_sizes=(16,)), SHAPE, seed)
+    model = VAE(ModelConfig("bernoulli", latent_dim=latent_dim, hidden_sizes=(16,)), shape, seed)
     part = encoder_part(model, kind="intensities")
     module = tf.Module()
     module.weights = part.variables
@@ -372,10 +374,3 @@ class Proxy:
             while data := source.recv(65536):
                 target.sendall(data)
             target.shutdown(socket.SHUT_WR)
-
-
-def free_port() -> int:
-    """A port that nothing listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from tests.support import runs
 from tests.support.forked import fork_children
 from tfp_smvi.config import (
     AISConfig,
@@ -166,3 +167,16 @@ def script_as_python(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str)
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(path))
+
+
+def assert_same_sweep(sweep_dir: Path, whole_sweep: WholeSweep) -> None:
+    """Asserts that a sweep has the results of the whole one on the lams that end, bit for bit."""
+    summary, whole = without_seconds(read(sweep_dir)), without_seconds(read(whole_sweep.path))
+    assert summary["runs"] == [run for run in whole["runs"] if run["run_dir"] in DONE]
+    for name in ("config", "seeds", "environment"):
+        assert summary[name] == whole[name]
+    for name in DONE:
+        for file in ("evaluation.json", "evaluation.npz", "gallery.npz"):
+            expected = (whole_sweep.path / name / file).read_bytes()
+            assert (sweep_dir / name / file).read_bytes() == expected
+        runs.assert_same_run(sweep_dir / name, whole_sweep.path / name)

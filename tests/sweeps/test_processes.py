@@ -8,7 +8,9 @@ import pytest
 
 from tests.support.small_sweep import BEGIN, CONFIG, Recorder, fake_stage, read
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.sweeps import driver as sweep_module
+from tfp_smvi.engines.base import Task
+from tfp_smvi.engines.processes import Processes
+from tfp_smvi.sweeps import orders
 from tfp_smvi.sweeps.driver import sweep
 from tfp_smvi.sweeps.orders import Order
 
@@ -65,6 +67,28 @@ def test_as_many_runs_as_asked_for_go_on_at_once(
         assert len(running) <= 2
 
 
+class Counting(Processes):
+    """An engine that keeps the names of its tasks."""
+
+    def __init__(self) -> None:
+        super().__init__(1)
+        self.names: list[str] = []
+
+    def start(self, task: Task) -> None:
+        self.names.append(task.name)
+        super().start(task)
+
+
+def test_the_engine_that_is_given_does_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An engine without tasks has the length 0, and is false."""
+    fake_stage(monkeypatch, tmp_path, "exit 7")
+    with Counting() as engine:
+        summary = sweep(tmp_path / "sweep", CONFIG, engine=engine)
+    assert engine.names == [entry.run_dir for entry in summary.runs]
+
+
 @pytest.mark.parametrize(("jobs", "threads"), [(1, None), (2, 3), (3, 2), (16, 1)])
 def test_cores_are_divided_between_the_runs(
     jobs: int,
@@ -73,7 +97,7 @@ def test_cores_are_divided_between_the_runs(
     sweep_orders: list[Order],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(sweep_module, "_num_cores", lambda: 7)
+    monkeypatch.setattr(orders, "_num_cores", lambda: 7)
     sweep(tmp_path, CONFIG, jobs=jobs)
     assert {order.threads for order in sweep_orders} == {threads}
     sweep(tmp_path, CONFIG, jobs=jobs, threads=5)

@@ -10,7 +10,6 @@ from pathlib import Path
 import filelock
 import pytest
 
-from tests.support import runs
 from tests.support.forked import ForkedProcess, fork_children, start_forked
 from tests.support.kills import RANDOM, RandomKills
 from tests.support.small_sweep import (
@@ -19,11 +18,11 @@ from tests.support.small_sweep import (
     DONE,
     Recorder,
     WholeSweep,
+    assert_same_sweep,
     entries,
     fake_stage,
     read,
     result_times,
-    without_seconds,
 )
 from tfp_smvi.sweeps.driver import SweepInterrupted, sweep
 from tfp_smvi.sweeps.entries import Entry
@@ -151,16 +150,3 @@ def stop_in_stage(
         assert process.returncode == 128 + number
         assert errors.endswith("Run the same command again to continue.\n")
         assert "running" not in {entry["status"] for entry in read(sweep_dir)["runs"]}
-
-
-def assert_same_sweep(sweep_dir: Path, whole_sweep: WholeSweep) -> None:
-    """Asserts that a sweep has the results of the whole one on LAMS, bit for bit."""
-    summary, whole = without_seconds(read(sweep_dir)), without_seconds(read(whole_sweep.path))
-    assert summary["runs"] == [run for run in whole["runs"] if run["run_dir"] in DONE]
-    for name in ("config", "seeds", "environment"):
-        assert summary[name] == whole[name]
-    for name in DONE:
-        for file in ("evaluation.json", "evaluation.npz", "gallery.npz"):
-            expected = (whole_sweep.path / name / file).read_bytes()
-            assert (sweep_dir / name / file).read_bytes() == expected
-        runs.assert_same_run(sweep_dir / name, whole_sweep.path / name)

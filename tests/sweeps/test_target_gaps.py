@@ -14,7 +14,6 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.report.figures import draw_all
 from tfp_smvi.report.level_names import level_title, symbol
 from tfp_smvi.report.page import render_report
-from tfp_smvi.runs.records import with_epochs
 from tfp_smvi.sweeps.driver import sweep
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep, read_sweep
@@ -22,7 +21,9 @@ from tfp_smvi.sweeps.results import Sweep, read_sweep
 # One run, whose two epochs end after the controller's settling.
 SMALL = dataclasses.replace(
     CONFIG,
-    train=with_epochs(CONFIG.train, 2),
+    train=dataclasses.replace(
+        CONFIG.train, train=dataclasses.replace(CONFIG.train.train, epochs=2)
+    ),
     evaluate=dataclasses.replace(CONFIG.evaluate, split="test"),
     classify=None,
     classify_every=None,
@@ -32,7 +33,8 @@ SMALL = dataclasses.replace(
 
 
 @pytest.fixture(scope="module")
-def swept(tmp_path_factory: pytest.TempPathFactory) -> Sweep:
+def swept(tmp_path_factory: pytest.TempPathFactory, new_processes: None) -> Sweep:
+    """In processes as users have them; other sweeps of the tests fork theirs."""
     path = tmp_path_factory.mktemp("gaps") / "sweep"
     sweep(path, SMALL)
     return read_sweep(path)

@@ -28,7 +28,7 @@ STEPS_PER_EPOCH = 40  # 1437 digits, of which 144 are held out, in batches of 32
 CONFIG = config(lam=0.0, target_gap=0.3, epochs=4, lam_warmup_steps=60)
 
 
-class KilledError(Exception):
+class KilledError(BaseException):
     """Stands for a death in the middle."""
 
 
@@ -52,7 +52,7 @@ def test_a_resumed_run_has_the_bits_of_one_that_was_not_interrupted(
     with pytest.raises(KilledError):
         fit(CONFIG, digits, run_dir, checkpoint_minutes=1e-9, reporter=Recorder(middle, die))
     assert 0 < newest(run_dir).step < middle
-    shorter = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=4))
+    shorter = dataclasses.replace(CONFIG, train=dataclasses.replace(CONFIG.train, epochs=3))
     fit(shorter, digits, run_dir)
     fit(CONFIG, digits, run_dir)
     assert_same_run(run_dir, followed)
@@ -71,7 +71,9 @@ def test_each_epoch_records_what_lam_follows(followed: Path) -> None:
     arrays = newest(followed).arrays
     # At the first end of an epoch after the settling and when the training has twice the steps.
     assert arrays["weight/corrected_at"] == 120
-    assert arrays["weight/correction"] > 1.0
+    # The jackknife leaves a few per cent of bias, and the better estimate is of other examples.
+    assert 0.7 < arrays["weight/correction"] < 1.4
+    assert arrays["weight/correction"] != 1.0
     assert "held_out_gap/train" in runs.event_steps(followed)
 
 
@@ -162,6 +164,6 @@ def test_the_gap_is_that_of_an_exact_model(annealed: bool, monkeypatch: pytest.M
     estimator, x = GapEstimator(_Exact(1.0)), tf.zeros([100, 4])  # type: ignore[arg-type]
     assert estimator.better(x) == pytest.approx(0.5, abs=0.1)
     cheap = float(tf.reduce_mean(estimator.cheap(x, 0)))
-    # Of 16 draws: 0.5 less (e - 1) / 32, and the noise of the ELBO.
-    assert 0.3 < cheap < 0.55
+    # The ELBO of 16 draws of 100 examples has a standard error of 1 / 40.
+    assert cheap == pytest.approx(0.5, abs=0.1)
     np.testing.assert_array_equal(estimator.cheap(x, 0), estimator.cheap(x, 0))

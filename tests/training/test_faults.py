@@ -36,7 +36,7 @@ from tfp_smvi.config import DataConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, assembly, load_dataset
 from tfp_smvi.runs.checkpoint import list_checkpoints
-from tfp_smvi.training import loop as training
+from tfp_smvi.training import schedule
 from tfp_smvi.training.loop import fit
 
 
@@ -281,7 +281,7 @@ def test_a_file_of_data_that_is_cut_short_is_one_line_and_its_checkpoints_are_in
 ) -> None:
     """The file is read within a graph, whose own error is a trace."""
     monkeypatch.setattr(assembly, "MAX_BYTES_IN_MEMORY", 0)
-    monkeypatch.setattr(training, "CALL_SECONDS", 0.0)
+    monkeypatch.setattr(schedule, "CALL_SECONDS", 0.0)
     path = tmp_path / "x.npy"
     np.save(path, np.random.default_rng(0).standard_normal((200, 3)))
     dataset = load_dataset(DataConfig(str(path), test_fraction=0.2))

@@ -33,8 +33,8 @@ from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.dependence import Dependence
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
-from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, read_history, with_epochs
-from tfp_smvi.training import loop
+from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, read_history
+from tfp_smvi.training import running
 from tfp_smvi.training.checks import resolve
 from tfp_smvi.training.loop import fit
 from tfp_smvi.training.results import FitResult
@@ -412,10 +412,10 @@ def test_a_collapsed_posterior_is_warned_of_until_it_recovers(
 ) -> None:
     """By `fit`, `load_run` and the command, in each of which the last epoch decides."""
     run_dir = Path(shutil.copytree(reference.run_dir, tmp_path / "run"))
-    monkeypatch.setattr(loop, "measure_dependence", lambda model, test: Dependence(0, 0.002))
+    monkeypatch.setattr(running, "measure_dependence", lambda model, x: Dependence(0, 0.002))
     warned = "The posterior has collapsed: on test data, no latent is active"
     with pytest.warns(UserWarning, match=warned):
-        result = fit(with_epochs(CONFIG, EPOCHS + 1), digits, run_dir)
+        result = fit(config(epochs=EPOCHS + 1), digits, run_dir)
     (line,) = result.warnings
     assert "reconstructions do not depend on x" in line
     assert line.endswith("Lower lam, or raise lam_warmup_steps or epochs.")
@@ -430,7 +430,7 @@ def test_a_collapsed_posterior_is_warned_of_until_it_recovers(
         assert "The posterior has collapsed" in " ".join(text.split())
     assert "--lam-warmup-steps" in captured.out
     monkeypatch.undo()
-    result = fit(with_epochs(CONFIG, EPOCHS + 2), digits, run_dir)
+    result = fit(config(epochs=EPOCHS + 2), digits, run_dir)
     assert result.warnings == ()
     assert result.history[-1].active_units == 4
     gain = result.history[-1].reconstruction_change

@@ -16,6 +16,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.runs.directory import read_run
 from tfp_smvi.runs.loading import load_run
+from tfp_smvi.training.devices import OneDevice
 from tfp_smvi.training.loop import fit
 from tfp_smvi.training.results import FitResult
 from tfp_smvi.training.start import begin
@@ -40,7 +41,7 @@ def test_a_training_starts_from_the_weights_of_a_run(
         from_run(trained.run_dir, lam=0.0),
         model=dataclasses.replace(CONFIG.model, likelihood="bernoulli"),
     )
-    start = begin(settings, digits, tmp_path, None, Recorder(), fresh=False)
+    start = begin(settings, digits, tmp_path, None, Recorder(), fresh=False, devices=OneDevice())
     expected = weights(trained.run_dir)
     assert {*start.model.named_variables} == {*expected}
     for name, variable in start.model.named_variables.items():
@@ -168,3 +169,28 @@ def test_a_source_must_be_another_run_that_exists(
 def test_what_is_frozen_must_come_from_somewhere() -> None:
     with pytest.raises(SMVIError, match="freeze = 'decoder' is not allowed; give init_from too"):
         config(freeze="decoder")
+
+
+def test_what_a_notebook_shows_fits_in_a_line(digits: Dataset, trained: FitResult) -> None:
+    assert repr(digits) == (
+        "Dataset('digits': 1437 to train, 360 to test, shape (8, 8, 1), intensities)"
+    )
+    assert repr(digits.test) == (
+        "ArraySplit(360 examples of shape (8, 8, 1), intensities, with labels)"
+    )
+    text = repr(trained)
+    assert text.startswith(f"FitResult({len(trained.history)} epochs, test ELBO -")
+    assert "VAE(x: (8, 8, 1), bernoulli; z: 4, diagonal; " in text
+    assert len(text) < 250
+    loaded = repr(load_run(trained.run_dir))
+    assert loaded.startswith(f"LoadedRun(digits, lam 0.5, {len(trained.history)} epochs, test ELBO")
+    assert len(loaded) < 200
+
+
+def test_the_rows_of_a_training_are_its_epochs(trained: FitResult) -> None:
+    rows = trained.rows()
+    assert rows == load_run(trained.run_dir).rows()
+    assert [row["epoch"] for row in rows] == [record.epoch for record in trained.history]
+    last = trained.history[-1]
+    assert (rows[-1]["test_elbo"], rows[-1]["train_kl"]) == (last.test.elbo, last.train.kl)
+    assert (rows[-1]["lam"], rows[-1]["step"]) == (last.lam, last.step)

@@ -2,7 +2,6 @@
 
 import hashlib
 import importlib.metadata
-import os
 import time
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -10,13 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from tfp_smvi.classification.draws import FeatureArrays
 from tfp_smvi.classification.labels import LabelArray, make_labels
-from tfp_smvi.classification.measuring import FeatureArrays, GivenMeasurement
-from tfp_smvi.classification.results import FORMAT, Classification, ClassifiedFeatures
+from tfp_smvi.classification.measuring import GivenMeasurement
+from tfp_smvi.classification.results import FORMAT, Accuracy, Classification, ClassifiedFeatures
+from tfp_smvi.classification.workers import open_workers
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import environment
+from tfp_smvi.engines.base import Engine
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.storage.atomic import write_json
 
@@ -46,6 +48,7 @@ def classify_features(
     *,
     output: Path | str | None = None,
     threads: int | None = None,
+    engine: Engine | None = None,
     reporter: EvaluationReporter | None = None,
 ) -> Classification:
     """Measures how well support vector machines classify features, from few labels.
@@ -60,6 +63,8 @@ def classify_features(
         config: the numbers of labels, and the classifiers; its `input` is of a run.
         output: a JSON file for the report; None for none.
         threads: the number of classifiers to train at once; None for one per core.
+        engine: runs the work, and needs an output; None for threads of this process. See
+            `classify`.
         reporter: receives progress updates.
 
     Returns:
@@ -72,7 +77,7 @@ def classify_features(
     train = _part("train_features", train_features, "train_labels", train_labels)
     _require_varied("train_features", train)
     test = _part("test_features", test_features, "test_labels", test_labels)
-    return _classify(train, test, config, (), output, threads, reporter or Silent())
+    return _classify(train, test, config, (), output, threads, engine, reporter or Silent())
 
 
 def classify_feature_files(
@@ -82,6 +87,7 @@ def classify_feature_files(
     *,
     output: Path,
     threads: int | None = None,
+    engine: Engine | None = None,
     reporter: EvaluationReporter | None = None,
 ) -> Classification:
     """Does the same with two .npz files, each with the arrays `mean` and `labels`.
@@ -92,6 +98,7 @@ def classify_feature_files(
         config: as in `classify_features`.
         output: the JSON file of the report.
         threads: as in `classify_features`.
+        engine: as in `classify_features`.
         reporter: receives progress updates.
 
     Raises:
@@ -100,7 +107,7 @@ def classify_feature_files(
     train, test = _read(features, "features"), _read(test_features, "test_features")
     _require_varied(f"{features}: {FEATURES}", train)
     files = (str(features), str(test_features))
-    return _classify(train, test, config, files, output, threads, reporter or Silent())
+    return _classify(train, test, config, files, output, threads, engine, reporter or Silent())
 
 
 def _classify(
@@ -110,6 +117,7 @@ def _classify(
     files: tuple[str, ...],
     output: Path | str | None,
     threads: int | None,
+    engine: Engine | None,
     reporter: EvaluationReporter,
 ) -> Classification:
     started = time.monotonic()
@@ -131,28 +139,65 @@ def _classify(
         problem = "has a single class, and there is nothing to classify"
         raise _wrong("train_labels", problem, "give data with two or more classes")
     labels = make_labels(train.labels, test.labels, files[0] if files else "the data given")
-    measurement = GivenMeasurement(labels, config, reporter)
+    warnings = _warnings(train, test)
+    for warning in warnings:
+        reporter.warn(warning)
+    fingerprint = _fingerprint(*train, *test)
     arrays = FeatureArrays(train.features, test.features)
-    results = measurement.measure(arrays, threads or os.cpu_count() or 1)
+    measurement = GivenMeasurement(labels, arrays, fingerprint, config, reporter)
+    path = None if output is None else Path(output)
+    folder = None if path is None else path.with_name(f"{path.name}.partial")
+    with open_workers(
+        measurement.draws,
+        config,
+        engine=engine,
+        folder=folder,
+        threads=threads,
+        messages=reporter,
+    ) as workers:
+        results = measurement.measure(workers)
+        report = _make_report(train, test, config, files, fingerprint, results, warnings, started)
+        if path is not None:
+            with explain_write_errors(f"to {output}", RUN_AGAIN):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_json(path, report)
+    return report
+
+
+def _make_report(
+    train: _Part,
+    test: _Part,
+    config: ClassifyConfig,
+    files: tuple[str, ...],
+    fingerprint: str,
+    results: list[Accuracy],
+    warnings: tuple[str, ...],
+    started: float,
+) -> Classification:
+    num_train, num_dimensions = train.features.shape
     here = environment()
-    report = Classification(
+    return Classification(
         format=FORMAT,
         run=None,
         epoch=0,
         settings=config,
         num_test=len(test.labels),
         results=tuple(results),
-        warnings=(),
+        warnings=warnings,
         seconds=round(time.monotonic() - started, 3),
         versions={**here.versions, "scikit-learn": importlib.metadata.version("scikit-learn")},
         machine=here.machine,
-        given=ClassifiedFeatures(files, len(train.labels), sizes[0], _fingerprint(*train, *test)),
+        given=ClassifiedFeatures(files, num_train, num_dimensions, fingerprint),
     )
-    if output is not None:
-        with explain_write_errors(f"to {output}", RUN_AGAIN):
-            Path(output).parent.mkdir(parents=True, exist_ok=True)
-            write_json(Path(output), report)
-    return report
+
+
+def _warnings(train: _Part, test: _Part) -> tuple[str, ...]:
+    if not np.array_equal(train.features, test.features):
+        return ()
+    return (
+        "The test features are the training features: the accuracy is not that of examples that "
+        "a classifier has not seen.",
+    )
 
 
 def _read(path: Path, field: str) -> _Part:

@@ -1,52 +1,56 @@
 """The measurement of accuracies: subsets, classifiers, features of a run, kept baselines."""
 
+import functools
 import itertools
 from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+from tfp_smvi.classification.draws import Draws, FeatureArrays
 from tfp_smvi.classification.labels import Labels, choose_sizes, labelled_subset, read_labels
 from tfp_smvi.classification.pca import PrincipalComponents
-from tfp_smvi.classification.plan import Unit, baseline_key, plan_units, unit_cost
+from tfp_smvi.classification.plan import (
+    Unit,
+    baseline_key,
+    package_versions,
+    plan_units,
+    unit_cost,
+)
 from tfp_smvi.classification.results import ENCODER, FEATURES, GIVEN, NAMES, PCA, Accuracy
-from tfp_smvi.classification.svm import Outcome, measure_accuracy
+from tfp_smvi.classification.workers import FeatureSource, Workers
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError
 from tfp_smvi.core.estimates import estimate
+from tfp_smvi.core.records import JSONObject
 from tfp_smvi.core.reporters import EvaluationReporter
 from tfp_smvi.data import Dataset, Split
 from tfp_smvi.data.test_batches import read_inputs
 from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.runs.loading import LoadedRun
+from tfp_smvi.runs.models import weights_digest
 from tfp_smvi.storage.locks import hold_folder
 from tfp_smvi.storage.pieces import JSONStore
 
-__all__ = ["FeatureArrays", "GivenMeasurement", "Measurement"]
-
-
-class FeatureArrays(NamedTuple):
-    """Features of the examples to train on, and of the test set: [n, d] each."""
-
-    train: np.ndarray
-    test: np.ndarray
+__all__ = ["GivenMeasurement", "Measurement"]
 
 
 class _SubsetMeasurement:
-    """Classifiers on labelled subsets of examples, whatever the features are."""
+    """Classifiers on labelled subsets of examples, whatever the features are.
+
+    Attributes:
+        draws: the labelled subsets.
+    """
 
     def __init__(
         self, labels: Labels, config: ClassifyConfig, reporter: EvaluationReporter
     ) -> None:
         """Draws the labelled subsets."""
-        self._labels, self._config, self._reporter = labels, config, reporter
+        self._config, self._reporter = config, reporter
         self._sizes = choose_sizes(labels, config, reporter.note)
-        train, _, num_classes, names = labels
-        self._subsets = {
+        train, test, num_classes, names = labels
+        subsets = {
             size: [
                 labelled_subset(train, size, num_classes, config.seed, repeat, names)
                 for repeat in range(config.repeats)
@@ -54,27 +58,26 @@ class _SubsetMeasurement:
             for size in self._sizes
         }
         # The examples that are read, out of perhaps many more.
-        subsets = itertools.chain.from_iterable(self._subsets.values())
-        self._labelled = np.unique(np.concatenate([*subsets]))
+        self._labelled = np.unique(
+            np.concatenate([*itertools.chain.from_iterable(subsets.values())])
+        )
+        places = {
+            size: np.searchsorted(self._labelled, np.stack(subset))
+            for size, subset in subsets.items()
+        }
+        self.draws = Draws(train[self._labelled], test, places)
 
-    def _measure(self, pool: ThreadPool, unit: Unit, features: FeatureArrays) -> Accuracy:
-        labels, test_labels = self._labels.train, self._labels.test
+    def _measure(
+        self, workers: Workers, units: Sequence[Unit], source: FeatureSource
+    ) -> Iterator[tuple[Unit, Accuracy]]:
+        def advance(unit: Unit, num_draws: int) -> None:
+            self._reporter.advance(num_draws * self._cost([unit]) / self._config.repeats)
 
-        def measure(subset: np.ndarray) -> Outcome:
-            x = features.train[np.searchsorted(self._labelled, subset)]
-            num_folds = self._config.num_folds
-            return measure_accuracy(
-                x, labels[subset], features.test, test_labels, unit.kernel, num_folds
-            )
-
-        outcomes = []
-        for outcome in pool.imap(measure, self._subsets[unit.num_labels]):
-            outcomes.append(outcome)
-            self._reporter.advance(self._cost([unit]) / self._config.repeats)
-        values = tuple(outcome.accuracy for outcome in outcomes)
-        mean = estimate(np.array(values))
-        chosen = tuple(outcome.choice for outcome in outcomes)
-        return Accuracy(*unit, mean.mean, mean.standard_error, values, chosen)
+        for unit, outcomes in workers.measure(units, source, advance):
+            values = tuple(outcome.accuracy for outcome in outcomes)
+            mean = estimate(np.array(values))
+            chosen = tuple(outcome.choice for outcome in outcomes)
+            yield unit, Accuracy(*unit, mean.mean, mean.standard_error, values, chosen)
 
     def _cost(self, units: Iterable[Unit]) -> float:
         return sum((unit_cost(unit, self._config) for unit in units), 0.0)
@@ -85,6 +88,8 @@ class GivenMeasurement(_SubsetMeasurement):
 
     Args:
         labels: the classes of the examples.
+        given: the features of all examples.
+        fingerprint: a hash of features and labels.
         config: the settings.
         reporter: receives progress updates.
 
@@ -92,21 +97,31 @@ class GivenMeasurement(_SubsetMeasurement):
         SMVIError: there are not the labels that the settings need.
     """
 
-    def measure(self, given: FeatureArrays, threads: int) -> list[Accuracy]:
-        """Measures all units.
+    def __init__(
+        self,
+        labels: Labels,
+        given: FeatureArrays,
+        fingerprint: str,
+        config: ClassifyConfig,
+        reporter: EvaluationReporter,
+    ) -> None:
+        """Draws the labelled subsets."""
+        super().__init__(labels, config, reporter)
+        self._given, self._fingerprint = given, fingerprint
 
-        Args:
-            given: the features of all examples.
-            threads: the number of classifiers to train at once.
-
-        Returns:
-            The results in the order of the report.
-        """
+    def measure(self, workers: Workers) -> list[Accuracy]:
+        """Measures all units, in the order of the report."""
         units = plan_units(self._config, self._sizes, (GIVEN,))
         self._reporter.begin(len(units), self._cost(units), 0.0)
-        features = FeatureArrays(given.train[self._labelled], given.test)
-        with ThreadPool(threads) as pool, threadpool_limits(1, user_api="blas"):
-            return [self._measure(pool, unit, features) for unit in units]
+        return [result for _, result in self._measure(workers, units, self)]
+
+    def key(self, name: str) -> JSONObject:
+        """Everything that the features depend on; see `FeatureSource`."""
+        return {"given": self._fingerprint, "versions": package_versions()}
+
+    def compute(self, name: str) -> FeatureArrays:
+        """The features; see `FeatureSource`."""
+        return FeatureArrays(self._given.train[self._labelled], self._given.test)
 
 
 class Measurement(_SubsetMeasurement):
@@ -129,12 +144,12 @@ class Measurement(_SubsetMeasurement):
         super().__init__(read_labels(dataset, config), config, reporter)
         self._run, self._dataset = run, dataset
 
-    def measure(self, baselines_dir: Path, threads: int) -> list[Accuracy]:
+    def measure(self, baselines_dir: Path, workers: Workers) -> list[Accuracy]:
         """Measures all units except baselines whose results are kept.
 
         Args:
             baselines_dir: the folder of the baselines' results.
-            threads: the number of classifiers to train at once.
+            workers: what measures draws.
 
         Returns:
             The results in the order of the report.
@@ -144,19 +159,17 @@ class Measurement(_SubsetMeasurement):
         store = JSONStore(baselines_dir)
         kept = self._load(store, baselines)
         self._reporter.begin(len(units), self._cost(units), self._cost(kept))
-        # One thread for each classifier: then no bit depends on their number.
-        with ThreadPool(threads) as pool, threadpool_limits(1, user_api="blas"):
-            results = dict(self._measure_all(pool, [u for u in units if not u.is_baseline]))
-            with hold_folder(baselines_dir, remedy=RUN_AGAIN):
-                store.sweep()
-                # Another process may have measured some meanwhile.
-                stored = self._load(store, baselines)
-                self._reporter.advance(self._cost(stored.keys() - kept.keys()))
-                results |= stored
-                missing = [unit for unit in baselines if unit not in stored]
-                for unit, result in self._measure_all(pool, missing):
-                    store.save(self._key(unit), result.to_json())
-                    results[unit] = result
+        results = dict(self._measure(workers, [u for u in units if not u.is_baseline], self))
+        with hold_folder(baselines_dir, remedy=RUN_AGAIN):
+            store.sweep()
+            # Another process may have measured some meanwhile.
+            stored = self._load(store, baselines)
+            self._reporter.advance(self._cost(stored.keys() - kept.keys()))
+            results |= stored
+            missing = [unit for unit in baselines if unit not in stored]
+            for unit, result in self._measure(workers, missing, self):
+                store.save(self._key(unit), result.to_json())
+                results[unit] = result
         return [results[unit] for unit in units]
 
     def _load(self, store: JSONStore, units: Iterable[Unit]) -> dict[Unit, Accuracy]:
@@ -168,18 +181,31 @@ class Measurement(_SubsetMeasurement):
                 results[unit] = Accuracy.from_json(values)
         return results
 
-    def _measure_all(
-        self, pool: ThreadPool, units: Sequence[Unit]
-    ) -> Iterator[tuple[Unit, Accuracy]]:
-        for name, group in itertools.groupby(units, lambda unit: unit.features):
-            features = self._features(name)
-            for unit in group:
-                yield unit, self._measure(pool, unit, features)
-
     def _key(self, unit: Unit) -> dict[str, object]:
-        return baseline_key(unit, self._config, self._run)
+        run = self._run
+        return baseline_key(unit, self._config, run.data_fingerprint, run.latent_dim)
 
-    def _features(self, name: str) -> FeatureArrays:
+    def key(self, name: str) -> JSONObject:
+        """Everything that features depend on; see `FeatureSource`."""
+        return {
+            "data_fingerprint": self._run.data_fingerprint,
+            "input": self._config.input,
+            "latent_dim": self._run.latent_dim if name == PCA else None,
+            "step": self._run.step if name == ENCODER else None,
+            "weights": self._weights if name == ENCODER else None,
+            "versions": package_versions(),
+        }
+
+    @functools.cached_property
+    def _weights(self) -> str:
+        return weights_digest(self._run.model.named_variables)
+
+    def compute(self, name: str) -> FeatureArrays:
+        """Computes features; see `FeatureSource`.
+
+        Raises:
+            SMVIError: they are not finite.
+        """
         images, test_images = self._read(self._dataset.train), self._read(self._dataset.test)
         if name == ENCODER:
             train = encode_means(self._run.model, images)[self._labelled]

@@ -7,9 +7,8 @@ from typing import NamedTuple
 from tfp_smvi.classification.results import ENCODER, FORMAT, PCA, Kernel
 from tfp_smvi.classification.svm import num_candidates
 from tfp_smvi.config import ClassifyConfig
-from tfp_smvi.runs.loading import LoadedRun
 
-__all__ = ["Unit", "baseline_key", "plan_units", "unit_cost"]
+__all__ = ["Unit", "baseline_key", "package_versions", "plan_units", "unit_cost"]
 
 
 class Unit(NamedTuple):
@@ -46,14 +45,29 @@ def unit_cost(unit: Unit, config: ClassifyConfig) -> float:
     return float(config.repeats * num_candidates(unit.kernel) * unit.num_labels**1.5)
 
 
-def baseline_key(unit: Unit, config: ClassifyConfig, run: LoadedRun) -> dict[str, object]:
-    """Returns everything that the result of a baseline depends on, as JSON values."""
-    settings, packages = config.to_json(), ("tfp-smvi", "numpy", "scikit-learn")
+def baseline_key(
+    unit: Unit, config: ClassifyConfig, data_fingerprint: str, latent_dim: int
+) -> dict[str, object]:
+    """Returns everything that the result of a baseline depends on, as JSON values.
+
+    Args:
+        unit: the baseline.
+        config: the settings.
+        data_fingerprint: the fingerprint of the data.
+        latent_dim: the number of principal components.
+    """
+    settings = config.to_json()
     return {
         "format": FORMAT,
         **unit._asdict(),
         **{name: settings[name] for name in ("input", "repeats", "num_folds", "seed")},
-        "latent_dim": run.latent_dim if unit.features == PCA else None,
-        "data_fingerprint": run.data_fingerprint,
-        "versions": {name: importlib.metadata.version(name) for name in packages},
+        "latent_dim": latent_dim if unit.features == PCA else None,
+        "data_fingerprint": data_fingerprint,
+        "versions": package_versions(),
     }
+
+
+def package_versions() -> dict[str, str]:
+    """The versions of the packages that a classifier depends on."""
+    packages = ("tfp-smvi", "numpy", "scikit-learn")
+    return {name: importlib.metadata.version(name) for name in packages}

@@ -7,7 +7,6 @@ References:
 """
 
 import importlib.metadata
-import os
 import time
 from pathlib import Path
 
@@ -19,11 +18,13 @@ from tfp_smvi.classification.results import (
     ClassifiedRun,
     report_name,
 )
+from tfp_smvi.classification.workers import open_workers
 from tfp_smvi.config import ClassifyConfig
 from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors, name_fields
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import Dataset
+from tfp_smvi.engines.base import Engine
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.storage.atomic import write_json
@@ -41,6 +42,7 @@ def classify(
     epoch: int | None = None,
     baselines_dir: Path | None = None,
     threads: int | None = None,
+    engine: Engine | None = None,
     reporter: EvaluationReporter | None = None,
 ) -> Classification:
     """Measures how well support vector machines classify the test set, from few labels.
@@ -60,7 +62,12 @@ def classify(
         epoch: the epoch whose checkpoint to take; None for the newest.
         baselines_dir: the folder of the baselines' results; runs of the same data and latent_dim
             may share it, also at the same time. None for "baselines" in the run directory.
-        threads: the number of classifiers to train at once; None for one per core.
+        threads: the number of classifiers to train at once, in this process or in a task of an
+            engine; None for one per core, and in a task for one.
+        engine: runs the work; None for threads of this process. Features are computed here, and
+            other processes only train classifiers: they need the run directory, and neither the
+            data nor TensorFlow. What they have done is kept beside the report, in a folder
+            `*.partial`, until the classification has ended, and after a kill the work goes on.
         reporter: receives progress updates.
 
     Returns:
@@ -68,7 +75,7 @@ def classify(
 
     Raises:
         SMVIError: there is no trained run or no checkpoint of that epoch, its data cannot be found
-            or have too few labels for the settings, or a file cannot be written.
+            or have too few labels for the settings, a task failed, or a file cannot be written.
 
     Source: [1, section 5], [2, M1].
     """
@@ -78,12 +85,21 @@ def classify(
     dataset = load_data_of(run, data_dir, dataset=dataset, progress=reporter.note)
     measurement = Measurement(run, dataset, config, reporter)
     baselines_dir = baselines_dir or run_dir / "baselines"
-    with explain_write_errors(f"to {baselines_dir}", RUN_AGAIN):
-        results = measurement.measure(baselines_dir, threads or os.cpu_count() or 1)
-    seconds = time.monotonic() - started
-    report = _make_report(run, dataset, config, results, seconds)
-    with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
-        write_json(run_dir / report_name(epoch), report.to_json())
+    output = run_dir / report_name(epoch)
+    folder = output.with_suffix(".partial")
+    with open_workers(
+        measurement.draws,
+        config,
+        engine=engine,
+        folder=folder,
+        threads=threads,
+        messages=reporter,
+    ) as workers:
+        with explain_write_errors(f"to {baselines_dir}", RUN_AGAIN):
+            results = measurement.measure(baselines_dir, workers)
+        report = _make_report(run, dataset, config, results, time.monotonic() - started)
+        with explain_write_errors(f"to {run_dir}", RUN_AGAIN):
+            write_json(output, report.to_json())
     return report
 
 

@@ -8,6 +8,7 @@ from typing import Literal
 from tfp_smvi.config import ClassifyConfig, RunConfig
 from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.core.html import html_table
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
 
@@ -151,6 +152,24 @@ class Classification(Record):
         if self.given is None:
             del values["given"]
         return values
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """A row for each classifier, for `pandas.DataFrame(classification.rows())`.
+
+        Returns:
+            features, kernel, num_labels, and the accuracy, a fraction: mean and standard_error.
+        """
+        names = ("features", "kernel", "num_labels", "mean", "standard_error")
+        return [{name: getattr(result, name) for name in names} for result in self.results]
+
+    def _repr_html_(self) -> str:
+        """Accuracies, a column per number of labels, and the warnings, for notebooks."""
+        rows: dict[str, list[str]] = {}
+        for result in self.results:
+            name = f"{NAMES[result.features]}, {result.kernel}"
+            rows.setdefault(name, []).append(str(result.estimate))
+        header = ["accuracy +/- one standard error", *(f"{size} labels" for size in self.sizes)]
+        return html_table(header, [[name, *cells] for name, cells in rows.items()], self.warnings)
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -7,9 +7,11 @@ source.
 from tfp_smvi.config.classify import ClassifyConfig, InputName, KernelName
 from tfp_smvi.config.data import DataConfig, Kind
 from tfp_smvi.config.evaluate import (
+    BLOCK_SIZE,
     AISConfig,
     EvaluateConfig,
     InitialName,
+    LeapfrogPrecision,
     LocalFamily,
     LocalObjectiveName,
     ScheduleName,
@@ -25,6 +27,7 @@ from tfp_smvi.config.model import (
 )
 from tfp_smvi.config.run import (
     CONSTRAINTS,
+    LENGTH,
     DivergenceName,
     NetworkName,
     Precision,
@@ -33,11 +36,19 @@ from tfp_smvi.config.run import (
     TrainConfig,
     XLAMode,
 )
-from tfp_smvi.config.serving import FeaturesConfig, OnError, PartName, ServeConfig
+from tfp_smvi.config.serving import (
+    FeaturesConfig,
+    FormatName,
+    OnError,
+    PartName,
+    ServeConfig,
+)
 from tfp_smvi.config.sweep import SweepConfig
 
 __all__ = [
+    "BLOCK_SIZE",
     "CONSTRAINTS",
+    "LENGTH",
     "AISConfig",
     "Activation",
     "ArchitectureName",
@@ -47,10 +58,12 @@ __all__ = [
     "EvaluateConfig",
     "FeaturesConfig",
     "FlowTransform",
+    "FormatName",
     "InitialName",
     "InputName",
     "KernelName",
     "Kind",
+    "LeapfrogPrecision",
     "LikelihoodName",
     "LocalFamily",
     "LocalObjectiveName",

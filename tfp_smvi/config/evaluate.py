@@ -1,22 +1,29 @@
 """What is estimated on a trained run, and how well."""
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from tfp_smvi.config.base import Settings, option, require, require_seed, require_whole
 
 __all__ = [
+    "BLOCK_SIZE",
     "AISConfig",
     "EvaluateConfig",
     "InitialName",
+    "LeapfrogPrecision",
     "LocalFamily",
     "LocalObjectiveName",
     "ScheduleName",
     "SplitName",
 ]
 
+# With 16 chains a matrix product has 800 rows: enough to keep a processor busy, and some megabytes
+# of memory.
+BLOCK_SIZE = 50
+
 InitialName = Literal["posterior", "prior"]
+LeapfrogPrecision = Literal["auto", "float32", "bfloat16"]
 ScheduleName = Literal["sigmoid", "linear"]
 SplitName = Literal["test", "train", "both"]
 LocalFamily = Literal["diagonal", "full", "flow"]
@@ -32,6 +39,12 @@ class AISConfig(Settings):
         48, "Temperatures between the initial distribution and the posterior."
     )
     num_leapfrog_steps: int = option(5, "Leapfrog steps at each temperature.")
+    leapfrog_precision: LeapfrogPrecision = option(
+        "auto",
+        "The matrix products of the gradients that move chains; densities and weights are float32. "
+        "auto is float32; bfloat16 may be faster where the processor multiplies it.",
+        later=True,
+    )
     initial: InitialName = option(
         "posterior", "Where chains start: the encoder's q(z|x), or the prior p(z)."
     )
@@ -119,6 +132,12 @@ class EvaluateConfig(Settings):
         later=True,
     )
 
+    block_size: int | None = option(
+        None,
+        "Examples that are estimated at once; draws depend on it.  [default: 50; on a GPU 500]",
+        later=True,
+    )
+
     def _check(self) -> None:
         if self.num_examples is not None:
             require_whole("num_examples", self.num_examples, least=1)
@@ -133,8 +152,24 @@ class EvaluateConfig(Settings):
             require("accuracy", self.accuracy, accuracy_ok, "a positive number of nats")
             require_whole("num_simulated", self.num_simulated, least=2)
         require_whole("local_steps", self.local_steps, least=1)
+        if self.block_size is not None:
+            require_whole("block_size", self.block_size, least=1)
         names = self.local_families
         require("local_families", names, 0 < len(names) == len({*names}), "each name at most once")
+
+    def answers(self, asked: "EvaluateConfig") -> bool:
+        """Whether a result of these settings is one of those asked for; the machine fills gaps."""
+        size = self.block_size if asked.block_size is None else asked.block_size
+        own, precision = self.ais.leapfrog_precision, asked.ais.leapfrog_precision
+        if precision == "auto" or (own == "auto" and precision == "float32"):
+            precision = own
+        ais = replace(asked.ais, leapfrog_precision=precision)
+        return self == replace(asked, block_size=size, ais=ais)
+
+    @property
+    def examples_of_block(self) -> int:
+        """The number of examples that are estimated together."""
+        return self.block_size or BLOCK_SIZE
 
     @property
     def splits(self) -> tuple[str, ...]:

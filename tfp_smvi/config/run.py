@@ -9,11 +9,13 @@ from tfp_smvi.config.base import Settings, encode, option, require, require_seed
 from tfp_smvi.config.data import DataConfig
 from tfp_smvi.config.model import ModelConfig
 from tfp_smvi.core.divergences import DivergenceName, check_lam_of
+from tfp_smvi.core.early_stopping import StoppingMetric
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import absolute
 
 __all__ = [
     "CONSTRAINTS",
+    "LENGTH",
     "DivergenceName",
     "NetworkName",
     "Precision",
@@ -24,10 +26,12 @@ __all__ = [
 ]
 
 NetworkName = Literal["encoder", "decoder"]
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "tf32", "bfloat16"]
 RateSchedule = Literal["constant", "cosine", "step"]
 XLAMode = Literal["auto", "on", "off"]
 
+# The fields of `TrainConfig` that decide when a training ends, and nothing else.
+LENGTH = ("epochs", "early_stopping", "patience", "min_delta")
 # The fields of `TrainConfig` that may stand in place of lam.
 CONSTRAINTS = ("target_gap", "max_divergence", "min_elbo")
 
@@ -79,7 +83,9 @@ class TrainConfig(Settings):
         2000, "Steps over which the final weights are averaged; 0: no averaging."
     )
     precision: Precision = option(
-        "float32", "Arithmetic of the matrix products; bfloat16 is faster."
+        "float32",
+        "Arithmetic of the matrix products; bfloat16 is faster, and so is tf32 on a GPU that has "
+        "it.",
     )
     xla: XLAMode = option("auto", "Compile the step with XLA; auto: on a GPU, not on a CPU.")
     seed: int = option(0, "Seed of weights, order, binarization and noise.")
@@ -104,9 +110,24 @@ class TrainConfig(Settings):
         "In place of --lam: as large a lam as an ELBO of at least this allows, in nats.",
         later=True,
     )
+    early_stopping: StoppingMetric | None = option(
+        None,
+        "End the training when this metric, such as test.elbo or test.objective, no longer "
+        "improves once the warm-up of lam is over.",
+        later=True,
+    )
+    patience: int = option(
+        10,
+        "Epochs without an improvement after which early stopping ends the training.",
+        later=True,
+    )
+    min_delta: float = option(
+        0.0, "What early stopping takes for an improvement: more than this.", later=True
+    )
 
     def _check(self) -> None:
         self._check_constraint()
+        self._check_early_stopping()
         require(
             "lam",
             self.lam,
@@ -150,6 +171,24 @@ class TrainConfig(Settings):
             planned_epochs=other.planned_epochs if epochs is None else epochs,
         )
 
+    def _check_early_stopping(self) -> None:
+        """Raises an SMVIError for a metric that this training does not have, or odd numbers."""
+        require_whole("patience", self.patience, least=1)
+        delta_ok = 0.0 <= self.min_delta < math.inf
+        require("min_delta", self.min_delta, delta_ok, "a number of at least 0")
+        for name in ("patience", "min_delta"):
+            value = getattr(self, name)
+            given = self.early_stopping or value == type(self).__dataclass_fields__[name].default
+            require(name, value, bool(given), "{early_stopping} too, the metric to watch")
+
+    def require_stopping_metric(self) -> None:
+        """Raises an SMVIError if this training does not have the metric of its early stopping."""
+        metric, follows = self.early_stopping, self.constraint is not None
+        allowed = "{target_gap} too, which lam follows"
+        require("early_stopping", metric, metric != "constraint.error" or follows, allowed)
+        known = metric != "train.divergence" or follows or self.lam != 0.0
+        require("early_stopping", metric, known, "test.divergence, known at lam = 0 too")
+
     def _check_constraint(self) -> None:
         """Raises an SMVIError unless at most one of lam and its substitutes is given."""
         given = [name for name in CONSTRAINTS if getattr(self, name) is not None]
@@ -181,6 +220,11 @@ class RunConfig(Settings):
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
     train: TrainConfig = TrainConfig()
+
+    def with_length_of(self, other: "RunConfig") -> "RunConfig":
+        """The same run with the end of another one: its epochs and its early stopping."""
+        length = {name: getattr(other.train, name) for name in LENGTH}
+        return dataclasses.replace(self, train=dataclasses.replace(self.train, **length))
 
     def differences(
         self, other: "RunConfig", places: tuple[str, str] = ("here", "given")

@@ -8,9 +8,11 @@ from typing import Literal
 
 from tfp_smvi.config.base import Settings, option, require, require_whole
 
-__all__ = ["FeaturesConfig", "OnError", "PartName", "ServeConfig"]
+__all__ = ["FeaturesConfig", "FormatName", "OnError", "PartName", "ServeConfig"]
 
 PartName = Literal["encoder", "decoder", "both"]
+# What an export can have beside its SavedModel.
+FormatName = Literal["onnx", "tflite"]
 OnError = Literal["fail", "skip"]
 
 

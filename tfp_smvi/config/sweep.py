@@ -51,7 +51,7 @@ class SweepConfig(Settings):
             ok = len(values) >= 1 and len({*values}) == len(values)
             require(name, values, ok, "one or more different numbers")
         for level in self.levels:
-            self.run(level, self.seeds[0])
+            self.run(level, self.seeds[0]).train.require_stopping_metric()
         for seed in self.seeds:
             self.run(self.levels[0], seed)
         if self.classify_every is not None:

@@ -1,82 +1,32 @@
-"""What the process runs on: quiet start-up, threads and compilation."""
+"""What the process runs on: threads, precision and compilation."""
 
 import contextlib
-import gc
 import importlib.metadata
 import os
 import platform
+import socket
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.core.records import Record
+from tfp_smvi.core.records import JSONObject, Record
 
 __all__ = [
     "compiled",
     "environment",
+    "num_threads",
     "numerics_unchecked",
-    "quiet_tensorflow",
     "require_float32",
     "require_no_tape",
     "require_one_device",
     "set_threads",
+    "tf32_products",
     "uses_gpu",
     "uses_xla",
 ]
 
 _PACKAGES = ("tfp-smvi", "tensorflow", "tensorflow-probability", "keras", "numpy")
-
-
-def quiet_tensorflow() -> None:
-    """Imports TensorFlow, and Keras on it, without start-up chatter; errors still show.
-
-    The native library writes to the file descriptor before it reads any setting, so the descriptor
-    itself is redirected while it loads.
-    """
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    # Importing TensorFlow imports Keras, which reads it then: the user's own choice of a backend is
-    # not for us.
-    os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _silenced_stderr(), _uncollected():
-        import tensorflow as tf
-        import tensorflow_probability  # noqa: F401
-
-        # Initializes the devices, which complains of a missing GPU driver.
-        tf.config.list_physical_devices("GPU")
-
-
-@contextlib.contextmanager
-def _silenced_stderr() -> Iterator[None]:
-    """Redirects file descriptor 2 to nowhere; Python's own errors are raised and so not lost."""
-    try:
-        saved = os.dup(2)
-    except OSError:  # it is closed
-        yield
-        return
-    try:
-        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123
-            os.dup2(nowhere.fileno(), 2)
-        yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)
-
-
-@contextlib.contextmanager
-def _uncollected() -> Iterator[None]:
-    """Suspends the collection of garbage.
-
-    Imports make a million objects that stay; to search them again and again took a fifth of the
-    time.
-    """
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()
 
 
 def set_threads(threads: int | None) -> None:
@@ -101,6 +51,9 @@ def set_threads(threads: int | None) -> None:
 def require_float32() -> None:
     """Makes sure that what follows runs eagerly, and in the dtypes that it states.
 
+    Takes TensorFloat-32 off in this process, which TensorFlow takes for float32 products on GPUs:
+    it has the 10 bits of mantissa of float16.
+
     Raises:
         SMVIError: TensorFlow builds a graph, or rewrites all graphs of this process to a lower
             precision.
@@ -113,6 +66,7 @@ def require_float32() -> None:
             remedy="call this outside of tf.Graph and tf.function, and without "
             "tf.compat.v1.disable_eager_execution",
         )
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     options = tf.config.optimizer.get_experimental_options()
     for name, value in options.items():
         if name.startswith("auto_mixed_precision") and value:
@@ -122,6 +76,20 @@ def require_float32() -> None:
                 remedy=f'switch it off: tf.config.optimizer.set_experimental_options({{"{name}": '
                 "False}})",
             )
+
+
+@contextlib.contextmanager
+def tf32_products(wanted: bool) -> Iterator[None]:
+    """Lets a GPU multiply float32 matrices in TensorFloat-32 meanwhile, if wanted."""
+    import tensorflow as tf
+
+    switch = tf.config.experimental.enable_tensor_float_32_execution
+    before = tf.config.experimental.tensor_float_32_execution_enabled()
+    switch(wanted)
+    try:
+        yield
+    finally:
+        switch(before)
 
 
 def require_one_device() -> None:
@@ -219,12 +187,26 @@ class Machine(Record):
         processor: the processor's architecture.
         gpus: the names of the GPUs.
         threads: the threads of each operation.
+        hostname: the name of the machine; "" in files that do not record it. It changes no bits.
+        tf32: whether GPUs round the factors of float32 products to TensorFloat-32. Training steps
+            of the precision "tf32" do so whatever it says.
     """
 
     platform: str
     processor: str
     gpus: tuple[str, ...]
     threads: int
+    hostname: str = field(default="", compare=False)
+    tf32: bool = False
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without what is not known or of a GPU that is none."""
+        values = super().to_json()
+        if not self.hostname:
+            del values["hostname"]
+        if not self.gpus:
+            del values["tf32"]
+        return values
 
 
 @dataclass(frozen=True)
@@ -253,7 +235,17 @@ def environment() -> Environment:
             platform=platform.platform(),
             processor=platform.machine(),
             gpus=tuple(str(details.get("device_name", "unknown")) for details in gpus),
-            # 0 is TensorFlow's own choice, one thread per core.
-            threads=tf.config.threading.get_intra_op_parallelism_threads() or os.cpu_count() or 1,
+            threads=num_threads(),
+            hostname=socket.gethostname(),
+            tf32=bool(gpus) and tf.config.experimental.tensor_float_32_execution_enabled(),
         ),
     )
+
+
+def num_threads() -> int:
+    """The threads of each operation, as TensorFlow takes them: set, in a variable, or its cores."""
+    import tensorflow as tf
+
+    variable = os.environ.get("TF_NUM_INTRAOP_THREADS", "")
+    given = tf.config.threading.get_intra_op_parallelism_threads()
+    return given or (int(variable) if variable.isdecimal() else 0) or os.cpu_count() or 1

@@ -7,9 +7,11 @@ that restarts at a step continues with the very batches that it would have seen.
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import SMVIError
@@ -19,7 +21,13 @@ from tfp_smvi.data.values import WHITE
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["batch_indices", "eval_batches", "explain_read_errors", "train_batches"]
+__all__ = [
+    "EvalBatches",
+    "batch_indices",
+    "eval_batches",
+    "explain_read_errors",
+    "train_batches",
+]
 
 # Examples for which bits to evaluate on are drawn at a time, whatever the size of a batch.
 BLOCK = 100
@@ -79,6 +87,47 @@ def train_batches(
     return _pipeline(tf.data.Dataset.range(first_step, stop), make_batch, split)
 
 
+@dataclass(frozen=True, eq=False)
+class EvalBatches:
+    """What `eval_batches` makes; each iteration reads the examples again."""
+
+    split: Split
+    batch_size: int
+    seed: int
+    binarize: bool
+    start: int
+    stop: int
+
+    def __iter__(self) -> Iterator[tuple[tf.Tensor, tf.Tensor]]:
+        """Reads a batch at a time."""
+        import tensorflow as tf
+
+        # Batches may be smaller than what is drawn at a time.
+        draw = functools.lru_cache(maxsize=1)(self._draw)
+        for start in range(self.start, self.stop, self.batch_size):
+            stop = min(start + self.batch_size, self.stop)
+            # A pipeline of tf.data takes longer to be made than most parts to be read.
+            with tf.device("/cpu:0"):
+                indices = tf.range(start, stop, dtype=tf.int64)
+                x = tf.constant(self.split.images(indices.numpy()))
+                if self.binarize:
+                    spans = _spans_of_blocks(start, stop)
+                    parts = [
+                        _bits(draw(block)[low - block * BLOCK : high - block * BLOCK], x_part)
+                        for (block, low, high), x_part in zip(
+                            spans, tf.split(x, [high - low for _, low, high in spans]), strict=True
+                        )
+                    ]
+                    x = tf.concat(parts, axis=0)
+            yield indices, x
+
+    def _draw(self, block: int) -> tf.Tensor:
+        from tfp_smvi.core.seeds import fold_seed
+
+        seed = fold_seed(self.seed, "binarize_test", block)
+        return _uniform([BLOCK, *self.split.image_shape], seed)
+
+
 def eval_batches(
     split: Split,
     *,
@@ -87,7 +136,7 @@ def eval_batches(
     binarize: bool,
     num_examples: int | None = None,
     start: int = 0,
-) -> tf.data.Dataset:
+) -> EvalBatches:
     """Makes the batches to evaluate on: in order, each example once.
 
     With binarize, the bits of an example follow from the seed and its index: they are the same
@@ -102,15 +151,11 @@ def eval_batches(
         start: the index of the first example.
 
     Returns:
-        A dataset of (indices: int64 [n], x: float32 [n, *image_shape]) with n <= batch_size.
+        An iterable of (indices: int64 [n], x: float32 [n, *image_shape]) with n <= batch_size.
 
     Raises:
         SMVIError: the part is not in the split, batch_size < 1, or real values cannot be binarized.
     """
-    import tensorflow as tf
-
-    from tfp_smvi.core.seeds import fold_seed
-
     _check(split, min(batch_size, split.num_examples), binarize)
     stop = split.num_examples if num_examples is None else start + num_examples
     if not 0 <= start < stop <= split.num_examples:
@@ -120,19 +165,15 @@ def eval_batches(
             value=num_examples,
             remedy="give a part that is in the split",
         )
-    read = _reader(split)
+    return EvalBatches(split, batch_size, seed, binarize, start, stop)
 
-    def make_block(block: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        indices = tf.range(tf.maximum(block * BLOCK, start), tf.minimum((block + 1) * BLOCK, stop))
-        x = read(indices)
-        x.set_shape([None, *split.image_shape])
-        if binarize:
-            uniform = _uniform([BLOCK, *split.image_shape], fold_seed(seed, "binarize_test", block))
-            x = _bits(tf.gather(uniform, indices - block * BLOCK), x)
-        return indices, x
 
-    blocks = tf.data.Dataset.range(start // BLOCK, (stop - 1) // BLOCK + 1)
-    return _pipeline(blocks, make_block, split, lambda dataset: dataset.rebatch(batch_size))
+def _spans_of_blocks(start: int, stop: int) -> list[tuple[int, int, int]]:
+    """The blocks of a span of examples: (block, first example in it, end of those in it)."""
+    return [
+        (block, max(start, block * BLOCK), min(stop, (block + 1) * BLOCK))
+        for block in range(start // BLOCK, (stop - 1) // BLOCK + 1)
+    ]
 
 
 @contextlib.contextmanager
@@ -241,10 +282,7 @@ def _reader(split: Split) -> Callable[[tf.Tensor], tf.Tensor]:
 
 
 def _pipeline(
-    counters: tf.data.Dataset,
-    make: Callable[[tf.Tensor], tf.Tensor | tuple[tf.Tensor, tf.Tensor]],
-    split: Split,
-    regroup: Callable[[tf.data.Dataset], tf.data.Dataset] = lambda dataset: dataset,
+    steps: tf.data.Dataset, make: Callable[[tf.Tensor], tf.Tensor], split: Split
 ) -> tf.data.Dataset:
     import tensorflow as tf
 
@@ -256,6 +294,4 @@ def _pipeline(
     parallel = None if isinstance(whole, ArraySplit) else tf.data.AUTOTUNE
     # AutoGraph would take half a second to convert what needs no conversion.
     make = tf.autograph.experimental.do_not_convert(make)
-    return (
-        regroup(counters.map(make, num_parallel_calls=parallel)).prefetch(2).with_options(options)
-    )
+    return steps.map(make, num_parallel_calls=parallel).prefetch(2).with_options(options)

@@ -29,7 +29,7 @@ __all__ = [
 Progress = Callable[[str], None]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A loaded data set.
 
@@ -82,6 +82,11 @@ class Dataset:
         for (name, split), pixels in zip(splits.items(), stored, strict=True):
             object.__setattr__(self, name, dataclasses.replace(split, pixels=pixels))
         object.__setattr__(self, "notes", (*self.notes, *meaning.notes))
+
+    def __repr__(self) -> str:
+        """Such as "Dataset('digits': 1437 to train, 360 to test, shape (8, 8, 1), intensities)"."""
+        sizes = f"{self.train.num_examples} to train, {self.test.num_examples} to test"
+        return f"Dataset({self.name!r}: {sizes}, shape {self.image_shape}, {self.kind})"
 
     @classmethod
     def from_arrays(

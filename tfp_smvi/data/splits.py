@@ -52,7 +52,7 @@ class Split(Protocol):
         """Reads examples, float32 [n, *image_shape], at indices [n] in any order."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class ArraySplit:
     """A split held in memory.
 
@@ -66,6 +66,12 @@ class ArraySplit:
     pixels: npt.NDArray[Any]
     labels: npt.NDArray[np.int64] | None
     kind: Kind = "intensities"
+
+    def __repr__(self) -> str:
+        """Such as "ArraySplit(1437 examples of shape (8, 8, 1), intensities, with labels)"."""
+        labels = "no labels" if self.labels is None else "with labels"
+        shape = f"{self.num_examples} examples of shape {self.image_shape}"
+        return f"{type(self).__name__}({shape}, {self.kind}, {labels})"
 
     @property
     def num_examples(self) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from tfp_smvi.data.batches import eval_batches, explain_read_errors
+from tfp_smvi.data.batches import eval_batches
 from tfp_smvi.data.splits import Split
 
 if TYPE_CHECKING:
@@ -30,6 +30,4 @@ def read_inputs(split: Split, *, binarize: bool) -> Iterator[tf.Tensor]:
         SMVIError: they can no longer be read.
     """
     batches = eval_batches(split, batch_size=BATCH, seed=TEST_SEED, binarize=binarize)
-    with explain_read_errors():
-        for _, x in batches:
-            yield x
+    return (x for _, x in batches)

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.records import Record
 
-__all__ = ["Context", "Engine", "Event", "Task", "run_all"]
+__all__ = ["Context", "Engine", "Event", "StoppableEngine", "Task", "require_jobs", "run_all"]
 
 
 class Context(Protocol):
@@ -36,12 +37,14 @@ class Task(Record):
         function: "package.module:name" of a function(context, **arguments).
         arguments: JSON values.
         log: the file for what the function's libraries print, if it runs in a separate process.
+        reusable: whether its process may stay for a task of the same engine that is reusable, too.
     """
 
     name: str
     function: str
     arguments: Mapping[str, Any]
     log: str | None = None
+    reusable: bool = False
 
     def run(self, context: Context) -> None:
         """Calls the function."""
@@ -58,9 +61,10 @@ class Event(NamedTuple):
     """Something that happened to a task.
 
     Attributes:
-        task: the name of the task; "" for a signal to this process.
+        task: the name of the task; "" for a signal to this process, and for what concerns no task.
         kind: "exit", the last event of a task, with the exit "code"; "failed", with the "error" in
-            one line; "signal", with its "number"; or what the task's function emits.
+            one line; "warn" or "note", with a "message" of the engine; "signal", with its
+            "number"; or what the task's function emits.
         values: JSON values.
     """
 
@@ -79,6 +83,16 @@ class Engine(Protocol):
     def full(self) -> bool:
         """Whether no more tasks should be started now."""
 
+    def require(self, folder: Path) -> None:
+        """Makes sure that tasks can use the files of a folder.
+
+        Args:
+            folder: the folder, absolute. If it does not exist, the nearest one above it counts.
+
+        Raises:
+            SMVIError: they cannot.
+        """
+
     def start(self, task: Task) -> None:
         """Starts a task.
 
@@ -88,6 +102,36 @@ class Engine(Protocol):
 
     def next_event(self) -> Event:
         """Waits for the next event."""
+
+
+class StoppableEngine(Engine, Protocol):
+    """An engine whose tasks run in other processes; they save and end when its context ends."""
+
+    def __enter__(self) -> Self:
+        """Returns the engine."""
+
+    def __exit__(self, *exception: object) -> None:
+        """Stops the tasks that still run, and waits for them."""
+
+    @property
+    def capacity(self) -> int:
+        """How many tasks run at once."""
+
+    def put(self, event: Event) -> None:
+        """Puts an event into the queue; may be called from a signal handler."""
+
+    def stop(self) -> None:
+        """Lets all tasks save and end; their exits are events."""
+
+    def kill(self) -> None:
+        """Ends all tasks at once."""
+
+
+def require_jobs(jobs: int | None) -> None:
+    """Raises an SMVIError unless so many tasks can run at once; None is any number."""
+    if jobs is not None and jobs < 1:
+        remedy = "give a whole number of at least 1"
+        raise SMVIError("is not allowed", field="jobs", value=jobs, remedy=remedy)
 
 
 def run_all(engine: Engine, tasks: Iterable[Task], handle: Callable[[Event], None]) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections import deque
 from concurrent.futures import Future
+from pathlib import Path
 
 from tfp_smvi.engines.base import Event, Task
 
@@ -26,6 +27,9 @@ class ThisProcess:
     def full(self) -> bool:
         """Whether a task is waiting or at work."""
         return bool(self._tasks)
+
+    def require(self, folder: Path) -> None:
+        """Does nothing: a task meets what this process would."""
 
     def start(self, task: Task) -> None:
         """Lets `next_event` run a task."""

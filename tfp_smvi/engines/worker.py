@@ -1,9 +1,13 @@
-"""The process that runs one task: `python -m tfp_smvi.engines.worker TASK`.
+"""The process that runs a task: `python -m tfp_smvi.engines.worker TASK`.
 
 TASK is the JSON of a `Task`. Events are written to stdout, a JSON object a line:
 
     {"event": KIND, ...}                        emitted by the task's function
     {"event": "failed", "error": "one line"}    the function raised an error
+    {"event": "done"}                           a reusable task has ended
+
+After a reusable task the process stays, with what it has loaded, and reads the next one from stdin,
+a line of JSON.
 
 The process ends in order, with exit code 143, at SIGTERM and when its stdin is closed. The stdin is
 also closed when the process at the other end dies in any way.
@@ -12,6 +16,7 @@ also closed when the process at the other end dies in any way.
 import contextlib
 import json
 import os
+import queue
 import signal
 import sys
 import threading
@@ -23,20 +28,30 @@ from types import FrameType
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.engines.base import Task
 
-__all__ = ["STOPPED", "main"]
+__all__ = ["DONE", "STOPPED", "main"]
 
 STOPPED = 128 + signal.SIGTERM
+DONE = "done"
 
 
 def main() -> None:
-    """Runs the task that the command line holds."""
+    """Runs the task that the command line holds, and others if it is reusable."""
     # Ctrl-C and the end of a terminal reach all of its processes; the leading one handles them and
     # stops the others.
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     signal.signal(signal.SIGTERM, _end_at_once)
     context = _WorkerContext()
-    threading.Thread(target=_end_with_parent, args=(context,), daemon=True).start()
+    lines: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+    threading.Thread(target=_read_stdin, args=(context, lines), daemon=True).start()
     task = Task.from_json(json.loads(sys.argv[1]))
+    _run(task, context)
+    while task.reusable:
+        context.emit(DONE)
+        task = Task.from_json(json.loads(lines.get()))
+        _run(task, context)
+
+
+def _run(task: Task, context: "_WorkerContext") -> None:
     try:
         task.run(context)
     except SMVIError as error:
@@ -62,7 +77,7 @@ class _WorkerContext:
             self._channel.write(json.dumps({"event": kind, **values}) + "\n")
             self._channel.flush()
         except OSError:
-            pass  # nobody listens any more, and `_end_with_parent` ends this process in order
+            pass  # nobody listens any more, and `_read_stdin` ends this process in order
 
     @contextlib.contextmanager
     def handling_signals(self) -> Iterator[None]:
@@ -78,10 +93,11 @@ def _end_at_once(number: int, frame: FrameType | None) -> None:
     os._exit(STOPPED)
 
 
-def _end_with_parent(context: _WorkerContext) -> None:
-    """Sends SIGTERM to this process when stdin is closed."""
-    while os.read(0, 1):
-        pass
+def _read_stdin(context: _WorkerContext, lines: queue.SimpleQueue[bytes]) -> None:
+    """Puts the lines of stdin into a queue; sends SIGTERM to this process when it is closed."""
+    with os.fdopen(0, "rb", closefd=False) as stdin:
+        for line in stdin:
+            lines.put(line)
     # A function that handles signals saves at the first one and ends at once at a second, which
     # must not come before its own handler is in place.
     while context.handles_signals.is_set() and signal.getsignal(signal.SIGTERM) is _end_at_once:

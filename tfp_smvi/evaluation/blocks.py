@@ -1,7 +1,7 @@
 """The blocks of an evaluation: which there are, how they are shared out, what each kind costs.
 
-A block is one kind of estimate on BLOCK_SIZE examples, the smallest piece of work that is saved. It
-is data: what it holds decides its result, wherever and in whatever order blocks are computed.
+A block is one kind of estimate on a number of examples, the smallest piece of work that is saved.
+It is data: what it holds decides its result, wherever and in whatever order blocks are computed.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,7 @@ import tensorflow as tf
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.evaluation import calibration
-from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.inference.ascent import NUM_COMMON_DRAWS, NUM_DRAWS, WINDOW
 
 __all__ = ["KINDS", "SIMULATED", "Block", "Kind", "Shard", "kinds_of", "plan", "share"]
@@ -68,7 +68,7 @@ class Kind(NamedTuple):
         cost: config -> about how many evaluations of the decoder an example takes.
         purpose: the purpose of its seed, with "{data}" for the data.
         estimate: (estimator, x, seed) -> results by name, with the example as first axis; x is
-            float32 [BLOCK_SIZE, *image_shape], or None on simulated data.
+            float32 [block, *image_shape], or None on simulated data.
         results: the names that a saved block must have.
         first_only: whether it is estimated on the first block of each split alone.
         num_simulated: config -> the examples to simulate for it; None for an estimate on a split.
@@ -119,7 +119,7 @@ def _annealing_cost(config: EvaluateConfig, num_runs: int = 1) -> float:
     ais = config.ais
     pilot = ais.num_pilot_chains * ais.num_pilot_temperatures
     transitions = num_runs * ais.num_chains * ais.num_temperatures + pilot
-    return 3.0 * transitions * (ais.num_leapfrog_steps + 1)
+    return 3.0 * transitions * ais.num_leapfrog_steps
 
 
 def _local_cost(config: EvaluateConfig, num_runs: int) -> float:
@@ -227,14 +227,14 @@ def plan(
     blocks = [
         Block(kind, split, index, config)
         for split in config.splits
-        for index in range(num_blocks(num_examples[split]))
+        for index in range(num_blocks(num_examples[split], config))
         for kind in (kinds_of(config) if kinds is None else kinds)
         if index == 0 or not KINDS[kind].first_only
     ]
     return blocks + [
         Block(kind, SIMULATED, index, config)
         for kind in (SIMULATED_KINDS if kinds is None else ("bracket",))
-        for index in range(num_blocks(num_simulated(kind, config)))
+        for index in range(num_blocks(num_simulated(kind, config), config))
     ]
 
 
@@ -251,6 +251,6 @@ def num_simulated(kind: str, config: EvaluateConfig) -> int:
     return 0 if count is None else count(config)
 
 
-def num_blocks(num_examples: int) -> int:
+def num_blocks(num_examples: int, config: EvaluateConfig) -> int:
     """The number of blocks for a number of examples."""
-    return -(-num_examples // BLOCK_SIZE)
+    return -(-num_examples // config.examples_of_block)

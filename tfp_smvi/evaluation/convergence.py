@@ -25,7 +25,7 @@ from tfp_smvi.evaluation.outside import OutsideModel
 from tfp_smvi.evaluation.results import BracketSummary, EvaluatedModel, EvaluatedRun, Rates
 from tfp_smvi.evaluation.session import EvaluationSession, open_session
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_rates
-from tfp_smvi.evaluation.warnings import WIDEST_BRACKET, describe_wide, other_start
+from tfp_smvi.evaluation.warnings import describe_wide, other_start
 from tfp_smvi.evaluation.work import complete, writing
 from tfp_smvi.storage.atomic import write_json
 
@@ -156,17 +156,17 @@ def measure_convergence(
 
 
 def settled_at(
-    log_likelihoods: Mapping[int, np.ndarray], widths: Mapping[int, float]
+    log_likelihoods: Mapping[int, np.ndarray], widths: Mapping[int, Estimate]
 ) -> int | None:
     """Finds the number of temperatures from which on the mean estimate no longer moves.
 
     It is the smallest number whose mean differences to those of all larger numbers have 95 %
-    intervals over examples, by Student's t, that hold 0, and whose bracket is at most
-    WIDEST_BRACKET wide: chains that all miss a mode agree at once, and are wrong.
+    intervals over examples, by Student's t, that hold 0, and whose bracket is not wide, as in
+    `describe_wide`: chains that all miss a mode agree at once, and are wrong.
 
     Args:
         log_likelihoods: float [num_examples] by number of temperatures, on the same examples.
-        widths: the mean widths of the bracket by number of temperatures, in nats.
+        widths: the widths of the bracket by number of temperatures, in nats.
 
     Returns:
         The number, or None if the estimate moves up to the largest one or brackets are too wide.
@@ -175,8 +175,7 @@ def settled_at(
     for position, count in enumerate(counts[:-1]):
         later = counts[position + 1 :]
         differences = (log_likelihoods[larger] - log_likelihoods[count] for larger in later)
-        is_narrow = widths[count] <= WIDEST_BRACKET
-        if is_narrow and not any(
+        if describe_wide(widths[count]) is None and not any(
             _moved(np.asarray(difference, np.float64)) for difference in differences
         ):
             return count
@@ -213,7 +212,7 @@ def _summarize(
         count: summarize_bracket(session.load("bracket", changed, SIMULATED))
         for count, changed in configs.items()
     }
-    widths = {count: bracket.width.mean for count, bracket in brackets.items()}
+    widths = {count: bracket.width for count, bracket in brackets.items()}
     splits = {split: _summarize_split(session, configs, split, widths) for split in config.splits}
     by_name = {str(count): bracket for count, bracket in brackets.items()}
     warnings = (*session.subject.warnings, *warnings_about(splits, by_name, config))
@@ -234,7 +233,7 @@ def _summarize_split(
     session: EvaluationSession,
     configs: Mapping[int, EvaluateConfig],
     split: str,
-    widths: Mapping[int, float],
+    widths: Mapping[int, Estimate],
 ) -> SplitConvergence:
     results = {
         count: session.load("annealed", changed, split) for count, changed in configs.items()

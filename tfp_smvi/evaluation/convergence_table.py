@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from tfp_smvi.core.text import align, format_number
 from tfp_smvi.evaluation.convergence import Convergence
 from tfp_smvi.evaluation.results import BracketSummary
-from tfp_smvi.evaluation.warnings import WIDEST_BRACKET
+from tfp_smvi.evaluation.warnings import describe_wide
 
 __all__ = ["format_convergence"]
 
@@ -40,6 +40,6 @@ def _answer(settled: int | None, brackets: Mapping[str, BracketSummary]) -> str:
             f"the bracket is {brackets[str(settled)].width}."
         )
     width = brackets[max(brackets, key=int)].width
-    if not width.mean <= WIDEST_BRACKET:
+    if describe_wide(width) is not None:
         return f"The estimate is not known: the bracket is {width} at the largest number."
     return "The estimate still moves at the largest number (95 % intervals of the differences)."

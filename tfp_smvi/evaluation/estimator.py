@@ -10,14 +10,11 @@ References:
         Monte Carlo. 2015.
 """
 
-from typing import NamedTuple
-
 import numpy as np
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
-from tfp_smvi.core.densities import LogDensity
 from tfp_smvi.core.quantities import OF_DIVERGENCE
 from tfp_smvi.core.runtime import compiled
 from tfp_smvi.evaluation.calibration import CalibrationEstimator
@@ -30,13 +27,13 @@ from tfp_smvi.evaluation.draws import (
     to_numpy,
 )
 from tfp_smvi.evaluation.local import LocalEstimator
+from tfp_smvi.evaluation.problems import Problems
 from tfp_smvi.inference.ais import (
     annealed_importance_sampling,
     reverse_annealed_importance_sampling,
 )
 from tfp_smvi.inference.importance import importance_weighted_bound
 from tfp_smvi.inference.moments import relative_moments
-from tfp_smvi.inference.starts import widened
 from tfp_smvi.inference.temperatures import AnnealingOptions
 from tfp_smvi.inference.tuning import tune_step_sizes
 from tfp_smvi.inference.weights import delta_method_errors, sum_weights
@@ -45,27 +42,11 @@ from tfp_smvi.models.protocol import LatentVariableModel
 from tfp_smvi.objectives.divergences import DIVERGENCES, known_divergences, score_difference
 from tfp_smvi.objectives.smvi import analytic_kl, sampled_kl
 
-__all__ = ["BLOCK_SIZE", "BlockEstimator"]
-
-# With 16 chains a matrix product has 800 rows: enough to keep the machine busy, and some megabytes
-# of memory.
-BLOCK_SIZE = 50
-
-
-class _Problem(NamedTuple):
-    """The densities between which chains of x anneal, and the moments of q(z|x).
-
-    Its standard deviations scale their steps.
-    """
-
-    log_joint: LogDensity
-    initial: tfd.Distribution
-    mean: tf.Tensor
-    scale: tf.Tensor
+__all__ = ["BlockEstimator"]
 
 
 class BlockEstimator:
-    """The estimators for blocks of BLOCK_SIZE examples, each traced at its first call.
+    """The estimators for blocks of examples, each traced at its first call.
 
     Every result maps names to arrays with the example as their first axis. Errors of log mean(w)
     are those of the delta method, for `covering_errors` over all examples.
@@ -82,6 +63,7 @@ class BlockEstimator:
     def __init__(self, model: LatentVariableModel, config: EvaluateConfig) -> None:
         """Traces nothing yet."""
         self._model, self._config = model, config
+        self._problem = Problems(model, config.ais)
         self.local = LocalEstimator(model, config)
         self._bounds = compiled(self._estimate_bounds)
         # The chains on data and those on simulated examples share graphs.
@@ -98,15 +80,15 @@ class BlockEstimator:
             IWAE = E[log(1/n sum_i p(x, z_i) / q(z_i|x))]
 
         Args:
-            x: float32 [BLOCK_SIZE, *image_shape].
+            x: float32 [block, *image_shape].
             seed: int32 [2].
 
         Returns:
             elbo, kl, iwae_bound (nats), divergence (D_SM, squared nats per squared unit of z) and
             weighted_divergence (D_w, squared nats; not of a posterior whose covariance is unknown),
-            with their standard errors over draws as "<name>_error": float32 [BLOCK_SIZE]; an
+            with their standard errors over draws as "<name>_error": float32 [block]; an
             analytic kl has none. pareto_k, of the IWAE bound's weights, and reconstruction_change,
-            in nats: float32 [BLOCK_SIZE]. posterior_mean: float32 [BLOCK_SIZE, latent_dim].
+            in nats: float32 [block]. posterior_mean: float32 [block, latent_dim].
         """
         return to_numpy(self._bounds(x, seed))
 
@@ -114,14 +96,14 @@ class BlockEstimator:
         """Estimates log p(x) by annealed importance sampling, with step sizes from a pilot run.
 
         Args:
-            x: float32 [BLOCK_SIZE, *image_shape].
+            x: float32 [block, *image_shape].
             seed: int32 [2].
 
         Returns:
             log_likelihood and its standard error over chains, log_likelihood_error, in nats, and
-            effective_sample_size: float32 [BLOCK_SIZE]; acceptance_rate and step_size: float32
-            [BLOCK_SIZE, num_segments]; shift, squared_shift and variance_ratio, the
-            `relative_moments` of p(z|x) in units of q(z|x): float32 [BLOCK_SIZE, latent_dim].
+            effective_sample_size: float32 [block]; acceptance_rate and step_size: float32
+            [block, num_segments]; shift, squared_shift and variance_ratio, the
+            `relative_moments` of p(z|x) in units of q(z|x): float32 [block, latent_dim].
 
         Source: [1].
         """
@@ -138,7 +120,7 @@ class BlockEstimator:
 
         Returns:
             lower_bound and upper_bound with their standard errors over chains, in nats: float32
-            [BLOCK_SIZE]; acceptance_rate and reverse_acceptance_rate: float32 [BLOCK_SIZE,
+            [block]; acceptance_rate and reverse_acceptance_rate: float32 [block,
             num_segments].
 
         Source: [2].
@@ -189,7 +171,7 @@ class BlockEstimator:
         kl = analytic_kl(posterior, model.prior)
         if kl is not None:
             draws = over_draws(
-                lambda z: model.decode(z).log_prob(x), posterior, num_draws, seed, [BLOCK_SIZE]
+                lambda z: model.decode(z).log_prob(x), posterior, num_draws, seed, x.shape[:1]
             )
             elbo = tf.reduce_mean(draws, axis=0) - kl
             return {"elbo": elbo, "elbo_error": standard_error(draws), "kl": kl}
@@ -200,7 +182,7 @@ class BlockEstimator:
             elbo = model.log_joint(x, z) - posterior.log_prob(z)
             return tf.stack([elbo, sampled_kl(posterior, model.prior, z)], axis=-1)
 
-        draws = over_draws(terms, posterior, num_draws, seed, [BLOCK_SIZE, 2])
+        draws = over_draws(terms, posterior, num_draws, seed, [x.shape[0], 2])
         return means_over_draws(("elbo", "kl"), draws)
 
     def _divergences(self, x: tf.Tensor, posterior: tfd.Distribution, seed: tf.Tensor) -> Estimates:
@@ -213,12 +195,12 @@ class BlockEstimator:
             return tf.stack(values, axis=-1)
 
         num_draws = self._config.num_divergence_samples
-        draws = over_draws(terms, posterior, num_draws, seed, [BLOCK_SIZE, len(names)])
+        draws = over_draws(terms, posterior, num_draws, seed, [x.shape[0], len(names)])
         return means_over_draws([OF_DIVERGENCE[name].name for name in names], draws)
 
     def _simulate(self, z_seed: tf.Tensor, x_seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Draws z ~ p(z) and x ~ p(x|z)."""
-        z = self._model.prior.sample(BLOCK_SIZE, seed=z_seed)
+        z = self._model.prior.sample(self._config.examples_of_block, seed=z_seed)
         return z, self._model.decode(z).sample(seed=x_seed)
 
     def _anneal(self, x: tf.Tensor, step_size: tf.Tensor, seed: tf.Tensor) -> Estimates:
@@ -227,6 +209,7 @@ class BlockEstimator:
             problem.log_joint,
             problem.initial,
             scale=problem.scale,
+            leapfrog_log_prob_fn=problem.leapfrog,
             step_size=step_size,
             seed=seed,
             **_settings(self._config.ais),
@@ -252,6 +235,7 @@ class BlockEstimator:
             problem.initial,
             exact_samples=z,
             scale=problem.scale,
+            leapfrog_log_prob_fn=problem.leapfrog,
             step_size=step_size,
             seed=seed,
             **_settings(self._config.ais),
@@ -262,16 +246,6 @@ class BlockEstimator:
             "reverse_acceptance_rate": tf.transpose(result.acceptance_rate),
         }
 
-    def _problem(self, x: tf.Tensor) -> _Problem:
-        posterior = self._model.encode(x)
-        initial = posterior
-        if self._config.ais.initial == "prior":
-            initial = tfd.BatchBroadcast(self._model.prior, [BLOCK_SIZE])
-        initial = widened(initial, self._config.ais.initial_scale)
-        return _Problem(
-            lambda z: self._model.log_joint(x, z), initial, posterior.mean(), posterior.stddev()
-        )
-
     def _tune(self, x: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         problem, ais = self._problem(x), self._config.ais
         settings = _settings(ais)
@@ -281,6 +255,7 @@ class BlockEstimator:
             problem.log_joint,
             problem.initial,
             scale=problem.scale,
+            leapfrog_log_prob_fn=problem.leapfrog,
             target_acceptance_rate=ais.target_acceptance_rate,
             seed=seed,
             **settings,

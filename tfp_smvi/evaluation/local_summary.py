@@ -7,7 +7,7 @@ import numpy as np
 from tfp_smvi.config import EvaluateConfig
 from tfp_smvi.core.estimates import estimate
 from tfp_smvi.evaluation.blocks import KINDS
-from tfp_smvi.evaluation.results import FamilySummary, LocalSummary, RestartSummary
+from tfp_smvi.evaluation.local_results import FamilySummary, LocalSummary, RestartSummary
 
 __all__ = ["local_values", "summarize_local"]
 

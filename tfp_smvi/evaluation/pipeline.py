@@ -119,7 +119,9 @@ def evaluate(
         simulated = session.load("bracket", config, SIMULATED)
         calibrated = _load_calibration(session, config)
         evaluation = dataclasses.replace(
-            _summarize(session, given, results, simulated, calibrated), temperatures=chosen.choice
+            _summarize(session, given, results, simulated, calibrated),
+            temperatures=chosen.choice,
+            hosts=session.hosts(blocks),
         )
         # The values come first, so that a report never lacks them.
         values = _per_example(config, results, simulated, calibrated)

@@ -1,30 +1,38 @@
 """The results of an evaluation: typed, and the same in evaluation.json."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 from tfp_smvi.config import DataConfig, EvaluateConfig, RunConfig
 from tfp_smvi.core.estimates import Estimate
+from tfp_smvi.core.html import html_table
+from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES
 from tfp_smvi.core.records import JSONObject, Record
 from tfp_smvi.core.runtime import Machine
 from tfp_smvi.evaluation.calibration_results import CalibrationSummary
 from tfp_smvi.evaluation.diagnostics import ExampleSummary, MomentSummary, TailSummary
+from tfp_smvi.evaluation.local_results import LocalSummary
 from tfp_smvi.runs.records import CodeRecord
 
 __all__ = [
+    "ESTIMATES",
     "BracketSummary",
     "EvaluatedModel",
     "EvaluatedRun",
     "Evaluation",
-    "FamilySummary",
-    "LocalSummary",
     "Rates",
-    "RestartSummary",
     "SampleSizes",
     "SplitSummary",
     "TemperatureChoice",
 ]
+
+
+# The estimates of a split, in the order of tables.
+ESTIMATES = (
+    *("elbo", "iwae_bound", "log_likelihood", "gap", "kl"),
+    *(quantity.name for quantity in OF_DIVERGENCE.values()),
+)
 
 
 @dataclass(frozen=True)
@@ -53,60 +61,6 @@ class SampleSizes(Record):
     mean: float
     standard_error: float
     share_under_2: float
-
-
-@dataclass(frozen=True)
-class FamilySummary(Record):
-    """The best q(z|x) of each example, q*, in one family: means over examples, in nats.
-
-    Attributes:
-        elbo: ELBO(q*), a lower bound of log p(x).
-        amortization_gap: ELBO(q*) - ELBO(q).
-        approximation_gap: log p(x) - ELBO(q*).
-        divergence: D_SM(q*, p(z|x)), squared nats per squared unit of z.
-        share_not_converged: the share of the examples that took all steps and might gain more.
-        mean_steps: the steps of an example.
-    """
-
-    elbo: Estimate
-    amortization_gap: Estimate
-    approximation_gap: Estimate
-    divergence: Estimate
-    share_not_converged: float
-    mean_steps: float
-
-
-@dataclass(frozen=True)
-class RestartSummary(Record):
-    """Where a second start, away from the encoder's mean, leads; diagonal q alone.
-
-    Attributes:
-        num_examples: the examples that have converged from both starts.
-        num_other: those of them whose two means differ by more than one standard deviation in some
-            latent: other local optima.
-        num_better: those of them where the second optimum has the higher ELBO, by 0.1 nat and three
-            standard errors.
-        gain: the ELBO of the second end minus that of the first, over examples that have converged
-            from both starts; None if there are none.
-    """
-
-    num_examples: int
-    num_other: int
-    num_better: int
-    gain: Estimate | None
-
-
-@dataclass(frozen=True)
-class LocalSummary(Record):
-    """The two halves of the gap.
-
-    Attributes:
-        families: by family of q*.
-        restart: what a second start says of local optima.
-    """
-
-    families: Mapping[str, FamilySummary]
-    restart: RestartSummary
 
 
 @dataclass(frozen=True)
@@ -247,9 +201,11 @@ class EvaluatedModel(Record):
     binarize: bool
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Evaluation(Record):
     """What `evaluate` found, as in evaluation.json.
+
+    A notebook shows its estimates as a table.
 
     Attributes:
         splits: the summary of each split.
@@ -268,6 +224,7 @@ class Evaluation(Record):
         calibration: whether q(z|x) is calibrated; None, and not written, if `settings` has no
             examples for it, or in older results.
         model: the model without a run that was evaluated; None, and not written, for a run.
+        hosts: the names of the machines that computed the blocks, `machine` or others.
     """
 
     splits: Mapping[str, SplitSummary]
@@ -282,11 +239,61 @@ class Evaluation(Record):
     temperatures: TemperatureChoice | None = None
     calibration: CalibrationSummary | None = None
     model: EvaluatedModel | None = None
+    hosts: tuple[str, ...] = field(default=(), compare=False)
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without what was not asked for."""
         values = super().to_json()
-        for name in ("temperatures", "calibration", "model"):
-            if values[name] is None:
+        for name in ("temperatures", "calibration", "model", "hosts"):
+            if not values[name]:
                 del values[name]
         return values
+
+    def rows(self) -> list[dict[str, str | float]]:
+        """The estimates as a table in long form: `pandas.DataFrame(evaluation.rows())`.
+
+        Returns:
+            For each split and quantity, and for the bracket, whose split is "simulated": split,
+            quantity, mean, standard_error and unit; NaN is not finite or not known.
+        """
+        found = {
+            (split, name): getattr(summary, name)
+            for split, summary in self.splits.items()
+            for name in ESTIMATES
+        }
+        found["simulated", "bracket"] = self.bracket.width
+        return [
+            {
+                "split": split,
+                "quantity": name,
+                "mean": estimate.mean,
+                "standard_error": estimate.standard_error,
+                "unit": QUANTITIES[name].unit,
+            }
+            for (split, name), estimate in found.items()
+            if estimate is not None
+        ]
+
+    def __repr__(self) -> str:
+        """Such as "Evaluation(test: 1000 examples, ELBO -99.367 +/- 0.786, gap ...)"."""
+        parts = []
+        for split, summary in self.splits.items():
+            named = {"ELBO": summary.elbo, "log p(x)": summary.log_likelihood, "gap": summary.gap}
+            values = (f", {name} {value}" for name, value in named.items() if value is not None)
+            parts.append(f"{split}: {summary.num_examples} examples{''.join(values)}")
+        warned = f"; {len(self.warnings)} warnings" if self.warnings else ""
+        return f"Evaluation({'; '.join(parts)}; bracket {self.bracket.width}{warned})"
+
+    def _repr_html_(self) -> str:
+        """The estimates, a column per split, and the warnings, for notebooks."""
+        splits = self.splits.values()
+        rows = [
+            [QUANTITIES[name].label, *(str(getattr(summary, name)) for summary in splits)]
+            for name in ESTIMATES
+            if any(getattr(summary, name) is not None for summary in splits)
+        ]
+        rows.append([QUANTITIES["bracket"].label, str(self.bracket.width)])
+        counts = (
+            f"{name}, {summary.num_examples} examples" for name, summary in self.splits.items()
+        )
+        return html_table(["nats +/- one standard error", *counts], rows, self.warnings)

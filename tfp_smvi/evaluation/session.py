@@ -2,13 +2,14 @@
 
 import contextlib
 import functools
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 
-from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.config import BLOCK_SIZE, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.seeds import fold_seed
@@ -23,12 +24,12 @@ from tfp_smvi.evaluation.blocks import (
     num_simulated,
     plan,
 )
-from tfp_smvi.evaluation.estimator import BLOCK_SIZE, BlockEstimator
+from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.evaluation.outside import OutsideModel, subject_of_model
 from tfp_smvi.evaluation.subjects import subject_of_run
 from tfp_smvi.inference.weights import covering_errors
 from tfp_smvi.models.protocol import TrainableModel
-from tfp_smvi.storage.pieces import ArrayStore
+from tfp_smvi.storage.pieces import ArrayStore, digest
 
 __all__ = ["NEWER", "EvaluationSession", "estimate_block", "open_session"]
 
@@ -42,6 +43,8 @@ _ROWS = {
     *("shift", "squared_shift", "variance_ratio"),
     *KINDS["local"].results,
 }
+# The name of the machine that computed a block, in UTF-8.
+_HOST = "host"
 # The errors of log mean(w), which blocks have by the delta method.
 _OF_WEIGHTS = {
     *("iwae_bound_error", "log_likelihood_error", "lower_bound_error", "upper_bound_error"),
@@ -127,7 +130,7 @@ class EvaluationSession:
         key = {
             **self.subject.key,
             "seed": config.seed,
-            "block_size": BLOCK_SIZE,
+            "block_size": config.examples_of_block,
             **KINDS[kind].key(config),
         }
         return ArrayStore(self.folder, KINDS[kind].store, key)
@@ -143,9 +146,11 @@ class EvaluationSession:
             function="tfp_smvi.evaluation.session:estimate_block",
             arguments={
                 "run_dir": str(self.run_dir),
-                "data_dir": None if self._data_dir is None else str(self._data_dir),
+                "data_dir": None if self._data_dir is None else str(self._data_dir.absolute()),
+                "key": digest(self.subject.key, 16),
                 "block": block.to_json(),
             },
+            reusable=True,
         )
 
     def estimate(self, block: Block) -> None:
@@ -160,11 +165,18 @@ class EvaluationSession:
         if block.data == SIMULATED:
             results = kind.estimate(estimator, None, seed)
         else:
-            x, count = self.subject.read_block(block.data, block.index)
+            size = block.config.examples_of_block
+            x, count = self.subject.read_block(block.data, block.index, size)
             results = {
                 name: array[:count] for name, array in kind.estimate(estimator, x, seed).items()
             }
-        self.store(block.kind, block.config).save(block.name, results)
+        host = np.frombuffer(socket.gethostname().encode(), np.uint8)
+        self.store(block.kind, block.config).save(block.name, results | {_HOST: host})
+
+    def hosts(self, blocks: Sequence[Block]) -> tuple[str, ...]:
+        """The names of the machines that computed blocks; those of older blocks are not known."""
+        files = (self.store(block.kind, block.config).load(block.name) for block in blocks)
+        return tuple(sorted({bytes(file[_HOST]).decode() for file in files if _HOST in file}))
 
     def load(self, kind: str, config: EvaluateConfig, data: str) -> Arrays:
         """Puts the blocks of a kind on a split, or on simulated data, together.
@@ -176,9 +188,11 @@ class EvaluationSession:
         """
         simulated = data == SIMULATED
         count = num_simulated(kind, config) if simulated else self.num_examples(config)[data]
-        count = min(count, BLOCK_SIZE) if KINDS[kind].first_only else count
+        count = min(count, config.examples_of_block) if KINDS[kind].first_only else count
         store = self.store(kind, config)
-        names = [Block(kind, data, index, config).name for index in range(num_blocks(count))]
+        names = [
+            Block(kind, data, index, config).name for index in range(num_blocks(count, config))
+        ]
         blocks = _alike([store.load(name) for name in names])
         layouts = [_layout(block) for block in blocks]
         first = layouts[0]
@@ -240,8 +254,8 @@ def open_session(
 
 
 def _alike(blocks: Sequence[Arrays]) -> list[Arrays]:
-    """The blocks without what not all of them have, if an evaluation of version 0.1 goes on."""
-    left_out = {name for name in NEWER if any(name not in block for block in blocks)}
+    """The blocks without what not all of them have, if an older evaluation goes on, and _HOST."""
+    left_out = {_HOST} | {name for name in NEWER if any(name not in block for block in blocks)}
     return [{name: block[name] for name in block if name not in left_out} for block in blocks]
 
 
@@ -256,7 +270,7 @@ def _layout(block: Arrays) -> dict[str, tuple[int, ...]] | None:
 
 
 def estimate_block(
-    context: Context, run_dir: str, data_dir: str | None, block: dict[str, object]
+    context: Context, run_dir: str, data_dir: str | None, key: str, block: dict[str, object]
 ) -> None:
     """Estimates a block of a run and saves the result: the function of a task.
 
@@ -264,13 +278,23 @@ def estimate_block(
         context: the process that it runs in.
         run_dir: the run directory.
         data_dir: the folder of prepared data sets; None for the default.
+        key: a hash of the key of the `Subject`.
         block: the JSON of a `Block`.
+
+    Raises:
+        SMVIError: the run or its data are others here, or the result cannot be written.
     """
-    session = _OPEN.get(run_dir) or _session_of_a_worker(run_dir, data_dir)
+    session = _OPEN.get(run_dir) or _session_of_a_worker(run_dir, data_dir, key)
     session.estimate(Block.from_json(block))
 
 
 @functools.lru_cache(maxsize=1)
-def _session_of_a_worker(run_dir: str, data_dir: str | None) -> EvaluationSession:
+def _session_of_a_worker(run_dir: str, data_dir: str | None, key: str) -> EvaluationSession:
     """The session of a process that runs tasks alone, opened at the first one."""
-    return EvaluationSession(run_dir, Path(data_dir) if data_dir is not None else None)
+    session = EvaluationSession(run_dir, Path(data_dir) if data_dir is not None else None)
+    if digest(session.subject.key, 16) != key:
+        raise SMVIError(
+            f"{run_dir} or its data are not the same in the process that computes",
+            remedy="let nothing change them meanwhile, and run the same command again",
+        )
+    return session

@@ -7,22 +7,25 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from tfp_smvi.config import EvaluateConfig
+from tfp_smvi.config import BLOCK_SIZE, AISConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.records import JSONObject
 from tfp_smvi.core.reporters import EvaluationReporter
+from tfp_smvi.core.runtime import uses_gpu
 from tfp_smvi.data import Dataset, Split, eval_batches
-from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED
-from tfp_smvi.evaluation.estimator import BLOCK_SIZE
 from tfp_smvi.evaluation.function_check import require_function
 from tfp_smvi.evaluation.results import EvaluatedModel, EvaluatedRun
+from tfp_smvi.models.layers import Dense
 from tfp_smvi.models.protocol import LatentVariableModel, TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_data_of, load_run
 from tfp_smvi.runs.models import weights_digest
 
 __all__ = ["Subject", "read_block", "subject_of_run"]
+
+# With 16 chains 8,000 rows of a matrix product, and some hundred megabytes of memory.
+GPU_BLOCK_SIZE = 500
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,16 +68,23 @@ class Subject:
         """The examples of a split, "train" or "test"."""
         return self.dataset.train if name == "train" else self.dataset.test
 
-    def read_block(self, split: str, index: int) -> tuple[tf.Tensor, int]:
+    def read_block(self, split: str, index: int, size: int = BLOCK_SIZE) -> tuple[tf.Tensor, int]:
         """Reads a block of a split, as `read_block`."""
-        return read_block(self.split(split), index, self.binarize)
+        return read_block(self.split(split), index, self.binarize, size)
 
     def resolve(self, config: EvaluateConfig) -> EvaluateConfig:
-        """The settings for this model: without an encoder, chains start at the prior.
+        """The settings for this model and machine.
+
+        Without an encoder, chains start at the prior. On a GPU, blocks are larger, since it
+        computes small ones no faster.
 
         Raises:
-            SMVIError: they ask for what needs an encoder.
+            SMVIError: they ask for what needs an encoder, or for another precision of a model that
+                has only its own.
         """
+        self._require_precision(config.ais)
+        if config.block_size is None and uses_gpu():
+            config = dataclasses.replace(config, block_size=GPU_BLOCK_SIZE)
         if self.has_encoder:
             return config
         if config.local:
@@ -84,6 +94,18 @@ class Subject:
                 remedy="leave it out, or give the model encode(x)",
             )
         return dataclasses.replace(config, ais=dataclasses.replace(config.ais, initial="prior"))
+
+    def _require_precision(self, ais: AISConfig) -> None:
+        model = self.model
+        has_products = isinstance(model, VAE) and all(
+            isinstance(layer, Dense) for layer in model.decoder.layers
+        )
+        if ais.leapfrog_precision == "bfloat16" and not has_products:
+            raise SMVIError(
+                "needs a decoder of dense layers of this package, whose products it sets",
+                field="leapfrog_precision",
+                remedy="leave it out",
+            )
 
 
 def subject_of_run(
@@ -123,30 +145,32 @@ def subject_of_run(
     )
 
 
-def read_block(examples: Split, index: int, binarize: bool) -> tuple[tf.Tensor, int]:
+def read_block(
+    examples: Split, index: int, binarize: bool, size: int = BLOCK_SIZE
+) -> tuple[tf.Tensor, int]:
     """Reads a block of examples.
 
     Args:
         examples: the split.
         index: the number of the block, counted from 0.
         binarize: whether to draw bits, which are the same at every call.
+        size: the number of examples of a block.
 
     Returns:
-        x, float32 [BLOCK_SIZE, *image_shape], and how many of its rows are examples; after the end
+        x, float32 [size, *image_shape], and how many of its rows are examples; after the end
         of the split, rows are zeros.
     """
-    start = index * BLOCK_SIZE
+    start = index * size
     # A block is whole whatever part of it is asked for, so that its bits are always the same.
-    count = min(BLOCK_SIZE, examples.num_examples - start)
+    count = min(size, examples.num_examples - start)
     batches = eval_batches(
         examples,
-        batch_size=BLOCK_SIZE,
+        batch_size=size,
         seed=TEST_SEED,
         binarize=binarize,
         num_examples=count,
         start=start,
     )
-    with explain_read_errors():
-        x = tf.concat([x for _, x in batches], axis=0)
-    padding = [[0, BLOCK_SIZE - count]] + [[0, 0]] * len(examples.image_shape)
-    return tf.ensure_shape(tf.pad(x, padding), [BLOCK_SIZE, *examples.image_shape]), count
+    ((_, x),) = batches
+    padding = [[0, size - count]] + [[0, 0]] * len(examples.image_shape)
+    return tf.ensure_shape(tf.pad(x, padding), [size, *examples.image_shape]), count

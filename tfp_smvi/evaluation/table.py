@@ -8,17 +8,11 @@ from tfp_smvi.core.quantities import OF_DIVERGENCE, QUANTITIES
 from tfp_smvi.core.text import align, format_number
 from tfp_smvi.evaluation.calibration_summary import calibration_lines
 from tfp_smvi.evaluation.diagnostics import TailSummary
-from tfp_smvi.evaluation.results import Evaluation, SplitSummary
+from tfp_smvi.evaluation.results import ESTIMATES, Evaluation, SplitSummary
 from tfp_smvi.inference.pareto import FEWEST_DRAWS
 from tfp_smvi.runs.constraints import constraint_of
 
 __all__ = ["format_evaluation"]
-
-ESTIMATES = (
-    *("elbo", "iwae_bound", "log_likelihood", "gap", "kl"),
-    *(quantity.name for quantity in OF_DIVERGENCE.values()),
-)
-
 
 Cell = Callable[[SplitSummary], str]
 LOCAL_LABELS = {

@@ -10,7 +10,8 @@ from tfp_smvi.core.text import format_number
 from tfp_smvi.evaluation.calibration_results import CalibrationSummary
 from tfp_smvi.evaluation.calibration_summary import calibration_warnings
 from tfp_smvi.evaluation.diagnostics import LARGEST_K
-from tfp_smvi.evaluation.results import BracketSummary, LocalSummary, Rates, SplitSummary
+from tfp_smvi.evaluation.local_results import LocalSummary
+from tfp_smvi.evaluation.results import BracketSummary, Rates, SplitSummary
 from tfp_smvi.inference.warnings import (
     FEWEST_WEIGHTS,
     MINIMUM_EFFECTIVE_SAMPLE_SIZE,

@@ -5,9 +5,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.core.reporters import EvaluationReporter
-from tfp_smvi.engines.base import Engine, Event, Task, run_all
+from tfp_smvi.engines.base import Engine, Event, Task
+from tfp_smvi.engines.completion import complete_all
 from tfp_smvi.engines.local import ThisProcess
-from tfp_smvi.engines.processes import describe_exit
 from tfp_smvi.evaluation.blocks import Block, Shard, share
 from tfp_smvi.evaluation.session import EvaluationSession
 from tfp_smvi.storage.atomic import sweep_partials
@@ -70,6 +70,7 @@ def complete(
             remedy="leave it out, and share the work by {shard}",
         )
     session.folder.mkdir(parents=True, exist_ok=True)
+    engine.require(session.folder)
     session.subject.keep()
     part = list(blocks) if shard is None else share(blocks, shard)
     done = [block for block in part if session.is_done(block)]
@@ -86,14 +87,10 @@ def complete(
                 yield task
 
     def handle(event: Event) -> None:
-        if event.kind == "failed":
-            raise SMVIError(str(event.values["error"]))
         if event.kind == "exit":
-            if code := event.values["code"]:
-                raise SMVIError(f"{event.task}: {describe_exit(code, 'its log')}")
             reporter.advance(costs[event.task])
 
-    run_all(engine, tasks(), handle)
+    complete_all(engine, tasks(), handle, messages=reporter)
     _require_done(session, part)
     return shard is None
 

@@ -2,20 +2,22 @@
 
 import datetime
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
+from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import DATASETS
 from tfp_smvi.export.formats import FORMAT
-from tfp_smvi.runs.loading import LoadedRun
+from tfp_smvi.export.runtimes import FormatSpec
 from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.runs.warnings import lam_reached
 from tfp_smvi.storage.json_files import read_json
 
-__all__ = ["CardData", "ModelCard", "SignatureSpec", "TensorSpec", "describe_run"]
+__all__ = ["CardData", "DescribedRun", "ModelCard", "SignatureSpec", "TensorSpec", "describe_run"]
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ class ModelCard(Record):
             that the model takes them in; None if the data had none.
         lam_reached: the weight of the divergence at the end of the training; None for weights that
             were not trained, and in older cards.
+        formats: what there is beside the SavedModel, by format, such as "onnx".
     """
 
     model_name: str
@@ -105,9 +108,38 @@ class ModelCard(Record):
     warnings: tuple[str, ...] = ()
     names: tuple[str, ...] | None = None
     lam_reached: float | None = None
+    formats: Mapping[str, FormatSpec] = field(default_factory=dict)
 
 
-def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> ModelCard:
+class DescribedRun(Protocol):
+    """What of a `tfp_smvi.LoadedRun` a card tells."""
+
+    @property
+    def config(self) -> RunConfig:
+        """The configuration, complete."""
+
+    @property
+    def step(self) -> int:
+        """The training steps taken."""
+
+    @property
+    def history(self) -> tuple[EpochRecord, ...]:
+        """The finished epochs."""
+
+    @property
+    def data_fingerprint(self) -> str:
+        """The fingerprint of the data that it was trained on."""
+
+    @property
+    def names(self) -> tuple[str, ...] | None:
+        """The names of the entries of vectors, or None."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What is wrong with the training."""
+
+
+def describe_run(run: DescribedRun, run_dir: Path, note: Callable[[str], None]) -> ModelCard:
     """Returns the card of a run, without the model's name, part and signatures.
 
     Args:
@@ -145,7 +177,7 @@ def describe_run(run: LoadedRun, run_dir: Path, note: Callable[[str], None]) -> 
 
 
 def _read_evaluation(
-    run: LoadedRun, path: Path, note: Callable[[str], None]
+    run: DescribedRun, path: Path, note: Callable[[str], None]
 ) -> Mapping[str, object] | None:
     """Reads the splits, bracket and warnings if they belong to this state of the run."""
     state = {

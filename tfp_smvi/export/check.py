@@ -1,10 +1,6 @@
 """Checks an export: the checksums of its files, and its answers in a fresh process."""
 
 import hashlib
-import os
-import signal
-import subprocess
-import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +9,8 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.files import read_regular
 from tfp_smvi.export import standalone_check
 from tfp_smvi.export.formats import find_weakness
+from tfp_smvi.export.runtimes import require_runtimes
+from tfp_smvi.export.standalone import last_line, run_standalone
 
 __all__ = ["CHECKSUMS", "check_export", "find_damage", "find_wrong_answer", "write_checksums"]
 
@@ -31,7 +29,8 @@ def check_export(path: Path | str, *, warn: Callable[[str], None] | None = None)
             None warns as Python does.
 
     Raises:
-        SMVIError: it does not exist or is damaged; the message names the file or the signature.
+        SMVIError: it does not exist or is damaged, in which case the message names the file or the
+            signature, or it has files for a runtime that is not installed.
     """
     path = Path(path)
     if not (path / "saved_model.pb").is_file() and not (path / CHECKSUMS).is_file():
@@ -46,6 +45,7 @@ def check_export(path: Path | str, *, warn: Callable[[str], None] | None = None)
             f"{path} is damaged: {'; '.join(damage)}",
             remedy="move the folder away, so that no server loads it, and export again",
         )
+    require_runtimes(path)
     if mistake := find_wrong_answer(path):
         raise SMVIError(
             f"{path} does not answer as recorded, although its files are whole ({mistake})",
@@ -88,25 +88,8 @@ def find_wrong_answer(folder: Path) -> str | None:
     Returns:
         One line that names the difference, or the reason why it does not load; None if it is right.
     """
-    # The CPU answers: the kernels of a GPU differ, and its memory may be in use.
-    environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "CUDA_VISIBLE_DEVICES": "-1"}
-    process = subprocess.run(
-        # -P: do not import from the folder of the program, which holds modules of this package.
-        [sys.executable, "-P", standalone_check.__file__, str(folder)],
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        env=environment,
-    )
-    if process.returncode == 0:
-        return None
-    if process.returncode < 0:
-        return (
-            f"the process that loaded it was killed by {signal.Signals(-process.returncode).name}"
-        )
-    lines = [*process.stderr.splitlines(), *process.stdout.splitlines()]
-    return lines[-1] if lines else f"the process that loaded it ended with {process.returncode}"
+    process = run_standalone(standalone_check, str(folder))
+    return last_line(process, "loaded it") if process.returncode else None
 
 
 def _digests(folder: Path) -> dict[str, str]:

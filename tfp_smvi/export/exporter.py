@@ -3,6 +3,7 @@
     <output>/<name>/<version>/
         saved_model.pb, variables/, fingerprint.pb   the model
         assets.extra/tf_serving_warmup_requests      a request for each signature, and the answer
+        onnx/, tflite/                               the signatures for other runtimes, if wanted
         model_card.json                              what the model is, and its origin
         SHA256SUMS                                   the checksums of all these files
 
@@ -13,7 +14,7 @@ References:
 import dataclasses
 import functools
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
 
@@ -21,8 +22,9 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_smvi.config import Kind, PartName
+from tfp_smvi.config import FormatName, Kind, PartName
 from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
+from tfp_smvi.core.extras import of_extra
 from tfp_smvi.core.paths import require_utf_8
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.data.values import to_float
@@ -30,6 +32,7 @@ from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
 from tfp_smvi.export.exportable import exportable
 from tfp_smvi.export.formats import MODEL_CARD
+from tfp_smvi.export.runtimes import add_formats, check_formats
 from tfp_smvi.export.signatures import (
     Encodes,
     Part,
@@ -46,6 +49,7 @@ from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.directory import run_directory_name
 from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
 from tfp_smvi.storage.atomic import write_json
+from tfp_smvi.storage.json_files import read_json
 
 __all__ = ["ExportResult", "export_run"]
 
@@ -87,6 +91,7 @@ def export_run(
     model_name: str | None = None,
     version: int | None = None,
     part: PartName = "encoder",
+    formats: Sequence[FormatName] = (),
     verify: bool = True,
     model: TrainableModel | None = None,
     note: Callable[[str], None] = lambda line: None,
@@ -104,6 +109,8 @@ def export_run(
             the decoder ends in "-decoder", unless the decoder alone is exported under a given name.
         version: the version, at least 1; None for the next free one.
         part: the part to export.
+        formats: what to write beside the SavedModel for other runtimes: "onnx", "tflite" or both; a
+            signature that a runtime cannot take is left out, with a note.
         verify: whether to load the result in a fresh process, and to publish it only if it answers
             like the model.
         model: a model as `fit` was given, which gets the weights; for a run of such a model, of
@@ -116,8 +123,9 @@ def export_run(
         The published model; with part "both" two of them.
 
     Raises:
-        SMVIError: there is no trained run, the part, the name or the version is not allowed, the
-            version exists, the folder cannot be written, or the verification fails.
+        SMVIError: there is no trained run, the part, a format, the name or the version is not
+            allowed, the version exists, the folder cannot be written, no signature can be written
+            in a format, a package is missing, or the verification fails.
     """
     if part not in get_args(PartName):
         raise SMVIError(
@@ -126,20 +134,24 @@ def export_run(
             value=part,
             remedy=f"give one of {', '.join(get_args(PartName))}",
         )
-    run_dir, output = Path(run_dir), Path(output)
+    run_dir, output, chosen = Path(run_dir), Path(output), check_formats(formats, verify=verify)
     require_utf_8(output, "output")
     warn = warn or (lambda line: note(f"Warning: {name_fields(line)}"))
     run = load_run(run_dir, model=model, note=note, warn=warn)
     exports = _exports(run, run_dir, model_name, part, note)
     writers = {
-        name: functools.partial(_write, export, name, verify) for name, export in exports.items()
+        name: functools.partial(_write, export, chosen, verify, note)
+        for name, export in exports.items()
     }
     try:
         paths = publish(output, writers, version, note)
     except (OSError, tf.errors.OpError) as error:
         reason = plain_reason(error).rpartition("; ")[2]  # TensorFlow names the file before it
         raise SMVIError(f"cannot write to {output} ({reason})", remedy=NOT_PUBLISHED) from error
-    return [ExportResult(paths[name], export.card) for name, export in exports.items()]
+    return [
+        ExportResult(path, ModelCard.from_json(read_json(path / MODEL_CARD)))
+        for path in paths.values()
+    ]
 
 
 def _exports(
@@ -236,7 +248,14 @@ def _decoder_examples(model: VAE) -> dict[str, _Example]:
     return {"serving_default": _Example({"latent": z}, outputs)}
 
 
-def _write(export: _Export, name: str, verify: bool, folder: Path, version: int) -> None:
+def _write(
+    export: _Export,
+    formats: Sequence[str],
+    verify: bool,
+    note: Callable[[str], None],
+    folder: Path,
+    version: int,
+) -> None:
     """Writes a version and verifies it.
 
     Raises:
@@ -246,8 +265,12 @@ def _write(export: _Export, name: str, verify: bool, folder: Path, version: int)
     module.weights = export.part.variables
     with numerics_unchecked():  # an export has no operations of a debugger
         tf.saved_model.save(module, str(folder), signatures=export.part.signatures)
-    _write_requests(folder / WARMUP_REQUESTS, name, export.examples)
-    write_json(folder / MODEL_CARD, {"version": version, **export.card.to_json()})
+    _write_requests(folder / WARMUP_REQUESTS, export.card.model_name, export.examples)
+    card = dataclasses.replace(export.card, formats=add_formats(folder, formats))
+    for format_name, spec in card.formats.items():
+        for signature, reason in spec.left_out.items():
+            note(f"The signature {signature} is not written as {format_name}: {reason}.")
+    write_json(folder / MODEL_CARD, {"version": version, **card.to_json()})
     write_checksums(folder)
     if verify and (mistake := find_wrong_answer(folder)):
         raise SMVIError(
@@ -259,7 +282,8 @@ def _write(export: _Export, name: str, verify: bool, folder: Path, version: int)
 
 def _write_requests(path: Path, name: str, examples: Mapping[str, _Example]) -> None:
     """Writes the requests for the warm-up of TF Serving, at most 1000 [1]."""
-    from tensorflow_serving.apis import prediction_log_pb2
+    with of_extra("serve"):
+        from tensorflow_serving.apis import prediction_log_pb2
 
     path.parent.mkdir()
     with tf.io.TFRecordWriter(str(path)) as writer:

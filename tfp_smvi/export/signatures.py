@@ -82,6 +82,7 @@ def encoder_part(model: Encodes, kind: Kind) -> Part:
     Raises:
         SMVIError: q(z|x) depends on a variable that has no name.
     """
+    model = _with_stock_gradients(model)
     shape = model.image_shape
     batch_shape = (None, *shape)
 
@@ -126,6 +127,7 @@ def decoder_part(model: VAE) -> Part:
         negative_binomial  mean, dispersion; the variance is mean + mean^2 / dispersion
         categorical        probabilities, [batch, *image_shape, num_categories]
     """
+    model = _with_stock_gradients(model)
     latent_shape = (None, model.config.latent_dim)
 
     def decode(latent: tf.Tensor) -> Mapping[str, tf.Tensor]:
@@ -135,6 +137,11 @@ def decoder_part(model: VAE) -> Part:
 
     functions = {"serving_default": _concrete(decode, "latent", latent_shape, tf.float32)}
     return Part(_variables(model, functions), functions, {})
+
+
+def _with_stock_gradients(model: Any) -> Any:
+    """The model with TensorFlow's own gradients, which a SavedModel can hold, if it has others."""
+    return model.with_products(None) if hasattr(model, "with_products") else model
 
 
 def parameters_of(model: VAE, z: tf.Tensor) -> Mapping[str, tf.Tensor]:

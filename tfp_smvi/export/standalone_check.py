@@ -1,5 +1,7 @@
 """Sends an export its own warm-up requests, as TF Serving does, and compares the answers.
 
+Those of the SavedModel, and those of ONNX Runtime and the TFLite interpreter if it has their files.
+
 A program that needs TensorFlow but not tfp_smvi, so that its result holds for any other process:
 
     python -P standalone_check.py FOLDER
@@ -8,9 +10,9 @@ prints the mistake in one line and exits with 1, or prints nothing and exits wit
 """
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
@@ -23,6 +25,8 @@ WARMUP_REQUESTS = "assets.extra/tf_serving_warmup_requests"
 # larger than one.
 TOLERANCE = 1e-5
 
+Array: TypeAlias = npt.NDArray[Any]
+
 
 def find_mistake(folder: Path) -> str | None:
     """Returns one line on the first wrong answer of an export, or None if all are right.
@@ -33,6 +37,8 @@ def find_mistake(folder: Path) -> str | None:
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
 
+    # A GPU would multiply float32 matrices with the 10 bits of mantissa of float16.
+    tf.config.experimental.enable_tensor_float_32_execution(False)
     signatures = tf.saved_model.load(str(folder)).signatures
     logs = [
         prediction_log_pb2.PredictionLog.FromString(record).predict_log
@@ -46,19 +52,50 @@ def find_mistake(folder: Path) -> str | None:
         )
     for log in logs:
         name = log.request.model_spec.signature_name
-        inputs = {
-            key: tf.constant(tf.make_ndarray(proto)) for key, proto in log.request.inputs.items()
-        }
+        inputs = {key: tf.make_ndarray(proto) for key, proto in log.request.inputs.items()}
         expected = {key: tf.make_ndarray(proto) for key, proto in log.response.outputs.items()}
-        answers = {key: value.numpy() for key, value in signatures[name](**inputs).items()}
+        tensors = {key: tf.constant(value) for key, value in inputs.items()}
+        answers = {key: value.numpy() for key, value in signatures[name](**tensors).items()}
         if mistake := _compare(answers, expected):
             return f"signature {name}: {mistake}"
+        for file, others in _answers_of_files(folder, name, inputs):
+            if mistake := _compare(others, expected):
+                return f"{file}: {mistake}"
     return None
 
 
-def _compare(
-    answers: Mapping[str, npt.NDArray[Any]], expected: Mapping[str, npt.NDArray[Any]]
-) -> str | None:
+def _answers_of_files(
+    folder: Path, name: str, inputs: Mapping[str, Array]
+) -> Iterator[tuple[str, Mapping[str, Array]]]:
+    """Yields the answers of the files for other runtimes that a signature has."""
+    for format_name, ask in _RUNTIMES.items():
+        file = f"{format_name}/{name}.{format_name}"
+        if (folder / file).exists():
+            yield file, ask(folder / file, inputs)
+
+
+def _ask_onnx_runtime(path: Path, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    return dict(zip(names, session.run(names, inputs), strict=True))
+
+
+def _ask_tflite(path: Path, inputs: Mapping[str, Array]) -> Mapping[str, Array]:
+    import tensorflow as tf
+
+    # Deprecated for the same interpreter in another package, ai-edge-litert.
+    return tf.lite.Interpreter(str(path)).get_signature_runner(path.stem)(**inputs)
+
+
+_RUNTIMES: Mapping[str, Callable[[Path, Mapping[str, Array]], Mapping[str, Array]]] = {
+    "onnx": _ask_onnx_runtime,
+    "tflite": _ask_tflite,
+}
+
+
+def _compare(answers: Mapping[str, Array], expected: Mapping[str, Array]) -> str | None:
     if answers.keys() != expected.keys():
         return f"the outputs are {sorted(answers)}, not {sorted(expected)}"
     for key, value in expected.items():

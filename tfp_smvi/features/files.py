@@ -12,7 +12,7 @@ The file appears whole or not at all. Then the folder is deleted.
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, TypeVar
 
@@ -22,13 +22,14 @@ import numpy.typing as npt
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.features.formats import Column, FeatureTable, require_suffix, write_table
 from tfp_smvi.features.results import FeaturesReport
-from tfp_smvi.serving.encoders import Features, Identity
+from tfp_smvi.features.settings import Settings, differences, flat
+from tfp_smvi.serving.encoders import Features
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
 from tfp_smvi.storage.atomic import sweep_partials, write_atomically, write_json
 from tfp_smvi.storage.json_files import parse_json, read_json
 from tfp_smvi.storage.locks import hold_folder
 
-__all__ = ["PIECE_SIZE", "FeatureFile", "Piece", "Settings"]
+__all__ = ["PIECE_SIZE", "FeatureFile", "Piece"]
 
 # The number of examples in a piece: the work that a kill may cost, and the memory that is needed.
 PIECE_SIZE = 8192
@@ -37,8 +38,6 @@ _SETTINGS, _FINISHED = "settings.json", "finished.json"
 _ARRAYS = {"indices": ("i", 1), "mean": ("f", 2), "stddev": ("f", 2), "errors": ("u", 1)}
 _ADVICE = f"what is done is kept: {RUN_AGAIN}"
 
-# Everything that the features depend on, by section.
-Settings = Mapping[str, Identity]
 Value = TypeVar("Value")
 # Returns the ids of examples by their indices.
 Ids = Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]]
@@ -73,6 +72,7 @@ class FeatureFile:
         self.folder = path.with_name(path.name + ".partial")
         self.errors_path = path.with_name(path.name + ".errors.jsonl")
         self.num_pieces = -(-num_images // PIECE_SIZE)
+        self._joined: Settings | None = None
 
     @contextlib.contextmanager
     def open(self, settings: Settings, *, fresh: bool) -> Iterator[FeaturesReport | None]:
@@ -129,6 +129,38 @@ class FeatureFile:
         write_json(self.folder / _SETTINGS, settings)
         return report if self.path.exists() else None
 
+    def begun(self) -> dict[str, str | int] | None:
+        """The settings that the pieces are made with, by section and name; None if there are none.
+
+        Raises:
+            SMVIError: they cannot be read.
+        """
+        return self._read(_SETTINGS, flat)
+
+    def join(self, settings: Settings) -> None:
+        """Lets this process save pieces while another one has the file open.
+
+        Args:
+            settings: everything that this process's features depend on.
+
+        Raises:
+            SMVIError: the file is not open, or the other process's features depend on others. So
+                does `save` from now on.
+        """
+        self._joined = settings
+        begun, given = self.begun(), flat(settings)
+        if begun is None:
+            raise SMVIError(
+                f"{self.folder} holds no work",
+                remedy="give a folder that all processes of the engine share",
+            )
+        if different := differences(begun, given):
+            raise SMVIError(
+                f"{self.folder} was begun with other examples or another model than this process "
+                f"of the engine finds ({different})",
+                remedy="let the same paths lead to the same files for all of them",
+            )
+
     def missing(self) -> list[int]:
         """Returns the numbers of the pieces that are not done."""
         return [number for number in range(self.num_pieces) if not self._piece(number).exists()]
@@ -145,6 +177,8 @@ class FeatureFile:
             **piece.features._asdict(),
             "errors": np.frombuffer(errors.encode(), np.uint8),
         }
+        if self._joined is not None:  # others may have begun anew meanwhile
+            self.join(self._joined)
         with self._writing():
             write_arrays(self._piece(number), arrays)
 
@@ -226,19 +260,13 @@ class FeatureFile:
 
     def _require_same(self, settings: Settings) -> None:
         """Raises an SMVIError if the pieces were made with other settings."""
-        begun = self._read(_SETTINGS, _flat)
+        begun = self.begun()
         if begun is None:
             self._clear()
             return
-        given = _flat(settings)
-        differences = [
-            f"{name}: {begun.get(name)} before, {given.get(name)} now"
-            for name in sorted({*begun, *given})
-            if begun.get(name) != given.get(name)
-        ]
-        if differences:
+        if different := differences(begun, flat(settings)):
             raise SMVIError(
-                f"was begun with other settings ({'; '.join(differences)})",
+                f"was begun with other settings ({different})",
                 field="output",
                 value=str(self.path),
                 remedy="give the same settings, choose another {output}, or start over with "
@@ -268,12 +296,3 @@ class FeatureFile:
 
     def _piece(self, number: int) -> Path:
         return self.folder / f"piece-{number:07d}.npz"
-
-
-def _flat(settings: Settings) -> dict[str, str | int]:
-    """The values by section and name: {"model.version": 1}."""
-    return {
-        f"{section}.{name}": value
-        for section, values in settings.items()
-        for name, value in values.items()
-    }

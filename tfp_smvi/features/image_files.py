@@ -16,6 +16,7 @@ from PIL import Image, ImageOps
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.files import read_regular
+from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.features.sources import ImagesRead
 from tfp_smvi.serving.encoders import Identity
 
@@ -49,6 +50,7 @@ class ImageFiles:
     """
 
     signature, image_shape = "encoded_image", None
+    recipe: Recipe | None = None
 
     def __init__(self, folder: Path, note: Callable[[str], None] = lambda line: None) -> None:
         """Lists the files."""

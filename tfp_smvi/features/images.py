@@ -8,6 +8,7 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data import ArraySplit, Split, load_dataset
 from tfp_smvi.data.tables import read_table
+from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.features.image_files import ImageFiles
 from tfp_smvi.features.sources import ArrayImages, ImageSource, SplitImages, TableRows, unreadable
 from tfp_smvi.serving.encoders import Identity
@@ -15,6 +16,9 @@ from tfp_smvi.storage.array_files import list_arrays, open_array
 
 __all__ = ["open_images"]
 
+_Source = ArrayImages | ImageFiles | SplitImages | TableRows
+
+_DATA_SET = "tfds:"
 _TABLES = (".csv", ".parquet")
 _ALLOWED = "give a .npy, .npz, .csv or .parquet file, a folder, or tfds:NAME/SPLIT"
 
@@ -22,7 +26,7 @@ _ALLOWED = "give a .npy, .npz, .csv or .parquet file, a folder, or tfds:NAME/SPL
 def open_images(
     images: str | Path,
     key: str | None = None,
-    data_dir: Path | None = None,
+    data_dir: Path | str | None = None,
     *,
     label_column: str | None = None,
     note: Callable[[str], None] = lambda line: None,
@@ -41,13 +45,35 @@ def open_images(
     Raises:
         SMVIError: there are no such examples, or they cannot be read.
     """
-    path, name = expand_home(images, "images"), os.fspath(images)
+    name, folder = os.fspath(images), None if data_dir is None else Path(data_dir)
+    source = _open(name, key, folder, label_column, note)
+    of_data_set = name.startswith(_DATA_SET)
+    source.recipe = Recipe(
+        f"{__name__}:{open_images.__name__}",
+        {
+            "images": name if of_data_set else str(expand_home(images, "images").absolute()),
+            "key": key,
+            "data_dir": None if folder is None else str(folder.absolute()),
+            "label_column": label_column,
+        },
+    )
+    return source
+
+
+def _open(
+    name: str,
+    key: str | None,
+    data_dir: Path | None,
+    label_column: str | None,
+    note: Callable[[str], None],
+) -> _Source:
+    path = expand_home(name, "images")
     if key is not None and path.suffix != ".npz":
         raise _needless("key", key, f"chooses an array of an .npz file, and {name} is not one")
     if label_column is not None and path.suffix not in _TABLES:
         problem = f"names a column of a .csv or .parquet file, and {name} is not one"
         raise _needless("label_column", label_column, problem)
-    if name.startswith("tfds:"):
+    if name.startswith(_DATA_SET):
         return _open_split(name, data_dir, note)
     if path.is_dir():
         return ImageFiles(path, note)
@@ -119,8 +145,8 @@ def _choose(name: str, key: str | None, keys: Sequence[str]) -> str:
     return key
 
 
-def _open_split(name: str, data_dir: Path | None, note: Callable[[str], None]) -> ImageSource:
-    dataset_name, _, split_name = name.removeprefix("tfds:").rpartition("/")
+def _open_split(name: str, data_dir: Path | None, note: Callable[[str], None]) -> _Source:
+    dataset_name, _, split_name = name.removeprefix(_DATA_SET).rpartition("/")
     if not dataset_name or split_name not in ("train", "test"):
         raise SMVIError(
             "is not allowed",

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.serving.encoders import Features, FunctionEncoder, Identity, Images
 
 __all__ = ["RefinedEncoder"]
@@ -52,6 +53,14 @@ class RefinedEncoder(FunctionEncoder):
             "refine": num_steps,
             "batch_size": batch_size,
         }
+        self.recipe = Recipe(
+            f"{__name__}:{type(self).__name__}",
+            {
+                "run_dir": str(Path(run_dir).absolute()),
+                "num_steps": num_steps,
+                "batch_size": batch_size,
+            },
+        )
         self._lock = threading.Lock()
         super().__init__(part.signatures, identity, run.names, str(run_dir))
 

@@ -11,6 +11,7 @@ from tfp_smvi.core.errors import SMVIError, brief, plain_reason
 from tfp_smvi.data import Split
 from tfp_smvi.data.rows import Rows
 from tfp_smvi.data.values import are_bits, bits_to_levels
+from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.serving.encoders import Identity, Images
 from tfp_smvi.storage.array_files import ArrayFile
 
@@ -68,6 +69,7 @@ class _Numbered:
     """Examples whose ids are their indices."""
 
     id_dtype: np.dtype[Any] = np.dtype(np.int64)
+    recipe: Recipe | None = None
 
     def ids(self, indices: npt.NDArray[np.int64]) -> npt.NDArray[Any]:
         """Returns the ids of examples: [n]."""

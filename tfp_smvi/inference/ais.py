@@ -1,7 +1,7 @@
 """Annealed importance sampling of log-normalizers, from below and from above.
 
 Both directions run on `tfp.mcmc.sample_annealed_importance_chain` with a kernel that makes the
-weights exact in expectation (`hmc.FreshHamiltonianMonteCarlo`). They take distributions and
+weights exact in expectation (`hmc.AnnealedHamiltonianMonteCarlo`). They take distributions and
 log-densities, so that a closed-form model or a decoder of your own needs no network class.
 
 References:
@@ -44,6 +44,7 @@ def annealed_importance_sampling(
     step_size: Any,
     seed: int | tf.Tensor,
     scale: Any = None,
+    leapfrog_log_prob_fn: LogDensity | None = None,
     jit_compile: bool = False,
     **settings: Unpack[AnnealingOptions],
 ) -> AISResult:
@@ -69,6 +70,9 @@ def annealed_importance_sampling(
         seed: an integer, or a stateless seed int32 [2].
         scale: a length per dimension that multiplies the step size, broadcast to [batch,
             latent_dim]; `initial_distribution.stddev()` if None, which has to be finite.
+        leapfrog_log_prob_fn: a function like `target_log_prob_fn`, such as that of a decoder in
+            lower precision, whose gradient moves the chains. Any deterministic function leaves the
+            weights exact; the moves of a poor one are rejected.
         jit_compile: compile with XLA when called eagerly.
         **settings: fields of `AnnealingSettings`: num_chains (16), num_temperatures (48),
             num_leapfrog_steps (5), schedule ("sigmoid", or "linear") and num_segments (8).
@@ -95,7 +99,10 @@ def annealed_importance_sampling(
 
     def run() -> AISResult:
         state = initial_distribution.sample(chains.num_chains, seed=initial_seed)
-        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, scale, chains)
+        endpoints = Endpoints(
+            initial_distribution.log_prob, target_log_prob_fn, leapfrog_log_prob_fn
+        )
+        problem = _Problem(endpoints, initial_distribution, step_size, scale, chains)
         return problem.walk(state, FORWARD, chain_seed)
 
     return warned(compiled_unless_traced(run, jit_compile), FORWARD)
@@ -110,6 +117,7 @@ def reverse_annealed_importance_sampling(
     step_size: Any,
     seed: int | tf.Tensor,
     scale: Any = None,
+    leapfrog_log_prob_fn: LogDensity | None = None,
     jit_compile: bool = False,
     **settings: Unpack[AnnealingOptions],
 ) -> AISResult:
@@ -130,6 +138,7 @@ def reverse_annealed_importance_sampling(
             0 is the one at the initial distribution.
         seed: an integer, or a stateless seed int32 [2].
         scale: as in `annealed_importance_sampling`.
+        leapfrog_log_prob_fn: as in `annealed_importance_sampling`.
         jit_compile: compile with XLA when called eagerly.
         **settings: as in `annealed_importance_sampling`, the same values.
 
@@ -149,7 +158,10 @@ def reverse_annealed_importance_sampling(
 
     def run() -> AISResult:
         state = _start_at(exact_samples, chains.num_chains, initial_distribution)
-        problem = _Problem(target_log_prob_fn, initial_distribution, step_size, scale, chains)
+        endpoints = Endpoints(
+            initial_distribution.log_prob, target_log_prob_fn, leapfrog_log_prob_fn
+        )
+        problem = _Problem(endpoints, initial_distribution, step_size, scale, chains)
         return problem.walk(state, REVERSE, chain_seed)
 
     return warned(compiled_unless_traced(run, jit_compile), REVERSE)
@@ -158,7 +170,7 @@ def reverse_annealed_importance_sampling(
 class _Problem(NamedTuple):
     """The densities between which chains anneal, and how they move."""
 
-    target_log_prob_fn: LogDensity
+    endpoints: Endpoints
     initial_distribution: Any
     step_size: Any
     scale: Any
@@ -169,7 +181,7 @@ class _Problem(NamedTuple):
         initial, chains, path = self.initial_distribution, self.chains, self.chains.path()
         step_size = segment_step_sizes(self.step_size, chains.num_segments, initial)
         chain: AnnealedChain = anneal(
-            Endpoints(initial.log_prob, self.target_log_prob_fn),
+            self.endpoints,
             state,
             path=path if direction == FORWARD else path.reversed(),
             # The caller's segments are in the order of the forward path.
@@ -177,9 +189,8 @@ class _Problem(NamedTuple):
             num_leapfrog_steps=chains.num_leapfrog_steps,
             seed=seed,
         )
-        # Each transition takes a gradient where it starts and one after each leapfrog step; the
-        # weights take none.
-        num_gradients = chains.num_temperatures * (chains.num_leapfrog_steps + 1)
+        # One where the chains start, and one after each leapfrog step; the weights take none.
+        num_gradients = chains.num_temperatures * chains.num_leapfrog_steps + 1
         return AISResult(
             log_weights=chain.log_weights,
             final_state=chain.state,

@@ -5,13 +5,14 @@ the step. A path of K segments, each from f_(beta_k) to f_(beta_(k+1)), makes an
 schedule of that.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tfp_smvi.core.densities import LogDensity, log_densities
-from tfp_smvi.inference.hmc import FreshHamiltonianMonteCarlo
+from tfp_smvi.inference.hmc import AnnealedHamiltonianMonteCarlo, Point
 from tfp_smvi.inference.temperatures import TemperaturePath
 
 __all__ = ["AnnealedChain", "Endpoints", "anneal", "anneal_segment"]
@@ -23,59 +24,67 @@ _LOG_OF_ZERO, _LOG_WEIGHT_OF_ZERO = -1e30, -1e20
 
 
 class Endpoints:
-    """log f_0 and log f_1, evaluated once per state however often the tool asks.
-
-    In one step the tool asks for both ends of the segment to weigh the state, and for their mixture
-    to bootstrap the kernel there: six log-probs of one tensor, most of whose cost is the target's
-    (a decoder). While a graph is traced, the same state is the same tensor object, so that
-    remembering the last one is enough.
+    """log f_0 and log f_1, with the gradients that move chains between them.
 
     A density of 0, outside of its support, has a finite number in place of -inf, small enough that
     chains never move there and that the weight of one that starts there is 0.
+
+    Args:
+        initial_log_prob_fn: z [num_chains, batch, latent_dim] -> log f_0(z): [num_chains, batch],
+            nats.
+        target_log_prob_fn: the same of log f_1.
+        leapfrog_log_prob_fn: a function like log f_1 whose gradient moves chains; None for log f_1.
     """
 
-    def __init__(self, initial_log_prob_fn: LogDensity, target_log_prob_fn: LogDensity) -> None:
-        """Takes two functions of z [..., batch, latent_dim] -> [..., batch], nats."""
+    def __init__(
+        self,
+        initial_log_prob_fn: LogDensity,
+        target_log_prob_fn: LogDensity,
+        leapfrog_log_prob_fn: LogDensity | None = None,
+    ) -> None:
+        """Evaluates nothing yet."""
         self._initial_log_prob_fn = initial_log_prob_fn
         self._target_log_prob_fn = target_log_prob_fn
-        self._state: tf.Tensor | None = None
-        self._log_probs: tuple[tf.Tensor, tf.Tensor] | None = None
+        self._leapfrog_log_prob_fn = leapfrog_log_prob_fn
 
-    def log_probs(self, state: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """`log f_0(z), log f_1(z)` at z [num_chains, batch, latent_dim], nats."""
-        if self._log_probs is None or state is not self._state:
-            target = log_densities("target_log_prob_fn", self._target_log_prob_fn, state)
-            initial = log_densities("initial_distribution", self._initial_log_prob_fn, state)
-            self._log_probs = (_finite(initial), _finite(target))
-            self._state = state
-        return self._log_probs
+    def evaluate(self, z: tf.Tensor) -> Point:
+        """Both log-densities and gradients at z [num_chains, batch, latent_dim]."""
+        initial, initial_gradient = self._differentiate(
+            "initial_distribution", self._initial_log_prob_fn, z
+        )
+        moving = self._leapfrog_log_prob_fn or self._target_log_prob_fn
+        target, target_gradient = self._differentiate("target_log_prob_fn", moving, z)
+        if self._leapfrog_log_prob_fn is not None:
+            target = _finite(log_densities("target_log_prob_fn", self._target_log_prob_fn, z))
+        return Point(z, initial, target, initial_gradient, target_gradient)
 
-    def mixture(self, beta: tf.Tensor) -> LogDensity:
-        """The function `log f_beta`."""
-
-        def log_prob(state: tf.Tensor) -> tf.Tensor:
-            initial, target = self.log_probs(state)
-            return (1.0 - beta) * initial + beta * target
-
-        return log_prob
+    def _differentiate(
+        self, name: str, log_prob_fn: LogDensity, z: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor]:
+        # Bijectors of TFP cache what they know of a tensor, but not its gradient.
+        z = tf.identity(z)
+        with tf.GradientTape() as tape:
+            tape.watch(z)
+            log_probs = _finite(log_densities(name, log_prob_fn, z))
+        zero = tf.UnconnectedGradients.ZERO
+        return log_probs, tape.gradient(log_probs, z, unconnected_gradients=zero)
 
 
 def anneal_segment(
     endpoints: Endpoints,
-    state: tf.Tensor,
+    state: Point,
     *,
     temperatures: tuple[tf.Tensor, tf.Tensor],
     num_steps: tf.Tensor,
     step_size: tf.Tensor,
     num_leapfrog_steps: int,
     seed: tf.Tensor,
-) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+) -> tuple[Point, tf.Tensor, tf.Tensor]:
     """Walks one linear segment with TFP's tool.
 
     Args:
         endpoints: log f_0 and log f_1.
-        state: draws of (or weighted towards) the density where the segment begins, [num_chains,
-            batch, latent_dim].
+        state: draws of (or weighted towards) the density where the segment begins.
         temperatures: beta where the segment begins and where it ends, scalars.
         num_steps: its transitions, int32 scalar.
         step_size: [batch, latent_dim].
@@ -86,20 +95,34 @@ def anneal_segment(
         The new state; the log-weights of the segment, [num_chains, batch], nats; the mean
         acceptance probability over transitions, [num_chains, batch].
     """
-    state, log_weights, results = tfp.mcmc.sample_annealed_importance_chain(
+    first, last = temperatures
+
+    def mixture(beta: tf.Tensor) -> Callable[..., tf.Tensor]:
+        return lambda *parts: Point(*parts).log_prob(beta)
+
+    # The tool makes a kernel for each step, from the mixture of the ends; its place in the segment
+    # follows from a mixture of 0 and 1.
+    zero, one = tf.zeros([], state.z.dtype), tf.ones([], state.z.dtype)
+
+    def make_kernel(log_prob_fn: Callable[..., tf.Tensor]) -> AnnealedHamiltonianMonteCarlo:
+        beta = log_prob_fn(state.z, zero, one, zero, zero)
+        return AnnealedHamiltonianMonteCarlo(
+            beta, endpoints.evaluate, step_size, num_leapfrog_steps
+        )
+
+    parts, log_weights, results = tfp.mcmc.sample_annealed_importance_chain(
         num_steps=num_steps,
-        proposal_log_prob_fn=endpoints.mixture(temperatures[0]),
-        target_log_prob_fn=endpoints.mixture(temperatures[1]),
-        current_state=state,
-        make_kernel_fn=lambda log_prob_fn: FreshHamiltonianMonteCarlo(
-            log_prob_fn, step_size, num_leapfrog_steps
-        ),
+        proposal_log_prob_fn=mixture(first),
+        target_log_prob_fn=mixture(last),
+        current_state=list(state),
+        make_kernel_fn=make_kernel,
         seed=seed,
     )
     return (
-        state,
+        # The tool may know less about the static shape than the loop began with.
+        Point(*(tf.ensure_shape(part, old.shape) for part, old in zip(parts, state, strict=True))),
         log_weights,
-        results.inner_results.acceptance_sum / tf.cast(num_steps, state.dtype),
+        results.inner_results.acceptance_sum / tf.cast(num_steps, log_weights.dtype),
     )
 
 
@@ -150,8 +173,8 @@ def anneal(
     num_steps = tf.constant(path.num_steps)
 
     def walk_segment(
-        index: tf.Tensor, state: tf.Tensor, log_weights: tf.Tensor, acceptance_rate: tf.TensorArray
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor, tf.TensorArray]:
+        index: tf.Tensor, state: Point, log_weights: tf.Tensor, acceptance_rate: tf.TensorArray
+    ) -> tuple[tf.Tensor, Point, tf.Tensor, tf.TensorArray]:
         next_state, increment, acceptance = anneal_segment(
             endpoints,
             state,
@@ -161,21 +184,19 @@ def anneal(
             num_leapfrog_steps=num_leapfrog_steps,
             seed=tf.random.fold_in(seed, index),
         )
-        # The tool may know less about the static shape than the loop began with.
-        next_state = tf.ensure_shape(next_state, state.shape)
         acceptance_rate = acceptance_rate.write(index, tf.reduce_mean(acceptance, axis=0))
         return index + 1, next_state, log_weights + increment, acceptance_rate
 
-    _, state, log_weights, acceptance_rate = tf.while_loop(
+    _, final, log_weights, acceptance_rate = tf.while_loop(
         lambda index, *_: index < num_segments,
         walk_segment,
         (
             0,
-            state,
+            endpoints.evaluate(state),
             tf.zeros(tf.shape(state)[:-1], state.dtype),
             tf.TensorArray(state.dtype, num_segments),
         ),
     )
     is_zero = log_weights < tf.cast(tf.constant(_LOG_WEIGHT_OF_ZERO, tf.float64), state.dtype)
     log_weights = tf.where(is_zero, tf.constant(-float("inf"), state.dtype), log_weights)
-    return AnnealedChain(state, log_weights, acceptance_rate.stack())
+    return AnnealedChain(final.z, log_weights, acceptance_rate.stack())

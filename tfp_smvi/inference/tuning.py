@@ -23,6 +23,7 @@ from tfp_smvi.inference.arguments import (
     stateless_seed,
 )
 from tfp_smvi.inference.graphs import compiled_unless_traced
+from tfp_smvi.inference.hmc import Point
 from tfp_smvi.inference.temperatures import AnnealingOptions, AnnealingSettings, TemperaturePath
 
 __all__ = ["tune_step_sizes"]
@@ -37,6 +38,7 @@ def tune_step_sizes(
     *,
     seed: int | tf.Tensor,
     scale: Any = None,
+    leapfrog_log_prob_fn: LogDensity | None = None,
     target_acceptance_rate: float = 0.65,
     jit_compile: bool = False,
     **settings: Unpack[AnnealingOptions],
@@ -56,6 +58,7 @@ def tune_step_sizes(
         initial_distribution: as in `annealed_importance_sampling`.
         seed: an integer, or a stateless seed int32 [2]; not the seed of the run that counts.
         scale: as in the run that counts.
+        leapfrog_log_prob_fn: as in the run that counts.
         target_acceptance_rate: between 0 and 1; 0.65 is near the optimum of Hamiltonian Monte
             Carlo.
         jit_compile: compile with XLA when called eagerly.
@@ -88,7 +91,7 @@ def tune_step_sizes(
 
     def run() -> tf.Tensor:
         return _tune(
-            Endpoints(initial_distribution.log_prob, target_log_prob_fn),
+            Endpoints(initial_distribution.log_prob, target_log_prob_fn, leapfrog_log_prob_fn),
             initial_distribution.sample(chains.num_chains, seed=initial_seed),
             path=chains.path(),
             scale=length_scale(scale, initial_distribution),
@@ -170,8 +173,8 @@ def _tune(
     knots, gain, share = (tf.constant(values, state.dtype) for values in _transitions(path))
 
     def move(
-        index: tf.Tensor, state: tf.Tensor, log_step: tf.Tensor, mean_log_step: tf.Tensor
-    ) -> tuple[tf.Tensor, ...]:
+        index: tf.Tensor, state: Point, log_step: tf.Tensor, mean_log_step: tf.Tensor
+    ) -> tuple[tf.Tensor, Point, tf.Tensor, tf.Tensor]:
         next_state, _, acceptance = anneal_segment(
             endpoints,
             state,
@@ -183,7 +186,7 @@ def _tune(
         )
         log_step += gain[index] * (tf.reduce_mean(acceptance, axis=0) - target_acceptance_rate)
         mean_log_step += share[index][:, tf.newaxis] * log_step
-        return index + 1, tf.ensure_shape(next_state, state.shape), log_step, mean_log_step
+        return index + 1, next_state, log_step, mean_log_step
 
     # The step size of a given acceptance rate falls as latent_dim^(-1/4) [Beskos et al.].
     latent_dim = tf.cast(tf.shape(state)[-1], state.dtype)
@@ -191,6 +194,8 @@ def _tune(
     mean_log_step = tf.zeros([len(path.num_steps), 1], state.dtype) * log_step
     num_transitions = int(path.num_steps.sum())
     *_, mean_log_step = tf.while_loop(
-        lambda index, *_: index < num_transitions, move, (0, state, log_step, mean_log_step)
+        lambda index, *_: index < num_transitions,
+        move,
+        (0, endpoints.evaluate(state), log_step, mean_log_step),
     )
     return tf.exp(mean_log_step)

@@ -12,7 +12,13 @@ import tensorflow as tf
 
 from tfp_smvi.core.runtime import numerics_unchecked
 
-__all__ = ["WeightSums", "covering_errors", "delta_method_errors", "sum_weights"]
+__all__ = [
+    "WeightSums",
+    "covering_errors",
+    "delta_method_errors",
+    "jackknifed_log_mean",
+    "sum_weights",
+]
 
 
 class WeightSums(NamedTuple):
@@ -105,3 +111,27 @@ def sum_weights(log_weights: tf.Tensor) -> WeightSums:
         log_sum_of_squares=tf.reduce_logsumexp(2.0 * log_weights, axis=0),
         num_weights=tf.shape(log_weights)[0],
     )
+
+
+@numerics_unchecked()
+def jackknifed_log_mean(log_weights: tf.Tensor) -> tf.Tensor:
+    """`log mean(w)` without the largest term of its bias, for a few weights.
+
+        n L - (n - 1) mean_i(L_i),    L = log mean(w), L_i = the same without the weight i
+
+    The bias of L is of the order 1/n, and that of the result 1/n^2; its variance is larger.
+
+    Args:
+        log_weights: float [n, batch] with n >= 2.
+
+    Returns:
+        float [batch], nats.
+
+    Source: S. Nowozin. Debiasing Evidence Approximations: On Importance-weighted Autoencoders and
+        Jackknife Variational Inference. ICLR 2018.
+    """
+    n = log_weights.shape[0]
+    whole = sum_weights(log_weights).log_mean()
+    others = (tf.concat([log_weights[:i], log_weights[i + 1 :]], axis=0) for i in range(n))
+    without = tf.stack([sum_weights(rest).log_mean() for rest in others])
+    return n * whole - (n - 1.0) * tf.reduce_mean(without, axis=0)

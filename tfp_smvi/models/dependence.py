@@ -45,14 +45,13 @@ class Dependence(NamedTuple):
     reconstruction_change: float | None
 
 
-def measure_dependence(model: LatentVariableModel, batches: tf.data.Dataset) -> Dependence:
-    """Measures what z says about x, at the means of q(z|x) of the first batch.
+def measure_dependence(model: LatentVariableModel, x: tf.Tensor) -> Dependence:
+    """Measures what z says about x, at the means of q(z|x).
 
     Args:
         model: the model.
-        batches: pipeline of (indices, x: float32 [batch, *image_shape]).
+        x: float32 [batch, *image_shape].
     """
-    x = next(iter(batches))[1]
     if len(x) == 1:
         return Dependence(None, None)
     means = model.encode(x).mean()

@@ -11,9 +11,10 @@ import math
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.config import Activation, FlowTransform, Precision
+from tfp_smvi.config import Activation, FlowTransform
 from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.layers import apply, fully_connected
+from tfp_smvi.models.products import Products
 from tfp_smvi.models.transforms import TRANSFORMS, Mapped
 
 __all__ = ["CouplingFlow", "FlowDistribution"]
@@ -75,7 +76,7 @@ class CouplingFlow:
             )
             self.networks.append(network)
 
-    def forward(self, eps: tf.Tensor, features: tf.Tensor, products: Precision) -> Mapped:
+    def forward(self, eps: tf.Tensor, features: tf.Tensor, products: Products) -> Mapped:
         """Returns f(eps) and log |det df/deps|.
 
         Args:
@@ -94,7 +95,7 @@ class CouplingFlow:
             halves = [changed, halves[0]]
         return Mapped(self._join(halves), log_det)
 
-    def inverse(self, u: tf.Tensor, features: tf.Tensor, products: Precision) -> Mapped:
+    def inverse(self, u: tf.Tensor, features: tf.Tensor, products: Products) -> Mapped:
         """Returns f^-1(u) and log |det df^-1/du|, with the arguments of `forward`."""
         halves, log_det = self._split(u, len(self.networks)), 0.0
         for network in reversed(self.networks):
@@ -115,7 +116,7 @@ class CouplingFlow:
         return tf.concat(halves if len(self.networks) % 2 == 0 else halves[::-1], axis=-1)
 
     def _parameters(
-        self, network: keras.Sequential, given: tf.Tensor, features: tf.Tensor, products: Precision
+        self, network: keras.Sequential, given: tf.Tensor, features: tf.Tensor, products: Products
     ) -> tf.Tensor:
         """The parameters of a layer: [..., batch, changed coordinates, num_parameters]."""
         shape = tf.shape(given)[:-1]
@@ -147,7 +148,7 @@ class FlowDistribution(tfd.Distribution):
         scale: tf.Tensor,
         features: tf.Tensor,
         flow: CouplingFlow,
-        products: Precision = "float32",
+        products: Products = "float32",
     ) -> None:
         """Makes the distribution of batch shape [batch], event shape [latent_dim]."""
         self._shift, self._scale, self._features = shift, scale, features

@@ -1,13 +1,15 @@
-"""Fully connected networks on matrix products that are fast to differentiate twice."""
+"""Fully connected networks that are fast to differentiate twice."""
 
 import math
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
 from tfp_smvi.config import Precision
+from tfp_smvi.models.activations import silu, softplus
 from tfp_smvi.models.keras_backend import keras
+from tfp_smvi.models.products import Products, affine, factor, frozen_affine
 
 __all__ = [
     "MINIMUM_SCALE",
@@ -19,6 +21,8 @@ __all__ = [
     "positive",
 ]
 
+# In place of Keras's.
+_ACTIVATIONS = {keras.activations.silu: silu, keras.activations.softplus: softplus}
 # The scores divide by the scale: the floor keeps them finite. Trained posteriors have scales of
 # 0.01 and more.
 MINIMUM_SCALE = 1e-4
@@ -89,7 +93,7 @@ def initialization_seed(seed: int, network: str, layer: str) -> int:
     return zlib.crc32(f"{seed}/{network}/{layer}".encode())
 
 
-def apply(network: keras.Model, inputs: tf.Tensor, products: Precision) -> tf.Tensor:
+def apply(network: keras.Model, inputs: tf.Tensor, products: Products) -> tf.Tensor:
     """Returns what a network gives, as it does outside of a training.
 
     Args:
@@ -97,9 +101,10 @@ def apply(network: keras.Model, inputs: tf.Tensor, products: Precision) -> tf.Te
         inputs: float32 [batch, ...].
         products: the dtype of the factors and of the result of each matrix product, forward and in
             gradients of every order. The terms of a product are added in float32, and everything
-            else is float32.
+            else is float32. None for float32 as TensorFlow has it: slower gradients, but such that
+            a SavedModel can hold.
     """
-    if not all(isinstance(layer, Dense) for layer in network.layers):
+    if products is None or not all(isinstance(layer, Dense) for layer in network.layers):
         return network(inputs, training=False)
     for layer in network.layers:
         inputs = layer(inputs, products=products)
@@ -107,59 +112,30 @@ def apply(network: keras.Model, inputs: tf.Tensor, products: Precision) -> tf.Te
 
 
 class Dense(keras.layers.Dense):
-    """keras.layers.Dense for x: [batch, units], with the faster gradient.
+    """keras.layers.Dense for x: [batch, units], with faster gradients.
 
-    Attributes:
-        transposed: the kernel's transpose, if the weights do not change any more; else None.
+    Its weights may be frozen, each precision of the products by itself.
     """
 
-    transposed: tf.Tensor | None = None
+    def freeze(self, products: Precision) -> None:
+        """Keeps the kernel and its transpose, as factors; the weights must not change any more."""
+        kernel = factor(tf.convert_to_tensor(self.kernel), products)
+        self._frozen = {**self._frozen, products: (kernel, tf.transpose(kernel))}
+
+    _frozen: Mapping[Precision, tuple[tf.Tensor, tf.Tensor]] = {}
 
     def call(
-        self, inputs: tf.Tensor, training: bool | None = None, products: Precision = "float32"
+        self, inputs: tf.Tensor, training: bool | None = None, products: Products = None
     ) -> tf.Tensor:
-        """Returns activation(inputs kernel + bias), with the product in the dtype `products`."""
+        """Returns activation(inputs kernel + bias), with `products` as in `apply`."""
+        if products is None:
+            return super().call(inputs)
         inputs, kernel, bias = (
             tf.convert_to_tensor(t, self.compute_dtype) for t in (inputs, self.kernel, self.bias)
         )
-        if self.transposed is not None:
-            return self.activation(_frozen_affine(inputs, kernel, bias, self.transposed))
-        return self.activation(_affine(inputs, kernel, bias, products))
-
-
-Gradient = Callable[[tf.Tensor], tuple[tf.Tensor | None, ...]]
-
-
-def _affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, products: Precision) -> tf.Tensor:
-    """x w + b, whose gradient is made of the products that oneDNN is fastest at.
-
-    (w y^T)^T takes half the time of y w^T, and 1^T y a third of the sum over the batch.
-    """
-
-    def product(a: tf.Tensor, b: tf.Tensor, **transposed: bool) -> tf.Tensor:
-        # Each result is float32 before anything is added to it.
-        a, b = tf.cast(a, products), tf.cast(b, products)
-        return tf.cast(tf.matmul(a, b, **transposed), tf.float32)
-
-    @tf.custom_gradient  # type: ignore[untyped-decorator]
-    def affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) -> tuple[tf.Tensor, Gradient]:
-        def gradient(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
-            ones = tf.ones([1, tf.shape(y)[0]], y.dtype)
-            gradient_x = tf.transpose(product(w, y, transpose_b=True))
-            return gradient_x, product(x, y, transpose_a=True), tf.matmul(ones, y)[0]
-
-        return tf.nn.bias_add(product(x, w), b), gradient
-
-    return affine(x, w, b)
-
-
-@tf.custom_gradient  # type: ignore[untyped-decorator]
-def _frozen_affine(
-    x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, transposed: tf.Tensor
-) -> tuple[tf.Tensor, Gradient]:
-    """x w + b with a gradient only with respect to x; with w^T given it transposes nothing."""
-
-    def gradient(y: tf.Tensor) -> tuple[tf.Tensor, None, None, None]:
-        return tf.matmul(y, transposed), None, None, None
-
-    return tf.nn.bias_add(tf.matmul(x, w), b), gradient
+        if products in self._frozen:
+            outputs = frozen_affine(inputs, *self._frozen[products], bias, products)
+        else:
+            outputs = affine(inputs, kernel, bias, products)
+        own: Callable[[tf.Tensor], tf.Tensor] = self.activation
+        return _ACTIVATIONS.get(own, own)(outputs)

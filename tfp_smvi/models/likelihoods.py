@@ -20,6 +20,7 @@ import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.config import Kind, LikelihoodName, ModelConfig
+from tfp_smvi.models.activations import softplus
 from tfp_smvi.models.layers import positive
 
 __all__ = ["LIKELIHOODS", "MAX_LOG_MEAN", "Likelihood", "Observed", "likelihood_of"]
@@ -73,7 +74,7 @@ class _LogitBernoulli(tfd.Bernoulli):
 
     def _log_prob(self, event: tf.Tensor) -> tf.Tensor:
         logits = self.logits
-        return tf.cast(event, logits.dtype) * logits - tf.nn.softplus(logits)
+        return tf.cast(event, logits.dtype) * logits - softplus(logits)
 
 
 class _LogRatePoisson(tfd.Poisson):

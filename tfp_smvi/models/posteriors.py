@@ -12,10 +12,11 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.config import ModelConfig, PosteriorName, Precision
+from tfp_smvi.config import ModelConfig, PosteriorName
 from tfp_smvi.models.flows import CouplingFlow, FlowDistribution
 from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.layers import positive
+from tfp_smvi.models.products import Products
 
 __all__ = ["POSTERIORS", "FullGaussian", "Posterior", "diagonal_gaussian"]
 
@@ -37,7 +38,7 @@ class Posterior(Protocol):
     def networks(self) -> Sequence[keras.Sequential]:
         """The networks that it has beside the encoder."""
 
-    def distribution(self, output: tf.Tensor, products: Precision) -> tfd.Distribution:
+    def distribution(self, output: tf.Tensor, products: Products) -> tfd.Distribution:
         """Returns q(z|x) of batch shape [batch], event shape [latent_dim], with mean and stddev.
 
         Args:
@@ -47,7 +48,20 @@ class Posterior(Protocol):
 
 
 class FullGaussian(tfd.MultivariateNormalTriL):
-    """N(mean, L L^T), whose KL divergence to independent normals is analytic."""
+    """N(mean, L L^T), whose KL divergence to independent normals is analytic.
+
+    Its noise has the axes of its draws: [sample_shape, batch, latent_dim]. That of its base class
+    has the batch last, so that a part of a batch could not be given its part of the noise.
+    """
+
+    def _call_sample_n(
+        self, sample_shape: tf.Tensor, seed: tf.Tensor | None, **kwargs: object
+    ) -> tf.Tensor:
+        draws = tf.reshape(tf.cast(sample_shape, tf.int32), [-1])
+        shape = tf.concat([draws, tf.shape(self.loc)], axis=0)
+        noise = tfp.random.sanitize_seed(seed)
+        noise = tf.random.stateless_normal(shape, noise, dtype=self.dtype)
+        return self.loc + tf.linalg.matvec(self.scale_tril, noise)
 
 
 @tfd.RegisterKL(FullGaussian, tfd.Independent)  # type: ignore[untyped-decorator]
@@ -81,7 +95,7 @@ class _Diagonal:
     def __init__(self, config: ModelConfig, seed: int) -> None:
         self.num_outputs = 2 * config.latent_dim
 
-    def distribution(self, output: tf.Tensor, products: Precision) -> tfd.Independent:
+    def distribution(self, output: tf.Tensor, products: Products) -> tfd.Independent:
         mean, h = tf.split(output, 2, axis=-1)
         return diagonal_gaussian(mean, positive(h), "posterior")
 
@@ -100,7 +114,7 @@ class _Full:
         self._sizes = [dim, dim, dim * (dim - 1) // 2]
         self.num_outputs = sum(self._sizes)
 
-    def distribution(self, output: tf.Tensor, products: Precision) -> FullGaussian:
+    def distribution(self, output: tf.Tensor, products: Products) -> FullGaussian:
         mean, h, below = tf.split(output, self._sizes, axis=-1)
         dim = self._sizes[0]
         unit = tf.eye(dim, dtype=output.dtype)
@@ -130,7 +144,7 @@ class _Flow:
         )
         self.networks = self._flow.networks
 
-    def distribution(self, output: tf.Tensor, products: Precision) -> FlowDistribution:
+    def distribution(self, output: tf.Tensor, products: Products) -> FlowDistribution:
         mean, h, features = tf.split(output, self._sizes, axis=-1)
         return FlowDistribution(mean, positive(h), features, self._flow, products)
 

@@ -6,11 +6,12 @@ References:
 """
 
 import copy
+import math
 
 import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
-from tfp_smvi.config import ModelConfig, NetworkName, Precision
+from tfp_smvi.config import ModelConfig, NetworkName
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.models.architectures import ARCHITECTURES, input_shape_of, shapes_of
 from tfp_smvi.models.imports import UserFunction, import_function
@@ -19,6 +20,7 @@ from tfp_smvi.models.layers import Dense, apply
 from tfp_smvi.models.likelihoods import LIKELIHOODS, Observed, likelihood_of
 from tfp_smvi.models.own import own_networks
 from tfp_smvi.models.posteriors import POSTERIORS, diagonal_gaussian
+from tfp_smvi.models.products import Products
 
 __all__ = ["VAE"]
 
@@ -59,7 +61,7 @@ class VAE:
             raise ValueError(f"config.likelihood is None; give one of {', '.join(LIKELIHOODS)}.")
         if config.model is not None and function is None:
             function = import_function(config.model)
-        self._products: Precision = "float32"
+        self._products: Products = "float32"
         self.config = config
         self.image_shape = tuple(image_shape)
         self.frozen: NetworkName | None = None
@@ -76,6 +78,15 @@ class VAE:
             networks = own_networks(function, shapes, config, seed)
         self.encoder, self.decoder = networks
         self._input_shape = input_shape_of(self.encoder, shapes.input_shape)
+
+    def __repr__(self) -> str:
+        """Such as "VAE(x: (28, 28, 1), bernoulli; z: 50, diagonal; 3846768 weights)"."""
+        count = sum(math.prod(variable.shape) for variable in self.named_variables.values())
+        config = self.config
+        return (
+            f"VAE(x: {self.image_shape}, {config.likelihood}; z: {config.latent_dim}, "
+            f"{config.posterior}; {count} weights)"
+        )
 
     def encode(self, x: tf.Tensor) -> tfd.Distribution:
         """Returns q(z|x), of the configuration's posterior.
@@ -159,13 +170,15 @@ class VAE:
             variable.assign(self.named_variables[name])
         return twin
 
-    def with_products(self, precision: Precision) -> "VAE":
+    def with_products(self, precision: Products) -> "VAE":
         """Returns a model with the same variables whose matrix products are in a precision.
 
-        All else is float32: weights, biases, activations, densities and their sums.
+        All else is float32: weights, biases, activations, densities and their sums. TensorFloat-32
+        is a mode of the device: see `tfp_smvi.core.runtime.tf32_products`. None is for an export,
+        as in `tfp_smvi.models.layers.apply`.
         """
         view = copy.copy(self)
-        view._products = precision
+        view._products = "float32" if precision == "tf32" else precision
         return view
 
     @property
@@ -209,11 +222,12 @@ class VAE:
     def freeze_decoder(self) -> None:
         """Speeds up gradients of log p(x|z) with respect to z; the decoder must not change then.
 
-        Graphs traced from now on give no gradient with respect to the decoder's weights.
+        Graphs traced from now on give no gradient with respect to the decoder's weights. With the
+        products of another precision, it is to be called for those, too.
         """
         for layer in self.decoder.layers:
             if isinstance(layer, Dense):
-                layer.transposed = tf.transpose(layer.kernel.value)
+                layer.freeze(self._products or "float32")
 
 
 def _floats(

@@ -1,8 +1,13 @@
-"""Figures, tables and the page of a sweep; the only folder that draws."""
+"""Figures, tables and the page of a sweep; the only folder that draws.
+
+It needs the extra "plot", and raises an SMVIError that says so at its import.
+"""
 
 import contextlib
 import os
 import sys
+
+from tfp_smvi.core.extras import of_extra
 
 __all__: list[str] = []
 
@@ -13,7 +18,7 @@ def _import_matplotlib() -> None:
     Commands in a notebook inherit the backend of its kernel, which may be another environment's.
     Figures are files and need none. A backend that Matplotlib has stays chosen.
     """
-    if "matplotlib" in sys.modules:
+    if sys.modules.get("matplotlib") is not None:
         return
     backend = os.environ.pop("MPLBACKEND", None)
     try:
@@ -26,4 +31,5 @@ def _import_matplotlib() -> None:
             matplotlib.rcParams["backend"] = backend
 
 
-_import_matplotlib()
+with of_extra("plot"):
+    _import_matplotlib()

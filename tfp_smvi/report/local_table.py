@@ -1,7 +1,7 @@
 """The table of the two halves of the gap, of the runs that were evaluated with --local."""
 
 from tfp_smvi.core.quantities import QUANTITIES
-from tfp_smvi.evaluation.results import FamilySummary, LocalSummary
+from tfp_smvi.evaluation.local_results import FamilySummary, LocalSummary
 from tfp_smvi.report.cells import format_estimate
 from tfp_smvi.report.level_names import symbol
 from tfp_smvi.report.points import lam_label

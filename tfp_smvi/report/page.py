@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import jinja2
 from matplotlib.figure import Figure
 
 from tfp_smvi.core.errors import explain_write_errors
+from tfp_smvi.core.extras import of_extra
 from tfp_smvi.report import figures
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
@@ -27,6 +27,9 @@ from tfp_smvi.report.worst_examples import worst_table
 from tfp_smvi.storage.atomic import write_atomically
 from tfp_smvi.sweeps.results import Sweep
 from tfp_smvi.version import __version__
+
+with of_extra("plot"):
+    import jinja2
 
 __all__ = ["render_report", "write_report"]
 

@@ -5,6 +5,7 @@ data.json        the names of the entries of x and how they were standardized, i
 metrics.jsonl    one line per epoch
 tensorboard/     the same as curves, with reconstructions, samples and settings
 checkpoints/     see `checkpoint`
+tracking.json    which runs of trackers it is; see `tfp_smvi.tracking`
 """
 
 import contextlib
@@ -23,9 +24,11 @@ from tfp_smvi.storage.atomic import sweep_partials, write_json
 from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.storage.locks import hold_folder
 
-__all__ = ["RunDirectory", "read_run", "run_directory_name"]
+__all__ = ["TRACKING", "RunDirectory", "read_run", "run_directory_name"]
 
 _CONFIG = "config.json"
+# A run that starts over is another run of a tracker.
+TRACKING = "tracking.json"
 
 
 @dataclass(frozen=True)
@@ -117,6 +120,10 @@ class RunDirectory:
         if lines != record.warnings:
             write_json(self.path / _CONFIG, dataclasses.replace(record, warnings=lines))
 
+    def set_stopped(self, line: str) -> None:
+        """Records in config.json why early stopping has ended the training."""
+        write_json(self.path / _CONFIG, dataclasses.replace(read_run(self.path), stopped=line))
+
     def _require_no_links(self) -> None:
         """Refuses folders that are links, since files are written and deleted in them."""
         for folder in (self.checkpoints, *self._event_folders):
@@ -139,6 +146,7 @@ class RunDirectory:
             *events,
             self.metrics,
             self.data,
+            self.path / TRACKING,
             self.path / _CONFIG,
         ):
             path.unlink(missing_ok=True)

@@ -9,7 +9,6 @@ import tensorflow as tf
 
 from tfp_smvi.core.seeds import fold_seed
 from tfp_smvi.data import Dataset, eval_batches
-from tfp_smvi.data.batches import explain_read_errors
 from tfp_smvi.data.test_batches import TEST_SEED, read_inputs
 from tfp_smvi.models.encoding import encode_means
 from tfp_smvi.models.vae import VAE
@@ -59,8 +58,7 @@ def write_gallery(path: Path, model: VAE, dataset: Dataset, step: int) -> None:
     batches = eval_batches(
         dataset.test, batch_size=count, seed=TEST_SEED, binarize=bernoulli, num_examples=count
     )
-    with explain_read_errors():
-        ((_, originals),) = batches
+    ((_, originals),) = batches
     z = tf.random.stateless_normal(
         [count, model.config.latent_dim], fold_seed(TEST_SEED, "gallery")
     )

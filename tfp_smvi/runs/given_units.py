@@ -6,6 +6,7 @@ import tensorflow as tf
 from tensorflow_probability import distributions as tfd
 
 from tfp_smvi.data.standardization import Standardization
+from tfp_smvi.models.products import Products
 
 __all__ = ["GivenUnits", "in_given_units"]
 
@@ -23,6 +24,10 @@ class GivenUnits:
     def __getattr__(self, name: str) -> Any:
         """Returns what the model has."""
         return getattr(self._model, name)
+
+    def with_products(self, precision: Products) -> "GivenUnits":
+        """Returns the same for the model with matrix products in a precision."""
+        return GivenUnits(self._model.with_products(precision), self._scale)
 
     def encode(self, x: tf.Tensor) -> tfd.Distribution:
         """Returns q(z|x) of given values: float32 [batch, *image_shape]."""

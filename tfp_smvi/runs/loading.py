@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tfp_smvi.config import Kind, RunConfig
+from tfp_smvi.config import CONSTRAINTS, Kind, RunConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.core.warnings import warn as show_warning
@@ -24,6 +24,7 @@ from tfp_smvi.runs.data_file import read_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.models import RunModel, given_model, make_model
 from tfp_smvi.runs.records import EpochRecord, RunRecord
+from tfp_smvi.runs.tables import Row, history_rows
 from tfp_smvi.runs.warnings import final_warnings, training_warnings
 
 __all__ = ["OF_TRAINING", "LoadedRun", "load_data_of", "load_run"]
@@ -61,6 +62,24 @@ class LoadedRun(NamedTuple):
     standardization: Standardization | None = None
     warnings: tuple[str, ...] = ()
     image_shape: tuple[int, ...] = ()
+
+    def __repr__(self) -> str:
+        """Such as "LoadedRun(mnist, lam 0.5, 15 epochs, test ELBO -99.37; VAE(...))"."""
+        train = self.config.train
+        aims = {name: getattr(train, name) for name in CONSTRAINTS}
+        given = {name: value for name, value in aims.items() if value is not None}
+        aim = ", ".join(
+            f"{name} {value:g}" for name, value in (given or {"lam": train.lam}).items()
+        )
+        parts = [self.config.data.dataset, aim, f"{len(self.history)} epochs"]
+        if self.history:
+            parts.append(f"test ELBO {self.history[-1].test.elbo:.2f}")
+        warned = f"; {len(self.warnings)} warnings" if self.warnings else ""
+        return f"LoadedRun({', '.join(parts)}; {self.model!r}{warned})"
+
+    def rows(self) -> list[Row]:
+        """A row for each epoch, for `pandas.DataFrame(run.rows())`: epoch, ..., test_elbo, ..."""
+        return history_rows(self.history)
 
     @property
     def latent_dim(self) -> int:

@@ -28,7 +28,6 @@ __all__ = [
     "TrainMetrics",
     "TrainingState",
     "read_history",
-    "with_epochs",
 ]
 
 # Of a metrics.jsonl, in bytes: a million epochs.
@@ -222,6 +221,7 @@ class RunRecord(Record):
         warnings: what the training met, such as a damaged checkpoint, in the order of time.
         code: the user's code that the model is made with; None for none.
         source: the run that the first weights are from; None for none.
+        stopped: why early stopping has ended the training; None if it has not.
     """
 
     config: RunConfig
@@ -231,20 +231,25 @@ class RunRecord(Record):
     warnings: tuple[str, ...] = ()
     code: CodeRecord | None = None
     source: SourceRecord | None = None
+    stopped: str | None = None
+
+    def to_json(self) -> JSONObject:
+        """Returns the fields as JSON values, without an empty `stopped`."""
+        return {n: v for n, v in super().to_json().items() if v is not None or n != "stopped"}
 
     def differences(
         self, other: "RunRecord", places: tuple[str, str] = ("here", "given")
     ) -> list[str]:
         """Returns one line per setting or property of the data that makes it another run.
 
-        The number of epochs does not: no step depends on how many follow it. The settings of files
-        of data do not either: what they give is compared.
+        What decides when the training ends does not: no step depends on how many follow it. The
+        settings of files of data do not either: what they give is compared.
 
         Args:
             other: the other run.
             places: where this run and the other are recorded, as the lines say it.
         """
-        config = with_epochs(self.config, other.config.train.epochs)
+        config = self.config.with_length_of(other.config)
         if config.data.is_file and other.config.data.is_file:
             config = dataclasses.replace(config, data=other.config.data)
         lines = config.differences(other.config, places)
@@ -269,11 +274,6 @@ class TrainingState(Record):
     sums: tuple[float, ...]
     seconds: float
     run: RunRecord | None = None
-
-
-def with_epochs(config: RunConfig, epochs: int) -> RunConfig:
-    """The same run with another number of epochs."""
-    return dataclasses.replace(config, train=dataclasses.replace(config.train, epochs=epochs))
 
 
 def read_history(path: Path) -> tuple[EpochRecord, ...]:

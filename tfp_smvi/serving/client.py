@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import plain_reason
+from tfp_smvi.core.extras import of_extra
 from tfp_smvi.serving.encoders import (
     Features,
     Images,
@@ -51,9 +52,9 @@ class GrpcEncoder(ServedEncoder):
     """An encoder behind the gRPC API [1]; x travels as bytes."""
 
     def _connect(self) -> None:
-        import grpc
-        from tensorflow_serving.apis import prediction_service_pb2_grpc
-
+        with of_extra("serve"):
+            import grpc
+            from tensorflow_serving.apis import prediction_service_pb2_grpc
         options = {
             # A batch is larger than gRPC's default of 4 MB.
             "grpc.max_send_message_length": -1,

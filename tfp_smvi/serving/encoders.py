@@ -11,6 +11,8 @@ import numpy.typing as npt
 
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.files import open_regular
+from tfp_smvi.core.runtime import require_float32
+from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.export.formats import find_weakness, read_names
 
 __all__ = [
@@ -181,7 +183,9 @@ class LocalEncoder(FunctionEncoder):
         """Loads it."""
         import tensorflow as tf
 
+        require_float32()
         folder = _version_folder(Path(model), version)
+        self.recipe = Recipe(f"{__name__}:LocalEncoder", {"model": str(folder.absolute())})
         if weakness := find_weakness(folder):
             (warn or warnings.warn)(weakness)
         try:
@@ -235,15 +239,11 @@ def check_features(features: Features, num_images: int, latent_dim: int, where: 
                 remedy="use an export of tfp-smvi",
             )
         if not np.isfinite(values).all():
-            raise SMVIError(
-                f"{where} returned values of {name} that are not finite",
-                remedy="check the training of the model",
-            )
+            problem = f"{where} returned values of {name} that are not finite"
+            raise SMVIError(problem, remedy="check the training of the model")
     if (features.stddev < 0).any():
-        raise SMVIError(
-            f"{where} returned values of stddev that are negative",
-            remedy="use an export of tfp-smvi",
-        )
+        problem = f"{where} returned values of stddev that are negative"
+        raise SMVIError(problem, remedy="use an export of tfp-smvi")
     return features
 
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.serving.encoders import (
     Features,
     Identity,
@@ -125,6 +126,9 @@ class ServedEncoder:
         # A server does not tell its model card.
         self.names: tuple[str, ...] | None = None
         self.identity: Identity = {"endpoint": str(endpoint), "version": self._version}
+        self.recipe = Recipe(
+            "tfp_smvi.serving.reconnecting:reconnect", {**self.identity, "config": config.to_json()}
+        )
 
     def encode(self, signature: str, images: Images) -> Features:
         """Returns the features of examples; see `tfp_smvi.serving.encoders.Encoder.encode`.

@@ -4,7 +4,8 @@ A file is written under another name beside its place, `.<name>.<host>.<random>.
 and renamed. The other file is new: no process of this host or another has it, and no link has its
 name. Its writer holds a lock on it, by which `sweep_partials` knows what a kill has left
 half-written: names of hosts and numbers of processes do not tell, as containers that share a folder
-may have the same.
+may have the same. A lock may be one of its host alone, so what another host has left is deleted
+when it is a day old, far longer than any file takes to write.
 """
 
 import contextlib
@@ -15,6 +16,8 @@ import os
 import re
 import secrets
 import socket
+import stat
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import BinaryIO
@@ -26,6 +29,7 @@ from tfp_smvi.core.signals import is_running
 __all__ = ["append_line", "sweep_partials", "sync_folder", "write_atomically", "write_json"]
 
 _SUFFIX = ".partial"
+_DAY = 86400.0
 # The host and the random part of a name; version 0.1 wrote the number of the process instead.
 _WRITER = re.compile(r"\.(?P<host>[\w-]+)\.[0-9a-f]{16}\.partial$|\.(?P<pid>\d+)\.partial$")
 # Answers of file systems that do not sync folders, such as CIFS and some of FUSE.
@@ -105,7 +109,9 @@ def sync_folder(path: Path) -> None:
 
 
 def sweep_partials(folder: Path, name: str = "*") -> None:
-    """Deletes what killed processes of this host have left half-written in a folder.
+    """Deletes what killed processes have left half-written in a folder.
+
+    Those of this host, as soon as they are dead; those of other hosts, after a day.
 
     Args:
         folder: the folder, which need not exist.
@@ -113,12 +119,13 @@ def sweep_partials(folder: Path, name: str = "*") -> None:
     """
     for partial in folder.glob(f".{name}{_SUFFIX}"):
         writer = _WRITER.search(partial.name)
-        # A lock may be one of this host alone.
-        if writer is None or writer["host"] not in (None, _host()):
+        if writer is None:
             continue
-        pid = writer["pid"]
-        if pid is None or int(pid) == os.getpid() or not is_running(int(pid)):
-            with contextlib.suppress(OSError):
+        pid, is_here = writer["pid"], writer["host"] in (None, _host())
+        with contextlib.suppress(OSError):
+            if not is_here:
+                _delete_old(partial)
+            elif pid is None or int(pid) == os.getpid() or not is_running(int(pid)):
                 _delete_unlocked(partial)
 
 
@@ -146,6 +153,13 @@ def _delete_unlocked(partial: Path) -> None:
         partial.unlink()
     finally:
         os.close(descriptor)
+
+
+def _delete_old(partial: Path) -> None:
+    """Deletes a file that was written to a day ago or earlier; clocks may differ by hours."""
+    status = partial.lstat()
+    if stat.S_ISREG(status.st_mode) and time.time() - status.st_mtime > _DAY:
+        partial.unlink()
 
 
 def _host() -> str:

@@ -9,14 +9,13 @@ from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.signals import handle_stop_signals
-from tfp_smvi.engines.base import Context, Event, Task
-from tfp_smvi.engines.processes import Processes
+from tfp_smvi.engines.base import Context, Event, StoppableEngine, Task
 from tfp_smvi.sweeps.orders import Noted, Order, Refused, Signalled, emit, read_event
 
 __all__ = ["check_data", "run_check"]
 
 
-def check_data(order: Order, engine: Processes, note: Callable[[str], None]) -> int | None:
+def check_data(order: Order, engine: StoppableEngine, note: Callable[[str], None]) -> int | None:
     """Loads the data of a sweep and checks whether its runs can be trained and classified.
 
     Args:
@@ -49,7 +48,7 @@ def check_data(order: Order, engine: Processes, note: Callable[[str], None]) -> 
     return stopped_by
 
 
-def _start(engine: Processes, task: Task) -> None:
+def _start(engine: StoppableEngine, task: Task) -> None:
     try:
         engine.start(task)
     except OSError as error:

@@ -5,8 +5,8 @@ References:
         Section 5.
 """
 
+import contextlib
 import dataclasses
-import os
 import signal
 import time
 from collections import deque
@@ -17,13 +17,13 @@ from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.reporters import Silent
 from tfp_smvi.core.signals import handle_stop_signals
-from tfp_smvi.engines.base import Event
+from tfp_smvi.engines.base import Event, StoppableEngine
 from tfp_smvi.engines.processes import Processes, describe_exit
 from tfp_smvi.storage.locks import hold_folder
 from tfp_smvi.sweeps import orders
 from tfp_smvi.sweeps.checking import check_data
 from tfp_smvi.sweeps.entries import Entry
-from tfp_smvi.sweeps.orders import Order
+from tfp_smvi.sweeps.orders import Order, shared_order
 from tfp_smvi.sweeps.reporters import SweepReporter
 from tfp_smvi.sweeps.results import Summary, write_summary
 from tfp_smvi.sweeps.stages import STAGES, missing_epochs, refresh
@@ -52,6 +52,7 @@ def sweep(
     *,
     jobs: int = 1,
     threads: int | None = None,
+    engine: StoppableEngine | None = None,
     data_dir: Path | None = None,
     checkpoint_minutes: float = 10.0,
     command: Sequence[str] = (),
@@ -68,8 +69,11 @@ def sweep(
     Args:
         sweep_dir: the sweep directory.
         config: the grid and the settings of its runs.
-        jobs: the number of runs to work on at once.
+        jobs: the number of runs to work on at once, in processes of this machine.
         threads: CPU threads of each; None divides the cores between them.
+        engine: runs the work in place of processes of this machine, as many runs at once as it
+            takes; then threads=None leaves the threads to it. Other machines need the sweep
+            directory and the data under the same paths.
         data_dir: the folder of prepared data sets; None for the default.
         checkpoint_minutes: as for `fit`.
         command: the command line to record in the summary.
@@ -83,44 +87,31 @@ def sweep(
     Raises:
         SMVIError: jobs is less than 1, the data cannot be loaded or do not allow a setting (nothing
             is made or changed then), another process works there, the directory holds a sweep with
-            other settings, or it cannot be written.
+            other settings, it cannot be written, or the engine is lost.
         SweepInterrupted: SIGINT, SIGTERM or SIGHUP came; all processes have saved and ended.
 
     Source: [1].
     """
     sweep_dir, reporter = Path(sweep_dir), reporter or Silent()
-    if jobs < 1:
-        remedy = "give a whole number of at least 1"
-        raise SMVIError("is not allowed", field="jobs", value=jobs, remedy=remedy)
-    if threads is None and jobs > 1:
-        threads = max(1, _num_cores() // jobs)
-    order = Order(
-        run_dir=str(sweep_dir),
-        stages=(),
-        train=config.run(config.levels[0], config.seeds[0]),
-        evaluate=config.evaluate,
-        classify=config.classify,
-        classify_epochs=(),
-        data_dir=str(data_dir) if data_dir is not None else None,
-        threads=threads,
-        checkpoint_minutes=checkpoint_minutes,
-        keep_every=config.classify_every,
-    )
+    order = shared_order(sweep_dir, config, jobs, threads, engine, data_dir, checkpoint_minutes)
     remedy = "choose another {sweep_dir}"
     busy = SMVIError(f"another sweep works in {sweep_dir}", remedy=f"wait for it or {remedy}")
-    with Processes(jobs) as engine:
+    # An engine without tasks is false.
+    given = contextlib.nullcontext(engine) if engine is not None else Processes(jobs)
+    with given as runner:
+        runner.require(sweep_dir.absolute())
         is_new = not sweep_dir.exists()
         if is_new:
-            _check_data(order, engine, reporter)
+            _check_data(order, runner, reporter)
         with hold_folder(sweep_dir, busy=busy, remedy=remedy):
             summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
             config = summary.config.with_grid(config.levels, config.seeds)
             if not is_new and any(entry.is_in(config) and not entry.done for entry in summary.runs):
-                _check_data(order, engine, reporter)
-            return _Sweep(sweep_dir, config, summary, order, engine, reporter).run(jobs)
+                _check_data(order, runner, reporter)
+            return _Sweep(sweep_dir, config, summary, order, runner, reporter).run()
 
 
-def _check_data(order: Order, engine: Processes, reporter: SweepReporter) -> None:
+def _check_data(order: Order, engine: StoppableEngine, reporter: SweepReporter) -> None:
     """Raises an error if the data do not allow the settings, before anything is made or changed."""
     stopped_by = check_data(order, engine, reporter.note)
     if stopped_by is not None:
@@ -136,7 +127,7 @@ class _Sweep:
         config: SweepConfig,
         summary: Summary,
         order: Order,
-        engine: Processes,
+        engine: StoppableEngine,
         reporter: SweepReporter,
     ) -> None:
         self.sweep_dir, self.config, self.summary, self.order = sweep_dir, config, summary, order
@@ -149,27 +140,37 @@ class _Sweep:
         self.waiting: deque[str] = deque()
         self.stopped_by: int | None = None
 
-    def run(self, jobs: int) -> Summary:
+    def run(self) -> Summary:
         """Does what is left of the runs that are asked for."""
         asked = [entry for entry in self.entries.values() if entry.is_in(self.config)]
         self.waiting.extend(entry.run_dir for entry in asked if not entry.done)
         self._save()
-        self.reporter.begin(asked, self.config.stages, jobs)
+        self.reporter.begin(asked, self.config.stages, self.engine.capacity)
         with handle_stop_signals(self._put_signal):
-            while True:
-                while self.waiting and not self.engine.full and self.stopped_by is None:
-                    self._start(self.waiting.popleft())
-                if not len(self.engine):
-                    break
-                event = self.engine.next_event()
-                self._handle(event.task, orders.read_event(event))
+            try:
+                self._work()
+            except SMVIError:  # the engine is lost
+                for name, entry in self.entries.items():
+                    if entry.status == "running":
+                        self._change(name, status="pending")
+                self._save()
+                raise
         if self.stopped_by is not None:
             raise SweepInterrupted(self.stopped_by)
         return self.summary
 
+    def _work(self) -> None:
+        while True:
+            while self.waiting and not self.engine.full and self.stopped_by is None:
+                self._start(self.waiting.popleft())
+            if not len(self.engine):
+                return
+            event = self.engine.next_event()
+            self._handle(event.task, orders.read_event(event))
+
     def _start(self, name: str) -> None:
         entry, stages = self._refresh(name)
-        run_dir = self.sweep_dir / name
+        run_dir = Path(self.order.run_dir) / name
         order = dataclasses.replace(
             self.order,
             run_dir=str(run_dir),
@@ -197,7 +198,7 @@ class _Sweep:
             case orders.Progress(fraction, text):
                 self.reporter.progress(self.entries[name], fraction, text)
             case orders.Warned(message):
-                self._warn(f"{name}: {message}")
+                self._warn(f"{name}: {message}" if name else message)
             case orders.Failed(error):
                 self.errors[name] = error
             case orders.StageEnded():
@@ -271,8 +272,3 @@ class _Sweep:
         environment = read_environment(self.sweep_dir, runs)
         self.summary = dataclasses.replace(self.summary, runs=runs, environment=environment)
         write_summary(self.sweep_dir, self.summary)
-
-
-def _num_cores() -> int:
-    """The cores that this process may use, if the system tells."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

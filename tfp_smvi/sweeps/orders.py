@@ -1,10 +1,12 @@
 """What a sweep orders from the task of a run, and what that task reports."""
 
+import os
 from dataclasses import dataclass
+from pathlib import Path
 
-from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig
+from tfp_smvi.config import ClassifyConfig, EvaluateConfig, RunConfig, SweepConfig
 from tfp_smvi.core.records import Record
-from tfp_smvi.engines.base import Context, Event
+from tfp_smvi.engines.base import Context, Event, StoppableEngine, require_jobs
 
 __all__ = [
     "Exited",
@@ -17,9 +19,11 @@ __all__ = [
     "StageBegun",
     "StageEnded",
     "SweepEvent",
+    "Timed",
     "Warned",
     "emit",
     "read_event",
+    "shared_order",
 ]
 
 
@@ -102,6 +106,15 @@ class Refused(Record):
 
 
 @dataclass(frozen=True)
+class Timed(Record):
+    """Steps of a training were timed on a host."""
+
+    epoch_seconds: float
+    steps: int
+    hostname: str
+
+
+@dataclass(frozen=True)
 class Exited(Record):
     """The task has ended; the code is negative if a signal ended its process."""
 
@@ -116,7 +129,16 @@ class Signalled(Record):
 
 
 SweepEvent = (
-    StageBegun | Progress | Warned | Noted | StageEnded | Failed | Refused | Exited | Signalled
+    StageBegun
+    | Progress
+    | Warned
+    | Noted
+    | StageEnded
+    | Failed
+    | Refused
+    | Timed
+    | Exited
+    | Signalled
 )
 
 _KINDS: dict[str, type[SweepEvent]] = {
@@ -127,6 +149,7 @@ _KINDS: dict[str, type[SweepEvent]] = {
     "end": StageEnded,
     "failed": Failed,
     "refused": Refused,
+    "timed": Timed,
     "exit": Exited,
     "signal": Signalled,
 }
@@ -141,3 +164,39 @@ def emit(context: Context, event: SweepEvent) -> None:
 def read_event(event: Event) -> SweepEvent:
     """Returns the event of an engine as one of a sweep."""
     return _KINDS[event.kind].from_json(event.values)
+
+
+def shared_order(
+    sweep_dir: Path,
+    config: SweepConfig,
+    jobs: int,
+    threads: int | None,
+    engine: StoppableEngine | None,
+    data_dir: Path | None,
+    checkpoint_minutes: float = 10.0,
+) -> Order:
+    """Makes the order of no stage that holds what all runs share; arguments are those of `sweep`.
+
+    Raises:
+        SMVIError: jobs is less than 1.
+    """
+    require_jobs(jobs)
+    if engine is None and threads is None and jobs > 1:
+        threads = max(1, _num_cores() // jobs)
+    return Order(
+        run_dir=str(sweep_dir.absolute()),
+        stages=(),
+        train=config.run(config.levels[0], config.seeds[0]),
+        evaluate=config.evaluate,
+        classify=config.classify,
+        classify_epochs=(),
+        data_dir=str(data_dir.absolute()) if data_dir is not None else None,
+        threads=threads,
+        checkpoint_minutes=checkpoint_minutes,
+        keep_every=config.classify_every,
+    )
+
+
+def _num_cores() -> int:
+    """The cores that this process may use, if the system tells."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

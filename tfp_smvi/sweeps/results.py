@@ -7,13 +7,14 @@ from typing import NamedTuple, Self
 
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.html import html_table
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Environment
 from tfp_smvi.runs.warnings import lam_reached, run_warnings
 from tfp_smvi.storage.atomic import write_atomically, write_json
 from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry
-from tfp_smvi.sweeps.table import format_csv
+from tfp_smvi.sweeps.table import COLUMNS, Row, format_csv, rows_of
 
 __all__ = ["DamagedSummaryError", "Summary", "Sweep", "read_summary", "read_sweep", "write_summary"]
 
@@ -104,7 +105,7 @@ def _completed(run: Entry, config: SweepConfig) -> Entry:
 
 
 class Sweep(NamedTuple):
-    """A sweep directory and its summary.
+    """A sweep directory and its summary. A notebook shows it as a table.
 
     Attributes:
         path: the directory.
@@ -170,6 +171,31 @@ class Sweep(NamedTuple):
     def run_path(self, run: Entry) -> Path:
         """The run directory of a run."""
         return self.path / run.run_dir
+
+    def rows(self) -> list[Row]:
+        """The rows of sweep.csv, for `pandas.DataFrame(sweep.rows())`; None is not known."""
+        empty: Row = dict.fromkeys(COLUMNS)
+        return [empty | row for entry in self.runs for row in rows_of(entry)]
+
+    def __repr__(self) -> str:
+        """Such as "Sweep(runs/mnist-sweep: 8 of 8 runs done, lam 0 to 10)"."""
+        levels = sorted({entry.level for entry in self.runs})
+        name = self.summary.config.level_field.removesuffix("s").replace("_", " ")
+        done = f"{len(self.finished)} of {len(self.runs)} runs done"
+        return f"Sweep({self.path}: {done}, {name} {levels[0]:g} to {levels[-1]:g})"
+
+    def _repr_html_(self) -> str:
+        """A row for each run and split, for notebooks."""
+        rows = []
+        for entry in self.runs:
+            if entry.evaluation is None:
+                rows.append([entry.label, entry.status])
+                continue
+            for split, summary in entry.evaluation.splits.items():
+                values = (summary.elbo, summary.log_likelihood, summary.gap)
+                rows.append([entry.label, split, *map(str, values)])
+        header = ["nats +/- one standard error", "split", "ELBO", "log p(x)", "gap"]
+        return html_table(header, rows)
 
 
 def read_sweep(path: Path | str) -> Sweep:

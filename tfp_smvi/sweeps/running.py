@@ -6,9 +6,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tfp_smvi.core.errors import RUN_AGAIN, explain_write_errors
+from tfp_smvi.core.runtime import num_threads
 from tfp_smvi.engines.base import Context
 from tfp_smvi.engines.worker import STOPPED
-from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.runs.directory import RunDirectory
+from tfp_smvi.runs.records import EpochRecord, read_history
 from tfp_smvi.sweeps.orders import Order, Progress, Warned, emit
 
 if TYPE_CHECKING:
@@ -66,12 +68,14 @@ def evaluate_run(order: Order, context: Context) -> None:
 
 
 def classify_run(order: Order, context: Context) -> None:
-    """Classifies a run at each epoch that is asked for."""
+    """Classifies a run at each epoch that is asked for and that its training has had."""
     from tfp_smvi.classification.protocol import classify
 
     run_dir, config = Path(order.run_dir), order.classify
     assert config is not None
-    for number, epoch in enumerate(order.classify_epochs):
+    last = read_history(RunDirectory(run_dir).metrics)[-1].epoch
+    epochs = [epoch for epoch in order.classify_epochs if epoch is None or epoch < last]
+    for number, epoch in enumerate(epochs):
         classify(
             run_dir,
             config,
@@ -79,8 +83,8 @@ def classify_run(order: Order, context: Context) -> None:
             epoch=epoch,
             # The baselines are the same for all runs: the first to need one measures it.
             baselines_dir=run_dir.parent / "baselines",
-            threads=order.threads,
-            reporter=_PartReporter(context, number, len(order.classify_epochs)),
+            threads=num_threads(),
+            reporter=_PartReporter(context, number, len(epochs)),
         )
 
 

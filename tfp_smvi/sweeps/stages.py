@@ -16,7 +16,8 @@ from tfp_smvi.engines.base import Context
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.runs.checkpoint import list_steps
 from tfp_smvi.runs.directory import RunDirectory, read_run
-from tfp_smvi.runs.records import EpochRecord, read_history, with_epochs
+from tfp_smvi.runs.early_stopping import has_ended
+from tfp_smvi.runs.records import EpochRecord, read_history
 from tfp_smvi.runs.warnings import lam_reached, run_warnings
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
 from tfp_smvi.storage.json_files import read_json
@@ -71,7 +72,10 @@ def refresh(entry: Entry, sweep_dir: Path, config: SweepConfig) -> tuple[Entry, 
 
 
 def missing_epochs(entry: Entry, config: SweepConfig) -> list[int | None]:
-    """The epochs that still have to be classified; None means the last."""
+    """The epochs that still have to be classified; None means the last.
+
+    Those after an early end of the training are among them; `classify_run` leaves them out.
+    """
     done = entry.classification_by_epoch
     missing: list[int | None] = [e for e in config.epochs_to_classify if e not in done]
     return missing if entry.classification is not None else [*missing, None]
@@ -79,8 +83,8 @@ def missing_epochs(entry: Entry, config: SweepConfig) -> list[int | None]:
 
 def _read_training(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     history = _read_history(run_dir, config.run(entry.level, entry.seed))
+    ended = _has_ended(history, run_dir, config.run(entry.level, entry.seed))
     seconds = round(sum(record.seconds for record in history), 3)
-    ended = history and history[-1].epoch == config.train.train.epochs
     warnings: tuple[str, ...] = ()
     reached = None
     if ended:
@@ -96,7 +100,7 @@ def _read_training(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
 
 
 def _is_trained(entry: Entry, run_dir: Path, config: SweepConfig) -> bool:
-    if not entry.history or entry.history[-1].epoch != config.train.train.epochs:
+    if not _has_ended(entry.history, run_dir, config.run(entry.level, entry.seed)):
         return False
     step = entry.history[-1].step
     # After a kill the log may be an epoch ahead of the checkpoints.
@@ -109,19 +113,18 @@ def _is_trained(entry: Entry, run_dir: Path, config: SweepConfig) -> bool:
 
 
 def _read_evaluation(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
-    step = _steps(entry.history)[config.train.train.epochs]
     path = run_dir / "evaluation.json"
-    report = _read_report(Evaluation, path, step)
+    report = _read_report(Evaluation, path, entry.history[-1].step)
     return entry.changed(
-        evaluation=report if report and report.settings == config.evaluate else None
+        evaluation=report if report and report.settings.answers(config.evaluate) else None
     )
 
 
 def _read_classifications(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     assert config.classify is not None
     steps, reports = _steps(entry.history), {}
-    for epoch in (*config.epochs_to_classify, None):
-        step = steps[config.train.train.epochs if epoch is None else epoch]
+    for epoch in (*_epochs_to_classify(entry, config), None):
+        step = steps[entry.history[-1].epoch if epoch is None else epoch]
         path = run_dir / report_name(epoch)
         report = _read_report(Classification, path, step)
         if report is not None and report.answers(config.classify):
@@ -141,10 +144,25 @@ STAGES: dict[str, Stage] = {
     "classify": Stage(
         classify_run,
         _read_classifications,
-        lambda entry, run_dir, config: not missing_epochs(entry, config),
+        lambda entry, run_dir, config: (
+            entry.classification is not None
+            and entry.classification_by_epoch.keys() >= {*_epochs_to_classify(entry, config)}
+        ),
         "classification",
     ),
 }
+
+
+def _epochs_to_classify(entry: Entry, config: SweepConfig) -> list[int]:
+    """Those before the last of a trained run, which early stopping may have ended."""
+    return [epoch for epoch in config.epochs_to_classify if epoch < entry.history[-1].epoch]
+
+
+def _has_ended(history: Sequence[EpochRecord], run_dir: Path, wanted: RunConfig) -> bool:
+    """Whether the training in a directory, of that run, has come to its end."""
+    if not history:
+        return False
+    return has_ended(wanted.train.completed_by(read_run(run_dir).config.train), history)
 
 
 def _steps(history: Sequence[EpochRecord]) -> dict[int, int]:
@@ -159,13 +177,13 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
         history = read_history(RunDirectory(run_dir).metrics)
     except SMVIError:
         return ()
-    # Neither what followed from the data nor another number of epochs makes another run.
+    # Neither what followed from the data nor another end makes another run.
     wanted = dataclasses.replace(
         wanted,
         model=wanted.model.completed_by(stored.model),
         train=wanted.train.completed_by(stored.train),
     )
-    same = with_epochs(stored, wanted.train.epochs) == wanted
+    same = stored.with_length_of(wanted) == wanted
     return history if same else ()
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from tfp_smvi.classification.results import report_name
-from tfp_smvi.config import SweepConfig
+from tfp_smvi.config import LENGTH, SweepConfig
 from tfp_smvi.config.classify import DEFAULT_LABELS
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.records import flatten
@@ -154,7 +154,9 @@ def _check_settings(sweep_dir: Path, earlier: Summary, config: SweepConfig, redo
         if settings["classify"] and settings["classify"]["labels"] is None:
             settings["classify"]["labels"] = [*DEFAULT_LABELS]
     old, new = dict(flatten(here)), dict(flatten(given))
-    # A training may continue, or end at once.
+    # A training may continue, or end at once; early stopping decides on nothing else.
+    for name in LENGTH:
+        old[f"train.train.{name}"] = new.get(f"train.train.{name}")
     trained = max((_epochs_begun(sweep_dir, entry) for entry in earlier.runs), default=0)
     old["train.train.epochs"] = max(trained, config.train.train.epochs)
     changed = [name for name in sorted({*old, *new}) if old.get(name) != new.get(name)]

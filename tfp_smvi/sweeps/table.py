@@ -10,7 +10,7 @@ from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.evaluation.results import Evaluation
 from tfp_smvi.sweeps.entries import Entry
 
-__all__ = ["COLUMNS", "format_csv"]
+__all__ = ["COLUMNS", "Row", "format_csv", "rows_of"]
 
 Cell = str | int | float | None
 Row = dict[str, Cell]
@@ -44,11 +44,11 @@ def format_csv(runs: Sequence[Entry]) -> str:
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
     writer.writeheader()
     for entry in runs:
-        writer.writerows(_rows(entry))
+        writer.writerows(rows_of(entry))
     return text.getvalue()
 
 
-def _rows(entry: Entry) -> Iterator[Row]:
+def rows_of(entry: Entry) -> Iterator[Row]:
     """A row for each split and each result of classifying; at least one row."""
     run: Row = {
         "lam": entry.lam,

@@ -7,7 +7,8 @@ dies. The task emits the events of `sweeps.orders`.
 from pathlib import Path
 
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError
-from tfp_smvi.core.runtime import quiet_tensorflow, set_threads
+from tfp_smvi.core.runtime import set_threads
+from tfp_smvi.core.startup import quiet_tensorflow
 from tfp_smvi.engines.base import Context, Task
 from tfp_smvi.storage.locks import hold_folder
 from tfp_smvi.sweeps.orders import Order, StageBegun, StageEnded, emit

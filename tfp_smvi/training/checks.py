@@ -15,11 +15,19 @@ from tfp_smvi.data import Dataset
 from tfp_smvi.data.description import doubts
 from tfp_smvi.models.architectures import require_images
 from tfp_smvi.models.likelihoods import LIKELIHOODS
+from tfp_smvi.runs.directory import RunDirectory
 from tfp_smvi.runs.records import TRAIN_METRICS, EpochRecord, Metrics
 from tfp_smvi.runs.warnings import collapse_warnings
 from tfp_smvi.training.steering import divide
 
-__all__ = ["FiniteCheck", "check_fit_arguments", "resolve", "warn_of_collapse", "warn_of_doubts"]
+__all__ = [
+    "FiniteCheck",
+    "check_fit_arguments",
+    "lost_epochs",
+    "resolve",
+    "warn_of_collapse",
+    "warn_of_doubts",
+]
 
 _IN_WORDS: dict[Kind, str] = {
     "intensities": "intensities in [0, 1]",
@@ -44,6 +52,7 @@ def resolve(config: RunConfig, dataset: Dataset) -> RunConfig:
     """
     _check_settings(config.data, dataset)
     _check_networks(config, dataset)
+    config.train.require_stopping_metric()
     num_examples = divide(dataset.train, config.train).train.num_examples
     if config.train.batch_size > num_examples:
         raise SMVIError(
@@ -146,7 +155,7 @@ def _check_networks(config: RunConfig, dataset: Dataset) -> None:
     """Raises SMVIError if the architecture cannot take the data or the precision."""
     if config.model.architecture == "conv":
         require_images(dataset.image_shape)
-    if config.train.precision != "float32" and config.model.architecture != "dense":
+    if config.train.precision == "bfloat16" and config.model.architecture != "dense":
         raise SMVIError(
             "is only for the architecture dense",
             field="precision",
@@ -244,3 +253,14 @@ class FiniteCheck:
             + "try a smaller {learning_rate} or {clip_norm}, or a longer {lam_warmup_steps}, "
             "in a new directory",
         )
+
+
+def lost_epochs(run: RunDirectory) -> str | None:
+    """A warning if the checkpoints of a run were deleted: a kill loses at most one; else None."""
+    log = run.metrics
+    if not log.is_file() or len(log.read_bytes().splitlines()) <= 1:
+        return None
+    return (
+        f"{log} has epochs, but there is no checkpoint in {run.checkpoints}; the training starts "
+        "from the beginning."
+    )

@@ -19,6 +19,8 @@ import tensorflow as tf
 from tf_keras.optimizers.schedules import CosineDecay, PiecewiseConstantDecay
 
 from tfp_smvi.config import RateSchedule, RunConfig, TrainConfig
+from tfp_smvi.core.runtime import uses_gpu
+from tfp_smvi.models.products import multiplies_bfloat16
 from tfp_smvi.runs.directory import read_run
 
 __all__ = ["SCHEDULES", "Rate", "notes_of_plan", "plan"]
@@ -70,7 +72,14 @@ def _config(run_dir: Path) -> RunConfig | None:
 
 
 def notes_of_plan(config: TrainConfig) -> Iterator[str]:
-    """Yields a line if a training is longer than its learning rate is planned for."""
+    """Yields a line for what a training asks for and does not get."""
+    if config.precision == "tf32" and not uses_gpu():
+        yield "The precision tf32 is float32 here: TensorFlow finds no GPU."
+    if config.precision == "bfloat16" and not multiplies_bfloat16():
+        yield (
+            "This processor does not multiply bfloat16 numbers: the products are those of float32, "
+            "rounded, and no faster."
+        )
     planned = config.planned_epochs or config.epochs
     if config.learning_rate_schedule == "cosine" and planned < config.epochs:
         rate = COSINE_END * config.learning_rate

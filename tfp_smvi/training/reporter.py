@@ -4,7 +4,7 @@ from typing import NamedTuple, Protocol
 
 from tfp_smvi.runs.records import EpochRecord, TrainMetrics
 
-__all__ = ["TrainingProgress", "TrainingReporter"]
+__all__ = ["Callback", "TrainingProgress", "TrainingReporter"]
 
 
 class TrainingProgress(NamedTuple):
@@ -42,3 +42,29 @@ class TrainingReporter(Protocol):
 
     def warn(self, message: str) -> None:
         """Something needs the user's attention; settings in it are named in braces."""
+
+
+class Callback:
+    """A `TrainingReporter` that does nothing: override what you need.
+
+    An exception that a method raises ends the training and leaves `fit` as it is. The state is
+    saved before: the same call of `fit` continues after the last step.
+    """
+
+    def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
+        """The training starts or continues, after `step` steps."""
+
+    def progress(self, progress: TrainingProgress) -> None:
+        """Some steps are done: about twice a second."""
+
+    def epoch(self, record: EpochRecord) -> None:
+        """An epoch is done, logged and saved."""
+
+    def note(self, message: str) -> None:
+        """Something worth a line."""
+
+    def warn(self, message: str) -> None:
+        """Something needs the user's attention; settings in it are named in braces.
+
+        If no callback overrides this, such lines are Python warnings, as without callbacks.
+        """

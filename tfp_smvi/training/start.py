@@ -16,6 +16,7 @@ from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.loading import LoadedRun, load_run
 from tfp_smvi.runs.models import given_model, make_model, weights_digest
 from tfp_smvi.runs.records import DataRecord, RunRecord, SourceRecord
+from tfp_smvi.training.devices import Devices
 from tfp_smvi.training.reporter import TrainingReporter
 
 __all__ = ["Start", "begin"]
@@ -45,6 +46,7 @@ def begin(
     reporter: TrainingReporter,
     *,
     fresh: bool,
+    devices: Devices,
 ) -> Start:
     """Makes the model and describes the run.
 
@@ -55,17 +57,22 @@ def begin(
         model: a model that was made in Python; None for that of the configuration.
         reporter: receives notes and warnings.
         fresh: whether an existing run in run_dir will be deleted.
+        devices: where the model is; of several processes the chief alone reads weights, which it
+            hands to the others later.
 
     Raises:
         SMVIError: the model cannot be made, or the weights to start from do not fit.
     """
     shape = tuple(dataset.image_shape)
     if model is None:
-        made = make_model(config, shape, run_dir, reporter.note)
+        with devices.scope():
+            made = make_model(config, shape, run_dir, reporter.note)
     else:
         made = given_model(model, config)
     source = None
     if isinstance(made.model, VAE):
+        made.model.frozen = config.train.freeze
+    if isinstance(made.model, VAE) and devices.is_chief:
         source = _start_from_source(made.model, config, run_dir, reporter, fresh=fresh)
     host, data = (
         environment(),
@@ -95,7 +102,6 @@ def _start_from_source(
     Raises:
         SMVIError: it cannot be loaded, it does not fit, or it has changed since this run began.
     """
-    model.frozen = config.train.freeze
     if config.train.init_from is None:
         return None
     path, known = Path(config.train.init_from), None

@@ -7,9 +7,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from tfp_smvi.config import TrainConfig
+from tfp_smvi.config import RunConfig, TrainConfig
 from tfp_smvi.core.seeds import fold_seed
-from tfp_smvi.data import Split, eval_batches
+from tfp_smvi.data import Split, eval_batches, train_batches
 from tfp_smvi.data.splits import hold_out
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.protocol import LatentVariableModel
@@ -29,7 +29,7 @@ NUM_GAP_EXAMPLES = 500
 BATCH = 100
 # A better estimate of the gap, on another batch, follows when the training has this factor more
 # steps than at the last one.
-CORRECTION_FACTOR = 2.0
+CORRECTION_FACTOR = 1.5
 
 
 _DIVERGENCES = {
@@ -52,6 +52,19 @@ class TrainingData(NamedTuple):
     def steps_per_epoch(self, config: TrainConfig) -> int:
         """The whole batches of the examples to train on."""
         return self.train.num_examples // config.batch_size
+
+    def batches(self, config: RunConfig, first_step: int) -> tf.data.Dataset:
+        """The batches of a training from a step to its end, as `train_batches`; perhaps none."""
+        train = config.train
+        end = train.epochs * self.steps_per_epoch(train)
+        return train_batches(
+            self.train,
+            batch_size=train.batch_size,
+            seed=train.seed,
+            first_step=first_step,
+            num_steps=max(end - first_step, 0),
+            binarize=config.model.likelihood == "bernoulli",
+        )
 
 
 def divide(split: Split, config: TrainConfig) -> TrainingData:
@@ -93,7 +106,7 @@ class Steering:
         """Measures, and moves the multiplier's set point; returns what is logged of it."""
         is_gap = self._multiplier.constraint.quantity == "gap"
         measured = self._measure_gap(step) if is_gap else self._measure()
-        self._multiplier.steer(measured)
+        self._multiplier.steer(measured, step)
         constraint = self._multiplier.constraint
         return ConstraintRecord(
             quantity=constraint.quantity,
@@ -120,9 +133,9 @@ class Steering:
         """The cheap estimate of the mean gap, corrected by better ones now and then."""
         state, number = (
             self._multiplier.variables,
-            int(self._multiplier.variables["num_corrections"]),
+            int(self._multiplier.variables["num_corrections"].numpy()),
         )
-        due = step >= CORRECTION_FACTOR * float(state["corrected_at"])
+        due = step >= CORRECTION_FACTOR * float(state["corrected_at"].numpy())
         due = due and self._multiplier.place(step) != "warm-up"
         size = self._held_out.num_examples
         batches = list(self._batches(size if due else min(NUM_GAP_EXAMPLES, size)))
@@ -133,11 +146,11 @@ class Steering:
             error = self._gap.better(batches[chosen]) / max(_mean([gaps[chosen]]), 1e-9)
             ratio = error * _mean(gaps) / max(cheap, 1e-9)
             # The geometric mean with those before: each has the noise of other examples.
-            before = float(state["correction"]) if number else ratio
+            before = float(state["correction"].numpy()) if number else ratio
             state["correction"].assign(math.sqrt(before * ratio))
             state["num_corrections"].assign(number + 1)
             state["corrected_at"].assign(step)
-        return cheap * float(state["correction"])
+        return cheap * float(state["correction"].numpy())
 
     def _batches(self, num_examples: int) -> Iterator[tf.Tensor]:
         batches = eval_batches(

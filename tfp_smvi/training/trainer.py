@@ -9,22 +9,27 @@ References:
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from operator import methodcaller
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from tf_keras.optimizers.legacy import Adam
 
 from tfp_smvi.config import DivergenceName, TrainConfig
-from tfp_smvi.core.runtime import uses_xla
+from tfp_smvi.core.runtime import tf32_products, uses_gpu, uses_xla
 from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.data.batches import EvalBatches
 from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.objectives.smvi import Objective, smvi_objective, trade_off
 from tfp_smvi.runs.records import TEST_METRICS, TRAIN_METRICS, Metrics
 from tfp_smvi.runs.warnings import weight_of
+from tfp_smvi.training.devices import Devices, OneDevice
 from tfp_smvi.training.plan import SCHEDULES
+from tfp_smvi.training.stepping import Stepper
 
 __all__ = ["Trainer"]
 
@@ -38,7 +43,7 @@ AVERAGING_SHARE = 0.1
 def _objective(
     model: TrainableModel,
     x: tf.Tensor,
-    seed: tf.Tensor,
+    sample: Callable[[Any], tf.Tensor],
     divergence: DivergenceName,
     lam: float,
     lam_scale: float | tf.Tensor = 1.0,
@@ -47,7 +52,7 @@ def _objective(
     # q(z|x) = N(mean(x), covariance(x))
     posterior = model.encode(x)
     # z ~ q(z|x)
-    z = posterior.sample(seed=seed)
+    z = sample(posterior)
 
     # log p(x|z)
     def log_likelihood(z: tf.Tensor) -> tf.Tensor:
@@ -76,6 +81,7 @@ class Trainer:
         model: the model to train, from the weights that it has.
         config: the objective and its optimization, complete.
         steps_per_epoch: of the training; a learning rate that falls depends on it.
+        devices: where the steps are taken; the model was made in their scope.
 
     Attributes:
         model: the model with averaged weights, which is tested and kept.
@@ -83,10 +89,30 @@ class Trainer:
         weight: the weight of the divergence.
     """
 
-    def __init__(self, model: TrainableModel, config: TrainConfig, steps_per_epoch: int) -> None:
+    def __init__(
+        self,
+        model: TrainableModel,
+        config: TrainConfig,
+        steps_per_epoch: int,
+        devices: Devices | None = None,
+    ) -> None:
         """Creates the optimizer's variables; the functions are traced at their first call."""
         self.model, self._config, self.weight = model, config, weight_of(config)
-        self._learner = model if config.averaging_steps == 0 else model.copy()
+        self._devices = devices or OneDevice()
+        with self._devices.scope():
+            self._make_variables(config, steps_per_epoch)
+        # XLA compiles a whole step on one device, and on several what lies before their sums.
+        xla, several = uses_xla(config.xla), self._devices.num_replicas > 1
+        loss = self._loss_and_gradients
+        self._loss = tf.function(loss, jit_compile=xla, autograph=False) if several else loss
+        # No divergence at lam = 0, and no marker for it: a debugger that looks for NaN finds none.
+        size = len(TRAIN_METRICS) - (self.weight.lam == 0.0)
+        whole = xla and not several
+        self._stepper = Stepper(self._train_step, size, xla=whole, blocks=whole and uses_gpu())
+        self._test = tf.function(self._test_batch, reduce_retracing=True, autograph=False)
+
+    def _make_variables(self, config: TrainConfig, steps_per_epoch: int) -> None:
+        self._learner = self.model if config.averaging_steps == 0 else self.model.copy()
         self._variables = list(self._learner.trainable_variables)
         self._reduced = self._learner
         if isinstance(self._learner, VAE):
@@ -94,12 +120,7 @@ class Trainer:
         self._rate = SCHEDULES[config.learning_rate_schedule](config, steps_per_epoch)
         self.optimizer = Adam(self._rate)
         self.optimizer._create_all_weights(self._variables)
-        # AutoGraph is not needed, and its temporary files would fail on a full disk.
-        self._step = tf.function(
-            self._train_step, jit_compile=uses_xla(config.xla), autograph=False
-        )
-        self._steps = tf.function(self._train_steps, autograph=False)
-        self._test = tf.function(self._test_batch, reduce_retracing=True, autograph=False)
+        assert self.weight.variables is not None  # they are made at their first use
 
     @property
     def step(self) -> int:
@@ -128,16 +149,17 @@ class Trainer:
             TRAIN_METRICS of each step, batch means in nats: float32 [num_steps, 6]. At lam = 0
             the divergence is not computed, and is NaN.
         """
-        rows = self._steps(batches, tf.constant(num_steps)).numpy()
+        with tf32_products(self._config.precision == "tf32"):
+            rows = self._stepper.take(batches, num_steps)
         if self.weight.lam == 0.0:
             rows = np.insert(rows, _DIVERGENCE, np.nan, axis=1)
         return rows
 
-    def test(self, batches: tf.data.Dataset) -> Metrics:
+    def test(self, batches: EvalBatches) -> Metrics:
         """Measures the objective at one posterior sample per example, the same at every call.
 
         Args:
-            batches: pipeline of (indices, x: float32 [n, *image_shape]).
+            batches: those of `eval_batches`: (indices, x: float32 [n, *image_shape]).
 
         Returns:
             The means over all examples, in nats, with the lam after the steps taken.
@@ -174,30 +196,55 @@ class Trainer:
         )
 
     def _train_step(self, x: tf.Tensor) -> tf.Tensor:
-        config, step = self._config, tf.identity(self.optimizer.iterations)
+        step = tf.identity(self.optimizer.iterations)
+        gradients, row = self._devices.run(self._gradients, x, step)
+        row = self._devices.first(row)
+        if self._config.weight_decay > 0.0:
+            self._shrink_weights(tf.cast(step, tf.float32))
+        self._devices.run(self._apply, gradients)
+        if self._learner is not self.model:
+            self._average_weights(tf.cast(step, tf.float32))
+        self.weight.observe(step, None if self.weight.lam == 0.0 else row[_DIVERGENCE])
+        return row
+
+    def _gradients(self, x: tf.Tensor, step: tf.Tensor) -> tuple[list[tf.Tensor], tf.Tensor]:
+        """The clipped gradients, and the row of TRAIN_METRICS; at lam = 0 without divergence."""
+        gradients, means = self._devices.mean(self._loss(x, step))
+        norm = tf.linalg.global_norm(gradients)
+        if math.isfinite(self._config.clip_norm):
+            gradients = _clip(gradients, norm, self._config.clip_norm)
+        return gradients, tf.stack([*means, norm])
+
+    def _loss_and_gradients(
+        self, x: tf.Tensor, step: tf.Tensor
+    ) -> tuple[list[tf.Tensor], list[tf.Tensor]]:
+        """The gradients of this device's part of a batch, and the means of its metrics."""
+        config, weight = self._config, self.weight
         with tf.GradientTape() as tape:
             seed = fold_seed(config.seed, "posterior", step)
-            weight = self.weight
             scale = weight.scale(step)
-            terms = _objective(self._reduced, x, seed, config.divergence, weight.lam, scale)
+            terms = _objective(
+                self._reduced,
+                self._devices.part(x),
+                lambda posterior: self._devices.sample(posterior, seed),
+                config.divergence,
+                weight.lam,
+                scale,
+            )
             loss = -tf.reduce_mean(terms.objective)
         gradients = tape.gradient(
             loss, self._variables, unconnected_gradients=tf.UnconnectedGradients.ZERO
         )
-        norm = tf.linalg.global_norm(gradients)
-        if math.isfinite(config.clip_norm):
-            gradients = _clip(gradients, norm, config.clip_norm)
-        if config.weight_decay > 0.0:
-            self._shrink_weights(tf.cast(step, tf.float32))
-        self.optimizer.apply_gradients(zip(gradients, self._variables, strict=True))
-        if self._learner is not self.model:
-            self._average_weights(tf.cast(step, tf.float32))
         parts = [terms.objective, *terms.bound]
         if terms.divergence is not None:
             parts.append(terms.divergence)
-        means = [tf.reduce_mean(part) for part in parts]
-        weight.observe(step, None if terms.divergence is None else means[-1])
-        return tf.stack([*means, norm])
+        return gradients, [tf.reduce_mean(part) for part in parts]
+
+    def _apply(self, gradients: list[tf.Tensor]) -> None:
+        # All devices have the same gradients.
+        self.optimizer.apply_gradients(
+            zip(gradients, self._variables, strict=True), experimental_aggregate_gradients=False
+        )
 
     def _rate_at(self, step: tf.Tensor) -> float | tf.Tensor:
         return self._rate(step) if callable(self._rate) else self._rate
@@ -224,20 +271,11 @@ class Trainer:
         few = step < AVERAGING_INTERVAL  # a training that ends here has its last weights
         tf.cond(few | tf.equal(step % AVERAGING_INTERVAL, 0.0), update, lambda: 0.0)
 
-    def _train_steps(self, batches: Iterator[tf.Tensor], num_steps: tf.Tensor) -> tf.Tensor:
-        # No divergence at lam = 0, and no marker for it: a debugger that looks for NaN finds none.
-        size = len(TRAIN_METRICS) - (self.weight.lam == 0.0)
-        rows = tf.TensorArray(tf.float32, num_steps, element_shape=[size])
-
-        def body(i: tf.Tensor, rows: tf.TensorArray) -> tuple[tf.Tensor, tf.TensorArray]:
-            return i + 1, rows.write(i, self._step(next(batches)))
-
-        return tf.while_loop(lambda i, _: i < num_steps, body, (0, rows))[1].stack()
-
     def _test_batch(self, x: tf.Tensor, number: tf.Tensor) -> tf.Tensor:
         # Not at lam = 0, which would skip the divergence.
         seed = fold_seed(TEST_SEED, "test", number)
-        terms = _objective(self.model, x, seed, self._config.divergence, lam=1.0)
+        draw = methodcaller("sample", seed=seed)
+        terms = _objective(self.model, x, draw, self._config.divergence, lam=1.0)
         bound = [tf.reduce_sum(term) for term in terms.bound]
         divergence = tf.reduce_sum(terms.divergence)
         scale = self.weight.scale(self.optimizer.iterations)

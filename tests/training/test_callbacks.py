@@ -1,0 +1,97 @@
+"""Callbacks of the user's: what they receive, what their errors do, and the bar."""
+
+import warnings
+from pathlib import Path
+
+import pytest
+
+from tests.support.runs import CONFIG, STEPS_PER_EPOCH, Recorder, assert_same_run, config, newest
+from tfp_smvi import Callback, EpochRecord, TrainingProgress
+from tfp_smvi.data import Dataset
+from tfp_smvi.training import schedule
+from tfp_smvi.training.callbacks import calling
+from tfp_smvi.training.loop import fit
+from tfp_smvi.training.results import FitResult
+
+
+class Epochs(Callback):
+    """Overrides one method."""
+
+    def __init__(self) -> None:
+        self.epochs: list[int] = []
+
+    def epoch(self, record: EpochRecord) -> None:
+        self.epochs.append(record.epoch)
+
+
+class Failing(Callback):
+    """Raises an error in an epoch, or after a step."""
+
+    def __init__(self, error: Exception, *, epoch: int = -1, step: int = 10**9) -> None:
+        self.error, self.at_epoch, self.at_step = error, epoch, step
+
+    def epoch(self, record: EpochRecord) -> None:
+        if record.epoch == self.at_epoch:
+            raise self.error
+
+    def progress(self, progress: TrainingProgress) -> None:
+        if progress.step >= self.at_step:
+            raise self.error
+
+
+# The second is one that `fit` explains if it is its own.
+@pytest.mark.parametrize("error", [ValueError("mine"), ConnectionRefusedError(111, "refused")])
+def test_an_error_of_a_callback_leaves_fit_as_it_is_and_loses_no_step(
+    error: Exception,
+    digits: Dataset,
+    trained: FitResult,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(schedule, "CALL_SECONDS", 0.0)
+    run_dir, step = tmp_path / "run", STEPS_PER_EPOCH + 5
+    with pytest.raises(type(error)) as raised:
+        fit(CONFIG, digits, run_dir, reporter=Failing(error, step=step))
+    assert raised.value is error
+    assert error.__notes__ == [
+        f"A callback raised this. Step {step} of the training is saved in {run_dir}; the same call "
+        "continues it."
+    ]
+    assert newest(run_dir).step == step
+    with pytest.raises(type(error)):
+        fit(CONFIG, digits, run_dir, reporter=Failing(error, epoch=3))
+    assert newest(run_dir).step == 3 * STEPS_PER_EPOCH
+    fit(CONFIG, digits, run_dir)
+    assert_same_run(run_dir, trained.run_dir)
+
+
+def test_several_callbacks_are_called_in_their_order_and_a_bar_is_shown(
+    digits: Dataset, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recorder, epochs = Recorder(), Epochs()
+    short = config(epochs=1, lam=0.0)
+    result = fit(short, digits, tmp_path / "run", reporter=[recorder, epochs], progress=True)
+    assert epochs.epochs == recorder.epochs == [1]
+    shown = capsys.readouterr().err
+    elbo = result.history[-1].test.elbo
+    assert f"epoch 1/1, test ELBO {elbo:.2f}" in shown
+    assert f"{STEPS_PER_EPOCH}/{STEPS_PER_EPOCH}" in shown
+
+
+def test_an_error_keeps_its_own_context() -> None:
+    error = ValueError("mine")
+    with pytest.raises(ValueError, match="mine"), calling(Failing(error, epoch=1)) as (joined, _):
+        joined.epoch(EpochRecord(1, 1, *[None] * 3))  # type: ignore[arg-type]
+    assert error.__context__ is error.__cause__ is None
+
+
+def test_warnings_go_to_those_who_receive_them_or_to_python() -> None:
+    recorder = Recorder()
+    with calling([Callback(), recorder]) as (_, warn):
+        assert warn is not None
+        warn("a")
+    assert recorder.warnings == ["a"]
+    for deaf in (None, Epochs(), [Epochs()], []):
+        with calling(deaf) as (joined, warn), warnings.catch_warnings():
+            assert warn is None
+            joined.warn("not twice")

@@ -1,0 +1,1 @@
+"""Runs and sweeps in MLflow and W&B: what their directories hold is sent there."""
