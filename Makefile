@@ -27,6 +27,9 @@ BENCH_ARGS ?=
 
 BIN = $(VENV)/bin
 INSTALL = "$(BIN)/python" -m pip install --quiet --disable-pip-version-check
+# Of some 200 processes each would compile the package again if Python kept no bytecode.
+PYTEST = PYTHONDONTWRITEBYTECODE= "$(BIN)/python" -m pytest --numprocesses $(WORKERS) \
+    --dist loadfile --no-loadscope-reorder
 # First what is locked, of Python 3.11 to 3.13; then the package, and what the lock does not have.
 LOCKED = $(INSTALL) --require-hashes --requirement
 PACKAGE = $(INSTALL) --no-build-isolation --editable
@@ -55,14 +58,13 @@ test: $(VENV)/installed-test
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile \
-	    --no-loadscope-reorder $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
 
 test-slurm: $(VENV)/installed-test
 	"$(BIN)/python" -m pytest -m slurm -rs $(PYTEST_ARGS)
 
 soak: $(VENV)/installed-test
-	"$(BIN)/python" -m pytest --numprocesses $(WORKERS) --dist loadfile -m "kills or fuzz" \
+	$(PYTEST) -m "kills or fuzz" \
 	    --kills $(KILLS) --fuzz $(FUZZ) --fuzz-seed $$(date +%s) -o faulthandler_timeout=0
 
 lock: $(VENV)/created

@@ -169,13 +169,15 @@ def script_as_python(monkeypatch: pytest.MonkeyPatch, folder: Path, script: str)
     monkeypatch.setattr(sys, "executable", str(path))
 
 
-def assert_same_sweep(sweep_dir: Path, whole_sweep: WholeSweep) -> None:
-    """Asserts that a sweep has the results of the whole one on the lams that end, bit for bit."""
+def assert_same_sweep(
+    sweep_dir: Path, whole_sweep: WholeSweep, names: Sequence[str] = DONE
+) -> None:
+    """Asserts that a sweep of some lams that end has the results of the whole one, bit for bit."""
     summary, whole = without_seconds(read(sweep_dir)), without_seconds(read(whole_sweep.path))
-    assert summary["runs"] == [run for run in whole["runs"] if run["run_dir"] in DONE]
+    assert summary["runs"] == [run for run in whole["runs"] if run["run_dir"] in names]
     for name in ("config", "seeds", "environment"):
         assert summary[name] == whole[name]
-    for name in DONE:
+    for name in names:
         for file in ("evaluation.json", "evaluation.npz", "gallery.npz"):
             expected = (whole_sweep.path / name / file).read_bytes()
             assert (sweep_dir / name / file).read_bytes() == expected
