@@ -1,4 +1,4 @@
-"""One training step as this package, PyTorch and JAX take it, and its matrix products alone.
+"""One training step as this package, PyTorch and JAX take it, and parts of it alone.
 
 All take the same step: the objective with its score, clipping and Adam. `difference` shows that
 their losses and gradients are those of this package.
@@ -78,14 +78,15 @@ def gradients_of_this_package(task: Task) -> Arrays:
 def bare_products(task: Task) -> Turn:
     """Only the step's matrix products, each on separate operands that are not transposed."""
     tf = tensorflow_quietly(task.threads)
-    operands = [
-        (tf.Variable(tf.random.normal([m, k])), tf.Variable(tf.random.normal([k, n])))
-        for m, k, n in task.products().elements()
-    ]
+
+    def operand(*shape: int) -> Any:
+        return tf.Variable(tf.cast(tf.random.normal(shape), task.precision))
+
+    operands = [(operand(m, k), operand(k, n)) for m, k, n in task.products().elements()]
 
     @tf.function
     def run(steps: Any) -> Any:
-        total = tf.zeros([])
+        total = tf.zeros([], task.precision)
         for _ in tf.range(steps):
             # One element of each product is added up, so that no product is optimized away and no
             # step skipped.
@@ -93,6 +94,24 @@ def bare_products(task: Task) -> Turn:
         return total
 
     return lambda steps: seconds(lambda: run(tf.constant(steps)).numpy()) / steps
+
+
+def bare_optimizer(task: Task) -> Turn:
+    """Only Adam's pass over all weights and gradients, in float32."""
+    tf = tensorflow_quietly(task.threads)
+    from tf_keras.optimizers.legacy import Adam
+
+    variables = [tf.Variable(value) for value in task.weights()]
+    gradients = [tf.Variable(1e-3 * value) for value in task.weights()]
+    optimizer = Adam(RATE)
+    optimizer._create_all_weights(variables)
+
+    @tf.function
+    def run(steps: Any) -> None:
+        for _ in tf.range(steps):
+            optimizer.apply_gradients(zip(gradients, variables, strict=True))
+
+    return lambda steps: seconds(lambda: run(tf.constant(steps))) / steps
 
 
 def difference(name: str, task: Task) -> float:
@@ -123,4 +142,5 @@ MAKERS: dict[str, Callable[[Task], Turn]] = {
     "torch.compile": torch_compiled,
     "jax": jax_compiled,
     "products": bare_products,
+    "adam": bare_optimizer,
 }
