@@ -10,6 +10,8 @@ import tensorflow as tf
 from tfp_smvi.config import AISConfig, EvaluateConfig, LeapfrogPrecision, ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
+from tfp_smvi.evaluation import subjects
+from tfp_smvi.evaluation.blocks import KINDS
 from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.evaluation.subjects import Subject
 from tfp_smvi.models.vae import VAE
@@ -84,3 +86,21 @@ def test_other_decoders_have_their_own_precision(
     with pytest.raises(SMVIError, match="dense layers") as caught:
         subject.resolve(with_precision(CONFIG, "bfloat16"))
     assert caught.value.field == "leapfrog_precision"
+
+
+@pytest.mark.parametrize("multiplies", [True, False])
+def test_the_processor_and_the_decoder_decide_what_is_not_asked_for(
+    multiplies: bool, model: VAE, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The precision is in the settings, which a result and the files of its blocks are known by."""
+    monkeypatch.setattr(subjects, "multiplies_bfloat16", lambda: multiplies)
+    subject = Subject(tmp_path, model, digits, True, {})
+    assert subject.resolve(CONFIG) == CONFIG
+    num_weights = sum(layer.count_params() for layer in model.decoder.layers)
+    monkeypatch.setattr(subjects, "MIN_WEIGHTS_FOR_BFLOAT16", num_weights)
+    reduced = with_precision(CONFIG, "bfloat16")
+    assert subject.resolve(CONFIG) == (reduced if multiplies else CONFIG)
+    assert KINDS["annealed"].key(reduced) != KINDS["annealed"].key(CONFIG)
+    for precision in ("float32", "bfloat16"):
+        asked = with_precision(CONFIG, precision)
+        assert subject.resolve(asked) == asked

@@ -42,7 +42,7 @@ class AISConfig(Settings):
     leapfrog_precision: LeapfrogPrecision = option(
         "auto",
         "The matrix products of the gradients that move chains; densities and weights are float32. "
-        "auto is float32; bfloat16 may be faster where the processor multiplies it.",
+        "auto is bfloat16 for a large dense decoder if the processor multiplies it, else float32.",
         later=True,
     )
     initial: InitialName = option(

@@ -17,6 +17,7 @@ from tfp_smvi.data.test_batches import TEST_SEED
 from tfp_smvi.evaluation.function_check import require_function
 from tfp_smvi.evaluation.results import EvaluatedModel, EvaluatedRun
 from tfp_smvi.models.layers import Dense
+from tfp_smvi.models.products import multiplies_bfloat16
 from tfp_smvi.models.protocol import LatentVariableModel, TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_data_of, load_run
@@ -26,6 +27,8 @@ __all__ = ["Subject", "read_block", "subject_of_run"]
 
 # With 16 chains 8,000 rows of a matrix product, and some hundred megabytes of memory.
 GPU_BLOCK_SIZE = 500
+# The products of smaller decoders take less than the casts of their factors.
+MIN_WEIGHTS_FOR_BFLOAT16 = 100_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,13 +79,14 @@ class Subject:
         """The settings for this model and machine.
 
         Without an encoder, chains start at the prior. On a GPU, blocks are larger, since it
-        computes small ones no faster.
+        computes small ones no faster. Where a processor multiplies bfloat16, it moves the chains of
+        a large dense decoder.
 
         Raises:
             SMVIError: they ask for what needs an encoder, or for another precision of a model that
                 has only its own.
         """
-        self._require_precision(config.ais)
+        config = dataclasses.replace(config, ais=self._with_precision(config.ais))
         if config.block_size is None and uses_gpu():
             config = dataclasses.replace(config, block_size=GPU_BLOCK_SIZE)
         if self.has_encoder:
@@ -95,17 +99,21 @@ class Subject:
             )
         return dataclasses.replace(config, ais=dataclasses.replace(config.ais, initial="prior"))
 
-    def _require_precision(self, ais: AISConfig) -> None:
-        model = self.model
-        has_products = isinstance(model, VAE) and all(
-            isinstance(layer, Dense) for layer in model.decoder.layers
-        )
+    def _with_precision(self, ais: AISConfig) -> AISConfig:
+        if ais.leapfrog_precision == "float32":
+            return ais
+        layers = self.model.decoder.layers if isinstance(self.model, VAE) else []
+        has_products = bool(layers) and all(isinstance(layer, Dense) for layer in layers)
         if ais.leapfrog_precision == "bfloat16" and not has_products:
             raise SMVIError(
                 "needs a decoder of dense layers of this package, whose products it sets",
                 field="leapfrog_precision",
                 remedy="leave it out",
             )
+        num_weights = sum(layer.count_params() for layer in layers)
+        if has_products and num_weights >= MIN_WEIGHTS_FOR_BFLOAT16 and multiplies_bfloat16():
+            return dataclasses.replace(ais, leapfrog_precision="bfloat16")
+        return ais
 
 
 def subject_of_run(

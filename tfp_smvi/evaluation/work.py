@@ -103,7 +103,8 @@ def _require_done(session: EvaluationSession, blocks: Sequence[Block]) -> None:
         raise SMVIError(
             f"{len(missing)} of {len(blocks)} results are missing, the first of them {first.kind} "
             f"of {first.data} block {first.index}",
-            remedy="run all shards with the same settings, or run without {merge} to compute them",
+            remedy="run all shards with the same settings, or run without {merge} to compute them"
+            "; on different processors, give all the same {leapfrog_precision}",
         )
 
 
