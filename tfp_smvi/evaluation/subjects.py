@@ -28,7 +28,7 @@ __all__ = ["Subject", "read_block", "subject_of_run"]
 # With 16 chains 8,000 rows of a matrix product, and some hundred megabytes of memory.
 GPU_BLOCK_SIZE = 500
 # The products of smaller decoders take less than the casts of their factors.
-MIN_WEIGHTS_FOR_BFLOAT16 = 100_000
+MIN_WEIGHTS_FOR_BFLOAT16 = 300_000
 
 
 @dataclass(frozen=True, eq=False)
