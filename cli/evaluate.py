@@ -280,7 +280,7 @@ def _refuse_ignored(local: bool, convergence: bool) -> None:
         raise click.UsageError("--local is not for --convergence; give one of them.")
 
 
-def refuse_needless(settings: Mapping[str, Any]) -> None:
+def refuse_needless(settings: Mapping[str, object]) -> None:
     """Raises UsageError if an option was given that others leave without effect; also of a sweep.
 
     Args:

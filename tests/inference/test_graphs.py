@@ -60,7 +60,7 @@ def resident_megabytes() -> float:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore:The effective sample size")  # 9 chains along 2 temperatures
+@pytest.mark.filterwarnings("ignore::UserWarning")  # 9 chains along 2 temperatures tell little
 def test_30_eager_calls_leave_less_than_20_megabytes() -> None:
     """A graph that stays takes 10 MB or more, of a decoder with gradients of its own."""
     model = VAE(ModelConfig("bernoulli", 3, (8,)), (4, 4))

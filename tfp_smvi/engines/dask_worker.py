@@ -99,7 +99,7 @@ def kill_orders(topic: str) -> None:
             processes.put(Event("", "kill", {}))
 
 
-def read_token(path: str) -> dict[str, Any]:
+def read_token(path: str) -> dict[str, object]:
     """Reads a file for an engine that asks whether this worker sees its folder.
 
     Returns:

@@ -20,7 +20,7 @@ class Recipe(Record):
     """
 
     function: str
-    arguments: Mapping[str, Any]
+    arguments: Mapping[str, object]
 
     def make(self) -> Any:
         """Calls the function."""

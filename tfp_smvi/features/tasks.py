@@ -126,7 +126,7 @@ def encode_pieces(
     encoder: JSONObject,
     config: JSONObject,
     output: str,
-    begun: Mapping[str, Any],
+    begun: Mapping[str, object],
     numbers: Sequence[int],
 ) -> None:
     """Computes pieces and saves them: the function of a task.
