@@ -29,7 +29,7 @@ OTHER_PROGRAMS = {
     *("--detach", "--dir", "--logdir"),
     *("--build-arg", "--init", "--rm", "--user"),
     *("--bind", "--directory", "--require-hashes", "--write-notebook"),
-    *("--bandwidth", "--contestants", "--parts", "--rounds", "--seconds"),
+    *("--bandwidth", "--contestants", "--parts", "--rounds", "--seconds", "--size"),
     *("--stock-budget", "--temperatures"),
 }
 

@@ -1,10 +1,8 @@
 """The two halves of the gap held against exact ones, and what `evaluate` writes of them."""
 
 import dataclasses
-import functools
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +14,7 @@ import tensorflow_probability as tfp
 from tests.support.runs import ReferenceRun
 from tfp_smvi.config import BLOCK_SIZE, AISConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.evaluation import session
 from tfp_smvi.evaluation.blocks import Shard
-from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.evaluation.local import LocalEstimator, require_families
 from tfp_smvi.evaluation.pipeline import evaluate
 from tfp_smvi.evaluation.results import Evaluation
@@ -148,22 +144,6 @@ SMALL = EvaluateConfig(
     local_steps=50,
     local_families=("full", "diagonal"),
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_graphs() -> Iterator[None]:
-    """Copies of a run share their graphs, which take seconds to trace."""
-    with pytest.MonkeyPatch.context() as patch:
-        one = functools.cache(lambda config: [])
-
-        def shared(model: Any, config: EvaluateConfig) -> BlockEstimator:
-            estimators = one(config)
-            if not estimators:
-                estimators.append(BlockEstimator(model, config))
-            return estimators[0]
-
-        patch.setattr(session, "BlockEstimator", shared)
-        yield
 
 
 def test_shards_give_the_bits_of_one_go_and_files_have_all_parts(

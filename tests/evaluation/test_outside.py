@@ -18,7 +18,7 @@ from tfp_smvi.config import AISConfig, EvaluateConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset
 from tfp_smvi.engines.processes import Processes
-from tfp_smvi.evaluation import session
+from tfp_smvi.evaluation import session, shared
 from tfp_smvi.evaluation.blocks import Shard
 from tfp_smvi.evaluation.convergence import measure_convergence
 from tfp_smvi.evaluation.estimator import BlockEstimator
@@ -74,13 +74,13 @@ def shared_graphs() -> Iterator[None]:
     """Lets the sessions of a model share graphs, which take seconds to trace."""
     estimators: dict[tuple[object, EvaluateConfig], BlockEstimator] = {}
 
-    def shared(model: Any, config: EvaluateConfig) -> BlockEstimator:
+    def one(model: Any, config: EvaluateConfig) -> BlockEstimator:
         same = dataclasses.replace(config, num_examples=1, num_simulated=2, accuracy=None)
         key = (type(model._given), same)
         return estimators.setdefault(key, BlockEstimator(model, config))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "BlockEstimator", shared)
+        patch.setattr(shared, "BlockEstimator", one)
         yield
 
 

@@ -9,7 +9,6 @@ import json
 import os
 import shutil
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -238,25 +237,6 @@ def test_a_graph_is_traced_once() -> None:
         estimator.annealed(x + number, seed(number))
     assert estimator._bounds.experimental_get_tracing_count() == 1
     assert estimator._annealed.experimental_get_tracing_count() == 1
-
-
-@pytest.fixture(scope="module", autouse=True)
-def shared_graphs() -> Iterator[None]:
-    """Lets sessions of the same weights and settings share graphs, which take seconds to trace.
-
-    That graphs of other processes give the same bits is a test of its own.
-    """
-    estimators: dict[tuple[bytes, EvaluateConfig], BlockEstimator] = {}
-
-    def shared(model: VAE, config: EvaluateConfig) -> BlockEstimator:
-        weights = b"".join(variable.numpy().tobytes() for variable in model.trainable_variables)
-        # The graphs do not depend on these.
-        same = dataclasses.replace(config, split="test", num_examples=1, num_simulated=2, seed=0)
-        return estimators.setdefault((weights, same), BlockEstimator(model, config))
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(session, "BlockEstimator", shared)
-        yield
 
 
 @pytest.fixture(scope="module")

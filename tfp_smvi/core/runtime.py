@@ -1,6 +1,7 @@
 """What the process runs on: threads, precision and compilation."""
 
 import contextlib
+import functools
 import importlib.metadata
 import os
 import platform
@@ -144,7 +145,7 @@ def numerics_unchecked() -> Iterator[None]:
 
 
 def compiled(function: Callable[..., Any], *, reduce_retracing: bool = False) -> Any:
-    """Returns an estimator as a graph, with XLA on a GPU.
+    """Returns an estimator as a graph, with XLA on a GPU, through which no gradient passes.
 
     On a CPU XLA took 0.86 of the chains' time on one machine and 1.2 on another (results/ais.md),
     and has to be compiled first.
@@ -155,8 +156,17 @@ def compiled(function: Callable[..., Any], *, reduce_retracing: bool = False) ->
     """
     import tensorflow as tf
 
+    from tfp_smvi.core.graphs import forget
+
+    @functools.wraps(function)
+    def traced(*arguments: Any) -> Any:
+        with numerics_unchecked():
+            results = function(*arguments)
+        forget(tf.compat.v1.get_default_graph())
+        return results
+
     return tf.function(
-        numerics_unchecked()(function),
+        traced,
         jit_compile=uses_gpu(),
         autograph=False,
         reduce_retracing=reduce_retracing,

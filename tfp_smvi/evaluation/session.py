@@ -24,8 +24,8 @@ from tfp_smvi.evaluation.blocks import (
     num_simulated,
     plan,
 )
-from tfp_smvi.evaluation.estimator import BlockEstimator
 from tfp_smvi.evaluation.outside import OutsideModel, subject_of_model
+from tfp_smvi.evaluation.shared import estimators_of
 from tfp_smvi.evaluation.subjects import subject_of_run
 from tfp_smvi.inference.weights import covering_errors
 from tfp_smvi.models.protocol import TrainableModel
@@ -100,8 +100,7 @@ class EvaluationSession:
             self.subject = subject_of_run(run_dir, data_dir, dataset, reporter, model)
         self.run_dir = self.subject.folder
         self.folder = self.run_dir / "evaluation"
-        # Each estimator keeps its traced graphs.
-        self._estimator = functools.cache(lambda config: BlockEstimator(self.subject.model, config))
+        self._estimator = estimators_of(self.subject.model)
 
     def kinds(self, config: EvaluateConfig) -> tuple[str, ...]:
         """The kinds of estimates on the data, of this model."""
@@ -161,12 +160,10 @@ class EvaluationSession:
         """
         kind = KINDS[block.kind]
         seed = fold_seed(block.config.seed, kind.purpose.format(data=block.data), block.index)
-        estimator = self._estimator(block.config)
-        if block.data == SIMULATED:
-            results = kind.estimate(estimator, None, seed)
-        else:
-            size = block.config.examples_of_block
-            x, count = self.subject.read_block(block.data, block.index, size)
+        x, count = None, block.config.examples_of_block
+        if block.data != SIMULATED:
+            x, count = self.subject.read_block(block.data, block.index, count)
+        with self._estimator(block.config) as estimator:
             results = {
                 name: array[:count] for name, array in kind.estimate(estimator, x, seed).items()
             }

@@ -118,11 +118,21 @@ class Dense(keras.layers.Dense):
     """
 
     def freeze(self, products: Precision) -> None:
-        """Keeps the kernel and its transpose, as factors; the weights must not change any more."""
+        """Keeps the kernel and its transpose, as factors; call it again when the weights change."""
         kernel = factor(tf.convert_to_tensor(self.kernel), products)
-        self._frozen = {**self._frozen, products: (kernel, tf.transpose(kernel))}
+        factors = (kernel, tf.transpose(kernel))
+        if products not in self._frozen:
+            kept = tuple(tf.Variable(matrix, trainable=False) for matrix in factors)
+            self._frozen = {**self._frozen, products: kept}
+        for variable, matrix in zip(self._frozen[products], factors, strict=True):
+            variable.assign(matrix)
 
-    _frozen: Mapping[Precision, tuple[tf.Tensor, tf.Tensor]] = {}
+    def freeze_again(self) -> None:
+        """Updates what `freeze` keeps, in all precisions, after a change of the weights."""
+        for products in self._frozen:
+            self.freeze(products)
+
+    _frozen: Mapping[Precision, tuple[tf.Variable, ...]] = {}
 
     def call(
         self, inputs: tf.Tensor, training: bool | None = None, products: Products = None
@@ -130,12 +140,12 @@ class Dense(keras.layers.Dense):
         """Returns activation(inputs kernel + bias), with `products` as in `apply`."""
         if products is None:
             return super().call(inputs)
-        inputs, kernel, bias = (
-            tf.convert_to_tensor(t, self.compute_dtype) for t in (inputs, self.kernel, self.bias)
-        )
+        inputs, bias = (tf.convert_to_tensor(t, self.compute_dtype) for t in (inputs, self.bias))
         if products in self._frozen:
-            outputs = frozen_affine(inputs, *self._frozen[products], bias, products)
+            kernel, transposed = map(tf.convert_to_tensor, self._frozen[products])
+            outputs = frozen_affine(inputs, kernel, transposed, bias, products)
         else:
+            kernel = tf.convert_to_tensor(self.kernel, self.compute_dtype)
             outputs = affine(inputs, kernel, bias, products)
         own: Callable[[tf.Tensor], tf.Tensor] = self.activation
         return _ACTIVATIONS.get(own, own)(outputs)

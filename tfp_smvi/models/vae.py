@@ -166,9 +166,17 @@ class VAE:
                 value=self.config.model,
                 remedy="make them in the function, so that each call returns new ones",
             )
-        for name, variable in twin.named_variables.items():
-            variable.assign(self.named_variables[name])
+        twin.assign(self)
         return twin
+
+    def assign(self, other: "VAE") -> None:
+        """Takes the weights of a model of the same architecture, also for a frozen decoder."""
+        weights = other.named_variables
+        for name, variable in self.named_variables.items():
+            variable.assign(weights[name])
+        for layer in self.decoder.layers:
+            if isinstance(layer, Dense):
+                layer.freeze_again()
 
     def with_products(self, precision: Products) -> "VAE":
         """Returns a model with the same variables whose matrix products are in a precision.
@@ -220,7 +228,7 @@ class VAE:
         }
 
     def freeze_decoder(self) -> None:
-        """Speeds up gradients of log p(x|z) with respect to z; the decoder must not change then.
+        """Speeds up gradients of log p(x|z) with respect to z; only `assign` may change it then.
 
         Graphs traced from now on give no gradient with respect to the decoder's weights. With the
         products of another precision, it is to be called for those, too.
