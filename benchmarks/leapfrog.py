@@ -13,6 +13,7 @@ import math
 import statistics
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,32 +32,31 @@ def main() -> None:
     options = parser.parse_args()
     quiet_tensorflow()
     from tfp_smvi.core.runtime import set_threads
+    from tfp_smvi.runs.loading import load_data_of, load_run
 
     set_threads(options.threads)
+    run = load_run(options.run_dir)
+    run.model.freeze_decoder()
+    compare(run.model, load_data_of(run).test, options.num_examples, options.rounds)
+
+
+def compare(model: Any, examples: Any, count: int, num_rounds: int) -> None:
+    """Lets both estimate the same examples in turns, and prints what they took and found."""
     import tensorflow as tf
 
     from tfp_smvi.config import AISConfig, EvaluateConfig
     from tfp_smvi.data import eval_batches
     from tfp_smvi.evaluation.estimator import BlockEstimator
-    from tfp_smvi.runs.loading import load_data_of, load_run
 
-    run = load_run(options.run_dir)
-    run.model.freeze_decoder()
-    count = options.num_examples
-    batches = eval_batches(
-        load_data_of(run).test, batch_size=count, seed=0, binarize=True, num_examples=count
-    )
+    batches = eval_batches(examples, batch_size=count, seed=0, binarize=True, num_examples=count)
     _, x = next(iter(batches))
-    estimators = {
-        precision: BlockEstimator(
-            run.model,
-            EvaluateConfig(dataclasses.replace(AISConfig(), leapfrog_precision=precision)),
-        )
-        for precision in PRECISIONS
-    }
     seconds: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
     acceptance: dict[str, list[float]] = {precision: [] for precision in PRECISIONS}
-    for number in range(options.rounds + 1):
+    estimators = {}
+    for precision in PRECISIONS:
+        ais = dataclasses.replace(AISConfig(), leapfrog_precision=precision)
+        estimators[precision] = BlockEstimator(model, EvaluateConfig(ais))
+    for number in range(num_rounds + 1):
         for precision, estimator in estimators.items():
             started = time.perf_counter()
             found = estimator.annealed(x, tf.constant([number, 0]))

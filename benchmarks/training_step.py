@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import unittest.mock
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from step import LAM, Task
 
 STEPS = 20  # in a turn
 REST = 0.3  # seconds between turns: idle threads of a contestant spin for a while
+SHARE = "share_of_matrix_products"
 PEERS = ("torch", "torch.compile", "jax")
 PRECISIONS = ("float32", "bfloat16")
 CONTESTANTS = (
@@ -157,6 +158,57 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
     }
 
 
+def compare(names: Sequence[str], threads: int, batch: int, num_rounds: int) -> dict[str, Any]:
+    """Lets the contestants take turns."""
+    contestants = {name: Contestant(name, threads, batch) for name in names}
+    rounds = [{name: c.turn() for name, c in contestants.items()} for _ in range(num_rounds)]
+    for contestant in contestants.values():
+        contestant.process.terminate()
+
+    def ratio(first: str, second: str) -> float | None:
+        if not {first, second} <= contestants.keys():
+            return None
+        return float(np.median([r[first] / r[second] for r in rounds]))
+
+    seconds = {name: float(np.median([r[name] for r in rounds])) for name in contestants}
+    ratios = {
+        f"{precision}_over_{peer}": ratio(f"tfp_smvi {precision}", f"{peer} {precision}")
+        for precision in PRECISIONS
+        for peer in PEERS
+    }
+    result = {
+        "date": datetime.date.today().isoformat(),
+        "machine": f"{platform.processor() or platform.machine()}, {processor()}, "
+        f"{threads} threads",
+        "batch_size": batch,
+        "step_milliseconds": {name: 1e3 * value for name, value in seconds.items()},
+        **ratios,
+        "bfloat16_over_float32": ratio("tfp_smvi bfloat16", "tfp_smvi float32"),
+        "step_gflop": gflop(batch),
+        SHARE: ratio("products float32", "tfp_smvi float32"),
+    }
+    return {name: value for name, value in result.items() if value is not None}
+
+
+def gflop(batch: int) -> float:
+    """The operations of a step's matrix products, in 1e9."""
+    products = Task(batch=batch).products()
+    return 1e-9 * sum(2 * m * k * n * count for (m, k, n), count in products.items())
+
+
+def show(result: Mapping[str, Any]) -> None:
+    """Prints the times, and all ratios."""
+    print(f"{result['machine']}, {result['date']}")
+    for name, milliseconds in result["step_milliseconds"].items():
+        rate = (
+            "" if name.startswith("adam") else f"{1e3 * result['step_gflop'] / milliseconds:9.0f}"
+        )
+        print(f"  {name:<22}{milliseconds:8.1f} ms a step{rate and f'{rate} GFLOP/s'}")
+    for name, value in result.items():
+        if "_over_" in name or name == SHARE:
+            print(f"  {name:<36}{value:6.3f}")
+
+
 def main() -> None:
     """Runs the comparison and prints it."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -178,53 +230,10 @@ def main() -> None:
         work(options.work, options.threads, options.batch_size)
         return
     check(options.contestants)
-    contestants = {
-        name: Contestant(name, options.threads, options.batch_size) for name in options.contestants
-    }
-    rounds = [{name: c.turn() for name, c in contestants.items()} for _ in range(options.rounds)]
-    for contestant in contestants.values():
-        contestant.process.terminate()
-
-    def ratio(first: str, second: str) -> float | None:
-        if not {first, second} <= contestants.keys():
-            return None
-        return float(np.median([r[first] / r[second] for r in rounds]))
-
-    task = Task(batch=options.batch_size)
-    flops = sum(2 * m * k * n * count for (m, k, n), count in task.products().items())
-    seconds = {name: float(np.median([r[name] for r in rounds])) for name in contestants}
-    ratios = {
-        f"{precision}_over_{peer}": ratio(f"tfp_smvi {precision}", f"{peer} {precision}")
-        for precision in PRECISIONS
-        for peer in PEERS
-    }
-    result: dict[str, Any] = {
-        "date": datetime.date.today().isoformat(),
-        "machine": f"{platform.processor() or platform.machine()}, {processor()}, "
-        f"{options.threads} threads",
-        "batch_size": options.batch_size,
-        "step_milliseconds": {name: 1e3 * value for name, value in seconds.items()},
-        **ratios,
-        "bfloat16_over_float32": ratio("tfp_smvi bfloat16", "tfp_smvi float32"),
-        "step_gflop": flops / 1e9,
-        "share_of_matrix_products": ratio("products float32", "tfp_smvi float32"),
-    }
+    result = compare(options.contestants, options.threads, options.batch_size, options.rounds)
     if options.epochs:
         result |= measure_epoch(options.threads, options.epochs)
-    result = {name: value for name, value in result.items() if value is not None}
-    print(f"{result['machine']}, {result['date']}")
-    for name, value in seconds.items():
-        rate = "" if name.startswith("adam") else f"{flops / value / 1e9:9.0f} GFLOP/s"
-        print(f"  {name:<22}{1e3 * value:8.1f} ms a step{rate}")
-    for name in (
-        *ratios,
-        "bfloat16_over_float32",
-        "share_of_matrix_products",
-        "epoch_over_bare_steps",
-        "epoch_without_test_over_bare_steps",
-    ):
-        if name in result:
-            print(f"  {name:<36}{result[name]:6.3f}")
+    show(result)
     if options.output:
         options.output.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 

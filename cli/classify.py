@@ -130,11 +130,8 @@ def classify(
                 engine=runner,
                 reporter=reporter,
             )
-    if as_json:
-        click.echo(json.dumps(report.to_json()))
-    else:
-        click.echo(format_classification(report))
-        click.echo(f"All of it is in {path}.")
+    text = f"{format_classification(report)}\nAll of it is in {path}."
+    click.echo(json.dumps(report.to_json()) if as_json else text)
     return 0
 
 

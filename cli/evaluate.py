@@ -2,28 +2,26 @@
 
 import functools
 import json
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from tfp_smvi.config import AISConfig, EvaluateConfig
-from tfp_smvi.core.errors import SMVIError, name_fields
+from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.records import Record
 from tfp_smvi.core.text import is_whole
 
 from .engines import engine_option
+from .evaluation_options import build_config, refuse_ignored, refuse_needless
 from .groups import GroupedCommand, grouped
 from .options import (
     ListType,
     data_dir_option,
     help_of,
-    is_given,
     option_name,
     setting,
     threads_option,
-    usage_error,
 )
 from .outside import outside_options, take_source
 from .stopping import stop_at_once
@@ -34,7 +32,7 @@ if TYPE_CHECKING:
 
     from .progress.evaluation import BlockReporter
 
-__all__ = ["evaluate", "refuse_needless"]
+__all__ = ["evaluate"]
 
 CONVERGENCE_TEMPERATURES = "10,32,100,316,1000"
 NUM_EXAMPLES = EvaluateConfig().num_examples
@@ -174,13 +172,13 @@ def evaluate(
         raise click.UsageError(
             "--shard does a part of the work and --merge none; give one of them."
         )
-    _refuse_ignored(settings["local"], convergence)
+    refuse_ignored(settings["local"], convergence)
     if settings["accuracy"] is not None and convergence:
         raise click.UsageError(
             "--accuracy chooses the number of temperatures; give it without --convergence."
         )
     refuse_needless(settings)
-    config = _build_config(settings, CONVERGENCE_EXAMPLES if convergence else NUM_EXAMPLES)
+    config = build_config(settings, CONVERGENCE_EXAMPLES if convergence else NUM_EXAMPLES)
     from .progress.evaluation import make_block_reporter
 
     reporter = make_block_reporter()
@@ -267,41 +265,3 @@ def _measure_convergence(
     warnings = [name_fields(text, option_name) for text in texts]
     files = "convergence.json and convergence.png"
     return _Outcome(result, format_convergence(result), warnings, files)
-
-
-def _refuse_ignored(local: bool, convergence: bool) -> None:
-    """Raises UsageError if an option was given that this kind of evaluation does not take."""
-    if convergence and is_given("num_temperatures"):
-        problem = "--num-temperatures is not for --convergence"
-        raise click.UsageError(f"{problem}; give --convergence-temperatures.")
-    if not convergence and is_given("convergence_temperatures"):
-        raise click.UsageError("--convergence-temperatures is for --convergence; give both.")
-    if convergence and local:
-        raise click.UsageError("--local is not for --convergence; give one of them.")
-
-
-def refuse_needless(settings: Mapping[str, object]) -> None:
-    """Raises UsageError if an option was given that others leave without effect; also of a sweep.
-
-    Args:
-        settings: the options' values by name.
-    """
-    for name in ("local_steps", "local_objective", "local_families"):
-        if not settings["local"] and is_given(name):
-            raise click.UsageError(f"{option_name(name)} is for --local; give both.")
-    if settings["accuracy"] is not None and is_given("num_temperatures"):
-        raise click.UsageError(
-            "--accuracy chooses the number of temperatures; give it without --num-temperatures."
-        )
-
-
-def _build_config(settings: dict[str, Any], num_examples: int | None) -> EvaluateConfig:
-    """Makes the configuration from the options' values."""
-    given = settings.pop("num_examples")
-    settings["num_examples"] = num_examples if given is None else None if given < 0 else given
-    names = AISConfig.__dataclass_fields__
-    ais = {name: settings.pop(name) for name in list(settings) if name in names}
-    try:
-        return EvaluateConfig(ais=AISConfig(**ais), **settings)
-    except SMVIError as error:
-        raise usage_error(error) from error

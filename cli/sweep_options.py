@@ -15,7 +15,8 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.storage.json_files import read_json
 
 from .classify import classify
-from .evaluate import evaluate, refuse_needless
+from .evaluate import evaluate
+from .evaluation_options import refuse_needless
 from .options import help_of, one_of, usage_error
 from .train import train
 

@@ -142,8 +142,8 @@ def train(
     config, dataset = _load_data(config, data_dir, reporter)
     run_dir = run_dir or Path("runs") / run_directory_name(config)
     try:
-        is_chief = shared is None or shared.is_chief
-        with reporter, tracking(track if is_chief else (), run_dir, reporter) as trackers:
+        trackers_here = track if shared is None or shared.is_chief else ()
+        with reporter, tracking(trackers_here, run_dir, reporter) as trackers:
             result = fit(
                 config,
                 dataset,
@@ -158,9 +158,9 @@ def train(
         return _note_stop(reporter, stop, run_dir)
     if not result.history:  # that of the first of several processes
         return 0
-    result = result._replace(run_dir=run_dir)  # as it was given
     warnings = final_warnings(read_run(run_dir).config, result.history[-1])
-    _print_result(result, config.train.divergence, warnings, as_json)
+    # The run directory as it was given.
+    _print_result(result._replace(run_dir=run_dir), config.train.divergence, warnings, as_json)
     return 0
 
 

@@ -121,23 +121,7 @@ def _classify(
     reporter: EvaluationReporter,
 ) -> Classification:
     started = time.monotonic()
-    sizes = train.features.shape[1], test.features.shape[1]
-    if sizes[0] != sizes[1]:
-        raise SMVIError(
-            f"has {sizes[1]} dimensions, and the training features have {sizes[0]}",
-            field="test_features",
-            remedy="give features of the same model",
-        )
-    if config.input != "intensities":
-        raise SMVIError(
-            "is for the examples of a run, and features are taken as they are",
-            field="input",
-            value=config.input,
-            remedy="leave it out",
-        )
-    if not files and len(np.union1d(train.labels, test.labels)) < 2:
-        problem = "has a single class, and there is nothing to classify"
-        raise _wrong("train_labels", problem, "give data with two or more classes")
+    _check(train, test, config, one_class=bool(files))
     labels = make_labels(train.labels, test.labels, files[0] if files else "the data given")
     warnings = _warnings(train, test)
     for warning in warnings:
@@ -162,6 +146,27 @@ def _classify(
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, report)
     return report
+
+
+def _check(train: _Part, test: _Part, config: ClassifyConfig, *, one_class: bool) -> None:
+    """Raises an SMVIError for what cannot be classified; files were checked for `one_class`."""
+    sizes = train.features.shape[1], test.features.shape[1]
+    if sizes[0] != sizes[1]:
+        raise SMVIError(
+            f"has {sizes[1]} dimensions, and the training features have {sizes[0]}",
+            field="test_features",
+            remedy="give features of the same model",
+        )
+    if config.input != "intensities":
+        raise SMVIError(
+            "is for the examples of a run, and features are taken as they are",
+            field="input",
+            value=config.input,
+            remedy="leave it out",
+        )
+    if not one_class and len(np.union1d(train.labels, test.labels)) < 2:
+        problem = "has a single class, and there is nothing to classify"
+        raise _wrong("train_labels", problem, "give data with two or more classes")
 
 
 def _make_report(

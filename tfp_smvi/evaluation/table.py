@@ -23,6 +23,27 @@ LOCAL_LABELS = {
 
 def format_evaluation(evaluation: Evaluation) -> str:
     """Lays an evaluation out for people, a column per split."""
+    bracket = evaluation.bracket
+    bounds = [
+        ["lower bound of the log-likelihood", str(bracket.lower_bound)],
+        ["upper bound of the log-likelihood", str(bracket.upper_bound)],
+        [QUANTITIES["bracket"].label, str(bracket.width)],
+    ]
+    lines = [
+        *align(_rows(evaluation)),
+        "",
+        f"On {bracket.num_examples} examples simulated from the model, in nats:",
+        *align(bounds),
+        "",
+        *([*calibration_lines(evaluation.calibration), ""] if evaluation.calibration else []),
+        *_units(evaluation),
+        *_answers(evaluation),
+    ]
+    return "\n".join(lines)
+
+
+def _rows(evaluation: Evaluation) -> list[list[str]]:
+    """The table of the splits, with its heading."""
     splits = evaluation.splits.values()
     num_chains = evaluation.settings.ais.num_chains
 
@@ -48,41 +69,29 @@ def format_evaluation(evaluation: Evaluation) -> str:
         row(labels["acceptance_rate"], lambda split: format_number(split.acceptance_rate.mean))
     )
     rows.append(row(labels["effective_sample_size"], sizes))
-    bracket = evaluation.bracket
-    bounds = [
-        ["lower bound of the log-likelihood", str(bracket.lower_bound)],
-        ["upper bound of the log-likelihood", str(bracket.upper_bound)],
-        [labels["bracket"], str(bracket.width)],
-    ]
-    lines = [
-        *align(rows),
-        "",
-        f"On {bracket.num_examples} examples simulated from the model, in nats:",
-        *align(bounds),
-        "",
-        *([*calibration_lines(evaluation.calibration), ""] if evaluation.calibration else []),
-        *_units(evaluation),
-    ]
+    return rows
+
+
+def _answers(evaluation: Evaluation) -> Iterator[str]:
+    """What was asked for beside what was found, and what the data are."""
     run = evaluation.run
     if run is not None and (constraint := constraint_of(run.config.train)) is not None:
         measured = ", ".join(
             f"{getattr(summary, constraint.quantity)} ({name})"
             for name, summary in evaluation.splits.items()
         )
-        lines.append(f"Asked: {constraint.label} {constraint.bound:g}. Measured: {measured}.")
+        yield f"Asked: {constraint.label} {constraint.bound:g}. Measured: {measured}."
     if (choice := evaluation.temperatures) is not None:
         widths = ", ".join(f"{width} at {count}" for count, width in choice.brackets.items())
-        lines.append(
-            f"Asked: an accuracy of {evaluation.settings.accuracy:g} nat. Chosen: "
-            f"{choice.num_temperatures} temperatures.\nThe bracket is {widths}."
-        )
+        asked = f"{evaluation.settings.accuracy:g} nat"
+        yield f"Asked: an accuracy of {asked}. Chosen: {choice.num_temperatures} temperatures."
+        yield f"The bracket is {widths}."
     if evaluation.log_scale is not None:
         scales = ", ".join(f"{name} {v:.4g}" for name, v in evaluation.log_scale.items())
-        lines.append(
+        yield (
             "Densities are those of standardized x. For x as it was given subtract from ELBO and "
             f"log-likelihood: {scales}."
         )
-    return "\n".join(lines)
 
 
 def _units(evaluation: Evaluation) -> list[str]:

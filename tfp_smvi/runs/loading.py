@@ -128,11 +128,7 @@ def load_run(
             warn(line)
 
     run = RunDirectory(Path(path))
-    record = read_run(run.path)
-    if record.config.model.likelihood is None:  # a run records the one that its data were given
-        raise SMVIError(
-            f"config.json of {path} names no likelihood", remedy="restore it, or train again"
-        )
+    record = _read_record(run, path)
     checkpoint = restore_checkpoint(run.checkpoints, add)
     if checkpoint is None:
         raise SMVIError(f"{path} has no checkpoint yet", remedy="train it with tfp-smvi train")
@@ -161,6 +157,16 @@ def load_run(
         warnings=tuple(lines),
         image_shape=data.image_shape,
     )
+
+
+def _read_record(run: RunDirectory, path: Path | str) -> RunRecord:
+    """Reads config.json, which names the likelihood that the data were given."""
+    record = read_run(run.path)
+    if record.config.model.likelihood is None:
+        raise SMVIError(
+            f"config.json of {path} names no likelihood", remedy="restore it, or train again"
+        )
+    return record
 
 
 def _lacks(config: RunConfig, checkpoint: Checkpoint) -> tuple[str, ...]:
