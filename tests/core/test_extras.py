@@ -18,9 +18,13 @@ from tfp_smvi.tracking.tracker import track
 
 def hide(monkeypatch: pytest.MonkeyPatch, module: str, *importers: str) -> None:
     """Lets the imports of a module fail, and the modules that have imported it load again."""
-    for name in [*sys.modules]:
-        if name.startswith(importers):
-            monkeypatch.delitem(sys.modules, name)
+    for name in [name for name in sys.modules if name.startswith(importers)]:
+        parent, _, child = name.rpartition(".")
+        # What loads again is the attribute of its package; afterwards the first one is, as before.
+        if hasattr(sys.modules[parent], child):
+            monkeypatch.setattr(sys.modules[parent], child, sys.modules[name])
+    for name in [name for name in sys.modules if name.startswith(importers)]:
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)  # type: ignore[arg-type]
 
 
