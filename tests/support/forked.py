@@ -39,6 +39,7 @@ CONTEXT.set_forkserver_preload(
         *("tensorflow", "tensorflow_probability", "keras", "sklearn.svm", "tensorboard.summary"),
         *("tfp_smvi_cli.main", "tfp_smvi.training.loop", "tfp_smvi.evaluation.pipeline"),
         *("tfp_smvi.classification.measuring", "tfp_smvi.export.exporter"),
+        "tests.support.frozen",
     ]
 )
 _SECONDS = 240.0
