@@ -152,19 +152,23 @@ def _arguments() -> tuple[tf.TensorSpec, tf.TensorSpec]:
     return tf.TensorSpec([6, 4, 5]), tf.TensorSpec([2], tf.int32)
 
 
-@pytest.mark.parametrize("name", ["another class", "a subclass"])
+@pytest.mark.parametrize("name", ["another class", "a subclass", "given"])
 def test_models_of_a_user_have_estimators_of_their_own(name: str) -> None:
+    """Catches old weights: a user may give a model again, with other ones."""
+
     class Subclass(VAE):
         pass
 
     class Model:
         prior = vae(1).prior
 
-    def make() -> Any:
-        return Subclass(MODEL, (4, 5)) if name == "a subclass" else Model()
+    def lend() -> Any:
+        made: Any = {"another class": Model, "a subclass": lambda: Subclass(MODEL, (4, 5))}
+        return estimators_of(made.get(name, lambda: given)(), given=name == "given")
 
-    lend = estimators_of(make())
+    given = vae(1)
     config = dataclasses.replace(CONFIG, ais=dataclasses.replace(AIS, leapfrog_precision="float32"))
-    with lend(config) as estimator, lend(config) as again, estimators_of(make())(config) as other:
+    mine = lend()
+    with mine(config) as estimator, mine(config) as again, lend()(config) as other:
         assert again is estimator
         assert other is not estimator

@@ -100,7 +100,8 @@ class EvaluationSession:
             self.subject = subject_of_run(run_dir, data_dir, dataset, reporter, model)
         self.run_dir = self.subject.folder
         self.folder = self.run_dir / "evaluation"
-        self._estimator = estimators_of(self.subject.model)
+        given = model is not None or isinstance(source, OutsideModel)
+        self._estimator = estimators_of(self.subject.model, given=given)
 
     def kinds(self, config: EvaluateConfig) -> tuple[str, ...]:
         """The kinds of estimates on the data, of this model."""

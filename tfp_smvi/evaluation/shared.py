@@ -88,7 +88,7 @@ SHARED = SharedEstimators(CAPACITY)
 
 
 def estimators_of(
-    model: LatentVariableModel,
+    model: LatentVariableModel, *, given: bool
 ) -> Callable[[EvaluateConfig], contextlib.AbstractContextManager[BlockEstimator]]:
     """Returns what lends the estimator of some settings for the blocks of a model.
 
@@ -97,8 +97,9 @@ def estimators_of(
 
     Args:
         model: the model; its weights do not change.
+        given: whether a user made it, who may have changed its networks, or its weights since.
     """
-    if type(model) is VAE and model.config.model is None:
+    if not given and type(model) is VAE and model.config.model is None:
         return functools.partial(SHARED.borrow, model)
     own = functools.cache(lambda config: BlockEstimator(model, config))
     return lambda config: contextlib.nullcontext(own(config))
