@@ -90,7 +90,7 @@ def accuracy_advantage(run: Run, others: Sequence[Run], number: int, subsets: np
 def print_comparison(fisher: Sequence[Run], weighted: Sequence[Run]) -> None:
     """Prints `weighted` minus `fisher` at the gaps of `weighted` that lie among those of fisher."""
     labels = common_labels([*fisher, *weighted])
-    titles = (f"accuracy, {number:,} labels" for number in labels)
+    titles = (f"{number:,} labels" for number in labels)
     print("|", " | ".join(["lam, weighted", "gap", "log p(x)", *titles]), "|")
     for run in reversed(weighted):
         gap = run.gap.mean()
