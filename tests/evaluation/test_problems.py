@@ -100,7 +100,9 @@ def test_the_processor_and_the_decoder_decide_what_is_not_asked_for(
     monkeypatch.setattr(subjects, "MIN_WEIGHTS_FOR_BFLOAT16", num_weights)
     reduced = with_precision(CONFIG, "bfloat16")
     assert subject.resolve(CONFIG) == (reduced if multiplies else CONFIG)
-    assert KINDS["annealed"].key(reduced) != KINDS["annealed"].key(CONFIG)
+    for kind in ("annealed", "bracket"):  # a float32 evaluation goes on wherever it began
+        key = KINDS[kind].key
+        assert key(with_precision(CONFIG, "float32")) == key(CONFIG) != key(reduced)
     for precision in ("float32", "bfloat16"):
         asked = with_precision(CONFIG, precision)
         assert subject.resolve(asked) == asked

@@ -5,7 +5,7 @@ It is data: what it holds decides its result, wherever and in whatever order blo
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -92,7 +92,10 @@ def _bounds_key(config: EvaluateConfig) -> JSONObject:
 
 
 def _annealed_key(config: EvaluateConfig) -> JSONObject:
-    return config.ais.to_json()
+    ais = config.ais
+    if ais.leapfrog_precision == "float32":  # what "auto" is once it is resolved to nothing else
+        ais = replace(ais, leapfrog_precision="auto")
+    return ais.to_json()
 
 
 def _local_key(config: EvaluateConfig) -> JSONObject:
