@@ -101,7 +101,7 @@ def server_process(export: Path, threads: int | None) -> Iterator[str]:
 
 def serve(export: Path) -> None:
     """Serves until it is killed."""
-    sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+    sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.support.servers import Models, grpc_server
 
     with grpc_server(Models({1: export})) as endpoint:
