@@ -3,7 +3,7 @@
 import json
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -20,6 +20,9 @@ from .options import (
     threads_option,
     usage_error,
 )
+
+if TYPE_CHECKING:
+    from tfp_smvi.classification.results import Classification
 
 __all__ = ["classify"]
 
@@ -102,7 +105,6 @@ def classify(
     with reporter.loading_tensorflow(threads):
         from tfp_smvi.classification import given, protocol
         from tfp_smvi.classification.results import report_name
-        from tfp_smvi.classification.table import format_classification
         from tfp_smvi.engines.opening import open_engine
 
     with open_engine(engine, threads=threads, note=reporter.note) as runner, reporter:
@@ -130,9 +132,18 @@ def classify(
                 engine=runner,
                 reporter=reporter,
             )
-    text = f"{format_classification(report)}\nAll of it is in {path}."
-    click.echo(json.dumps(report.to_json()) if as_json else text)
+    _print_report(report, path, as_json)
     return 0
+
+
+def _print_report(report: "Classification", path: Path, as_json: bool) -> None:
+    from tfp_smvi.classification.table import format_classification
+
+    if as_json:
+        click.echo(json.dumps(report.to_json()))
+    else:
+        click.echo(format_classification(report))
+        click.echo(f"All of it is in {path}.")
 
 
 def _check_usage(run_dir: Path | None, features: Path | None, test_features: Path | None) -> None:

@@ -10,6 +10,7 @@ from tfp_smvi.sweeps.driver import SweepInterrupted
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.reporters import SweepReporter
 from tfp_smvi.tracking.base import Service, Status
+from tfp_smvi.tracking.ending import ending
 from tfp_smvi.tracking.mirror import Mirror
 from tfp_smvi.tracking.sender import Sender
 from tfp_smvi.tracking.services import make_service
@@ -46,15 +47,8 @@ def track_sweep(
         SMVIError: `to` is no tracker, or its package is not installed.
     """
     tracker = _SweepTracker(Path(sweep_dir), make_service(to), reporter or Silent())
-    try:
+    with ending(tracker.end, SweepInterrupted):
         yield tracker
-    except (SweepInterrupted, KeyboardInterrupt):
-        tracker.end("stopped")
-        raise
-    except BaseException:
-        tracker.end("failed")
-        raise
-    tracker.end("finished")
 
 
 class _SweepTracker:

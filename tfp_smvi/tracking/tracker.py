@@ -7,6 +7,7 @@ from pathlib import Path
 from tfp_smvi.core.warnings import warn as show_warning
 from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.tracking.base import Status
+from tfp_smvi.tracking.ending import ending
 from tfp_smvi.tracking.mirror import Mirror
 from tfp_smvi.tracking.sender import Sender
 from tfp_smvi.tracking.services import make_service
@@ -44,15 +45,8 @@ def track(
         SMVIError: `to` is no tracker, or its package is not installed.
     """
     tracker = Tracker(Path(run_dir), to, warn or (lambda line: show_warning([line])), note)
-    try:
+    with ending(tracker.end, TrainingInterrupted):
         yield tracker
-    except (TrainingInterrupted, KeyboardInterrupt):
-        tracker.end("stopped")
-        raise
-    except BaseException:
-        tracker.end("failed")
-        raise
-    tracker.end("finished")
 
 
 class Tracker(Callback):
