@@ -1,7 +1,6 @@
 """Eager calls leave no graph behind, whatever the densities are made of."""
 
 import gc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +8,7 @@ import tensorflow as tf
 import tensorflow_probability as tfp
 
 from tests.support.errors import refused
+from tests.support.memory import kept_megabytes
 from tfp_smvi.config import ModelConfig
 from tfp_smvi.inference.ais import (
     annealed_importance_sampling,
@@ -52,13 +52,6 @@ def test_eager_calls_leave_no_graph() -> None:
     assert num_graphs() == before
 
 
-def resident_megabytes() -> float:
-    """The memory of this process."""
-    gc.collect()
-    (line,) = (x for x in Path("/proc/self/status").read_text().splitlines() if "VmRSS" in x)
-    return int(line.split()[1]) / 1024
-
-
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore::UserWarning")  # 9 chains along 2 temperatures tell little
 def test_30_eager_calls_leave_less_than_20_megabytes() -> None:
@@ -75,10 +68,10 @@ def test_30_eager_calls_leave_less_than_20_megabytes() -> None:
 
     for seed in range(5):  # until what is collected late has its usual size
         call(seed)
-    before = resident_megabytes()
+    before = kept_megabytes()
     for seed in range(30):
         call(seed)
-    assert resident_megabytes() - before < 20.0
+    assert kept_megabytes() - before < 20.0
 
 
 def test_what_the_caller_remembers_stays() -> None:
