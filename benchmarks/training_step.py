@@ -239,15 +239,15 @@ def main() -> None:
 
 
 def processor() -> str:
-    """The processor's name, if the system provides it."""
+    """The processor's name with family and model, as some names are those of several kinds."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return "unknown processor"
-    return next(
-        (line.split(":")[1].strip() for line in lines if line.startswith("model name")),
-        "unknown processor",
-    )
+    facts = dict(line.split(":", 1) for line in lines if ":" in line)
+    values = {key.strip(): value.strip() for key, value in facts.items()}
+    name = values.get("model name", "unknown processor")
+    return f"{name}, family {values.get('cpu family')}, model {values.get('model')}"
 
 
 if __name__ == "__main__":
