@@ -11,6 +11,7 @@ import sys
 import tarfile
 import venv
 import zipfile
+from collections.abc import Sequence
 from importlib import metadata
 from pathlib import Path
 
@@ -200,13 +201,13 @@ def install(environment: Path, what: Path) -> None:
     run(*pip, "install", *options, what, cwd=environment)
 
 
-def use(environment: Path, *arguments: object) -> str:
+def use(environment: Path, *arguments: object, command: Sequence[str] = ("tfp-smvi",)) -> str:
     """Runs the installed command in a folder without the tree; returns its output."""
     folder = environment.parent / "elsewhere"
     folder.mkdir(exist_ok=True)
     variables = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [environment / "bin" / "tfp-smvi", *map(str, arguments)],
+        [environment / "bin" / command[0], *command[1:], *map(str, arguments)],
         cwd=folder,
         env=variables,
         capture_output=True,
@@ -230,19 +231,23 @@ def origin(environment: Path) -> Path:
 def test_an_installed_wheel_trains_evaluates_and_exports(
     wheel: zipfile.ZipFile, environment: Path
 ) -> None:
-    """Catches a file or a package that the wheel lacks."""
+    """Catches a file or a package that the wheel lacks; one process loads TensorFlow for all."""
     assert wheel.filename is not None
     install(environment, Path(wheel.filename))
     assert environment in origin(environment).parents
-    model = ["--hidden-sizes", "8", "--latent-dim", "2", "--epochs", "1"]
-    use(environment, "train", "--dataset", "digits", *model, "--run-dir", "run")
-    short = ["--num-examples", "4", "--num-simulated", "4", "--num-calibration", "0"]
-    short += ["--num-temperatures", "6", "--num-elbo-samples", "8"]
-    use(environment, "evaluate", "run", *short)
+    train = ["train", "--dataset", "digits", "--run-dir", "run", "--epochs", "1"]
+    train += ["--hidden-sizes", "8", "--latent-dim", "2"]
+    evaluate = ["evaluate", "run", "--num-examples", "4", "--num-simulated", "4"]
+    evaluate += ["--num-calibration", "0", "--num-temperatures", "6", "--num-elbo-samples", "8"]
+    export = ["export", "run", "--model-name", "small"]
+    code = "from tfp_smvi_cli.main import main\n"
+    code += f"for words in {[train, evaluate, export]}:\n"
+    code += "    try: main(words)\n    except SystemExit as end: assert not end.code, end.code"
+    use(environment, code, command=("python", "-P", "-c"))
     folder = environment.parent / "elsewhere"
     assert json.loads((folder / "run" / "evaluation.json").read_text())["splits"]["test"]
-    use(environment, "export", "run", "--model-name", "small")
     assert [*(folder / "saved_models" / "small").glob("*/saved_model.pb")]
+    assert use(environment, "--version").split()[-1] == __version__
 
 
 @pytest.mark.slow

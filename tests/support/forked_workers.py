@@ -27,6 +27,9 @@ _LATE = {
     *("TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS", "OMP_NUM_THREADS"),
     *("TF_FORCE_GPU_ALLOW_GROWTH", "PYTEST_CURRENT_TEST"),
 }
+# What a process gets that has loaded a tracker or TensorFlow: the fork server has no tracker, and
+# has loaded Keras on this backend.
+_TRACKERS, _BACKEND = ("MLFLOW_", "WANDB_"), ("KERAS_BACKEND", "tensorflow")
 # One thread alone may ask how a process has ended: the answer can be read once.
 _lock = threading.Lock()
 
@@ -51,7 +54,11 @@ def forked_workers() -> Iterator[None]:
 
 
 def _early(environment: Mapping[str, str]) -> dict[str, str]:
-    return {name: value for name, value in environment.items() if name not in _LATE}
+    return {
+        name: value
+        for name, value in environment.items()
+        if not (name in _LATE or name.startswith(_TRACKERS) or (name, value) == _BACKEND)
+    }
 
 
 class _ForkedWorker:

@@ -11,14 +11,16 @@ import tensorflow as tf
 from tfp_smvi.core.densities import ONE_NUMBER
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.graphs import forget
+from tfp_smvi.core.startup import uncollected
 
 __all__ = ["compiled_unless_traced"]
 
 Result = TypeVar("Result")
 
 # A graph has cycles of references and some 10 MB that Python does not count, so that it collects
-# them late. A collection takes a fifth of a second.
-COLLECTION_INTERVAL = 4
+# them late. To search what a call has made takes 30 ms, and to search all that a program has made
+# up to a second: only what an older generation took meanwhile, by chance, waits for that.
+COLLECTION_INTERVAL = 32
 _calls = itertools.count(1)
 
 
@@ -26,7 +28,7 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
     """Calls a function of no arguments as a graph, or within the graph that the caller traces.
 
     The graph is traced at each call: what the function refers to may have changed since the last.
-    Python frees it when it next collects garbage, after a few calls at the latest.
+    It is freed when the call ends.
     """
     if tf.inside_function():
         return function()
@@ -39,7 +41,9 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
     try:
         compiled = tf.function(traced, jit_compile=jit_compile, autograph=False)
         # A concrete function: TensorFlow advises against tracing at each call of another.
-        result: Result = compiled.get_concrete_function()()
+        with uncollected():  # what is traced stays in the youngest generation
+            concrete = compiled.get_concrete_function()
+        result: Result = concrete()
     except tf.errors.InvalidArgumentError as error:
         found = re.search(rf"(\w+) {ONE_NUMBER}", str(error))
         if found is None:
@@ -48,9 +52,8 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
             ONE_NUMBER, field=found[1], remedy="sum over the axes of x alone"
         ) from error
     finally:
-        for graph in graphs:
-            forget(graph)
-        del graphs[:]
-        if next(_calls) % COLLECTION_INTERVAL == 0:
-            gc.collect()
+        while graphs:
+            forget(graphs.pop())
+        compiled = concrete = None
+        gc.collect(2 if next(_calls) % COLLECTION_INTERVAL == 0 else 1)
     return result

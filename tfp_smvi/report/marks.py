@@ -16,7 +16,8 @@ GROWING = "hollow: λ not reached yet"
 
 def hollow_points(sweep: Sweep, lam: float, points: Sequence[Point]) -> list[bool]:
     """Whether lam was growing at each point of a curve over epochs."""
-    return [sweep.is_growing(lam, point.x) for point in points]
+    growing = sweep.epochs_growing(lam)
+    return [point.x in growing for point in points]
 
 
 def explain_marks(axes: Axes, sweep: Sweep, *, hollow: bool) -> None:

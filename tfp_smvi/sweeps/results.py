@@ -157,16 +157,22 @@ class Sweep(NamedTuple):
             if not run.done
         ]
 
-    def is_growing(self, lam: float, epoch: float | None = None) -> bool:
-        """Whether a compared run had not reached its lam at an epoch; None for the last one."""
+    def is_growing(self, lam: float) -> bool:
+        """Whether a compared run had not reached its lam at its end."""
+        return None in self.epochs_growing(lam)
+
+    def epochs_growing(self, lam: float) -> frozenset[int | None]:
+        """The epochs at whose end a compared run had not reached its lam; None for its last one."""
+        found: set[int | None] = set()
         for run in self.compared:
-            if run.target_gap is not None:  # the table of likelihood and gap says what it reached
-                continue
-            config = self.summary.config.run(run.level, run.seed).train
-            records = [record for record in run.history if epoch in (None, record.epoch)]
-            if run.lam == lam and records and lam_reached(config, records[-1]) != lam:
-                return True
-        return False
+            # Of a target gap, the table of likelihood and gap says what it reached.
+            if run.target_gap is None and run.lam == lam and run.history:
+                config = self.summary.config.run(run.level, run.seed).train
+                early = [r.epoch for r in run.history if lam_reached(config, r) != lam]
+                found.update(early)
+                if run.history[-1].epoch in early:
+                    found.add(None)
+        return frozenset(found)
 
     def run_path(self, run: Entry) -> Path:
         """The run directory of a run."""
