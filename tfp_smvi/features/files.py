@@ -214,6 +214,7 @@ class FeatureFile:
                     kept.result()  # before the file has its name
 
                 write_atomically(self.path, write)
+            self._last = {}
             self.remove_folder()
 
     def remove_folder(self) -> None:
