@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from tfp_smvi.config import FormatName, PartName
+from tfp_smvi.config import ExportPrecision, FormatName, PartName
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.versions import check_model_name, check_version
 
@@ -64,6 +64,14 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
     multiple=True,
     type=click.Choice(typing.get_args(FormatName)),
     help="Write this format for other runtimes beside the SavedModel; can be given several times.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(typing.get_args(ExportPrecision)),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the encoder's matrix products; bfloat16 is faster if the processor "
+    "multiplies it.",
 )
 @click.option(
     "--verify/--no-verify",

@@ -36,9 +36,11 @@ from tfp_smvi.export.check import (
     find_wrong_answer,
     write_checksums,
 )
+from tfp_smvi.export.exportable import check_precision
 from tfp_smvi.export.exporter import ExportResult, export_run
 from tfp_smvi.export.formats import FORMAT, MODEL_CARD, find_weakness
 from tfp_smvi.export.standalone_check import find_mistake
+from tfp_smvi.models import products
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.serving.encoders import LocalEncoder
@@ -336,6 +338,34 @@ def test_features_are_float32_whatever_the_training_was(digits: Dataset, tmp_pat
     )
     # Seen with bfloat16's 8 bits, these features would be off by 0.01.
     assert_close(answers, features(load_run(tmp_path / "run").model, images))
+
+
+def test_products_in_bfloat16_leave_the_features_within_a_hundredth(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative to the length of a mean, as users of features compare them."""
+    ((path, card),) = export_run(exported.run_dir, output=tmp_path, precision="bfloat16")
+    assert (card.products, exported.encoder.card.products) == ("bfloat16", "float32")
+    assert card.signatures == exported.encoder.card.signatures
+    expected = features(exported.model, exported.images)
+    monkeypatch.setattr(products, "multiplies_bfloat16", lambda: False)
+    with pytest.warns(UserWarning, match="does not multiply bfloat16 numbers"):
+        encoder = LocalEncoder(path)
+    for name, (images,) in {
+        key: value.values() for key, value in requests(exported).items()
+    }.items():
+        for key, found in encoder.encode(name, images)._asdict().items():
+            length = np.linalg.norm(expected[key], axis=1)
+            difference = np.linalg.norm(found - expected[key], axis=1) / length
+            assert 0 < difference.max() < 0.01, (name, key)
+
+
+def test_an_encoder_of_convolutions_has_no_products_in_bfloat16() -> None:
+    model = VAE(ModelConfig("bernoulli", architecture="conv", latent_dim=2), (8, 8, 1))
+    run: Any = SimpleNamespace(model=model)
+    check_precision(run, "both", ("onnx",), "float32")
+    with refused("precision", "bfloat16"):
+        check_precision(run, "encoder", (), "bfloat16")
 
 
 @pytest.mark.parametrize(

@@ -2,15 +2,24 @@
 
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import tensorflow as tf
 
 from tfp_smvi.config import Precision
 
-__all__ = ["Products", "affine", "factor", "frozen_affine", "multiplies_bfloat16"]
+__all__ = [
+    "Products",
+    "affine",
+    "factor",
+    "frozen_affine",
+    "multiplies_bfloat16",
+    "plain_affine",
+]
 
-# None are TensorFlow's own operations with their own gradients, which a SavedModel can hold.
-Products = Precision | None
+# None and "plain bfloat16" are TensorFlow's own operations with their own gradients, which a
+# SavedModel can hold; None is float32.
+Products = Precision | Literal["plain bfloat16"] | None
 
 Gradient = Callable[..., tuple[tf.Tensor | tf.IndexedSlices | None, ...]]
 
@@ -120,3 +129,15 @@ def frozen_affine(
         return tf.nn.bias_add(_product(factor(x, products), w, products), b), gradient
 
     return function(x)
+
+
+def plain_affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Returns x w + b with a product in bfloat16, whatever processor will compute it.
+
+    Args:
+        x: as in `affine`.
+        w: as in `affine`.
+        b: as in `affine`.
+    """
+    product = tf.matmul(tf.cast(x, tf.bfloat16), tf.cast(w, tf.bfloat16))
+    return tf.nn.bias_add(tf.cast(product, tf.float32), b)
