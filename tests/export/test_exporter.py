@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.export import exporter as export_module
-from tfp_smvi.export import standalone
+from tfp_smvi.export import standalone, standalone_check
 from tfp_smvi.export.card import ModelCard
 from tfp_smvi.export.check import (
     CHECKSUMS,
@@ -492,13 +493,37 @@ def test_damage_under_fresh_checksums_is_found_by_loading(damage: str, copied: P
 def test_the_process_that_verifies_does_not_know_the_package(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tfp_smvi that cannot be imported is in its way as little as one that can."""
+    """A tfp_smvi that cannot be imported is in its way as little as one that can.
+
+    It waits for the folder, and answers of the weights that are there when it gets it.
+    """
     stub = copied.parent / "stub"
     stub.mkdir()
     (stub / "tfp_smvi.py").write_text("raise SystemExit('tfp_smvi was imported')")
     monkeypatch.setenv("PYTHONPATH", str(stub))
     monkeypatch.setattr(standalone, "subprocess", subprocess)
-    assert find_wrong_answer(copied) is None
+    with standalone.started_early(standalone_check):
+        flip(copied / "variables" / "variables.data-00000-of-00001", 1000)
+        # No other process is started.
+        answer = SimpleNamespace(CompletedProcess=subprocess.CompletedProcess)
+        monkeypatch.setattr(standalone, "subprocess", answer)
+        assert "differs" in str(find_wrong_answer(copied))
+
+
+def test_a_process_that_nobody_asked_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Noted(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    namespace = SimpleNamespace(Popen=Noted, PIPE=subprocess.PIPE)
+    monkeypatch.setattr(standalone, "subprocess", namespace)
+    with pytest.raises(SMVIError), standalone.started_early(standalone_check):
+        raise SMVIError("the export failed")
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_folder_that_is_no_export_is_one_line(tmp_path: Path) -> None:

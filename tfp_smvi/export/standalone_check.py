@@ -6,7 +6,8 @@ A program that needs TensorFlow but not tfp_smvi, so that its result holds for a
 
     python -P standalone_check.py FOLDER
 
-prints the mistake in one line and exits with 1, or prints nothing and exits with 0.
+prints the mistake in one line and exits with 1, or prints nothing and exits with 0. Without FOLDER
+it loads TensorFlow and waits for [FOLDER] as JSON at stdin.
 """
 
 import json
@@ -121,13 +122,22 @@ def _compare(
     return None
 
 
+def _wait_for_arguments() -> list[str]:
+    """Loads TensorFlow first; without an end of stdin in order, there is nothing to check."""
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+    text = sys.stdin.read()
+    return json.loads(text) if text else sys.exit(1)
+
+
 def main() -> int:
     """Checks the folder that the command line names."""
     assert "tfp_smvi" not in sys.modules
     # TensorFlow imports what it finds of these, which takes half of its time. None hides them.
     sys.modules.update(dict.fromkeys(("keras", "matplotlib", "sklearn")))  # type: ignore[arg-type]
     try:
-        mistake = find_mistake(Path(sys.argv[1]))
+        mistake = find_mistake(Path(*(sys.argv[1:] or _wait_for_arguments())))
     except Exception as error:  # damaged files make TensorFlow raise nearly anything
         mistake = " ".join(f"{type(error).__name__}: {error}".split())
     if mistake:
