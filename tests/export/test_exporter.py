@@ -495,7 +495,7 @@ def test_the_process_that_verifies_does_not_know_the_package(
 ) -> None:
     """A tfp_smvi that cannot be imported is in its way as little as one that can.
 
-    It waits for the folder, and answers of the weights that are there when it gets it.
+    It waits for the folder, and looks at the files when it gets it.
     """
     stub = copied.parent / "stub"
     stub.mkdir()
@@ -507,7 +507,7 @@ def test_the_process_that_verifies_does_not_know_the_package(
         # No other process is started.
         answer = SimpleNamespace(CompletedProcess=subprocess.CompletedProcess)
         monkeypatch.setattr(standalone, "subprocess", answer)
-        assert "differs" in str(find_wrong_answer(copied))
+        assert "Checksum does not match" in str(find_wrong_answer(copied))
 
 
 def test_a_process_that_nobody_asked_ends(monkeypatch: pytest.MonkeyPatch) -> None:

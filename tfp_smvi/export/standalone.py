@@ -22,10 +22,14 @@ def started_early(program: ModuleType) -> Iterator[None]:
     Without arguments it waits for a JSON list of them at stdin. If nobody has asked for it by the
     end of the context, it is killed.
     """
-    streams = dict.fromkeys(("stdin", "stdout", "stderr"), subprocess.PIPE)
-    command, environment = _command(program), _environment()
     with subprocess.Popen(
-        command, **streams, text=True, errors="replace", env=environment
+        _command(program),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        env=_environment(),
     ) as process:
         _waiting[program.__name__] = process
         try:
