@@ -52,6 +52,11 @@ def _product(a: tf.Tensor, b: tf.Tensor, products: Precision, **transposed: bool
     return tf.cast(tf.cast(tf.matmul(a, b, **transposed), products), tf.float32)
 
 
+def _num_rows(t: tf.Tensor) -> int | tf.Tensor:
+    """The number of rows, which a graph need not compute if it is known."""
+    return tf.shape(t)[0] if t.shape[0] is None else t.shape[0]
+
+
 def affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, products: Precision) -> tf.Tensor:
     """Returns x w + b.
 
@@ -68,7 +73,7 @@ def affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, products: Precision) -> tf.
 
     def rows(t: tf.Tensor) -> tf.IndexedSlices:
         t = factor(t, products)
-        return tf.IndexedSlices(t, tf.zeros(tf.shape(t)[:1], tf.int32), tf.shape(w))
+        return tf.IndexedSlices(t, tf.zeros([_num_rows(t)], tf.int32), tf.shape(w))
 
     # The same matrix twice: the gradients of one are rows of x, those of the other rows of y.
     @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -90,7 +95,7 @@ def affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, products: Precision) -> tf.
     ) -> tuple[tf.Tensor, Gradient]:
         def gradient(y: tf.Tensor) -> tuple[tf.Tensor | tf.IndexedSlices, ...]:
             # 1^T y takes a third of the sum over the batch.
-            ones = tf.ones([1, tf.shape(y)[0]], y.dtype)
+            ones = tf.ones([1, _num_rows(y)], y.dtype)
             return backward(y, left, right), rows(x), rows(y), tf.matmul(ones, y)[0]
 
         return tf.nn.bias_add(_product(factor(x, products), left, products), b), gradient
