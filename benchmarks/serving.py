@@ -6,13 +6,15 @@ The model is an untrained one of the default size, which is as fast as a trained
 server is that of the tests, in a separate process on this machine. It shows the cost of the
 protocol and of the client, but not the speed of TF Serving.
 
-The last lines compare, in turn, at batches of 1,024: the encoder's bare matrix products; its
-network, which adds the activations; a call of the export; and a whole run of `extract_features`,
-from file to file.
+The last lines compare, in turn, at batches of 1,024: the encoder's bare matrix products in float32;
+its network, which adds the activations; a call of the export; and whole runs of `extract_features`,
+from file to file. Calls and runs are those of exports in float32 and in bfloat16. The second number
+of a line is the processor time, of all threads.
 """
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import statistics
@@ -20,7 +22,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +34,7 @@ from tfp_smvi.core.startup import quiet_tensorflow
 quiet_tensorflow()
 import tensorflow as tf
 
-from tfp_smvi.config import FeaturesConfig, ModelConfig
+from tfp_smvi.config import ExportPrecision, FeaturesConfig, ModelConfig
 from tfp_smvi.data import load_dataset
 from tfp_smvi.export.signatures import encoder_part
 from tfp_smvi.features.extraction import extract_features
@@ -47,9 +49,9 @@ FORMS = {"float": "serving_default", "uint8": "uint8", "encoded": "encoded_image
 CONFIG = FeaturesConfig(timeout=120.0)
 
 
-def make_export(model: VAE, folder: Path) -> Path:
+def make_export(model: VAE, folder: Path, precision: ExportPrecision = "float32") -> Path:
     """Saves an encoder with the signatures of `tfp-smvi export`."""
-    part = encoder_part(model, kind="intensities")
+    part = encoder_part(model, "intensities", precision)
     module = tf.Module()
     module.weights = part.variables
     tf.saved_model.save(module, str(folder / "1"), signatures=dict(part.signatures))
@@ -140,33 +142,60 @@ def measure_forms(
     return rows
 
 
+def ten_times(call: Callable[[], Any]) -> Callable[[], None]:
+    """Ten calls in a row, which find their weights in the caches as those of a long run do."""
+
+    def calls() -> None:
+        for _ in range(10):
+            call()
+
+    return calls
+
+
 def measure_bulk(
-    model: VAE, local: LocalEncoder, pixels: np.ndarray, rounds: int
-) -> dict[str, float]:
-    """Images per second by the median time of each call; the calls take turns."""
-    batch = pixels[:1024]
+    model: VAE,
+    encoders: Mapping[ExportPrecision, LocalEncoder],
+    files: Sequence[Path],
+    rounds: int,
+) -> dict[str, dict[str, float]]:
+    """Images per second, of wall and of processor time, by the medians; the calls take turns.
+
+    Args:
+        model: the model.
+        encoders: its exports.
+        files: pixels of many images; the first 1,024 of the first are the batch.
+        rounds: the calls of each that count.
+    """
+    batch = np.load(files[0])[:1024]
     x = tf.constant(batch.reshape(1024, -1) / np.float32(255))
     network = tf.function(lambda: model.encoder(x))
-    with tempfile.TemporaryDirectory() as folder:
-        np.save(Path(folder) / "x.npy", pixels)
-        source, output = open_images(str(Path(folder) / "x.npy")), Path(folder) / "features.npz"
-        config = FeaturesConfig(batch_size=1024, in_flight=2)
-        calls: dict[str, tuple[Callable[[], Any], int]] = {
-            "matrix products": (matrix_products(model, x), 1024),
-            "network": (lambda: network().numpy(), 1024),
-            "export, uint8": (lambda: local.encode("uint8", batch), 1024),
-            "extract_features": (
-                lambda: extract_features(source, local, output, config, fresh=True),
-                len(pixels),
-            ),
-        }
-        times: dict[str, list[float]] = {name: [] for name in calls}
-        for _ in range(rounds + 1):
-            for name, (call, _) in calls.items():
-                started = time.perf_counter()
-                call()
-                times[name].append(time.perf_counter() - started)
-    return {name: count / statistics.median(times[name][1:]) for name, (_, count) in calls.items()}
+    config = FeaturesConfig(batch_size=1024, in_flight=2)
+    output = files[0].with_name("features.npz")
+    calls: dict[str, tuple[Callable[[], Any], int]] = {
+        "matrix products": (ten_times(matrix_products(model, x)), 10_240),
+        "network": (ten_times(lambda: network().numpy()), 10_240),
+    }
+    for precision, encoder in encoders.items():
+        encode = functools.partial(encoder.encode, "uint8", batch)
+        calls[f"export, {precision}"] = (ten_times(encode), 10_240)
+        for path in files:
+            source = open_images(path)
+            calls[f"features of {source.num_images:,} images, {precision}"] = (
+                lambda s=source, e=encoder: extract_features(s, e, output, config),
+                source.num_images,
+            )
+    times: dict[str, list[tuple[float, float]]] = {name: [] for name in calls}
+    for _ in range(rounds + 1):
+        for name, (call, _) in calls.items():
+            output.unlink(missing_ok=True)
+            started = time.perf_counter(), time.process_time()
+            call()
+            ended = time.perf_counter(), time.process_time()
+            times[name].append((ended[0] - started[0], ended[1] - started[1]))
+    speeds = {
+        name: count / np.median(times[name][1:], axis=0) for name, (_, count) in calls.items()
+    }
+    return {name: dict(zip(("wall", "cpu"), v.tolist(), strict=True)) for name, v in speeds.items()}
 
 
 def main() -> None:
@@ -186,9 +215,13 @@ def main() -> None:
         return
     model = VAE(ModelConfig("bernoulli"), (28, 28, 1))
     with tempfile.TemporaryDirectory() as folder:
-        export = make_export(model, Path(folder))
-        pixels = load_dataset("mnist").test.pixels
+        mnist = load_dataset("mnist")
+        export, pixels = make_export(model, Path(folder)), mnist.test.pixels
         local = LocalEncoder(export)
+        reduced = LocalEncoder(make_export(model, Path(folder) / "bfloat16", "bfloat16"))
+        files = [Path(folder) / "test.npy", Path(folder) / "train.npy"]
+        np.save(files[0], pixels)
+        np.save(files[1], mnist.train.pixels)
         print(
             "| form | batch | bytes/image | local, images/s | gRPC, images/s |\n"
             "|---|---|---|---|---|"
@@ -197,12 +230,14 @@ def main() -> None:
             served = connect(endpoint, CONFIG)
             rows = measure_forms(local, served, pixels[:1024], arguments.seconds)
             served.close()
-        bulk = measure_bulk(model, local, pixels, arguments.rounds)
+        encoders: dict[ExportPrecision, LocalEncoder] = {"float32": local, "bfloat16": reduced}
+        bulk = measure_bulk(model, encoders, files, arguments.rounds)
     print()
-    for name, speed in bulk.items():
+    for name, speeds in bulk.items():
+        wall, cpu = (speeds[key] / bulk["matrix products"][key] for key in ("wall", "cpu"))
         print(
-            f"{name}: {speed:.0f} images/s, {100 * speed / bulk['matrix products']:.0f} % of the "
-            "matrix products"
+            f"{name}: {speeds['wall']:.0f} images/s, {100 * wall:.0f} % of the matrix products "
+            f"({100 * cpu:.0f} % by processor time)"
         )
     if arguments.output:
         details = {"cpus": os.cpu_count(), **environment().to_json()}

@@ -1,5 +1,6 @@
 """tfp-smvi export."""
 
+import contextlib
 import json
 import typing
 from collections.abc import Callable
@@ -8,8 +9,10 @@ from typing import Any
 
 import click
 
-from tfp_smvi.config import FormatName, PartName
+from tfp_smvi.config import ExportPrecision, FormatName, PartName
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.export import standalone_check
+from tfp_smvi.export.standalone import started_early
 from tfp_smvi.export.versions import check_model_name, check_version
 
 from .options import usage_error
@@ -66,6 +69,14 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
     help="Write this format for other runtimes beside the SavedModel; can be given several times.",
 )
 @click.option(
+    "--precision",
+    type=click.Choice(typing.get_args(ExportPrecision)),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the encoder's matrix products; bfloat16 is faster if the processor "
+    "multiplies it.",
+)
+@click.option(
     "--verify/--no-verify",
     default=True,
     show_default=True,
@@ -91,12 +102,14 @@ def export(run_dir: Path | None, path: Path | None, as_json: bool, **options: An
     from .progress.training import make_reporter
 
     reporter = make_reporter()
-    with reporter.loading_tensorflow():
-        from tfp_smvi.export.exporter import export_run
-    with reporter.starting("Exporting"):
-        results = export_run(
-            typing.cast(Path, run_dir), note=reporter.note, warn=reporter.warn, **options
-        )
+    verifying = started_early(standalone_check) if options["verify"] else contextlib.nullcontext()
+    with verifying:
+        with reporter.loading_tensorflow():
+            from tfp_smvi.export.exporter import export_run
+        with reporter.starting("Exporting"):
+            results = export_run(
+                typing.cast(Path, run_dir), note=reporter.note, warn=reporter.warn, **options
+            )
     if as_json:
         click.echo(
             json.dumps([{"path": str(folder), **card.to_json()} for folder, card in results])

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,7 +28,7 @@ from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.export import exporter as export_module
-from tfp_smvi.export import standalone
+from tfp_smvi.export import standalone, standalone_check
 from tfp_smvi.export.card import ModelCard
 from tfp_smvi.export.check import (
     CHECKSUMS,
@@ -36,9 +37,11 @@ from tfp_smvi.export.check import (
     find_wrong_answer,
     write_checksums,
 )
+from tfp_smvi.export.exportable import check_precision
 from tfp_smvi.export.exporter import ExportResult, export_run
 from tfp_smvi.export.formats import FORMAT, MODEL_CARD, find_weakness
 from tfp_smvi.export.standalone_check import find_mistake
+from tfp_smvi.models import products
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.serving.encoders import LocalEncoder
@@ -338,6 +341,34 @@ def test_features_are_float32_whatever_the_training_was(digits: Dataset, tmp_pat
     assert_close(answers, features(load_run(tmp_path / "run").model, images))
 
 
+def test_products_in_bfloat16_leave_the_features_within_a_hundredth(
+    exported: Exported, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative to the length of a mean, as users of features compare them."""
+    ((path, card),) = export_run(exported.run_dir, output=tmp_path, precision="bfloat16")
+    assert (card.products, exported.encoder.card.products) == ("bfloat16", "float32")
+    assert card.signatures == exported.encoder.card.signatures
+    expected = features(exported.model, exported.images)
+    monkeypatch.setattr(products, "multiplies_bfloat16", lambda: False)
+    with pytest.warns(UserWarning, match="does not multiply bfloat16 numbers"):
+        encoder = LocalEncoder(path)
+    for name, (images,) in {
+        key: value.values() for key, value in requests(exported).items()
+    }.items():
+        for key, found in encoder.encode(name, images)._asdict().items():
+            length = np.linalg.norm(expected[key], axis=1)
+            difference = np.linalg.norm(found - expected[key], axis=1) / length
+            assert 0 < difference.max() < 0.01, (name, key)
+
+
+def test_an_encoder_of_convolutions_has_no_products_in_bfloat16() -> None:
+    model = VAE(ModelConfig("bernoulli", architecture="conv", latent_dim=2), (8, 8, 1))
+    run: Any = SimpleNamespace(model=model)
+    check_precision(run, "both", ("onnx",), "float32")
+    with refused("precision", "bfloat16"):
+        check_precision(run, "encoder", (), "bfloat16")
+
+
 @pytest.mark.parametrize(
     ("values", "signatures"),
     [
@@ -462,13 +493,37 @@ def test_damage_under_fresh_checksums_is_found_by_loading(damage: str, copied: P
 def test_the_process_that_verifies_does_not_know_the_package(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A tfp_smvi that cannot be imported is in its way as little as one that can."""
+    """A tfp_smvi that cannot be imported is in its way as little as one that can.
+
+    It waits for the folder, and looks at the files when it gets it.
+    """
     stub = copied.parent / "stub"
     stub.mkdir()
     (stub / "tfp_smvi.py").write_text("raise SystemExit('tfp_smvi was imported')")
     monkeypatch.setenv("PYTHONPATH", str(stub))
     monkeypatch.setattr(standalone, "subprocess", subprocess)
-    assert find_wrong_answer(copied) is None
+    with standalone.started_early(standalone_check):
+        flip(copied / "variables" / "variables.data-00000-of-00001", 1000)
+        # No other process is started.
+        answer = SimpleNamespace(CompletedProcess=subprocess.CompletedProcess)
+        monkeypatch.setattr(standalone, "subprocess", answer)
+        assert "Checksum does not match" in str(find_wrong_answer(copied))
+
+
+def test_a_process_that_nobody_asked_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[str]] = []
+
+    class Noted(subprocess.Popen[str]):
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            started.append(self)
+
+    namespace = SimpleNamespace(Popen=Noted, PIPE=subprocess.PIPE)
+    monkeypatch.setattr(standalone, "subprocess", namespace)
+    with pytest.raises(SMVIError), standalone.started_early(standalone_check):
+        raise SMVIError("the export failed")
+    (process,) = started
+    assert process.returncode == -signal.SIGKILL
 
 
 def test_a_folder_that_is_no_export_is_one_line(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tfp_smvi.features import tasks
 from tfp_smvi.features.extraction import extract_features
 from tfp_smvi.features.files import FeatureFile
 from tfp_smvi.features.images import open_images
+from tfp_smvi.features.pieces import Piece
 from tfp_smvi.features.sources import ArrayImages, ImageSource
 from tfp_smvi.serving.client import connect
 from tfp_smvi.serving.encoders import Encoder, Features, LocalEncoder
@@ -181,8 +182,10 @@ def test_a_task_of_work_that_was_begun_anew_saves_nothing(tmp_path: Path) -> Non
         old.join(mine)
     with old.open(mine, fresh=False):
         old.join(mine)
-    with new.open(others, fresh=True), pytest.raises(SMVIError, match=r"number: 8 before, 9 now"):
-        old.save(0, feature_files.Piece(np.arange(9), no_features(9), {}))
+    with new.open(others, fresh=True):
+        new.begun()  # its settings are written
+        with pytest.raises(SMVIError, match=r"number: 8 before, 9 now"):
+            old.save(0, Piece(np.arange(9), no_features(9), {}))
     assert new.missing() == [0]
 
 

@@ -141,9 +141,12 @@ def fork_children() -> None:
 
     It is the `before` of start_forked: TensorFlow is loaded and has not run.
     """
+    from tfp_smvi_cli import export
+
     from tfp_smvi.engines import processes
     from tfp_smvi.export import standalone
 
+    export.started_early = contextlib.nullcontext  # type: ignore[assignment]
     processes.subprocess = SimpleNamespace(PIPE=subprocess.PIPE, Popen=_ForkedWorker)  # type: ignore[attr-defined]
     standalone.subprocess = SimpleNamespace(run=_spare_process())  # type: ignore[attr-defined]
 

@@ -37,6 +37,7 @@ from tfp_smvi.config.run import (
     XLAMode,
 )
 from tfp_smvi.config.serving import (
+    ExportPrecision,
     FeaturesConfig,
     FormatName,
     OnError,
@@ -56,6 +57,7 @@ __all__ = [
     "DataConfig",
     "DivergenceName",
     "EvaluateConfig",
+    "ExportPrecision",
     "FeaturesConfig",
     "FlowTransform",
     "FormatName",

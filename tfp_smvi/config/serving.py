@@ -8,9 +8,17 @@ from typing import Literal
 
 from tfp_smvi.config.base import Settings, option, require, require_whole
 
-__all__ = ["FeaturesConfig", "FormatName", "OnError", "PartName", "ServeConfig"]
+__all__ = [
+    "ExportPrecision",
+    "FeaturesConfig",
+    "FormatName",
+    "OnError",
+    "PartName",
+    "ServeConfig",
+]
 
 PartName = Literal["encoder", "decoder", "both"]
+ExportPrecision = Literal["float32", "bfloat16"]
 # What an export can have beside its SavedModel.
 FormatName = Literal["onnx", "tflite"]
 OnError = Literal["fail", "skip"]

@@ -86,6 +86,7 @@ class ModelCard(Record):
         lam_reached: the weight of the divergence at the end of the training; None for weights that
             were not trained, and in older cards.
         formats: what there is beside the SavedModel, by format, such as "onnx".
+        products: the precision of the matrix products, "float32" or "bfloat16".
     """
 
     model_name: str
@@ -109,6 +110,7 @@ class ModelCard(Record):
     names: tuple[str, ...] | None = None
     lam_reached: float | None = None
     formats: Mapping[str, FormatSpec] = field(default_factory=dict)
+    products: str = "float32"
 
 
 class DescribedRun(Protocol):

@@ -1,17 +1,18 @@
 """The model of a run in the form that an export needs: of x as it was given."""
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Mapping
+from typing import Any, get_args
 
 import tensorflow as tf
 
-from tfp_smvi.config import PartName
+from tfp_smvi.config import ExportPrecision, Kind, PartName
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.models.layers import Dense
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.given_units import in_given_units
-from tfp_smvi.runs.loading import LoadedRun
+from tfp_smvi.runs.loading import LoadedRun, load_data_of
 
-__all__ = ["exportable"]
+__all__ = ["check_precision", "exportable", "find_kind"]
 
 
 def exportable(run: LoadedRun, part: PartName) -> Any:
@@ -37,6 +38,42 @@ def exportable(run: LoadedRun, part: PartName) -> Any:
             remedy="give encoder",
         )
     return in_given_units(_GivenModel(run), run.standardization)
+
+
+def check_precision(
+    run: LoadedRun, part: PartName, formats: Collection[str], precision: ExportPrecision
+) -> None:
+    """Raises an SMVIError if the encoder of a run cannot be exported in a precision."""
+    allowed, model = get_args(ExportPrecision), run.model
+    if precision not in allowed:
+        problem, remedy = "is not allowed", f"give one of {', '.join(allowed)}"
+    elif precision == "float32":
+        return
+    elif part != "encoder":
+        problem, remedy = "is only for the encoder", "give float32, or encoder as {part}"
+    elif formats:
+        problem, remedy = "is only for the SavedModel", "give float32, or leave {formats} out"
+    elif not isinstance(model, VAE) or not all(isinstance(n, Dense) for n in model.encoder.layers):
+        problem, remedy = "is only for the architecture dense", "give float32"
+    else:
+        return
+    raise SMVIError(problem, field="precision", value=precision, remedy=remedy)
+
+
+def find_kind(run: LoadedRun, note: Callable[[str], None]) -> Kind:
+    """What the values of x are; if the run does not record it, the data decide."""
+    if run.kind is not None:
+        return run.kind
+    if run.config.model.likelihood != "gaussian" or not run.config.data.is_file:
+        return "intensities"
+    try:
+        return load_data_of(run).kind
+    except SMVIError as error:
+        note(
+            "Cannot tell whether the data are intensities in [0, 1], so any real inputs are "
+            f"allowed: {error}"
+        )
+        return "real"
 
 
 class _GivenModel:

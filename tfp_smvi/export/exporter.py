@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_smvi.config import FormatName, Kind, PartName
+from tfp_smvi.config import ExportPrecision, FormatName, Kind, PartName
 from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.extras import of_extra
 from tfp_smvi.core.paths import require_utf_8
@@ -30,8 +30,8 @@ from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.data.values import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
-from tfp_smvi.export.exportable import exportable
-from tfp_smvi.export.formats import MODEL_CARD
+from tfp_smvi.export.exportable import check_precision, exportable, find_kind
+from tfp_smvi.export.formats import MODEL_CARD, find_cut_products
 from tfp_smvi.export.runtimes import add_formats, check_formats
 from tfp_smvi.export.signatures import (
     Encodes,
@@ -47,7 +47,7 @@ from tfp_smvi.export.versions import NOT_PUBLISHED, publish
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.directory import run_directory_name
-from tfp_smvi.runs.loading import LoadedRun, load_data_of, load_run
+from tfp_smvi.runs.loading import LoadedRun, load_run
 from tfp_smvi.storage.atomic import write_json
 from tfp_smvi.storage.json_files import read_json
 
@@ -92,12 +92,13 @@ def export_run(
     version: int | None = None,
     part: PartName = "encoder",
     formats: Sequence[FormatName] = (),
+    precision: ExportPrecision = "float32",
     verify: bool = True,
     model: TrainableModel | None = None,
     note: Callable[[str], None] = lambda line: None,
     warn: Callable[[str], None] | None = None,
 ) -> list[ExportResult]:
-    """Publishes the newest state of a run as a new version of a model, in float32.
+    """Publishes the newest state of a run as a new version of a model.
 
     A version appears whole or not at all. With part "both", encoder and decoder are two models with
     the same version, and neither is published before both are written.
@@ -111,6 +112,8 @@ def export_run(
         part: the part to export.
         formats: what to write beside the SavedModel for other runtimes: "onnx", "tflite" or both; a
             signature that a runtime cannot take is left out, with a note.
+        precision: of the encoder's matrix products; all else is float32. "bfloat16" is faster on a
+            processor that multiplies it, and for dense networks without other formats.
         verify: whether to load the result in a fresh process, and to publish it only if it answers
             like the model.
         model: a model as `fit` was given, which gets the weights; for a run of such a model, of
@@ -138,7 +141,8 @@ def export_run(
     require_utf_8(output, "output")
     warn = warn or (lambda line: note(f"Warning: {name_fields(line)}"))
     run = load_run(run_dir, model=model, note=note, warn=warn)
-    exports = _exports(run, run_dir, model_name, part, note)
+    check_precision(run, part, chosen, precision)
+    exports = _exports(run, run_dir, model_name, part, precision, note)
     writers = {
         name: functools.partial(_write, export, chosen, verify, note)
         for name, export in exports.items()
@@ -148,6 +152,8 @@ def export_run(
     except (OSError, tf.errors.OpError) as error:
         reason = plain_reason(error).rpartition("; ")[2]  # TensorFlow names the file before it
         raise SMVIError(f"cannot write to {output} ({reason})", remedy=NOT_PUBLISHED) from error
+    for line in filter(None, map(find_cut_products, paths.values())):
+        warn(line)
     return [
         ExportResult(path, ModelCard.from_json(read_json(path / MODEL_CARD)))
         for path in paths.values()
@@ -159,22 +165,24 @@ def _exports(
     run_dir: Path,
     model_name: str | None,
     part: PartName,
+    precision: ExportPrecision,
     note: Callable[[str], None],
 ) -> dict[str, _Export]:
     """Makes the models to publish, by name."""
     default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
     name = default if model_name is None else model_name
     decoder_name = f"{name}-decoder" if model_name is None or part == "both" else name
-    kind, model = _find_kind(run, note), exportable(run, part)
+    kind, model = find_kind(run, note), exportable(run, part)
     description = dataclasses.replace(
         describe_run(run, run_dir, note), values=describe_values(run.config.model, kind)
     )
     exports = {}
     if part != "decoder":
-        encoder = encoder_part(model, kind)
+        encoder = encoder_part(model, kind, precision)
         for signature, reason in encoder.left_out.items():
             note(f"The signature {signature} is left out: {reason}.")
         examples = _encoder_examples(model, encoder, kind)
+        description = dataclasses.replace(description, products=precision)
         card = _complete(description, name, "encoder", encoder)
         exports[name] = _Export(card, encoder, examples)
     if part != "encoder":
@@ -182,22 +190,6 @@ def _exports(
         card = _complete(description, decoder_name, "decoder", decoder)
         exports[decoder_name] = _Export(card, decoder, _decoder_examples(model))
     return exports
-
-
-def _find_kind(run: LoadedRun, note: Callable[[str], None]) -> Kind:
-    """What the values of x are; if the run does not record it, the data decide."""
-    if run.kind is not None:
-        return run.kind
-    if run.config.model.likelihood != "gaussian" or not run.config.data.is_file:
-        return "intensities"
-    try:
-        return load_data_of(run).kind
-    except SMVIError as error:
-        note(
-            "Cannot tell whether the data are intensities in [0, 1], so any real inputs are "
-            f"allowed: {error}"
-        )
-        return "real"
 
 
 def _complete(description: ModelCard, name: str, kind: str, part: Part) -> ModelCard:

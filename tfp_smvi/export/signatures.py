@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import tensorflow as tf
 
-from tfp_smvi.config import Kind, ModelConfig
+from tfp_smvi.config import ExportPrecision, Kind, ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.runtime import numerics_unchecked
 from tfp_smvi.export.card import SignatureSpec, TensorSpec
@@ -64,7 +64,7 @@ class Part(NamedTuple):
     left_out: dict[str, str]
 
 
-def encoder_part(model: Encodes, kind: Kind) -> Part:
+def encoder_part(model: Encodes, kind: Kind, precision: ExportPrecision = "float32") -> Part:
     """Makes the signatures of q(z|x), each with the outputs mean and stddev.
 
         serving_default  images: float32 [batch, *image_shape], of the kind; NaN is a missing entry
@@ -78,11 +78,12 @@ def encoder_part(model: Encodes, kind: Kind) -> Part:
     Args:
         model: the model, in float32.
         kind: what the values of x are.
+        precision: of the matrix products; "bfloat16" is for a network of `Dense` layers.
 
     Raises:
         SMVIError: q(z|x) depends on a variable that has no name.
     """
-    model = _with_stock_gradients(model)
+    model = _with_stock_gradients(model, precision)
     shape = model.image_shape
     batch_shape = (None, *shape)
 
@@ -139,9 +140,10 @@ def decoder_part(model: VAE) -> Part:
     return Part(_variables(model, functions), functions, {})
 
 
-def _with_stock_gradients(model: Any) -> Any:
+def _with_stock_gradients(model: Any, precision: ExportPrecision = "float32") -> Any:
     """The model with TensorFlow's own gradients, which a SavedModel can hold, if it has others."""
-    return model.with_products(None) if hasattr(model, "with_products") else model
+    products = "plain bfloat16" if precision == "bfloat16" else None
+    return model.with_products(products) if hasattr(model, "with_products") else model
 
 
 def parameters_of(model: VAE, z: tf.Tensor) -> Mapping[str, tf.Tensor]:

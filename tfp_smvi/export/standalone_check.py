@@ -6,9 +6,11 @@ A program that needs TensorFlow but not tfp_smvi, so that its result holds for a
 
     python -P standalone_check.py FOLDER
 
-prints the mistake in one line and exits with 1, or prints nothing and exits with 0.
+prints the mistake in one line and exits with 1, or prints nothing and exits with 0. Without FOLDER
+it loads TensorFlow and waits for [FOLDER] as JSON at stdin.
 """
 
+import json
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -16,7 +18,7 @@ from typing import Any, TypeAlias
 
 import numpy.typing as npt
 
-__all__ = ["TOLERANCE", "WARMUP_REQUESTS", "find_mistake"]
+__all__ = ["REDUCED_TOLERANCE", "TOLERANCE", "WARMUP_REQUESTS", "find_mistake"]
 
 # The file in which TF Serving looks for requests
 # [https://www.tensorflow.org/tfx/serving/saved_model_warmup].
@@ -24,6 +26,9 @@ WARMUP_REQUESTS = "assets.extra/tf_serving_warmup_requests"
 # Another order of the same float32 sums differs by about 1e-6, relative to the value if that is
 # larger than one.
 TOLERANCE = 1e-5
+# Of products in bfloat16, relative to the largest value of an example. The largest difference among
+# 70,000 images of MNIST was 0.013, on a processor that multiplies bfloat16.
+REDUCED_TOLERANCE = 0.02
 
 Array: TypeAlias = npt.NDArray[Any]
 
@@ -32,7 +37,8 @@ def find_mistake(folder: Path) -> str | None:
     """Returns one line on the first wrong answer of an export, or None if all are right.
 
     Every signature must have a request, and its answer must be the recorded one within TOLERANCE *
-    (1 + |value|).
+    (1 + |value|). If the model card says that the products are in bfloat16, it must be that of
+    float32 within REDUCED_TOLERANCE * (1 + max |value|), with the maximum over an example.
     """
     import tensorflow as tf
     from tensorflow_serving.apis import prediction_log_pb2
@@ -44,6 +50,7 @@ def find_mistake(folder: Path) -> str | None:
         prediction_log_pb2.PredictionLog.FromString(record).predict_log
         for record in tf.data.TFRecordDataset(str(folder / WARMUP_REQUESTS)).as_numpy_iterator()
     ]
+    reduced = _products(folder) == "bfloat16"
     asked = {log.request.model_spec.signature_name for log in logs}
     if asked != set(signatures):
         return (
@@ -56,12 +63,17 @@ def find_mistake(folder: Path) -> str | None:
         expected = {key: tf.make_ndarray(proto) for key, proto in log.response.outputs.items()}
         tensors = {key: tf.constant(value) for key, value in inputs.items()}
         answers = {key: value.numpy() for key, value in signatures[name](**tensors).items()}
-        if mistake := _compare(answers, expected):
+        if mistake := _compare(answers, expected, reduced):
             return f"signature {name}: {mistake}"
         for file, others in _answers_of_files(folder, name, inputs):
-            if mistake := _compare(others, expected):
+            if mistake := _compare(others, expected, reduced):
                 return f"{file}: {mistake}"
     return None
+
+
+def _products(folder: Path) -> str | None:
+    card = folder / "model_card.json"
+    return json.loads(card.read_text("utf-8")).get("products") if card.is_file() else None
 
 
 def _answers_of_files(
@@ -95,16 +107,28 @@ _RUNTIMES: Mapping[str, Callable[[Path, Mapping[str, Array]], Mapping[str, Array
 }
 
 
-def _compare(answers: Mapping[str, Array], expected: Mapping[str, Array]) -> str | None:
+def _compare(
+    answers: Mapping[str, Array], expected: Mapping[str, Array], reduced: bool
+) -> str | None:
     if answers.keys() != expected.keys():
         return f"the outputs are {sorted(answers)}, not {sorted(expected)}"
     for key, value in expected.items():
         if answers[key].shape != value.shape:
             return f"{key} has the shape {answers[key].shape}, not {value.shape}"
-        difference = abs(answers[key] - value) / (1 + abs(value))
-        if not (difference <= TOLERANCE).all():  # NaN is not
+        size = abs(value).max(-1, keepdims=True, initial=0) if reduced else abs(value)
+        difference = abs(answers[key] - value) / (1 + size)
+        if not (difference <= (REDUCED_TOLERANCE if reduced else TOLERANCE)).all():  # NaN is not
             return f"{key} differs by {difference.max():.1e} from the model that was exported"
     return None
+
+
+def _wait_for_arguments() -> list[str]:
+    """Loads TensorFlow first; without an end of stdin in order, there is nothing to check."""
+    import tensorflow as tf
+
+    tf.config.list_physical_devices()
+    text = sys.stdin.read()
+    return json.loads(text) if text else sys.exit(1)
 
 
 def main() -> int:
@@ -113,7 +137,7 @@ def main() -> int:
     # TensorFlow imports what it finds of these, which takes half of its time. None hides them.
     sys.modules.update(dict.fromkeys(("keras", "matplotlib", "sklearn")))  # type: ignore[arg-type]
     try:
-        mistake = find_mistake(Path(sys.argv[1]))
+        mistake = find_mistake(Path(*(sys.argv[1:] or _wait_for_arguments())))
     except Exception as error:  # damaged files make TensorFlow raise nearly anything
         mistake = " ".join(f"{type(error).__name__}: {error}".split())
     if mistake:

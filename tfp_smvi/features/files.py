@@ -6,55 +6,42 @@ The folder `<file>.partial` beside the file holds what is done:
     piece-<number>.npz    the features of PIECE_SIZE examples in a row, and the errors of the rest
     finished.json         the report: all pieces are done, and the file is written next
 
+The last piece stays in memory until the file is written, unless something goes wrong before.
+
 The file appears whole or not at all. Then the folder is deleted.
 """
 
 import contextlib
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
 from tfp_smvi.features.formats import Column, FeatureTable, require_suffix, write_table
+from tfp_smvi.features.pieces import Piece, parse_errors, read_piece
 from tfp_smvi.features.results import FeaturesReport
 from tfp_smvi.features.settings import Settings, differences, flat
-from tfp_smvi.serving.encoders import Features
-from tfp_smvi.storage.arrays import DamagedFileError, read_arrays, write_arrays
+from tfp_smvi.storage.arrays import write_arrays
 from tfp_smvi.storage.atomic import sweep_partials, write_atomically, write_json
-from tfp_smvi.storage.json_files import parse_json, read_json
+from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.storage.locks import hold_folder
 
-__all__ = ["PIECE_SIZE", "FeatureFile", "Piece"]
+__all__ = ["PIECE_SIZE", "FeatureFile"]
 
 # The number of examples in a piece: the work that a kill may cost, and the memory that is needed.
 PIECE_SIZE = 8192
 _SETTINGS, _FINISHED = "settings.json", "finished.json"
-# The arrays of a piece: the kind of their dtype, and the number of axes.
-_ARRAYS = {"indices": ("i", 1), "mean": ("f", 2), "stddev": ("f", 2), "errors": ("u", 1)}
 _ADVICE = f"what is done is kept: {RUN_AGAIN}"
 
 Value = TypeVar("Value")
 # Returns the ids of examples by their indices.
 Ids = Callable[[npt.NDArray[np.int64]], npt.NDArray[Any]]
-
-
-class Piece(NamedTuple):
-    """The features of some examples.
-
-    Attributes:
-        indices: int64 [n], the examples that have features.
-        features: their features.
-        errors: why the others have none, by index.
-    """
-
-    indices: npt.NDArray[np.int64]
-    features: Features
-    errors: dict[int, str]
 
 
 class FeatureFile:
@@ -73,6 +60,8 @@ class FeatureFile:
         self.errors_path = path.with_name(path.name + ".errors.jsonl")
         self.num_pieces = -(-num_images // PIECE_SIZE)
         self._joined: Settings | None = None
+        self._last: dict[int, dict[str, npt.NDArray[Any]]] = {}
+        self._beginning: Future[None] | None = None
 
     @contextlib.contextmanager
     def open(self, settings: Settings, *, fresh: bool) -> Iterator[FeaturesReport | None]:
@@ -103,12 +92,20 @@ class FeatureFile:
                 value=str(self.path),
                 remedy="delete the link, or choose another {output}",
             )
-        with hold_folder(self.folder, busy=busy, remedy=_ADVICE, place=place):
+        held = hold_folder(self.folder, busy=busy, remedy=_ADVICE, place=place)
+        with held, ThreadPoolExecutor(1) as pool:
             with self._writing():
-                report = self._begin(settings, fresh)
-            yield report
+                report = self._begin(settings, fresh, pool)
+            try:
+                yield report
+            except BaseException:
+                for number, arrays in self._last.items():
+                    self._write(number, arrays)
+                raise
 
-    def _begin(self, settings: Settings, fresh: bool) -> FeaturesReport | None:
+    def _begin(
+        self, settings: Settings, fresh: bool, pool: ThreadPoolExecutor
+    ) -> FeaturesReport | None:
         if fresh:
             self.path.unlink(missing_ok=True)
             self.errors_path.unlink(missing_ok=True)
@@ -126,8 +123,11 @@ class FeatureFile:
         sweep_partials(self.folder)
         sweep_partials(self.path.parent, f"{self.path.name}.*")
         self._require_same(settings)
-        write_json(self.folder / _SETTINGS, settings)
-        return report if self.path.exists() else None
+        if report is not None and self.path.exists():
+            return report
+        # No piece is written before, and examples are encoded meanwhile.
+        self._beginning = pool.submit(write_json, self.folder / _SETTINGS, settings)
+        return None
 
     def begun(self) -> dict[str, str | int] | None:
         """The settings that the pieces are made with, by section and name; None if there are none.
@@ -135,6 +135,7 @@ class FeatureFile:
         Raises:
             SMVIError: they cannot be read.
         """
+        self._await_settings()
         return self._read(_SETTINGS, flat)
 
     def join(self, settings: Settings) -> None:
@@ -162,24 +163,25 @@ class FeatureFile:
             )
 
     def missing(self) -> list[int]:
-        """Returns the numbers of the pieces that are not done."""
+        """Returns the numbers of the pieces that are not on the disk."""
         return [number for number in range(self.num_pieces) if not self._piece(number).exists()]
 
     def span(self, number: int) -> tuple[int, int]:
         """Returns the first index of a piece, and the one after its last."""
         return number * PIECE_SIZE, min((number + 1) * PIECE_SIZE, self.num_images)
 
-    def save(self, number: int, piece: Piece) -> None:
-        """Saves a piece."""
-        errors = json.dumps([[index, reason] for index, reason in sorted(piece.errors.items())])
-        arrays = {
-            "indices": piece.indices,
-            **piece.features._asdict(),
-            "errors": np.frombuffer(errors.encode(), np.uint8),
-        }
+    def save(self, number: int, piece: Piece, *, last: bool = False) -> None:
+        """Saves a piece; the last one that is missing need not be on the disk before the file."""
+        if last and self._joined is None:
+            self._last = {number: piece.arrays()}
+        else:
+            self._write(number, piece.arrays())
+
+    def _write(self, number: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
         if self._joined is not None:  # others may have begun anew meanwhile
             self.join(self._joined)
         with self._writing():
+            self._await_settings()
             write_arrays(self._piece(number), arrays)
 
     def finish(
@@ -202,9 +204,17 @@ class FeatureFile:
         num_rows = sum(len(self._load(number, "indices")) for number in range(self.num_pieces))
         table = FeatureTable(columns, num_rows, latent_dim, id_dtype)
         with self._writing():
+            self._await_settings()
             self._write_errors(ids)
-            write_json(self.folder / _FINISHED, report)
-            write_atomically(self.path, lambda file: write_table(file, self.path.suffix, table))
+            with ThreadPoolExecutor(1) as pool:  # a disk takes milliseconds to keep what it gets
+                kept = pool.submit(write_json, self.folder / _FINISHED, report)
+
+                def write(file: BinaryIO) -> None:
+                    write_table(file, self.path.suffix, table)
+                    kept.result()  # before the file has its name
+
+                write_atomically(self.path, write)
+            self._last = {}
             self.remove_folder()
 
     def remove_folder(self) -> None:
@@ -216,31 +226,16 @@ class FeatureFile:
     def errors(self) -> Iterator[tuple[int, str]]:
         """Yields the examples without features and the reasons, in order."""
         for number in range(self.num_pieces):
-            try:
-                errors = parse_json(self._load(number, "errors").tobytes())
-                yield from [(int(index), str(reason)) for index, reason in errors]
-            except (ValueError, TypeError) as error:
-                raise self._damaged(self._piece(number), error) from error
+            yield from parse_errors(self._load(number, "errors"), self._piece(number))
 
     def _load(self, number: int, name: str) -> npt.NDArray[Any]:
-        """Reads an array of a piece.
+        """Returns an array of a piece.
 
         Raises:
             SMVIError: it cannot be read.
         """
-        path = self._piece(number)
-        try:
-            array = read_arrays(path, [name])[name]
-            if (array.dtype.kind, array.ndim) != _ARRAYS[name]:
-                raise DamagedFileError(f"{name} is {array.dtype} of shape {array.shape}")
-            return array
-        except (OSError, DamagedFileError) as error:
-            raise self._damaged(path, error) from error
-
-    @staticmethod
-    def _damaged(path: Path, reason: Exception) -> SMVIError:
-        remedy = "delete it and run the same command again"
-        return SMVIError(f"{path} cannot be read ({reason})", remedy=remedy)
+        last = self._last.get(number)
+        return read_piece(self._piece(number), name) if last is None else last[name]
 
     def _write_errors(self, ids: Ids) -> None:
         """Writes a line of JSON for each example without features; no file if there are none."""
@@ -254,6 +249,11 @@ class FeatureFile:
             self.errors_path.unlink(missing_ok=True)
         else:
             write_atomically(self.errors_path, write)
+
+    def _await_settings(self) -> None:
+        """Waits until the settings are written; raises an OSError if they cannot be."""
+        if self._beginning is not None:
+            self._beginning.result()
 
     def _writing(self) -> contextlib.AbstractContextManager[None]:
         return explain_write_errors(f"to {self.path.parent}", _ADVICE)

@@ -64,7 +64,7 @@ def _write_column(file: Any, table: FeatureTable, name: Column) -> None:
     header = {"descr": np.lib.format.dtype_to_descr(dtype), "fortran_order": False, "shape": shape}
     np.lib.format.write_array_header_1_0(file, header)
     for chunk in table.columns(name):
-        file.write(np.ascontiguousarray(chunk, dtype).tobytes())
+        file.write(np.ascontiguousarray(chunk, dtype).data)
 
 
 def _write_npy(file: BinaryIO, table: FeatureTable) -> None:

@@ -120,6 +120,8 @@ class ArrayImages(_Numbered):
             return ImagesRead(indices, _to_float32(images), {})
         if self._has_bits:
             return ImagesRead(indices, bits_to_levels(np.ascontiguousarray(images)), {})
+        if images.dtype == np.uint8:
+            return ImagesRead(indices, np.ascontiguousarray(images), {})
         axes = tuple(range(1, images.ndim))
         lowest, highest = images.min(axis=axes), images.max(axis=axes)
         inside = (lowest >= 0) & (highest <= 255)

@@ -15,7 +15,8 @@ from tfp_smvi.core.records import JSONObject
 from tfp_smvi.engines.base import Context, Engine, Event, Task
 from tfp_smvi.engines.completion import Messages, complete_all
 from tfp_smvi.engines.recipes import Recipe
-from tfp_smvi.features.files import FeatureFile, Piece
+from tfp_smvi.features.files import FeatureFile
+from tfp_smvi.features.pieces import Piece
 from tfp_smvi.features.sources import ImageSource
 from tfp_smvi.features.work import Batch, Work, compute, prepare
 from tfp_smvi.serving.encoders import Encoder, FunctionEncoder

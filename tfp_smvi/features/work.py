@@ -9,7 +9,8 @@ import numpy as np
 
 from tfp_smvi.config import FeaturesConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.features.files import PIECE_SIZE, FeatureFile, Piece
+from tfp_smvi.features.files import PIECE_SIZE, FeatureFile
+from tfp_smvi.features.pieces import Piece
 from tfp_smvi.features.settings import Settings
 from tfp_smvi.features.sources import ArrayImages, ImageSource, TableRows
 from tfp_smvi.serving.encoders import Encoder, Features, Images, RejectedImagesError, Signature
@@ -64,7 +65,7 @@ def compute(
         work.check(part.errors)
         parts.append(part)
         if batch.stop == file.span(batch.piece)[1]:
-            file.save(batch.piece, _join_pieces(parts))
+            file.save(batch.piece, _join_pieces(parts), last=batch is batches[-1])
             parts = []
         advance(batch.stop - batch.start)
 

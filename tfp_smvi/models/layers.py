@@ -9,7 +9,7 @@ import tensorflow as tf
 from tfp_smvi.config import Precision
 from tfp_smvi.models.activations import silu, softplus
 from tfp_smvi.models.keras_backend import keras
-from tfp_smvi.models.products import Products, affine, factor, frozen_affine
+from tfp_smvi.models.products import Products, affine, factor, frozen_affine, plain_affine
 
 __all__ = [
     "MINIMUM_SCALE",
@@ -101,8 +101,8 @@ def apply(network: keras.Model, inputs: tf.Tensor, products: Products) -> tf.Ten
         inputs: float32 [batch, ...].
         products: the dtype of the factors and of the result of each matrix product, forward and in
             gradients of every order. The terms of a product are added in float32, and everything
-            else is float32. None for float32 as TensorFlow has it: slower gradients, but such that
-            a SavedModel can hold.
+            else is float32. None for float32 and "plain bfloat16" as TensorFlow has them: slower
+            gradients, but such that a SavedModel can hold.
     """
     if products is None or not all(isinstance(layer, Dense) for layer in network.layers):
         return network(inputs, training=False)
@@ -140,6 +140,8 @@ class Dense(keras.layers.Dense):
         """Returns activation(inputs kernel + bias), with `products` as in `apply`."""
         if products is None:
             return super().call(inputs)
+        if products == "plain bfloat16":
+            return self.activation(plain_affine(inputs, self.kernel.value, self.bias.value))
         inputs, bias = (tf.convert_to_tensor(t, self.compute_dtype) for t in (inputs, self.bias))
         if products in self._frozen:
             kernel, transposed = map(tf.convert_to_tensor, self._frozen[products])

@@ -2,15 +2,24 @@
 
 import functools
 from collections.abc import Callable
+from typing import Literal
 
 import tensorflow as tf
 
 from tfp_smvi.config import Precision
 
-__all__ = ["Products", "affine", "factor", "frozen_affine", "multiplies_bfloat16"]
+__all__ = [
+    "Products",
+    "affine",
+    "factor",
+    "frozen_affine",
+    "multiplies_bfloat16",
+    "plain_affine",
+]
 
-# None are TensorFlow's own operations with their own gradients, which a SavedModel can hold.
-Products = Precision | None
+# None and "plain bfloat16" are TensorFlow's own operations with their own gradients, which a
+# SavedModel can hold; None is float32.
+Products = Precision | Literal["plain bfloat16"] | None
 
 Gradient = Callable[..., tuple[tf.Tensor | tf.IndexedSlices | None, ...]]
 
@@ -43,6 +52,11 @@ def _product(a: tf.Tensor, b: tf.Tensor, products: Precision, **transposed: bool
     return tf.cast(tf.cast(tf.matmul(a, b, **transposed), products), tf.float32)
 
 
+def _num_rows(t: tf.Tensor) -> int | tf.Tensor:
+    """The number of rows, which a graph need not compute if it is known."""
+    return tf.shape(t)[0] if t.shape[0] is None else t.shape[0]
+
+
 def affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, products: Precision) -> tf.Tensor:
     """Returns x w + b.
 
@@ -59,7 +73,7 @@ def affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, products: Precision) -> tf.
 
     def rows(t: tf.Tensor) -> tf.IndexedSlices:
         t = factor(t, products)
-        return tf.IndexedSlices(t, tf.zeros(tf.shape(t)[:1], tf.int32), tf.shape(w))
+        return tf.IndexedSlices(t, tf.zeros([_num_rows(t)], tf.int32), tf.shape(w))
 
     # The same matrix twice: the gradients of one are rows of x, those of the other rows of y.
     @tf.custom_gradient  # type: ignore[untyped-decorator]
@@ -81,7 +95,7 @@ def affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor, products: Precision) -> tf.
     ) -> tuple[tf.Tensor, Gradient]:
         def gradient(y: tf.Tensor) -> tuple[tf.Tensor | tf.IndexedSlices, ...]:
             # 1^T y takes a third of the sum over the batch.
-            ones = tf.ones([1, tf.shape(y)[0]], y.dtype)
+            ones = tf.ones([1, _num_rows(y)], y.dtype)
             return backward(y, left, right), rows(x), rows(y), tf.matmul(ones, y)[0]
 
         return tf.nn.bias_add(_product(factor(x, products), left, products), b), gradient
@@ -120,3 +134,15 @@ def frozen_affine(
         return tf.nn.bias_add(_product(factor(x, products), w, products), b), gradient
 
     return function(x)
+
+
+def plain_affine(x: tf.Tensor, w: tf.Tensor, b: tf.Tensor) -> tf.Tensor:
+    """Returns x w + b with a product in bfloat16, whatever processor will compute it.
+
+    Args:
+        x: as in `affine`.
+        w: as in `affine`.
+        b: as in `affine`.
+    """
+    product = tf.matmul(tf.cast(x, tf.bfloat16), tf.cast(w, tf.bfloat16))
+    return tf.nn.bias_add(tf.cast(product, tf.float32), b)

@@ -182,8 +182,8 @@ class VAE:
         """Returns a model with the same variables whose matrix products are in a precision.
 
         All else is float32: weights, biases, activations, densities and their sums. TensorFloat-32
-        is a mode of the device: see `tfp_smvi.core.runtime.tf32_products`. None is for an export,
-        as in `tfp_smvi.models.layers.apply`.
+        is a mode of the device: see `tfp_smvi.core.runtime.tf32_products`. None and "plain
+        bfloat16" are for an export, as in `tfp_smvi.models.layers.apply`.
         """
         view = copy.copy(self)
         view._products = "float32" if precision == "tf32" else precision
@@ -233,9 +233,10 @@ class VAE:
         Graphs traced from now on give no gradient with respect to the decoder's weights. With the
         products of another precision, it is to be called for those, too.
         """
+        products = "bfloat16" if self._products == "plain bfloat16" else self._products
         for layer in self.decoder.layers:
             if isinstance(layer, Dense):
-                layer.freeze(self._products or "float32")
+                layer.freeze(products or "float32")
 
 
 def _floats(

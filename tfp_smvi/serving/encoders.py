@@ -13,7 +13,7 @@ from tfp_smvi.core.errors import SMVIError, plain_reason
 from tfp_smvi.core.files import open_regular
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.engines.recipes import Recipe
-from tfp_smvi.export.formats import find_weakness, read_names
+from tfp_smvi.export.formats import find_cut_products, find_weakness, read_names
 
 __all__ = [
     "Encoder",
@@ -166,8 +166,8 @@ class LocalEncoder(FunctionEncoder):
     Args:
         model: the folder of a model, with its versions, or the folder of one version.
         version: the version; None for the highest.
-        warn: is called with a line if the export should be made again for its safety; None warns as
-            Python does.
+        warn: is called with a line if the export should be made again for its safety, or does not
+            suit this processor; None warns as Python does.
 
     Raises:
         SMVIError: there is no such export, it cannot be loaded, or it is not an encoder.
@@ -186,8 +186,8 @@ class LocalEncoder(FunctionEncoder):
         require_float32()
         folder = _version_folder(Path(model), version)
         self.recipe = Recipe(f"{__name__}:LocalEncoder", {"model": str(folder.absolute())})
-        if weakness := find_weakness(folder):
-            (warn or warnings.warn)(weakness)
+        for line in filter(None, (find_weakness(folder), find_cut_products(folder))):
+            (warn or warnings.warn)(line)
         try:
             # The signatures are only valid as long as the model exists.
             self._model = tf.saved_model.load(str(folder))
