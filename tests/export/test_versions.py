@@ -285,12 +285,17 @@ def test_exports_at_once_get_different_versions(tmp_path: Path) -> None:
 def test_kills_at_random_moments_leave_whole_versions_and_litter_that_the_next_export_clears(
     tmp_path: Path, random_kills: RandomKills
 ) -> None:
-    """The moments are random, within a few publications. 25 kills are quick and hit some."""
+    """The moments are random, within a few publications: most of 25 kills hit one.
+
+    If a busy machine has none of them hit, there are more.
+    """
     with publisher(tmp_path, 20):
         started = time.monotonic()
     each = (time.monotonic() - started) / 20
     partials = 0
-    while random_kills.kills < max(25, random_kills.number):
+    while random_kills.kills < max(25, random_kills.number) or (
+        not partials and random_kills.kills < 250
+    ):
         with publisher(tmp_path, 10**6) as process:
             time.sleep(RANDOM.uniform(0.0, 3 * each))
             process.send_signal(signal.SIGKILL)
