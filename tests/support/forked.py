@@ -32,6 +32,7 @@ __all__ = [
     "start_server",
 ]
 
+ROOT = Path(__file__).parents[2]
 CONTEXT = multiprocessing.get_context("forkserver")
 # What the commands import; the server ignores a module that does not exist.
 CONTEXT.set_forkserver_preload(
@@ -238,7 +239,10 @@ def _end(process: ForkedProcess, command: Sequence[str]) -> "subprocess.Complete
 
 
 def start_server() -> None:
-    """Starts the server, if it does not run, without a stderr: TensorFlow is not quiet there."""
+    """Starts the server, if it does not run, without a stderr: TensorFlow is not quiet there.
+
+    It finds modules in its working directory, and elsewhere may be another package `tests`.
+    """
     with contextlib.ExitStack() as stack:
         saved = os.dup(2)
         stack.callback(os.close, saved)
@@ -246,6 +250,7 @@ def start_server() -> None:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         stack.callback(os.close, nowhere)
         os.dup2(nowhere, 2)
+        stack.enter_context(contextlib.chdir(ROOT))
         forkserver.ensure_running()
 
 
