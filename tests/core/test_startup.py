@@ -54,10 +54,11 @@ def test_figures_load_no_tensorflow(command: str, whole_sweep: WholeSweep, tmp_p
 
 def test_tensorflow_loads_without_what_no_command_uses_and_that_can_be_imported_later() -> None:
     """Catches Keras's wrappers and galleries, and all of TFP: a third of what a command costs."""
-    unused = ("tensorflow_probability.python.experimental", "matplotlib", "sklearn")
+    unused = ("tensorflow_probability.python.experimental", "matplotlib", "pandas", "sklearn")
     code = "from tfp_smvi.core.startup import quiet_tensorflow\nquiet_tensorflow()\n"
     code += f"assert not {{*{unused!r}}} & set(sys.modules)\n"
-    code += "import sklearn.svm, matplotlib.figure, warnings, tensorflow_probability as tfp\n"
+    code += "import sklearn.svm, matplotlib.figure, pandas, warnings\n"
+    code += "import tensorflow_probability as tfp\n"
     # TFP warns of TensorFloat-32 at the first use of a part, if that is on.
     code += "warnings.simplefilter('error', UserWarning)\ntfp.mcmc.HamiltonianMonteCarlo"
     packages = ("tensorflow", "matplotlib", "sklearn")

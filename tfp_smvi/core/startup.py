@@ -21,7 +21,7 @@ def quiet_tensorflow() -> None:
     # Importing TensorFlow imports Keras, which reads it then: the user's own choice of a backend is
     # not for us.
     os.environ["KERAS_BACKEND"] = "tensorflow"
-    with _silenced_stderr(), uncollected(), _hidden("matplotlib", "sklearn"):
+    with _silenced_stderr(), uncollected(), _hidden("matplotlib", "pandas", "sklearn"):
         # First: if it finds TensorFlow loaded, it loads all its experiments and Keras layers, too.
         import tensorflow_probability  # noqa: F401
 
@@ -73,8 +73,8 @@ def _silenced_stderr() -> Iterator[None]:
 def _hidden(*packages: str) -> Iterator[None]:
     """Lets packages look as if they were not installed, to what is imported meanwhile.
 
-    Keras imports scikit-learn and matplotlib, where it finds them, for wrappers and galleries. That
-    was a fourth of the time in which TensorFlow loads.
+    Keras imports scikit-learn, matplotlib and pandas, where it finds them, for wrappers, galleries
+    and tables. That was a third of the time in which TensorFlow loads.
     """
     hidden = [name for name in packages if name not in sys.modules]
     # None makes Python raise ModuleNotFoundError.
