@@ -379,9 +379,8 @@ def test_weights_in_float16_take_half_of_the_bytes_and_answer_as_the_rounded_mod
     assert (encoder.card.precision, exported.encoder.card.precision) == ("float16", "float32")
     assert encoder.card.signatures == exported.encoder.card.signatures
     model = rounded(exported.model)
-    for name, request in requests(exported).items():
-        (answer,) = c_api.run_export(encoder.path, name, request)
-        assert_close(answer, features(model, exported.images))
+    (answer,) = c_api.run_export(encoder.path, "uint8", requests(exported)["uint8"])
+    assert_close(answer, features(model, exported.images))
     z = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
     answer = tf.saved_model.load(str(decoder.path)).signatures["serving_default"](latent=z)
     assert_close(answer, {"probabilities": model.decode(tf.constant(z)).mean().numpy()})
