@@ -47,6 +47,7 @@ def test_nearest_neighbours_by_the_features_have_the_same_label(
 def test_an_installed_encoder_is_whole_and_answers_as_recorded(folder: Path) -> None:
     (version,) = export_versions(folder)
     encoder = LocalEncoder(f"pretrained:{folder.name}", version)
+    assert encoder.recipe.arguments == {"model": f"pretrained:{folder.name}", "version": version}
     assert encoder.signatures["uint8"].image_shape == (28, 28, 1)
     assert find_mistake(folder / str(version)) is None
     assert find_damage(folder / str(version)) == []  # nothing is written there either

@@ -14,7 +14,7 @@ from tfp_smvi.core.files import open_regular
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.export.formats import find_cut_products, find_weakness, read_names
-from tfp_smvi.serving.pretrained import find_model
+from tfp_smvi.serving.pretrained import find_model, on_any_host
 
 __all__ = [
     "Encoder",
@@ -186,7 +186,7 @@ class LocalEncoder(FunctionEncoder):
 
         require_float32()
         folder = _version_folder(find_model(model), version)
-        self.recipe = Recipe(f"{__name__}:LocalEncoder", {"model": str(folder.absolute())})
+        self.recipe = Recipe(f"{__name__}:LocalEncoder", on_any_host(folder))
         for line in filter(None, (find_weakness(folder), find_cut_products(folder))):
             (warn or warnings.warn)(line)
         try:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from tfp_smvi.core.errors import SMVIError
 
-__all__ = ["find_model"]
+__all__ = ["find_model", "on_any_host"]
 
 PREFIX = "pretrained:"
 FOLDER = Path(__file__).parents[1] / "pretrained"
@@ -27,3 +27,13 @@ def find_model(model: Path | str) -> Path:
         remedy = f"give {existing or 'the folder of an export'}"
         raise SMVIError(problem, field="model", value=text, remedy=remedy)
     return FOLDER / name
+
+
+def on_any_host(version: Path) -> dict[str, object]:
+    """Returns the arguments of `LocalEncoder` for the folder of a version, on hosts that share it.
+
+    What is installed may be elsewhere there.
+    """
+    if version.parent.parent == FOLDER:
+        return {"model": f"{PREFIX}{version.parent.name}", "version": int(version.name)}
+    return {"model": str(version.absolute())}
