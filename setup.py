@@ -63,7 +63,13 @@ setup(
     ],
     package_dir={"tfp_smvi_cli": "cli"},
     package_data={
-        "tfp_smvi": ["py.typed", "*.pyi"],
+        "tfp_smvi": [
+            "py.typed",
+            "*.pyi",
+            # The exports, each with its licence.
+            "pretrained/*/LICENSE",
+            "pretrained/*/[0-9]*/**",
+        ],
         "tfp_smvi.classification": ["*.pyi"],
         "tfp_smvi.data": ["mnist/*.gz"],
         "tfp_smvi.report": ["templates/*.j2"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from tfp_smvi.config import ExportPrecision, FormatName, PartName
+from tfp_smvi.config import ExportPrecision, ExportWeights, FormatName, PartName
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export import standalone_check
 from tfp_smvi.export.standalone import started_early
@@ -75,6 +75,14 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
     show_default=True,
     help="Arithmetic of the encoder's matrix products; bfloat16 is faster if the processor "
     "multiplies it.",
+)
+@click.option(
+    "--weights",
+    type=click.Choice(typing.get_args(ExportWeights)),
+    default="float32",
+    show_default=True,
+    help="What the weights are stored in; float16 takes half of the bytes, the arithmetic is the "
+    "same.",
 )
 @click.option(
     "--verify/--no-verify",

@@ -35,7 +35,8 @@ __all__ = ["features"]
     "Encoder",
     "--model",
     type=click.Path(file_okay=False, path_type=Path),
-    help="A local export, saved_models/NAME: its highest version, or --version.",
+    help="A local export, saved_models/NAME, or pretrained:mnist, which is installed: its highest "
+    "version, or --version.",
 )
 @grouped(
     "Encoder",

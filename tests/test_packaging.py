@@ -81,6 +81,14 @@ def sources(folder: str) -> set[str]:
     return {path.relative_to(ROOT / folder).as_posix() for path in (ROOT / folder).rglob("*.py")}
 
 
+def pretrained() -> set[str]:
+    """The files of the encoders that are installed: the exports whole, each with its licence."""
+    folder = ROOT / "tfp_smvi" / "pretrained"
+    files = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+    assert {"LICENSE", "SHA256SUMS", "model_card.json"} <= {Path(name).name for name in files}
+    return {f"tfp_smvi/pretrained/{name}" for name in files}
+
+
 def test_packaged_mnist_is_what_tfds_registers():
     import tensorflow_datasets as tfds
 
@@ -121,7 +129,7 @@ def test_sdist_holds_all_that_a_developer_needs(sdist):
         "requirements/all.txt",
         "requirements/test.txt",
     }
-    wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST}
+    wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST} | pretrained()
     wanted |= {
         f"{folder}/{path}"
         for folder in ("tfp_smvi", "cli", "tests", "examples")
@@ -137,7 +145,7 @@ def test_wheel_holds_the_packages_and_nothing_else(wheel):
     wanted |= {"tfp_smvi/py.typed", "tfp_smvi/__init__.pyi"}
     wanted.add("tfp_smvi/classification/__init__.pyi")
     wanted.add("tfp_smvi/report/templates/report.html.j2")
-    wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST}
+    wanted |= {f"tfp_smvi/data/mnist/{name}" for name in MNIST} | pretrained()
     info = f"tfp_smvi-{__version__}.dist-info/"
     assert {name for name in names if not name.startswith(info)} == wanted
     licences = {

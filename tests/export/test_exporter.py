@@ -40,7 +40,9 @@ from tfp_smvi.export.check import (
 from tfp_smvi.export.exportable import check_precision
 from tfp_smvi.export.exporter import ExportResult, export_run
 from tfp_smvi.export.formats import FORMAT, MODEL_CARD, find_weakness
+from tfp_smvi.export.signatures import encoder_part
 from tfp_smvi.export.standalone_check import find_mistake
+from tfp_smvi.export.stored_weights import HalfWeights, check_weights
 from tfp_smvi.models import products
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
@@ -49,12 +51,13 @@ from tfp_smvi.training.loop import fit
 
 # Another order of the same float32 sums; features and probabilities are of the order of 1.
 TOLERANCE = 1e-5
+WEIGHTS = "variables/variables.data-00000-of-00001"
 FILES = {
     *(
         "saved_model.pb",
         "fingerprint.pb",
         "variables/variables.index",
-        "variables/variables.data-00000-of-00001",
+        WEIGHTS,
     ),
     *("assets.extra/tf_serving_warmup_requests", "model_card.json", CHECKSUMS),
 }
@@ -367,6 +370,56 @@ def test_an_encoder_of_convolutions_has_no_products_in_bfloat16() -> None:
     check_precision(run, "both", ("onnx",), "float32")
     with refused("precision", "bfloat16"):
         check_precision(run, "encoder", (), "bfloat16")
+
+
+def test_weights_in_float16_take_half_of_the_bytes_and_answer_as_the_rounded_model(
+    exported: Exported, tmp_path: Path
+) -> None:
+    encoder, decoder = export_run(exported.run_dir, output=tmp_path, part="both", weights="float16")
+    assert (encoder.card.precision, exported.encoder.card.precision) == ("float16", "float32")
+    assert encoder.card.signatures == exported.encoder.card.signatures
+    model = rounded(exported.model)
+    (answer,) = c_api.run_export(encoder.path, "uint8", requests(exported)["uint8"])
+    assert_close(answer, features(model, exported.images))
+    z = np.random.default_rng(0).standard_normal((7, 4)).astype(np.float32)
+    answer = tf.saved_model.load(str(decoder.path)).signatures["serving_default"](latent=z)
+    assert_close(answer, {"probabilities": model.decode(tf.constant(z)).mean().numpy()})
+    for half, whole in ((encoder, exported.encoder), (decoder, exported.decoder)):
+        sizes = [(folder / WEIGHTS).stat().st_size for folder in (half.path, whole.path)]
+        assert 0.5 < sizes[0] / sizes[1] < 0.6  # the names of the weights are in both
+
+
+def test_all_networks_of_a_flow_have_weights_in_float16() -> None:
+    """Those of the posterior take part when its moments are asked for, after the encoder."""
+    config = ModelConfig("bernoulli", architecture="conv", posterior="flow", latent_dim=2)
+    model, x = VAE(config, (8, 8, 1)), tf.zeros([3, 8, 8, 1])
+    part = encoder_part(HalfWeights(model), "intensities")
+    assert {variable.dtype for variable in part.variables} == {tf.uint16}
+    answer = part.signatures["serving_default"](images=x)
+    posterior = rounded(model).encode(x)
+    assert_close(answer, {"mean": posterior.mean(), "stddev": posterior.stddev()})
+
+
+def test_what_cannot_be_in_float16_is_one_line() -> None:
+    model = VAE(ModelConfig("bernoulli", hidden_sizes=(3,), latent_dim=2), (2, 2))
+    run: Any = SimpleNamespace(model=model)
+    check_weights(run, ("onnx",), "float32")
+    with refused("weights", "float16"):
+        check_weights(run, ("onnx",), "float16")
+    with refused("weights", "float16"):
+        check_weights(SimpleNamespace(model=object()), (), "float16")
+    HalfWeights(model)
+    model.named_variables["encoder/hidden_0/kernel"].assign(tf.fill([4, 3], 65520.0))
+    with refused("weights", "float16"):
+        HalfWeights(model)
+
+
+def rounded(model: VAE) -> VAE:
+    """A copy whose weights are those of float16."""
+    twin = model.copy()
+    for variable in twin.named_variables.values():
+        variable.assign(variable.numpy().astype(np.float16).astype(np.float32))
+    return twin
 
 
 @pytest.mark.parametrize(

@@ -38,6 +38,7 @@ from tfp_smvi.config.run import (
 )
 from tfp_smvi.config.serving import (
     ExportPrecision,
+    ExportWeights,
     FeaturesConfig,
     FormatName,
     OnError,
@@ -58,6 +59,7 @@ __all__ = [
     "DivergenceName",
     "EvaluateConfig",
     "ExportPrecision",
+    "ExportWeights",
     "FeaturesConfig",
     "FlowTransform",
     "FormatName",

@@ -10,6 +10,7 @@ from tfp_smvi.config.base import Settings, option, require, require_whole
 
 __all__ = [
     "ExportPrecision",
+    "ExportWeights",
     "FeaturesConfig",
     "FormatName",
     "OnError",
@@ -19,6 +20,7 @@ __all__ = [
 
 PartName = Literal["encoder", "decoder", "both"]
 ExportPrecision = Literal["float32", "bfloat16"]
+ExportWeights = Literal["float32", "float16"]
 # What an export can have beside its SavedModel.
 FormatName = Literal["onnx", "tflite"]
 OnError = Literal["fail", "skip"]

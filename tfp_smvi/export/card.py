@@ -75,7 +75,7 @@ class ModelCard(Record):
         config: the configuration of the run as JSON values, without the folder of the data.
         data: the training data.
         licence: a note on the licence of the weights.
-        precision: the precision of the weights.
+        precision: the dtype that the weights are stored in, "float32" or "float16".
         versions: the versions of the packages that matter.
         format: the format of the export, as in `tfp_smvi.export.formats`; 1 where the card has
             none.

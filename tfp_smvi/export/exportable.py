@@ -5,8 +5,9 @@ from typing import Any, get_args
 
 import tensorflow as tf
 
-from tfp_smvi.config import ExportPrecision, Kind, PartName
+from tfp_smvi.config import ExportPrecision, ExportWeights, Kind, PartName
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.export.stored_weights import HalfWeights
 from tfp_smvi.models.layers import Dense
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.given_units import in_given_units
@@ -15,12 +16,13 @@ from tfp_smvi.runs.loading import LoadedRun, load_data_of
 __all__ = ["check_precision", "exportable", "find_kind"]
 
 
-def exportable(run: LoadedRun, part: PartName) -> Any:
+def exportable(run: LoadedRun, part: PartName, weights: ExportWeights = "float32") -> Any:
     """Returns the model of a run, of x in the units that the data were given in.
 
     Args:
         run: the run.
         part: the part to export.
+        weights: the dtype that its weights are stored in.
 
     Returns:
         A `tfp_smvi.export.signatures.Encodes`, and a `tfp_smvi.VAE` if there is a decoder.
@@ -29,7 +31,8 @@ def exportable(run: LoadedRun, part: PartName) -> Any:
         SMVIError: the model cannot be exported.
     """
     if isinstance(run.model, VAE):
-        return in_given_units(run.model, run.standardization)
+        model = HalfWeights(run.model) if weights == "float16" else run.model
+        return in_given_units(model, run.standardization)
     if part != "encoder":
         raise SMVIError(
             "is not for a model that was given in Python, whose p(x|z) has no known parameters",

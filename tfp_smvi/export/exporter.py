@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_smvi.config import ExportPrecision, FormatName, Kind, PartName
+from tfp_smvi.config import ExportPrecision, ExportWeights, FormatName, Kind, PartName
 from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.extras import of_extra
 from tfp_smvi.core.paths import require_utf_8
@@ -43,6 +43,7 @@ from tfp_smvi.export.signatures import (
     parameters_of,
 )
 from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
+from tfp_smvi.export.stored_weights import check_weights
 from tfp_smvi.export.versions import NOT_PUBLISHED, publish
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
@@ -93,6 +94,7 @@ def export_run(
     part: PartName = "encoder",
     formats: Sequence[FormatName] = (),
     precision: ExportPrecision = "float32",
+    weights: ExportWeights = "float32",
     verify: bool = True,
     model: TrainableModel | None = None,
     note: Callable[[str], None] = lambda line: None,
@@ -114,6 +116,8 @@ def export_run(
             signature that a runtime cannot take is left out, with a note.
         precision: of the encoder's matrix products; all else is float32. "bfloat16" is faster on a
             processor that multiplies it, and for dense networks without other formats.
+        weights: the dtype that they are stored in; "float16" takes half of the bytes, without other
+            formats. All arithmetic with the rounded weights is as without.
         verify: whether to load the result in a fresh process, and to publish it only if it answers
             like the model.
         model: a model as `fit` was given, which gets the weights; for a run of such a model, of
@@ -142,7 +146,8 @@ def export_run(
     warn = warn or (lambda line: note(f"Warning: {name_fields(line)}"))
     run = load_run(run_dir, model=model, note=note, warn=warn)
     check_precision(run, part, chosen, precision)
-    exports = _exports(run, run_dir, model_name, part, precision, note)
+    check_weights(run, chosen, weights)
+    exports = _exports(run, run_dir, model_name, part, precision, weights, note)
     writers = {
         name: functools.partial(_write, export, chosen, verify, note)
         for name, export in exports.items()
@@ -166,16 +171,16 @@ def _exports(
     model_name: str | None,
     part: PartName,
     precision: ExportPrecision,
+    weights: ExportWeights,
     note: Callable[[str], None],
 ) -> dict[str, _Export]:
     """Makes the models to publish, by name."""
     default = re.sub(r"[^A-Za-z0-9_.-]", "-", run_directory_name(run.config)).lstrip("_.-")
     name = default if model_name is None else model_name
     decoder_name = f"{name}-decoder" if model_name is None or part == "both" else name
-    kind, model = find_kind(run, note), exportable(run, part)
-    description = dataclasses.replace(
-        describe_run(run, run_dir, note), values=describe_values(run.config.model, kind)
-    )
+    kind, model = find_kind(run, note), exportable(run, part, weights)
+    values, card = describe_values(run.config.model, kind), describe_run(run, run_dir, note)
+    description = dataclasses.replace(card, values=values, precision=weights)
     exports = {}
     if part != "decoder":
         encoder = encoder_part(model, kind, precision)

@@ -6,12 +6,11 @@ References:
 """
 
 from collections.abc import Mapping
-from typing import NamedTuple
 
 import tensorflow as tf
 
 from tfp_smvi.config import ModelConfig
-from tfp_smvi.export.signatures import Encodes, Part, encoder_part
+from tfp_smvi.export.signatures import Encodes, Moments, Part, encoder_part
 from tfp_smvi.inference.arguments import require_positive_integer
 from tfp_smvi.inference.local import refine
 from tfp_smvi.models.protocol import TrainableModel
@@ -42,21 +41,6 @@ def refined_part(run: LoadedRun, num_steps: int) -> Part:
     return encoder_part(model, run.kind or "intensities")
 
 
-class _Moments(NamedTuple):
-    """A q(z|x) of which mean and stddev are known."""
-
-    means: tf.Tensor
-    stddevs: tf.Tensor
-
-    def mean(self) -> tf.Tensor:
-        """Returns the mean: [batch, latent_dim]."""
-        return self.means
-
-    def stddev(self) -> tf.Tensor:
-        """Returns the standard deviation: [batch, latent_dim]."""
-        return self.stddevs
-
-
 class _Refining(Encodes):
     """A model whose q(z|x) is the best one of each example."""
 
@@ -75,7 +59,7 @@ class _Refining(Encodes):
         """All variables by name."""
         return self._model.named_variables
 
-    def encode(self, x: tf.Tensor) -> _Moments:
+    def encode(self, x: tf.Tensor) -> Moments:
         """Returns the moments of the best q(z|x)."""
         start = self._model.encode(x)
         best = refine(
@@ -86,4 +70,4 @@ class _Refining(Encodes):
         shift, log_scale = (
             tf.ensure_shape(best.parameters[name], mean.shape) for name in ("shift", "log_scale")
         )
-        return _Moments(mean + stddev * shift, stddev * tf.exp(log_scale))
+        return Moments(mean + stddev * shift, stddev * tf.exp(log_scale))

@@ -18,6 +18,7 @@ from tfp_smvi.models.vae import VAE
 
 __all__ = [
     "Encodes",
+    "Moments",
     "Part",
     "decoder_part",
     "describe_signatures",
@@ -48,6 +49,21 @@ class Encodes(Protocol):
 
     def encode(self, x: tf.Tensor) -> Any:
         """Returns q(z|x), with mean and stddev."""
+
+
+class Moments(NamedTuple):
+    """A q(z|x) of which mean and stddev are known."""
+
+    means: tf.Tensor
+    stddevs: tf.Tensor
+
+    def mean(self) -> tf.Tensor:
+        """Returns the mean: [batch, latent_dim]."""
+        return self.means
+
+    def stddev(self) -> tf.Tensor:
+        """Returns the standard deviation: [batch, latent_dim]."""
+        return self.stddevs
 
 
 class Part(NamedTuple):

@@ -14,6 +14,7 @@ from tfp_smvi.core.files import open_regular
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.export.formats import find_cut_products, find_weakness, read_names
+from tfp_smvi.serving.pretrained import find_model, on_any_host
 
 __all__ = [
     "Encoder",
@@ -164,7 +165,7 @@ class LocalEncoder(FunctionEncoder):
     """A version of an export, loaded into this process.
 
     Args:
-        model: the folder of a model, with its versions, or the folder of one version.
+        model: the folder of a model, with its versions, or of one version, or "pretrained:NAME".
         version: the version; None for the highest.
         warn: is called with a line if the export should be made again for its safety, or does not
             suit this processor; None warns as Python does.
@@ -184,8 +185,8 @@ class LocalEncoder(FunctionEncoder):
         import tensorflow as tf
 
         require_float32()
-        folder = _version_folder(Path(model), version)
-        self.recipe = Recipe(f"{__name__}:LocalEncoder", {"model": str(folder.absolute())})
+        folder = _version_folder(find_model(model), version)
+        self.recipe = Recipe(f"{__name__}:LocalEncoder", on_any_host(folder))
         for line in filter(None, (find_weakness(folder), find_cut_products(folder))):
             (warn or warnings.warn)(line)
         try:
