@@ -28,7 +28,8 @@ __all__ = ["features"]
 @click.option(
     "--output",
     type=click.Path(dir_okay=False, path_type=Path),
-    required=True,
+    default=Path("features.npz"),
+    show_default=True,
     help=".npz or .parquet with ids, mean and stddev, or .npy with the means only.",
 )
 @grouped(
