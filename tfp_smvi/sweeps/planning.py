@@ -2,6 +2,7 @@
 
 import contextlib
 import heapq
+import math
 import socket
 import statistics
 import tempfile
@@ -147,8 +148,10 @@ def _plan_run(entry: Entry, stages: Sequence[str], config: SweepConfig, pace: _P
     epochs = config.train.train.epochs - done if "train" in stages else 0
     later = sum(pace.stages.get(stage, 0.0) for stage in stages if stage != "train")
     unknown = epochs > 0 and pace.epoch is None
-    seconds = None if unknown else round(epochs * (pace.epoch or 0.0) + later, 1)
-    return PlannedRun(entry.run_dir, tuple(stages), epochs, seconds)
+    seconds = epochs * (pace.epoch or 0.0) + later
+    # Rounded up to a tenth: work that is left takes some time.
+    rounded = None if unknown else math.ceil(10.0 * round(seconds, 3)) / 10.0
+    return PlannedRun(entry.run_dir, tuple(stages), epochs, rounded)
 
 
 def _measured_pace(entries: Sequence[Entry], sweep_dir: Path) -> _Pace:
