@@ -1,0 +1,63 @@
+"""Keeps of a sweep what this folder publishes, also of one that still runs.
+
+    python collect.py SWEEP_DIR NAME
+
+writes NAME/sweep.json and NAME/sweep.csv here, without the folder of the sweep and host names, and
+of each run that is done the ELBO and log p(x) of each image, for paired differences, and what the
+figures need. Runs that are not done are left out; the next call adds them.
+"""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from tfp_smvi.storage.arrays import read_arrays
+from tfp_smvi.storage.atomic import write_json
+from tfp_smvi.sweeps.results import read_sweep
+
+FOLDER = Path(__file__).parent
+KEPT = ("elbo", "log_likelihood", "calibration_", "worst_")
+
+
+@click.command()
+@click.argument("sweep_dir", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@click.argument("name")
+def main(sweep_dir: Path, name: str) -> None:
+    """Copies what is published."""
+    sweep, target = read_sweep(sweep_dir), FOLDER / name
+    target.mkdir(exist_ok=True)
+    summary = _cleaned(json.loads((sweep_dir / "sweep.json").read_text()), str(sweep_dir), name)
+    summary["runs"] = [run for run in summary["runs"] if run["status"] == "done"]
+    write_json(target / "sweep.json", summary)
+    for entry in sweep.finished:
+        source, folder = sweep.run_path(entry), target / entry.run_dir
+        folder.mkdir(exist_ok=True)
+        arrays = read_arrays(source / "evaluation.npz")
+        kept = {
+            key: array
+            for key, array in arrays.items()
+            if key.split("_", 1)[-1] in KEPT or any(word in key for word in KEPT[2:])
+        }
+        np.savez_compressed(folder / "evaluation.npz", **kept)
+        shutil.copy(source / "gallery.npz", folder)
+        click.echo(f"{entry.run_dir} is in {folder.relative_to(FOLDER)}.")
+    lines = (sweep_dir / "sweep.csv").read_text().splitlines()
+    done = [line for line in lines if ",done," in line]
+    (target / "sweep.csv").write_text("\n".join([lines[0], *done]) + "\n")
+
+
+def _cleaned(value: Any, folder: str, name: str) -> Any:
+    if isinstance(value, dict):
+        named = ("hostname", "hosts")
+        return {k: _cleaned(v, folder, name) for k, v in value.items() if k not in named}
+    if isinstance(value, list):
+        return [_cleaned(item, folder, name) for item in value]
+    return value.replace(folder, name) if isinstance(value, str) else value
+
+
+if __name__ == "__main__":
+    main()
