@@ -7,7 +7,8 @@ of each run that is done the ELBO and log p(x) of each image, for paired differe
 figures need. Runs that are not done are left out; the next call adds them.
 """
 
-import json
+import dataclasses
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,10 +18,11 @@ import numpy as np
 
 from tfp_smvi.storage.arrays import read_arrays
 from tfp_smvi.storage.atomic import write_json
-from tfp_smvi.sweeps.results import read_sweep
+from tfp_smvi.storage.json_files import read_json
+from tfp_smvi.sweeps.results import read_sweep, write_summary
 
 FOLDER = Path(__file__).parent
-KEPT = ("elbo", "log_likelihood", "calibration_", "worst_")
+KEPT = re.compile(r"(train|test)_(elbo|log_likelihood|worst_\w+)|calibration_\w+")
 
 
 @click.command()
@@ -30,24 +32,17 @@ def main(sweep_dir: Path, name: str) -> None:
     """Copies what is published."""
     sweep, target = read_sweep(sweep_dir), FOLDER / name
     target.mkdir(exist_ok=True)
-    summary = _cleaned(json.loads((sweep_dir / "sweep.json").read_text()), str(sweep_dir), name)
-    summary["runs"] = [run for run in summary["runs"] if run["status"] == "done"]
-    write_json(target / "sweep.json", summary)
+    write_summary(target, dataclasses.replace(sweep.summary, runs=sweep.finished))
+    path = target / "sweep.json"
+    write_json(path, _cleaned(read_json(path), str(sweep_dir), name))
     for entry in sweep.finished:
         source, folder = sweep.run_path(entry), target / entry.run_dir
         folder.mkdir(exist_ok=True)
         arrays = read_arrays(source / "evaluation.npz")
-        kept = {
-            key: array
-            for key, array in arrays.items()
-            if key.split("_", 1)[-1] in KEPT or any(word in key for word in KEPT[2:])
-        }
+        kept = {key: array for key, array in arrays.items() if KEPT.fullmatch(key)}
         np.savez_compressed(folder / "evaluation.npz", **kept)
         shutil.copy(source / "gallery.npz", folder)
         click.echo(f"{entry.run_dir} is in {folder.relative_to(FOLDER)}.")
-    lines = (sweep_dir / "sweep.csv").read_text().splitlines()
-    done = [line for line in lines if ",done," in line]
-    (target / "sweep.csv").write_text("\n".join([lines[0], *done]) + "\n")
 
 
 def _cleaned(value: Any, folder: str, name: str) -> Any:

@@ -46,6 +46,7 @@ BATCH = 1000
 @click.option("--labels", default="600,1000,3000")
 def main(sweep_dir: Path, output: Path, refine: int, lams: str | None, labels: str) -> None:
     """Measures what the file lacks, run by run."""
+    svm.COSTS = svm.COSTS | {"rbf": FINER_COSTS}
     wanted = None if lams is None else {float(lam) for lam in lams.split(",")}
     sizes = tuple(int(size) for size in labels.split(","))
     results = json.loads(output.read_text()) if output.exists() else {}
@@ -113,7 +114,6 @@ def _accuracies(
             search.fit(features.train[places], draws.train_labels[places])
             found.append(float(search.score(features.test, draws.test_labels)))
         yield name, found
-    svm.COSTS = svm.COSTS | {"rbf": FINER_COSTS}
     found = []
     for places in draws.subsets[size]:
         x, labels = features.train[places], draws.train_labels[places]

@@ -42,7 +42,7 @@ from tfp_smvi.export.exporter import ExportResult, export_run
 from tfp_smvi.export.formats import FORMAT, MODEL_CARD, find_weakness
 from tfp_smvi.export.signatures import encoder_part
 from tfp_smvi.export.standalone_check import find_mistake
-from tfp_smvi.export.stored_weights import HalfWeights, check_weights
+from tfp_smvi.export.stored_weights import HalfWeights
 from tfp_smvi.models import products
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.loading import load_run
@@ -367,9 +367,9 @@ def test_products_in_bfloat16_leave_the_features_within_a_hundredth(
 def test_an_encoder_of_convolutions_has_no_products_in_bfloat16() -> None:
     model = VAE(ModelConfig("bernoulli", architecture="conv", latent_dim=2), (8, 8, 1))
     run: Any = SimpleNamespace(model=model)
-    check_precision(run, "both", ("onnx",), "float32")
+    check_precision(run, "both", ("onnx",), "float32", "float32")
     with refused("precision", "bfloat16"):
-        check_precision(run, "encoder", (), "bfloat16")
+        check_precision(run, "encoder", (), "bfloat16", "float32")
 
 
 def test_weights_in_float16_take_half_of_the_bytes_and_answer_as_the_rounded_model(
@@ -403,11 +403,11 @@ def test_all_networks_of_a_flow_have_weights_in_float16() -> None:
 def test_what_cannot_be_in_float16_is_one_line() -> None:
     model = VAE(ModelConfig("bernoulli", hidden_sizes=(3,), latent_dim=2), (2, 2))
     run: Any = SimpleNamespace(model=model)
-    check_weights(run, ("onnx",), "float32")
+    check_precision(run, "encoder", ("onnx",), "float32", "float32")
     with refused("weights", "float16"):
-        check_weights(run, ("onnx",), "float16")
+        check_precision(run, "encoder", ("onnx",), "float32", "float16")
     with refused("weights", "float16"):
-        check_weights(SimpleNamespace(model=object()), (), "float16")
+        check_precision(SimpleNamespace(model=object()), "encoder", (), "float32", "float16")
     HalfWeights(model)
     model.named_variables["encoder/hidden_0/kernel"].assign(tf.fill([4, 3], 65520.0))
     with refused("weights", "float16"):

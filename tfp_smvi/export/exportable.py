@@ -1,12 +1,13 @@
 """The model of a run in the form that an export needs: of x as it was given."""
 
 from collections.abc import Callable, Collection, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import tensorflow as tf
 
 from tfp_smvi.config import ExportPrecision, ExportWeights, Kind, PartName
 from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.records import decode
 from tfp_smvi.export.stored_weights import HalfWeights
 from tfp_smvi.models.layers import Dense
 from tfp_smvi.models.vae import VAE
@@ -44,23 +45,32 @@ def exportable(run: LoadedRun, part: PartName, weights: ExportWeights = "float32
 
 
 def check_precision(
-    run: LoadedRun, part: PartName, formats: Collection[str], precision: ExportPrecision
+    run: LoadedRun,
+    part: PartName,
+    formats: Collection[str],
+    precision: ExportPrecision,
+    weights: ExportWeights,
 ) -> None:
-    """Raises an SMVIError if the encoder of a run cannot be exported in a precision."""
-    allowed, model = get_args(ExportPrecision), run.model
-    if precision not in allowed:
-        problem, remedy = "is not allowed", f"give one of {', '.join(allowed)}"
-    elif precision == "float32":
-        return
-    elif part != "encoder":
-        problem, remedy = "is only for the encoder", "give float32, or encoder as {part}"
-    elif formats:
-        problem, remedy = "is only for the SavedModel", "give float32, or leave {formats} out"
-    elif not isinstance(model, VAE) or not all(isinstance(n, Dense) for n in model.encoder.layers):
-        problem, remedy = "is only for the architecture dense", "give float32"
-    else:
-        return
-    raise SMVIError(problem, field="precision", value=precision, remedy=remedy)
+    """Raises an SMVIError if a run cannot be exported with such products and weights."""
+    chosen = {
+        "precision": decode("precision", precision, ExportPrecision),
+        "weights": decode("weights", weights, ExportWeights),
+    }
+    model = run.model
+    dense = isinstance(model, VAE) and all(isinstance(n, Dense) for n in model.encoder.layers)
+    plain = (not formats, "is only for the SavedModel", ", or leave {formats} out")
+    # Whether what is not float32 is possible, and the error if it is not.
+    rules = (
+        ("precision", part == "encoder", "is only for the encoder", ", or encoder as {part}"),
+        ("precision", *plain),
+        ("precision", dense, "is only for the architecture dense", ""),
+        ("weights", *plain),
+        ("weights", isinstance(model, VAE), "is not for a model that was given in Python", ""),
+    )
+    for name, possible, problem, instead in rules:
+        if chosen[name] != "float32" and not possible:
+            remedy = f"give float32{instead}"
+            raise SMVIError(problem, field=name, value=chosen[name], remedy=remedy)
 
 
 def find_kind(run: LoadedRun, note: Callable[[str], None]) -> Kind:

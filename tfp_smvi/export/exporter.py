@@ -43,7 +43,6 @@ from tfp_smvi.export.signatures import (
     parameters_of,
 )
 from tfp_smvi.export.standalone_check import WARMUP_REQUESTS
-from tfp_smvi.export.stored_weights import check_weights
 from tfp_smvi.export.versions import NOT_PUBLISHED, publish
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
@@ -145,8 +144,7 @@ def export_run(
     require_utf_8(output, "output")
     warn = warn or (lambda line: note(f"Warning: {name_fields(line)}"))
     run = load_run(run_dir, model=model, note=note, warn=warn)
-    check_precision(run, part, chosen, precision)
-    check_weights(run, chosen, weights)
+    check_precision(run, part, chosen, precision, weights)
     exports = _exports(run, run_dir, model_name, part, precision, weights, note)
     writers = {
         name: functools.partial(_write, export, chosen, verify, note)

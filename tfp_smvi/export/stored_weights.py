@@ -2,21 +2,19 @@
 
 import copy
 from collections.abc import Collection, Mapping
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_smvi.config import ExportWeights
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.export.signatures import Moments
 from tfp_smvi.models.keras_backend import keras
 from tfp_smvi.models.products import Products
 from tfp_smvi.models.vae import VAE
-from tfp_smvi.runs.loading import LoadedRun
 
-__all__ = ["HalfWeights", "check_weights"]
+__all__ = ["HalfWeights"]
 
 
 class HalfWeights:
@@ -99,19 +97,3 @@ def _whole(bits: tf.Variable) -> tf.Tensor:
     if tf.executing_eagerly():  # where TensorFlow would print that error
         return tf.constant(bits.numpy().view(np.float16).astype(np.float32))
     return tf.cast(tf.bitcast(bits, tf.float16), tf.float32)
-
-
-def check_weights(run: LoadedRun, formats: Collection[str], weights: ExportWeights) -> None:
-    """Raises an SMVIError if the model of a run cannot be exported with weights of this dtype."""
-    allowed = get_args(ExportWeights)
-    if weights not in allowed:
-        problem, remedy = "is not allowed", f"give one of {', '.join(allowed)}"
-    elif weights == "float32":
-        return
-    elif formats:
-        problem, remedy = "is only for the SavedModel", "give float32, or leave {formats} out"
-    elif not isinstance(run.model, VAE):
-        problem, remedy = "is not for a model that was given in Python", "give float32"
-    else:
-        return
-    raise SMVIError(problem, field="weights", value=weights, remedy=remedy)
