@@ -1,6 +1,7 @@
 # make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the encoder and
 #              writes the features of the test set                (LAM=0.5 EPOCHS=3 TRAIN_ARGS= EVALUATE_ARGS=)
-# make test    format and lint check, types, all tests           (PYTEST_ARGS="-m 'not slow'" WORKERS=3)
+# make test    format and lint check, types, the tests           (PYTEST_ARGS= WORKERS=3)
+# make test-slow   the tests that take more than a few seconds each
 # make test-slurm  the documented batch script on a Slurm here, such as .ci/slurm makes
 # make soak    kills at random moments, KILLS of each kind, and FUZZ odd inputs of each kind
 #              (KILLS=200 FUZZ=1000)
@@ -39,7 +40,7 @@ LOCK_ARGS = setup.py --universal --python-version 3.11 --generate-hashes --upgra
 # What the installed metadata and the console script come from; the code itself is used where it lies.
 METADATA = setup.py pyproject.toml tfp_smvi/version.py
 
-.PHONY: run test test-slurm soak lock docs bench format clean
+.PHONY: run test test-slow test-slurm soak lock docs bench format clean
 .DELETE_ON_ERROR:
 
 run: $(VENV)/installed
@@ -58,7 +59,10 @@ test: $(VENV)/installed-test
 	"$(BIN)/ruff" format --check .
 	"$(BIN)/ruff" check .
 	"$(BIN)/mypy"
-	$(PYTEST) $(PYTEST_ARGS)
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-slow: $(VENV)/installed-test
+	$(PYTEST) -m slow $(PYTEST_ARGS)
 
 test-slurm: $(VENV)/installed-test
 	"$(BIN)/python" -m pytest -m slurm -rs $(PYTEST_ARGS)

@@ -5,6 +5,8 @@ import pytest
 from tests import test_every_model
 from tests.test_every_model import VECTORS, Trained, train
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", params=VECTORS)
 def trained(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Trained:

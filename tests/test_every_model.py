@@ -22,6 +22,8 @@ from tests.support.forked import fork_children, run_forked
 from tfp_smvi.data.test_batches import read_inputs
 from tfp_smvi.runs.loading import load_data_of, load_run
 
+pytestmark = pytest.mark.slow
+
 # Small, and still with more than one of everything.
 SWEEP = (
     *("--lams", "0.5", "--epochs", "1", "--batch-size", "32", "--lam-warmup-steps", "2"),

@@ -11,10 +11,11 @@ from click.testing import CliRunner
 
 from tfp_smvi import DataConfig, ModelConfig, RunConfig, TrainConfig, load_run
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
-@pytest.mark.slow
 def test_a_model_of_one_s_own_trades_the_elbo_for_the_divergence() -> None:
     """Catches a lam without an effect; at five standard errors, one seed in a million fails."""
     main = runpy.run_path(str(EXAMPLES / "own_loop.py"))["main"]

@@ -54,6 +54,7 @@ def test_importing_the_package_imports_no_tensorflow():
     assert (done.stdout, done.stderr) == ("False False\n", "")
 
 
+@pytest.mark.slow
 def test_the_library_refuses_another_keras_backend_by_variable():
     done = run_python("import tfp_smvi; tfp_smvi.VAE", KERAS_BACKEND="jax")
     assert done.returncode == 1

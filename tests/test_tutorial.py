@@ -11,6 +11,8 @@ import pytest
 
 from tests.support import notebooks
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 TUTORIAL = ROOT / "examples" / "tutorial.ipynb"
 
@@ -35,7 +37,6 @@ def read_evaluation(folder: Path, name: str) -> Any:
     return json.loads((folder / "runs" / "tutorial" / name / "evaluation.json").read_text())
 
 
-@pytest.mark.slow
 @pytest.mark.timeout(900)
 def test_the_cells_print_no_chatter_and_the_bars_end(executed: Any) -> None:
     """Catches TensorFlow's messages, which no setting of the tests hides here, and warnings."""
@@ -48,7 +49,6 @@ def test_the_cells_print_no_chatter_and_the_bars_end(executed: Any) -> None:
         assert "epoch 50/50, test ELBO -2" in bar
 
 
-@pytest.mark.slow
 def test_a_larger_lam_has_a_smaller_gap(executed: Any, folder: Path) -> None:
     """The gaps differ by ten standard errors; catches a lam without an effect."""
     gaps = [read_evaluation(folder, f"lam{lam}")["splits"]["test"]["gap"] for lam in ("0.0", "0.3")]
@@ -56,7 +56,6 @@ def test_a_larger_lam_has_a_smaller_gap(executed: Any, folder: Path) -> None:
     assert gaps[0]["mean"] - gaps[1]["mean"] > 3.0 * error
 
 
-@pytest.mark.slow
 def test_the_estimate_of_one_s_own_decoder_is_within_its_bracket(
     executed: Any, folder: Path
 ) -> None:

@@ -171,6 +171,7 @@ def test_a_training_within_its_warm_up_is_warned_of_by_all_that_read_it(tmp_path
     assert not any("lam grows" in line for line in by_lam[0.0])
 
 
+@pytest.mark.slow
 def test_a_sweep_is_drawn_and_reported(tmp_path: Path) -> None:
     sweep_dir = copied("sweep", tmp_path)
     assert [run.status for run in read_sweep(sweep_dir).runs] == ["done", "done"]

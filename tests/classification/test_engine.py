@@ -62,6 +62,7 @@ def unimportable(folder: Path, package: str) -> str:
     return str(path.parent)
 
 
+@pytest.mark.slow
 def test_other_processes_give_the_same_files_without_tensorflow(
     run_dir: Path, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -116,6 +117,7 @@ class Progress:
     warn = note
 
 
+@pytest.mark.slow
 def test_a_draw_of_other_settings_or_weights_is_not_taken(
     copy: Path, digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -350,6 +350,7 @@ def test_a_notebook_shows_a_table_and_takes_rows(report: Classification) -> None
     assert str(first.estimate) in html
 
 
+@pytest.mark.slow
 def test_subsets_and_so_the_baselines_are_the_same_for_another_model(
     report: Classification, digits: Dataset, tmp_path: Path
 ) -> None:
@@ -361,6 +362,7 @@ def test_subsets_and_so_the_baselines_are_the_same_for_another_model(
     assert values(other, "encoder") != values(report, "encoder")
 
 
+@pytest.mark.slow
 def test_result_is_the_same_on_any_number_of_threads(
     report: Classification, run_dir: Path, tmp_path: Path
 ) -> None:
@@ -403,6 +405,7 @@ def test_baselines_are_measured_once_for_all_runs_that_share_a_folder(
     assert len(calls) == 6 * settings.repeats
 
 
+@pytest.mark.slow
 def test_binarized_input_gives_other_features_of_all_kinds(
     report: Classification, run_dir: Path
 ) -> None:

@@ -66,6 +66,7 @@ def test_table_is_on_stdout_and_all_else_on_stderr(evaluated: tuple[Path, str, s
     assert lines == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGKILL, -9), (signal.SIGTERM, 143), (signal.SIGINT, 130)]
 )

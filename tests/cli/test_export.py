@@ -37,6 +37,7 @@ def assert_only_whole_versions(output: Path) -> None:
             assert folder.name.endswith(".partial")
 
 
+@pytest.mark.slow
 def test_export_prints_where_it_is_and_the_next_one_is_version_2(
     reference: ReferenceRun,
     tmp_path: Path,

@@ -298,6 +298,7 @@ def test_finished_run_says_so_and_gives_its_result_again(
     assert "lam grows" not in output.out  # all of it is in force
 
 
+@pytest.mark.slow
 def test_terminal_shows_a_bar_and_a_config_file_repeats_the_run(
     reference: ReferenceRun, tmp_path: Path
 ) -> None:
@@ -454,6 +455,7 @@ def test_output_that_cannot_be_written_is_one_line(arguments: tuple[str, ...]) -
     assert process.stderr == "Error: the output: No space left on device.\n"
 
 
+@pytest.mark.slow
 def test_a_model_that_no_memory_holds_is_one_line(tmp_path: Path, capfd: Capture) -> None:
     options = ("--hidden-sizes", "2000000,2000000", "--run-dir", str(tmp_path / "run"))  # 16 TB
     assert runs.call("train", *OPTIONS, *options) == 1

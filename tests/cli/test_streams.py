@@ -27,6 +27,7 @@ def test_a_command_fails_if_and_only_if_its_results_are_lost(closed: str) -> Non
     assert done.stdout.startswith(b"NAME") == (not lost)
 
 
+@pytest.mark.slow
 def test_tensorflow_loads_and_is_used_without_stderr(tmp_path: Path) -> None:
     """Also under the name of a folder that is not UTF-8, which is printed with escapes."""
     options = "--dataset digits --epochs 1 --hidden-sizes 4 --latent-dim 2 --batch-size 700"

@@ -300,6 +300,7 @@ def test_json_is_the_summary_without_the_epochs(broken: Path, capsys: Capture) -
     assert printed == summary
 
 
+@pytest.mark.slow
 def test_a_terminal_shows_a_table(tmp_path: Path) -> None:
     """On a pseudo-terminal; the run cannot begin, since a file is in its place."""
     (tmp_path / "lam2-seed0").write_text("")

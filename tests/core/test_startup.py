@@ -44,6 +44,7 @@ def test_serve_loads_no_tensorflow(models: Path) -> None:
     assert loaded(code, "tensorflow", "keras", "matplotlib", "sklearn") == "[]"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", ["plot", "report"])
 def test_figures_load_no_tensorflow(command: str, whole_sweep: WholeSweep, tmp_path: Path) -> None:
     output = tmp_path / ("figures" if command == "plot" else "report.html")
@@ -52,6 +53,7 @@ def test_figures_load_no_tensorflow(command: str, whole_sweep: WholeSweep, tmp_p
     assert loaded(code, "tensorflow", "keras", "sklearn", "matplotlib") == "['matplotlib']"
 
 
+@pytest.mark.slow
 def test_tensorflow_loads_without_what_no_command_uses_and_that_can_be_imported_later() -> None:
     """Catches Keras's wrappers and galleries, and all of TFP: a third of what a command costs."""
     unused = ("tensorflow_probability.python.experimental", "matplotlib", "pandas", "sklearn")
@@ -82,11 +84,13 @@ def messages(level: str | None) -> tuple[str, str]:
     return done.stdout, done.stderr
 
 
+@pytest.mark.slow
 def test_a_program_that_uses_the_library_sees_no_chatter_of_tensorflow() -> None:
     """Catches a missing GPU driver's message at the first operation, and stderr not given back."""
     assert messages(None) == ("6.0 2\n", "own\n")
 
 
+@pytest.mark.slow
 def test_whoever_asks_for_tensorflow_s_messages_sees_them() -> None:
     output, errors = messages("0")
     assert output == "6.0 0\n"

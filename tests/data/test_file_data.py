@@ -276,6 +276,7 @@ def test_arrays_need_test_data_once(arguments: dict[str, Any]) -> None:
         Dataset.from_arrays(REALS, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".npy", ".parquet"])
 def test_a_set_larger_than_memory_takes_little_of_it(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -137,6 +137,7 @@ def test_a_worker_with_a_gpu_takes_one_task_for_each(
 # Faults.
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "words"), [(signal.SIGKILL, "died"), (signal.SIGTERM, "")])
 def test_the_end_of_a_worker_moves_its_task_and_condemns_no_other(
     cluster: LoopbackCluster, tmp_path: Path, number: int, words: str
@@ -167,6 +168,7 @@ def test_the_end_of_a_worker_moves_its_task_and_condemns_no_other(
     assert [len(begun(tmp_path, name)) for name in names] == [2, 1, 1]
 
 
+@pytest.mark.slow
 def test_a_nanny_that_is_killed_leaves_no_process(cluster: LoopbackCluster, tmp_path: Path) -> None:
     nanny = cluster.start_worker(nanny=True)
     with DaskEngine(cluster.address) as engine:
@@ -182,6 +184,7 @@ def test_a_nanny_that_is_killed_leaves_no_process(cluster: LoopbackCluster, tmp_
     assert len(begun(tmp_path, "one")) == 2
 
 
+@pytest.mark.slow
 def test_a_task_that_kills_its_workers_fails_alone(
     cluster: LoopbackCluster, tmp_path: Path
 ) -> None:

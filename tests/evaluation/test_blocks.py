@@ -49,6 +49,7 @@ class Exact:
         return self.prior.log_prob(z) + self.decode(z).log_prob(x)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [7, 130])
 def test_a_block_of_any_size_has_the_exact_numbers(size: int) -> None:
     """All weights are p(x), N(x; 0, 2), up to rounding."""
@@ -63,6 +64,7 @@ def test_a_block_of_any_size_has_the_exact_numbers(size: int) -> None:
     np.testing.assert_allclose(bracket["upper_bound"], bracket["lower_bound"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_gpu_has_larger_blocks(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

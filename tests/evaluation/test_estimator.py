@@ -46,6 +46,7 @@ def check_scores(scores: np.ndarray, least: float) -> None:
     assert least < np.mean(scores**2) < 1.8
 
 
+@pytest.mark.slow
 def test_the_kl_divergence_of_a_flow_that_is_the_diagonal_gaussian_has_no_noise(model):
     sampled, exact = bounds(model), bounds(DiagonalModel(model))
     assert "kl_error" not in exact
@@ -61,6 +62,7 @@ def test_the_kl_divergence_of_a_flow_that_is_the_diagonal_gaussian_has_no_noise(
     check_scores((sampled["elbo"] - exact["elbo"]) / errors, 0.0)
 
 
+@pytest.mark.slow
 def test_the_sampled_kl_divergence_and_the_elbo_of_a_flow_are_those_of_log_densities(model):
     """Against 4,000 draws of log q(z|x) - log p(z) and of log p(x, z) - log q(z|x)."""
     for name, variable in model.named_variables.items():

@@ -146,6 +146,7 @@ SMALL = EvaluateConfig(
 )
 
 
+@pytest.mark.slow
 def test_shards_give_the_bits_of_one_go_and_files_have_all_parts(
     reference: ReferenceRun, tmp_path: Path
 ) -> None:

@@ -155,7 +155,7 @@ def test_gap_vanishes_when_encoder_is_exact() -> None:
     [
         ("posterior", "sigmoid"),
         ("prior", "sigmoid"),
-        pytest.param("posterior", "linear", marks=pytest.mark.slow),
+        ("posterior", "linear"),
     ],
 )
 def test_gap_is_the_closed_form_kl_when_encoder_is_wrong(initial: Any, schedule: Any) -> None:
@@ -215,6 +215,7 @@ def test_bracket_closes_on_the_entropy_of_the_simulated_data() -> None:
     assert abs(bracket["lower_bound"].mean() - expected) < 5.0 * error
 
 
+@pytest.mark.slow
 def test_bracket_is_open_with_few_temperatures_and_closes_with_many() -> None:
     """Catches bounds that are exchanged, or that do not tighten: from 0.1 nat and more to less."""
     model = LinearGaussian(shift=1.0, factor=0.5)
@@ -339,6 +340,7 @@ def test_shards_in_any_order_merge_into_the_same_bits(run_dir: Path, fresh: Path
         assert (fresh / name).read_bytes() == (run_dir / name).read_bytes(), name
 
 
+@pytest.mark.slow
 def test_other_processes_give_the_same_bits(
     run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -572,6 +574,7 @@ def test_other_data_are_refused(fresh: Path) -> None:
         evaluate(fresh, SMALL)
 
 
+@pytest.mark.slow
 def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
     config = dataclasses.replace(SMALL, num_examples=20, num_simulated=10)
     found = convergence.measure_convergence(fresh, config, (2, 6))
@@ -590,6 +593,7 @@ def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
     assert ("stops moving at 2" in table) == (summary.settled_at == 2)
 
 
+@pytest.mark.slow
 def test_an_accuracy_chooses_the_number_of_temperatures(
     fresh: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -669,6 +673,7 @@ class TwoModes(LinearGaussian):
         return tfd.MultivariateNormalDiag(tf.abs(z), 0.1 * tf.ones_like(z))
 
 
+@pytest.mark.slow
 def test_an_estimate_that_misses_a_mode_does_not_settle() -> None:
     """Both numbers of temperatures agree, and are log 2 = 0.69 nats too low; the bracket says so.
 

@@ -36,6 +36,7 @@ def model() -> VAE:
     return model
 
 
+@pytest.mark.slow
 def test_both_precisions_estimate_the_likelihood_of_quadrature(model: VAE) -> None:
     """And accept as many moves: at most 0.02 fewer."""
     x = tf.cast(tf.random.stateless_uniform([NUM_EXAMPLES, 4, 4], (1, 2)) < 0.5, tf.float32)

@@ -57,6 +57,7 @@ def assert_same_bits(one: Arrays, other: Arrays) -> None:
     assert {name for name in one if one[name].tobytes() != other[name].tobytes()} == set()
 
 
+@pytest.mark.slow
 def test_models_in_turn_get_the_bits_of_graphs_of_their_own() -> None:
     """Catches weights of another model, also in the frozen decoder, in either precision."""
     shared, first, second = SharedEstimators(2), vae(1), vae(2)

@@ -422,6 +422,7 @@ def rounded(model: VAE) -> VAE:
     return twin
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("values", "signatures"),
     [
@@ -543,6 +544,7 @@ def test_damage_under_fresh_checksums_is_found_by_loading(damage: str, copied: P
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.slow
 def test_the_process_that_verifies_does_not_know_the_package(
     copied: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

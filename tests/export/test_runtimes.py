@@ -71,6 +71,7 @@ def inputs_of(name: str, config: ModelConfig, part: Part) -> dict[str, np.ndarra
     return {"images": x.astype(spec.dtype.as_numpy_dtype)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "config",
     [

@@ -224,6 +224,7 @@ def test_weights_are_exact_if_the_support_is_bounded(
     assert abs(np.isneginf(weights).mean() - 0.5) < 5.0 * 0.5 / np.sqrt(20_000)
 
 
+@pytest.mark.slow
 def test_a_bounded_support_leaves_estimates_and_step_sizes_finite() -> None:
     """Catches NaN of a point, and a bound that only an infinite number of draws would give.
 
@@ -264,6 +265,7 @@ def mean_and_error(values: np.ndarray) -> tuple[float, float]:
     return values.mean(), values.std(ddof=1) / np.sqrt(len(values))
 
 
+@pytest.mark.slow
 def test_linear_gaussian_likelihood_is_bracketed_from_the_prior(
     linear_gaussian: LinearGaussianModel,
 ) -> None:
@@ -317,6 +319,7 @@ def test_exact_posterior_gives_the_likelihood_without_error(
     np.testing.assert_allclose(forward.effective_sample_size(), 4.0, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_bernoulli_likelihood_agrees_with_quadrature_from_both_sides() -> None:
     """Catches an error of 0.06 nat in most of 8 data points, and of 0.15 nat in the hardest."""
     model = BernoulliModel.simulate(batch=8, hidden_dim=6, observed_dim=12, seed=7)
@@ -376,6 +379,7 @@ def test_target_is_evaluated_once_per_state_and_counted() -> None:
     assert calls.numpy() - 2 == reverse.num_gradient_evaluations.numpy() == 7 * 2 + 1
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_bits_eagerly_and_in_a_function() -> None:
     """Catches a stateful seed, and a graph that is traced again for another batch."""
     traces = 0
@@ -490,6 +494,7 @@ def test_standard_error_covers_the_truth() -> None:
     assert abs(scores.std() - 1.0) < 5 * 0.011 + 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("num_temperatures", "of_delta_method"), [(12, 0.85), (48, 0.93)])
 def test_intervals_cover_the_truth_from_a_start_that_is_too_narrow(
     num_temperatures: int, of_delta_method: float
@@ -634,6 +639,7 @@ def test_each_direction_has_its_bound() -> None:
         assert caught.value.remedy
 
 
+@pytest.mark.slow
 def test_a_result_leaves_a_graph_of_the_caller() -> None:
     """Catches a field that no graph, or XLA, can return."""
 
@@ -697,6 +703,7 @@ def test_a_wrong_shape_or_range_is_named(field: str, call: Callable[..., object]
     assert caught.value.remedy
 
 
+@pytest.mark.slow
 def test_numpy_integers_are_integers() -> None:
     arguments = {"num_chains": 8, "num_temperatures": 8, "seed": 3}
     plain, of_numpy = (
@@ -711,6 +718,7 @@ def test_numpy_integers_are_integers() -> None:
     np.testing.assert_array_equal(plain, of_numpy)
 
 
+@pytest.mark.slow
 def test_the_documents_example_runs() -> None:
     """Catches an example that has fallen behind the functions it calls."""
     text = (DOCS / "annealed-importance-sampling.md").read_text(encoding="utf-8")
@@ -721,6 +729,7 @@ def test_the_documents_example_runs() -> None:
     assert names["result"].warnings() == ()  # type: ignore[attr-defined]
 
 
+@pytest.mark.slow
 def test_the_decoder_example_agrees_with_quadrature() -> None:
     """Catches an example that is out of date or does not give log p(x); its seeds are fixed."""
     text = (DOCS / "python.md").read_text(encoding="utf-8")

@@ -28,6 +28,7 @@ def num_graphs() -> int:
     )
 
 
+@pytest.mark.slow
 def test_eager_calls_leave_no_graph() -> None:
     """Catches graphs that TFP's cache of bijectors and TensorFlow's custom gradients keep.
 

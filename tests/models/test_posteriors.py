@@ -179,6 +179,7 @@ def test_the_score_of_a_flow_is_that_of_finite_differences(transform):
         assert np.quantile(error, 0.9 if transform == "spline" else 1.0) < 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("transform", FLOWS)
 def test_the_divergence_from_a_flow_to_a_gaussian_is_that_of_quadrature(transform):
     q = make_flow(transform, 0.5)  # slopes that cells of 0.06 widths resolve

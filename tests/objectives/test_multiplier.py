@@ -90,6 +90,7 @@ def _observe(
     tf.while_loop(lambda i: i < end, step, (begin,))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("epoch_steps", "num_epochs", "warmup_steps"), [(14, 300, 400), (450, 20, 900)]
 )

@@ -322,6 +322,7 @@ def test_a_lam_whose_training_has_a_warning_is_marked(
     assert any("† a warning of the training" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_all_figures_are_written(tmp_path: Path) -> None:
     states = {(1.0, 1): "failed"}
     path = tmp_path / "sweep"
@@ -342,6 +343,7 @@ def few_figures(monkeypatch: pytest.MonkeyPatch) -> set[str]:
     return {*kinds}
 
 
+@pytest.mark.slow
 def test_both_formats_are_written_and_reproducible(tmp_path: Path, few_figures: set[str]) -> None:
     """In any order of the formats: a figure is laid out once."""
     sweeps.write_sweep(tmp_path / "sweep", (0.0, 1.0), latent_dim=2)
@@ -434,6 +436,7 @@ def test_a_style_or_a_number_of_columns_that_does_not_exist_is_refused(tmp_path:
     assert not (tmp_path / "figures").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_figures")
 def test_style_ignores_the_users_matplotlib_settings(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -143,6 +143,7 @@ def test_data_without_a_name_are_given_themselves(digits: Dataset, tmp_path: Pat
         load_data_of(run, dataset=dataclasses.replace(own, fingerprint="0" * 64))
 
 
+@pytest.mark.slow
 def test_a_file_of_data_is_found_from_any_folder_and_after_it_has_moved(
     digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,7 @@ def run_dir(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder / "run", tmp_path / "run"))
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_bits(
     folder: Path, run_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,6 +3,8 @@
 import dataclasses
 from pathlib import Path
 
+import pytest
+
 from tests.support.small_sweep import CONFIG
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.sweeps.driver import sweep
@@ -19,6 +21,7 @@ def with_rule(**train: object) -> SweepConfig:
     return dataclasses.replace(CONFIG, train=run, lams=(0.0,), classify_every=1)
 
 
+@pytest.mark.slow
 def test_a_run_that_ends_early_is_complete_and_goes_on_with_more_patience(tmp_path: Path) -> None:
     config = with_rule(patience=1)
     (entry,) = sweep(tmp_path, config).runs

@@ -18,6 +18,8 @@ from tfp_smvi.sweeps.driver import sweep
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.results import Sweep, read_sweep
 
+pytestmark = pytest.mark.slow
+
 # One run, whose two epochs end after the controller's settling.
 SMALL = dataclasses.replace(
     CONFIG,

@@ -44,6 +44,7 @@ class Stopping(Callback):
             raise KeyboardInterrupt
 
 
+@pytest.mark.slow
 def test_a_training_that_is_stopped_goes_on_in_the_same_run(
     tmp_path: Path, digits: Dataset, capfd: pytest.CaptureFixture[str]
 ) -> None:
@@ -96,6 +97,7 @@ def test_without_matplotlib_a_note_says_that_figures_are_missing(
     assert run.exits == [0]
 
 
+@pytest.mark.slow
 def test_the_runs_of_a_sweep_are_a_group(copied_sweep: Path, sweep_orders: list[Order]) -> None:
     with track_sweep(copied_sweep, "wandb", Recorder()) as reporter:
         sweep(copied_sweep, SWEEP, reporter=reporter)

@@ -39,6 +39,7 @@ class Failing(Callback):
             raise self.error
 
 
+@pytest.mark.slow
 # The second is one that `fit` explains if it is its own.
 @pytest.mark.parametrize("error", [ValueError("mine"), ConnectionRefusedError(111, "refused")])
 def test_an_error_of_a_callback_leaves_fit_as_it_is_and_loses_no_step(

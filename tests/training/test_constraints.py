@@ -44,6 +44,7 @@ def followed(digits: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_resumed_run_has_the_bits_of_one_that_was_not_interrupted(
     digits: Dataset, followed: Path, tmp_path: Path
 ) -> None:
@@ -87,6 +88,7 @@ def test_a_model_card_has_the_lam_that_was_reached_and_no_other(followed: Path) 
     assert card.metrics.constraint.asked == 0.3
 
 
+@pytest.mark.slow
 def test_a_constraint_is_met_and_the_command_says_so(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -152,6 +154,7 @@ class _Exact:
         return self.exact.log_joint(z)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("annealed", [False, True])
 def test_the_gap_is_that_of_an_exact_model(annealed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """KL(N(m + s, S), N(m, S)) = |s|^2 / 2 = 0.5 nats, in units of the posterior's deviations.

@@ -32,7 +32,7 @@ from tfp_smvi.training.cluster import Cluster, read_cluster, wait_for_peers
 from tfp_smvi.training.distributed import SeveralDevices, connect_devices
 from tfp_smvi.training.loop import fit
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 class Shared(NamedTuple):

@@ -45,6 +45,7 @@ def lines(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith(("Data: ", "epoch "))]
 
 
+@pytest.mark.slow
 def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_that_is_not(
     reference: ReferenceRun,
     tmp_path: Path,
@@ -142,6 +143,7 @@ def same_run(one: Path, other: Path) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "module"), [(signal.SIGINT, "tensorflow_probability"), (signal.SIGTERM, "keras")]
 )
@@ -157,6 +159,7 @@ def test_signal_while_tensorflow_loads_ends_the_program_without_a_traceback(
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.slow
 def test_full_disk_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
     digits: Dataset,
     reference: ReferenceRun,
@@ -197,6 +200,7 @@ def test_disk_that_is_full_from_the_start_is_one_clear_line(
     assert list(run_dir.rglob("*.npz")) == []
 
 
+@pytest.mark.slow
 def test_full_file_system_is_one_clear_line_and_the_checkpoint_before_it_is_intact(
     digits: Dataset, reference: ReferenceRun, small_disk: Path, tmp_path: Path
 ) -> None:
@@ -255,6 +259,7 @@ def test_read_only_directory_is_one_clear_line_and_its_checkpoints_are_intact(
         assert_same_run(run_dir, reference.run_dir)
 
 
+@pytest.mark.slow
 def test_directory_that_becomes_read_only_during_the_run_is_one_clear_line(
     digits: Dataset, reference: ReferenceRun, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_model_of_ones_own_is_resumed_bit_for_bit(
     assert result.history[1].test.elbo > result.history[0].test.elbo
 
 
+@pytest.mark.slow
 def test_a_model_of_ones_own_is_loaded_and_evaluated_with_an_object(run_dir: Path) -> None:
     loaded = load_run(run_dir, model=FactorModel(), warn=lambda line: None)
     assert isinstance(loaded.model, FactorModel)

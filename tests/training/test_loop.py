@@ -93,6 +93,7 @@ def test_metrics_are_consistent_with_each_other(trained: FitResult) -> None:
         assert test.objective == pytest.approx(test.elbo - record.lam * test.divergence, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_the_weighted_divergence_is_trained_tested_and_recorded(digits: Dataset) -> None:
     """Both divergences start from the same weights, x and z; lam = 0 computes it for the test."""
     test = eval_batches(digits.test, batch_size=200, seed=0, binarize=True)
@@ -169,6 +170,7 @@ def test_the_model_is_the_moving_average_of_the_weights(digits: Dataset) -> None
     assert max(np.abs(averages[name] - learner[name]).max() for name in averages) > 1e-3
 
 
+@pytest.mark.slow
 def test_averaging_leaves_the_training_as_it_is(digits: Dataset) -> None:
     rows, weights = {}, {}
     for steps in (0, 50):
@@ -311,6 +313,7 @@ def test_changed_data_under_the_same_name_are_refused(tmp_path: Path) -> None:
         fit(settings, load_dataset(str(path)), tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_non_finite_step_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
     """An example overflows float32; the first epoch leaves it out, and the second meets it."""
     batch, count = 32, 65
@@ -382,6 +385,7 @@ def test_logged_metrics_of_the_same_weights_agree_in_both_precisions(
     np.testing.assert_allclose(rows["bfloat16"], rows["float32"], rtol=0, atol=0.02)
 
 
+@pytest.mark.slow
 def test_xla_agrees_with_the_uncompiled_step(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -403,6 +407,7 @@ def test_xla_agrees_with_the_uncompiled_step(
     np.testing.assert_allclose(rows["on"], rows["off"], rtol=1e-3)
 
 
+@pytest.mark.slow
 def test_a_collapsed_posterior_is_warned_of_until_it_recovers(
     digits: Dataset,
     reference: runs.ReferenceRun,

@@ -50,6 +50,7 @@ def test_the_function_and_its_file_are_recorded(folder: Path) -> None:
     assert len(record["code"]["sha256"]) == 64
 
 
+@pytest.mark.slow
 def test_a_killed_training_goes_on_bit_for_bit(folder: Path) -> None:
     process = start_forked(*TRAIN, "--run-dir", "killed", cwd=folder)
     checkpoints = folder / "killed" / "checkpoints"
@@ -76,6 +77,7 @@ def test_features_need_only_the_export(folder: Path) -> None:
     assert np.load(folder / "f.npz")["mean"].shape == (5, 3)
 
 
+@pytest.mark.slow
 def test_a_model_that_works_only_in_python_is_not_exported(tmp_path: Path) -> None:
     (tmp_path / "own_model.py").write_text(
         """
@@ -102,6 +104,7 @@ def build(image_shape, config):
     assert not list((tmp_path / "saved_models").glob("*/1"))
 
 
+@pytest.mark.slow
 def test_a_sweep_imports_it_in_its_processes(folder: Path) -> None:
     options = (*EVALUATION, "--no-classify", "--epochs", "1", "--lams", "0.1")
     text = ok(folder, "sweep", *MODEL, *options, "--sweep-dir", "sweep", before=None)
@@ -110,6 +113,7 @@ def test_a_sweep_imports_it_in_its_processes(folder: Path) -> None:
     assert [run["status"] for run in summary["runs"]] == ["done"]
 
 
+@pytest.mark.slow
 def test_a_changed_or_lost_function_is_reported(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "run", tmp_path / "run")
     failed = run_forked("evaluate", "run", *EVALUATION, cwd=tmp_path)

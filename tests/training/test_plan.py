@@ -142,6 +142,7 @@ def test_the_warm_up_is_two_thirds_of_the_planned_steps(
     assert planned.planned_epochs == settings.get("planned_epochs")
 
 
+@pytest.mark.slow
 def test_a_run_with_a_plan_goes_on_as_if_all_epochs_had_been_asked_for_at_once(
     digits: Dataset, tmp_path: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_a_run_with_a_plan_goes_on_as_if_all_epochs_had_been_asked_for_at_once(
     )
 
 
+@pytest.mark.slow
 def test_more_epochs_do_not_change_what_a_run_was_planned_for(
     digits: Dataset, tmp_path: Path
 ) -> None:
@@ -182,6 +184,7 @@ def test_more_epochs_do_not_change_what_a_run_was_planned_for(
         fit(config(epochs=2, **PLANNED, planned_epochs=2), digits, tmp_path)
 
 
+@pytest.mark.slow
 def test_a_run_that_recorded_its_warm_up_keeps_it(digits: Dataset, tmp_path: Path) -> None:
     """As those of version 0.1 do."""
     fit(config(epochs=1), digits, tmp_path)

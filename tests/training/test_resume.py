@@ -86,6 +86,7 @@ def send(number: int) -> None:
         os.kill(os.getpid(), number)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 def test_signal_in_the_middle_of_an_epoch_saves_that_step_and_the_run_goes_on_from_it(
     digits: Dataset, trained: FitResult, tmp_path: Path
@@ -109,6 +110,7 @@ def test_signal_in_the_middle_of_an_epoch_saves_that_step_and_the_run_goes_on_fr
     assert_same_run(run_dir, trained.run_dir)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("step_by_step")
 def test_death_in_the_middle_of_an_epoch_costs_no_more_than_the_time_since_the_last_checkpoint(
     digits: Dataset, trained: FitResult, tmp_path: Path
@@ -204,6 +206,7 @@ def test_finished_run_takes_more_epochs_as_if_they_had_been_asked_for_at_once(
     assert load_run(run_dir).config == load_run(trained.run_dir).config
 
 
+@pytest.mark.slow
 def test_run_ends_at_any_number_of_epochs_that_it_has_not_passed(
     digits: Dataset, trained: FitResult, tmp_path: Path
 ) -> None:
@@ -227,6 +230,7 @@ def test_run_ends_at_any_number_of_epochs_that_it_has_not_passed(
     assert_same_run(run_dir, trained.run_dir)
 
 
+@pytest.mark.slow
 def test_fresh_starts_over(digits: Dataset, trained: FitResult, tmp_path: Path) -> None:
     run_dir = tmp_path / "run"
     fit(config(lam=2.0, epochs=1), digits, run_dir)
@@ -246,6 +250,7 @@ def test_fit_outside_of_the_main_thread_gives_the_same_bits(
     assert_same_run(tmp_path / "run", trained.run_dir)
 
 
+@pytest.mark.slow
 def test_kill_between_the_last_step_of_an_epoch_and_its_record_loses_no_record(
     trained: FitResult, digits: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

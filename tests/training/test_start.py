@@ -55,6 +55,7 @@ def test_a_training_starts_from_the_weights_of_a_run(
     assert read_run(result.run_dir).source == source
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lam", [0.0, math.inf])
 @pytest.mark.parametrize("averaging_steps", [0, 50])
 @pytest.mark.parametrize(("frozen", "other"), [("decoder", "encoder"), ("encoder", "decoder")])
@@ -98,6 +99,7 @@ def test_an_encoder_of_another_posterior_is_fitted_to_a_frozen_decoder(
     assert result.history[-1].test.elbo > result.history[0].test.elbo
 
 
+@pytest.mark.slow
 def test_a_resumed_training_needs_its_source_no_more(
     digits: Dataset, trained: FitResult, tmp_path: Path
 ) -> None:

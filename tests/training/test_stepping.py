@@ -19,6 +19,7 @@ from tfp_smvi.training.trainer import Trainer
 is_tf32 = tf.config.experimental.tensor_float_32_execution_enabled
 
 
+@pytest.mark.slow
 def test_blocks_of_steps_equal_single_ones(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
