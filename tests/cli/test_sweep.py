@@ -176,12 +176,13 @@ def test_the_example_is_the_papers_protocol(asked: Call) -> None:
     assert runs.call("sweep", "--config", str(ROOT / "examples" / "paper.json")) == 0
     config = asked["config"]
     assert config.train.model == ModelConfig(
-        latent_dim=50, hidden_sizes=(1024, 1024), activation="softplus"
+        latent_dim=50, hidden_sizes=(1024, 1024), activation="silu"
     )
     assert config.train.data.dataset == "mnist"
     assert (config.train.train.epochs, config.train.train.learning_rate) == (300, 1e-3)
     assert config.classify.labels == (600, 1000, 3000)
-    assert config.lams[0] == 0.0
+    assert config.lams == (0.0, 0.003, 0.01, 0.03, 0.1, 0.5, 2.0, 10.0)
+    assert config.train.train.precision == "bfloat16"
 
 
 @pytest.fixture
