@@ -165,7 +165,6 @@ def test_a_signal_leaves_no_version_and_no_litter_that_stays(
 
 
 @pytest.mark.kills
-@pytest.mark.slow
 def test_kills_at_random_moments_leave_only_whole_versions(
     reference: ReferenceRun, tmp_path: Path, random_kills: RandomKills
 ) -> None:

@@ -102,7 +102,6 @@ def test_no_process_is_left_behind_by_a_sweep_that_fails(
     assert (tmp_path / "python.ended").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.kills
 def test_a_sweep_that_is_stopped_and_killed_ends_with_the_results_of_one_that_is_not(
     whole_sweep: WholeSweep, tmp_path: Path, random_kills: RandomKills

@@ -98,7 +98,6 @@ def test_run_that_is_stopped_and_killed_in_every_way_ends_with_the_bits_of_one_t
 
 
 @pytest.mark.kills
-@pytest.mark.slow
 def test_run_that_is_killed_at_random_moments_ends_with_the_bits_of_one_that_is_not(
     tmp_path: Path, random_kills: RandomKills
 ) -> None:
