@@ -1,5 +1,6 @@
-# make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the encoder and
-#              writes the features of the test set                (LAM=0.5 EPOCHS=3 TRAIN_ARGS= EVALUATE_ARGS=)
+# make run     virtual environment, install; trains on MNIST, evaluates 100 test images, exports the
+#              encoder and writes the features of the test set
+#                                               (LAM=0.5 EPOCHS=3 TRAIN_ARGS= EVALUATE_ARGS=)
 # make test    format and lint check, types, the tests           (PYTEST_ARGS= WORKERS=3)
 # make test-slow   the tests that take more than a few seconds each
 # make test-slurm  the documented batch script on a Slurm here, such as .ci/slurm makes
@@ -37,7 +38,8 @@ PACKAGE = $(INSTALL) --no-build-isolation --editable
 # For every platform and Python from 3.11 on; no line says which package asked for another.
 LOCK_ARGS = setup.py --universal --python-version 3.11 --generate-hashes --upgrade \
     --no-annotate --custom-compile-command "make lock" --quiet
-# What the installed metadata and the console script come from; the code itself is used where it lies.
+# What the installed metadata and the console script come from; the code itself is used where it
+# lies.
 METADATA = setup.py pyproject.toml tfp_smvi/version.py
 
 .PHONY: run test test-slow test-slurm soak lock docs bench format clean
@@ -47,7 +49,8 @@ run: $(VENV)/installed
 	"$(BIN)/tfp-smvi" train --lam $(LAM) --epochs $(EPOCHS) --run-dir "$(RUN)" $(TRAIN_ARGS)
 	"$(BIN)/tfp-smvi" evaluate "$(RUN)" --num-examples 100 --num-elbo-samples 2048 $(EVALUATE_ARGS)
 	"$(BIN)/tfp-smvi" export "$(RUN)" --model-name $(MODEL)
-	"$(BIN)/tfp-smvi" features tfds:mnist/test --model saved_models/$(MODEL) --output "$(RUN)/features.npz" --fresh
+	"$(BIN)/tfp-smvi" features tfds:mnist/test --model saved_models/$(MODEL) \
+	    --output "$(RUN)/features.npz" --fresh
 	@echo
 	@echo "The run           $(RUN)"
 	@echo "  curves          $(BIN)/tensorboard --logdir runs"
@@ -111,10 +114,13 @@ $(VENV)/installed-bench: $(VENV)/installed
 
 $(VENV)/created:
 	@command -v "$(PYTHON)" > /dev/null || \
-	    { echo "Error: there is no $(PYTHON); install Python 3.11 or later, or name one: make PYTHON=..." >&2; exit 1; }
+	    { echo "Error: there is no $(PYTHON); install Python 3.11 or later, or name" \
+	        "one: make PYTHON=..." >&2; exit 1; }
 	@"$(PYTHON)" -c "import sys; sys.exit(sys.version_info < (3, 11))" || \
-	    { echo "Error: $(PYTHON) is not Python 3.11 or later; name one that is: make PYTHON=python3.12" >&2; exit 1; }
+	    { echo "Error: $(PYTHON) is not Python 3.11 or later; name one that is:" \
+	        "make PYTHON=python3.12" >&2; exit 1; }
 	@"$(PYTHON)" -c "import ensurepip, venv" 2> /dev/null || \
-	    { echo "Error: $(PYTHON) has no module venv; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; }
+	    { echo "Error: $(PYTHON) has no module venv; install it (Debian, Ubuntu:" \
+	        "apt install python3-venv)" >&2; exit 1; }
 	"$(PYTHON)" -m venv "$(VENV)"
 	@touch "$@"

@@ -17,6 +17,7 @@ import math
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 from tfp_smvi.core.startup import quiet_tensorflow
 
@@ -34,28 +35,33 @@ def main() -> None:
     from tfp_smvi.core.runtime import set_threads
 
     set_threads(options.threads)
-    import tensorflow as tf
+    compare_paths(train_decoder(options.epochs), options.num_simulated)
 
-    from tfp_smvi.config import (
-        AISConfig,
-        DataConfig,
-        EvaluateConfig,
-        ModelConfig,
-        RunConfig,
-        TrainConfig,
-    )
+
+def train_decoder(epochs: int) -> Any:
+    """A model whose decoder has the layers of BDMC's."""
+    from tfp_smvi.config import DataConfig, ModelConfig, RunConfig, TrainConfig
     from tfp_smvi.data import load_dataset
-    from tfp_smvi.evaluation.estimator import BlockEstimator
     from tfp_smvi.training.loop import fit
 
     config = RunConfig(
         DataConfig("mnist"),
         ModelConfig(latent_dim=50, hidden_sizes=SIZES),
-        TrainConfig(lam=0.0, epochs=options.epochs),
+        TrainConfig(lam=0.0, epochs=epochs),
     )
     with tempfile.TemporaryDirectory() as folder:
         model = fit(config, load_dataset("mnist"), Path(folder) / "run").model
     model.freeze_decoder()
+    return model
+
+
+def compare_paths(model: Any, num_simulated: int) -> None:
+    """Prints the bracket and the processor time of each path."""
+    import tensorflow as tf
+
+    from tfp_smvi.config import AISConfig, EvaluateConfig
+    from tfp_smvi.evaluation.estimator import BlockEstimator
+
     paths = {
         "defaults": AISConfig(leapfrog_precision="float32"),
         "from the prior": AISConfig(
@@ -66,7 +72,7 @@ def main() -> None:
         ),
     }
     for name, ais in paths.items():
-        estimator = BlockEstimator(model, EvaluateConfig(ais, block_size=options.num_simulated))
+        estimator = BlockEstimator(model, EvaluateConfig(ais, block_size=num_simulated))
         estimator.bracketed(tf.constant([0, 0]))
         started = time.process_time()
         found = estimator.bracketed(tf.constant([0, 1]))

@@ -232,6 +232,14 @@ def main() -> None:
             served.close()
         encoders: dict[ExportPrecision, LocalEncoder] = {"float32": local, "bfloat16": reduced}
         bulk = measure_bulk(model, encoders, files, arguments.rounds)
+    _print_bulk(bulk)
+    if arguments.output:
+        details = {"cpus": os.cpu_count(), **environment().to_json()}
+        write_json(arguments.output, {"forms": rows, "bulk": bulk, **details})
+        print(json.dumps(details["machine"]), file=sys.stderr)
+
+
+def _print_bulk(bulk: dict[str, dict[str, float]]) -> None:
     print()
     for name, speeds in bulk.items():
         wall, cpu = (speeds[key] / bulk["matrix products"][key] for key in ("wall", "cpu"))
@@ -239,10 +247,6 @@ def main() -> None:
             f"{name}: {speeds['wall']:.0f} images/s, {100 * wall:.0f} % of the matrix products "
             f"({100 * cpu:.0f} % by processor time)"
         )
-    if arguments.output:
-        details = {"cpus": os.cpu_count(), **environment().to_json()}
-        write_json(arguments.output, {"forms": rows, "bulk": bulk, **details})
-        print(json.dumps(details["machine"]), file=sys.stderr)
 
 
 if __name__ == "__main__":

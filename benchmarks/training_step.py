@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 import unittest.mock
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +89,31 @@ class Contestant:
         return self.process.stdout.readline().strip()
 
 
+class _EpochTimer:
+    """A reporter that records the times at the ends of epochs, and times bare steps there."""
+
+    def __init__(self, bare: Callable[[int], float]) -> None:
+        self.turns: list[list[float]] = []
+        self.marks: list[tuple[float, float]] = []
+        self._bare = bare
+
+    def begin(self, *arguments: Any) -> None:
+        self._pause()
+
+    def progress(self, progress: Any) -> None: ...
+    def note(self, message: str) -> None: ...
+    def warn(self, message: str) -> None: ...
+
+    def epoch(self, record: Any) -> None:
+        self._pause()
+
+    def _pause(self) -> None:
+        arrived = time.perf_counter()
+        self._bare(2)
+        self.turns.append([self._bare(STEPS) for _ in range(8)])
+        self.marks.append((arrived, time.perf_counter()))
+
+
 def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
     """Compares whole epochs of training on MNIST with the same number of bare steps.
 
@@ -110,35 +135,15 @@ def measure_epoch(threads: int, epochs: int) -> dict[str, float]:
         test_seconds.append(time.perf_counter() - started)
         return result
 
-    turns: list[list[float]] = []
-    marks: list[tuple[float, float]] = []
-
-    class Timer:
-        """Records the times at the ends of epochs, and times bare steps there."""
-
-        def begin(self, *arguments: Any) -> None:
-            self.pause()
-
-        def progress(self, progress: Any) -> None: ...
-        def note(self, message: str) -> None: ...
-        def warn(self, message: str) -> None: ...
-
-        def epoch(self, record: Any) -> None:
-            self.pause()
-
-        def pause(self) -> None:
-            arrived = time.perf_counter()
-            bare(2)
-            turns.append([bare(STEPS) for _ in range(8)])
-            marks.append((arrived, time.perf_counter()))
-
+    timer = _EpochTimer(bare)
     config = RunConfig(DataConfig("mnist"), train=TrainConfig(lam=LAM, epochs=epochs + 1))
     with (
         tempfile.TemporaryDirectory() as folder,
         unittest.mock.patch.object(Trainer, "test", timed_test),
     ):
-        fit(config, load_dataset("mnist"), Path(folder) / "run", reporter=Timer())
+        fit(config, load_dataset("mnist"), Path(folder) / "run", reporter=timer)
     # The first epoch includes the compilation and is left out.
+    turns, marks = timer.turns, timer.marks
     rows = np.array(
         [
             (

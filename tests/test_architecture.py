@@ -1,4 +1,4 @@
-"""The arrows of the architecture: which folder may import which, and who pays for what.
+"""The architecture: which folder may import which, who pays for what, and how long a part may be.
 
 The checks read the sources and import nothing. Each is shown to fail on a small source that breaks
 it.
@@ -232,11 +232,30 @@ def heavy_at_load(sources: Mapping[str, str]) -> list[str]:
     ]
 
 
-CHECKS = (wrong_arrows, ways_to_the_model, import_cycles, strangers, heavy_at_load)
+def too_long(sources: Mapping[str, str]) -> list[str]:
+    """Modules of more than 300 lines, and functions of more than 40 without what describes them."""
+    found = [
+        f"{module} has {len(source.splitlines())} lines"
+        for module, source in sources.items()
+        if len(source.splitlines()) > 300
+    ]
+    for module, source in sources.items():
+        lines = source.splitlines()
+        for node in ast.walk(ast.parse(source)):
+            if isinstance(node, ast.FunctionDef):
+                first = node.body[ast.get_docstring(node) is not None :][:1]
+                body = lines[first[0].lineno - 1 : node.end_lineno] if first else []
+                code = [line for line in body if line.strip() and not line.lstrip().startswith("#")]
+                if len(code) > 40:
+                    found.append(f"{module} has {len(code)} lines in {node.name}")
+    return found
+
+
+CHECKS = (wrong_arrows, ways_to_the_model, import_cycles, strangers, heavy_at_load, too_long)
 
 
 @pytest.mark.parametrize("check", CHECKS)
-def test_arrows_point_one_way(check):
+def test_the_house_is_in_order(check):
     assert check(read_sources()) == []
 
 
@@ -265,10 +284,12 @@ def test_arrows_point_one_way(check):
         (heavy_at_load, "config.run", "import tensorflow as tf"),
         (heavy_at_load, "core.errors", "import tensorflow as tf"),
         (heavy_at_load, "data.digits", "class A:\n    from sklearn import datasets"),
+        (too_long, "data.digits", "a = 1\n" * 301),
+        (too_long, "data.digits", "def f():\n" + "    a = 1\n" * 41),
         (heavy_at_load, "", "try:\n    import keras\nfinally:\n    pass"),
     ],
 )
-def test_a_wrong_import_is_found(check, module, source):
+def test_what_is_out_of_order_is_found(check, module, source):
     found = check({**read_sources(), module: source})
     assert found
     assert any(line.startswith(module or " imports") for line in found)

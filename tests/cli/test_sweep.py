@@ -4,6 +4,7 @@ import json
 import os
 import pty
 import re
+import shlex
 import statistics
 import subprocess
 from collections.abc import Iterator
@@ -91,32 +92,12 @@ def test_defaults_are_those_of_the_configuration(asked: Call) -> None:
 
 
 def test_options_reach_the_stage_that_they_belong_to(asked: Call) -> None:
-    arguments = [
-        *(
-            "--lams",
-            "0,1e-3,inf",
-            "--seeds",
-            "0,7",
-            "--jobs",
-            "2",
-            "--threads",
-            "3",
-            "--sweep-dir",
-            "there",
-        ),
-        *("--dataset", "digits", "--latent-dim", "2", "--epochs", "9", "--clip-norm", "inf"),
-        *(
-            "--split",
-            "test",
-            "--num-examples",
-            "all",
-            "--num-temperatures",
-            "7",
-            "--num-elbo-samples",
-            "5",
-        ),
-        *("--labels", "50,100", "--kernel", "rbf", "--repeats", "3", "--classify-every", "4"),
-    ]
+    arguments = shlex.split(
+        "--lams 0,1e-3,inf --seeds 0,7 --jobs 2 --threads 3 --sweep-dir there "
+        "--dataset digits --latent-dim 2 --epochs 9 --clip-norm inf "
+        "--split test --num-examples all --num-temperatures 7 --num-elbo-samples 5 "
+        "--labels 50,100 --kernel rbf --repeats 3 --classify-every 4"
+    )
     assert runs.call("sweep", *arguments) == 0
     config = asked["config"]
     assert (config.lams, config.seeds) == ((0.0, 0.001, float("inf")), (0, 7))

@@ -53,12 +53,8 @@ def missing() -> str | None:
     return f"docker does not run: {answer.stderr.strip()}" if answer.returncode else None
 
 
-@pytest.fixture(scope="module")
-def served(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    """`tfp-smvi serve` with two versions of an export and a broken third one, and its end."""
-    if reason := missing():
-        pytest.skip(reason)
-    models = tmp_path_factory.mktemp("saved_models")
+def _publish_versions(reference: ReferenceRun, models: Path) -> None:
+    """Two versions of an export, and a broken third one."""
     for _ in range(2):
         arguments = (
             "export",
@@ -72,6 +68,15 @@ def served(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) ->
         assert process.returncode == 0, process.stderr
     shutil.copytree(models / NAME / "2", models / NAME / "3")
     (models / NAME / "3" / "saved_model.pb").write_bytes(b"broken")
+
+
+@pytest.fixture(scope="module")
+def served(reference: ReferenceRun, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    """`tfp-smvi serve` with two versions of an export and a broken third one, and its end."""
+    if reason := missing():
+        pytest.skip(reason)
+    models = tmp_path_factory.mktemp("saved_models")
+    _publish_versions(reference, models)
     ports = free_port(), free_port()
     line = [
         runs.script(),

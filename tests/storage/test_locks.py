@@ -23,7 +23,7 @@ BUSY = SMVIError("the folder is in use", remedy="wait")
 def test_a_folder_that_is_held_is_refused_and_free_again_afterwards(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "folder"
     with hold_folder(folder, busy=BUSY, remedy="choose another"):
-        with pytest.raises(SMVIError) as caught:  # noqa: SIM117  # the outer one is what it is about
+        with pytest.raises(SMVIError) as caught:  # noqa: SIM117
             with hold_folder(folder, busy=BUSY, remedy="choose another"):
                 pass
         assert caught.value is BUSY

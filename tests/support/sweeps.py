@@ -28,7 +28,12 @@ from tfp_smvi.core.errors import name_fields
 from tfp_smvi.core.runtime import Environment, Machine
 from tfp_smvi.evaluation.calibration import NUM_DRAWS
 from tfp_smvi.evaluation.calibration_summary import calibration_values, summarize_calibration
-from tfp_smvi.evaluation.results import EvaluatedRun, Evaluation
+from tfp_smvi.evaluation.results import (
+    BracketSummary,
+    EvaluatedRun,
+    Evaluation,
+    SplitSummary,
+)
 from tfp_smvi.evaluation.summary import summarize_bracket, summarize_split
 from tfp_smvi.evaluation.warnings import warnings_about
 
@@ -194,40 +199,57 @@ def _record(lam: float, epoch: int, rng: np.random.Generator) -> dict[str, Any]:
 def _evaluation(
     lam: float, latent_dim: int, gap_offset: float, rng: np.random.Generator
 ) -> dict[str, Any]:
-    splits = {}
-    for split, shift in (("train", 1.5), ("test", 0.0)):
-        elbo = (
-            -96.0
-            + shift
-            - 8.0 * max(_strength(lam), 0.0) ** 2
-            - min(abs(lam), 30.0)
-            + rng.normal(0, 20, 400)
-        )
-        gap = 6.0 * (1.0 - _strength(lam)) ** 2 * rng.gamma(4.0, 0.25, 400) + gap_offset
-        gap = gap + rng.normal(0.0, 0.1, 400)
-        splits[split] = summarize_split(
-            {
-                "elbo": elbo,
-                "elbo_error": np.full(400, 0.1),
-                "kl": rng.normal(25.0, 4.0, 400),
-                "iwae_bound": elbo + 0.8 * gap,
-                "iwae_bound_error": np.full(400, 0.1),
-                "log_likelihood": elbo + gap,
-                "log_likelihood_error": np.full(400, 0.1),
-                "divergence": rng.gamma(2.0, 10.0, 400),
-                "divergence_error": np.full(400, 0.1),
-                "weighted_divergence": 3.0 * gap,
-                "weighted_divergence_error": np.full(400, 0.1),
-                "effective_sample_size": rng.uniform(3.0, 12.0, 400)
-                if lam > 0.0
-                else rng.uniform(1.0, 6.0, 400),
-                "acceptance_rate": np.full((400, 4), 0.65),
-                "posterior_mean": rng.normal(0.0, 1.0, (400, latent_dim)),
-                **_diagnostics(lam, latent_dim),
-            }
-        )
+    splits = {
+        split: _split(lam, latent_dim, gap_offset, shift, rng)
+        for split, shift in (("train", 1.5), ("test", 0.0))
+    }
+    bracket = _bracket(lam, rng)
+    settings = EvaluateConfig(split="both")
+    warnings = tuple(map(name_fields, warnings_about(splits, bracket, settings)))
+    run = EvaluatedRun(_run_config(latent_dim), 468 * EPOCHS, EPOCHS, "0" * 64, "0" * 64)
+    return Evaluation(
+        splits, bracket, warnings, settings, run, HERE.versions, HERE.machine
+    ).to_json()
+
+
+def _split(
+    lam: float, latent_dim: int, gap_offset: float, shift: float, rng: np.random.Generator
+) -> SplitSummary:
+    elbo = (
+        -96.0
+        + shift
+        - 8.0 * max(_strength(lam), 0.0) ** 2
+        - min(abs(lam), 30.0)
+        + rng.normal(0, 20, 400)
+    )
+    gap = 6.0 * (1.0 - _strength(lam)) ** 2 * rng.gamma(4.0, 0.25, 400) + gap_offset
+    gap = gap + rng.normal(0.0, 0.1, 400)
+    return summarize_split(
+        {
+            "elbo": elbo,
+            "elbo_error": np.full(400, 0.1),
+            "kl": rng.normal(25.0, 4.0, 400),
+            "iwae_bound": elbo + 0.8 * gap,
+            "iwae_bound_error": np.full(400, 0.1),
+            "log_likelihood": elbo + gap,
+            "log_likelihood_error": np.full(400, 0.1),
+            "divergence": rng.gamma(2.0, 10.0, 400),
+            "divergence_error": np.full(400, 0.1),
+            "weighted_divergence": 3.0 * gap,
+            "weighted_divergence_error": np.full(400, 0.1),
+            "effective_sample_size": rng.uniform(3.0, 12.0, 400)
+            if lam > 0.0
+            else rng.uniform(1.0, 6.0, 400),
+            "acceptance_rate": np.full((400, 4), 0.65),
+            "posterior_mean": rng.normal(0.0, 1.0, (400, latent_dim)),
+            **_diagnostics(lam, latent_dim),
+        }
+    )
+
+
+def _bracket(lam: float, rng: np.random.Generator) -> BracketSummary:
     lower = rng.normal(-100.0, 20.0, 100)
-    bracket = summarize_bracket(
+    return summarize_bracket(
         {
             "lower_bound": lower,
             "lower_bound_error": np.full(100, 0.1),
@@ -237,12 +259,6 @@ def _evaluation(
             "reverse_acceptance_rate": np.full((100, 4), 0.65),
         }
     )
-    settings = EvaluateConfig(split="both")
-    warnings = tuple(map(name_fields, warnings_about(splits, bracket, settings)))
-    run = EvaluatedRun(_run_config(latent_dim), 468 * EPOCHS, EPOCHS, "0" * 64, "0" * 64)
-    return Evaluation(
-        splits, bracket, warnings, settings, run, HERE.versions, HERE.machine
-    ).to_json()
 
 
 def _write_calibration(run_dir: Path, lam: float, latent_dim: int) -> dict[str, Any]:
