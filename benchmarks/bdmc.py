@@ -75,9 +75,9 @@ def compare_paths(model: Any, num_simulated: int) -> None:
         estimator = BlockEstimator(model, EvaluateConfig(ais, block_size=num_simulated))
         estimator.bracketed(tf.constant([0, 0]))
         started = time.process_time()
-        found = estimator.bracketed(tf.constant([0, 1]))
+        bounds = estimator.bracketed(tf.constant([0, 1]))
         seconds = time.process_time() - started
-        widths = found["upper_bound"] - found["lower_bound"]
+        widths = bounds["upper_bound"] - bounds["lower_bound"]
         error = widths.std(ddof=1) / math.sqrt(len(widths))
         print(
             f"{name:<16}{ais.num_chains} chains, {ais.num_temperatures} temperatures, "

@@ -118,15 +118,15 @@ def difference(name: str, task: Task) -> float:
     """The largest relative difference of a loss or gradient from this package's, by its norm."""
     if name == "jax":
         loss, gradients = jax_gradient(task)(task.weights(), task.images(), task.noise())
-        found = [np.asarray(t) for t in (loss, *gradients)]
+        results = [np.asarray(t) for t in (loss, *gradients)]
     else:
         import torch
 
         inputs = (torch.from_numpy(task.images()), torch.from_numpy(task.noise()))
         gradients, loss = torch_gradient(task)(torch_parameters(task), *inputs)
-        found = [loss.numpy(), *(g.numpy().T for g in gradients)]
+        results = [loss.numpy(), *(g.numpy().T for g in gradients)]
     own = gradients_of_this_package(task)
-    pairs = zip(found, own, strict=True)
+    pairs = zip(results, own, strict=True)
     return max(float(np.linalg.norm(a - b) / np.linalg.norm(b)) for a, b in pairs)
 
 

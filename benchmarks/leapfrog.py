@@ -59,13 +59,13 @@ def compare(model: Any, examples: Any, count: int, num_rounds: int) -> None:
     for number in range(num_rounds + 1):
         for precision, estimator in estimators.items():
             started = time.perf_counter()
-            found = estimator.annealed(x, tf.constant([number, 0]))
+            estimates = estimator.annealed(x, tf.constant([number, 0]))
             if number:  # the first one traces
                 seconds[precision].append(time.perf_counter() - started)
-                acceptance[precision].append(float(found["acceptance_rate"].mean()))
+                acceptance[precision].append(float(estimates["acceptance_rate"].mean()))
     for precision, estimator in estimators.items():
-        found = estimator.bracketed(tf.constant([0, 1]))
-        widths = found["upper_bound"] - found["lower_bound"]
+        bounds = estimator.bracketed(tf.constant([0, 1]))
+        widths = bounds["upper_bound"] - bounds["lower_bound"]
         error = widths.std(ddof=1) / math.sqrt(len(widths))
         print(
             f"{precision:<10}{statistics.median(seconds[precision]):8.2f} s"

@@ -11,7 +11,7 @@ from step import CLIP, EPSILON, FLOOR, LAM, RATE, Task, Turn, seconds
 def torch_loss(
     parameters: Sequence[Any], x: Any, noise: Any, score_of: Callable, bf16: bool
 ) -> Any:
-    """The loss, with the score by `score_of`: (f: z -> (sum, each), z) -> (gradient, each)."""
+    """The loss, with the score by `score_of`: (f: z -> (sum, values), z) -> (gradient, values)."""
     import torch
     from torch.nn import functional
 
@@ -47,8 +47,8 @@ def score_by_tape(function: Callable, z: Any) -> Any:
     """The score in eager PyTorch."""
     import torch
 
-    total, each = function(z)
-    return torch.autograd.grad(total, z, create_graph=True)[0], each
+    total, values = function(z)
+    return torch.autograd.grad(total, z, create_graph=True)[0], values
 
 
 def torch_eager(task: Task) -> Turn:

@@ -128,14 +128,14 @@ def measure(case: Case, options: argparse.Namespace) -> None:
 
 def report(times: dict[str, float], num_bytes: int, options: argparse.Namespace) -> None:
     """Prints the measurements, and the model for 2 to 64 devices."""
-    one, two, threads, half, summed = (times[name] for name in CASES)
+    base, two, threads, half, summed = (times[name] for name in CASES)
     print(f"batch {options.batch_size}, hidden sizes {options.hidden_sizes}, {num_bytes:,} bytes")
     for name, seconds in times.items():
         print(f"{name:<36}{1e3 * seconds:>9.2f} ms")
-    print(f"2 processes against 1 of one thread: {one / two:.2f} times the steps")
+    print(f"2 processes against 1 of one thread: {base / two:.2f} times the steps")
     print(f"2 processes against 1 of two threads: {threads / two:.2f} times the steps")
-    slope = 2.0 * (one - half)  # of the whole batch
-    fixed = one - slope
+    slope = 2.0 * (base - half)  # of the whole batch
+    fixed = base - slope
     bandwidth = 1e9 * options.bandwidth if options.bandwidth else num_bytes / summed
     print(f"\nModel: {1e3 * fixed:.2f} ms + {1e3 * slope:.2f} ms / n, {bandwidth / 1e9:.2f} GB/s")
     print(f"{'devices':>8}{'MB sent':>10}{'ms':>10}{'speed-up':>10}")
@@ -143,7 +143,7 @@ def report(times: dict[str, float], num_bytes: int, options: argparse.Namespace)
         sent = 2.0 * (n - 1) / n * num_bytes
         seconds = fixed + slope / n + sent / bandwidth
         beside = f"  measured: {1e3 * two:.2f} ms" if n == 2 and not options.bandwidth else ""
-        print(f"{n:>8}{sent / 1e6:>10.2f}{1e3 * seconds:>10.2f}{one / seconds:>10.2f}{beside}")
+        print(f"{n:>8}{sent / 1e6:>10.2f}{1e3 * seconds:>10.2f}{base / seconds:>10.2f}{beside}")
 
 
 def free_ports(number: int) -> list[int]:

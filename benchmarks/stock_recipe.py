@@ -108,12 +108,12 @@ def within(error: JSON) -> bool:
 
 def first_within(rows: list[JSON]) -> JSON | None:
     """The shortest path that is within the tolerance together with all longer ones."""
-    found = None
+    shortest_row = None
     for row in reversed(rows):
         if not within(row["error"]):
             break
-        found = row
-    return found
+        shortest_row = row
+    return shortest_row
 
 
 def _doubled(first: int, last: int) -> list[int]:
@@ -127,17 +127,17 @@ def _doubled(first: int, last: int) -> list[int]:
 def _reference(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> tuple[np.ndarray, JSON]:
     """log p(x) of each image by the longest path, and its mean."""
     settings = EvaluateConfig(ais=reference_settings(options))
-    found = BlockEstimator(model, settings).annealed(x, seed(2))
-    values = found["log_likelihood"].astype(np.float64)
-    known = estimate(values, found["log_likelihood_error"]).to_json()
-    print(f"reference: Monte Carlo error {known['monte_carlo_error']:.3f} nat", flush=True)
-    return values, known
+    estimates = BlockEstimator(model, settings).annealed(x, seed(2))
+    values = estimates["log_likelihood"].astype(np.float64)
+    mean = estimate(values, estimates["log_likelihood_error"]).to_json()
+    print(f"reference: Monte Carlo error {mean['monte_carlo_error']:.3f} nat", flush=True)
+    return values, mean
 
 
 def compare_recipes(model: VAE, x: tf.Tensor, options: argparse.Namespace) -> JSON:
     """Compares the errors by length of the path, and then the times."""
-    reference, known = _reference(model, x, options)
-    result: JSON = {"reference": known}
+    reference, mean = _reference(model, x, options)
+    result: JSON = {"reference": mean}
     ours, runs = _errors_of_ours(model, x, reference, options)
     chosen = first_within(ours)
     timed = (chosen or ours[-1])["temperatures"]

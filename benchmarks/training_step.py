@@ -57,9 +57,9 @@ def check(names: Iterable[str]) -> None:
     """Ends the comparison if a peer does not take the same step; each is asked in a process."""
     for kind in sorted({name.split()[0] for name in names} & {*PEERS}):
         command = [sys.executable, __file__, "--check", kind]
-        found = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
-        if not found < TOLERANCE:
-            raise SystemExit(f"{kind} has another loss or other gradients, by {found:.1e}")
+        deviation = float(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)
+        if not deviation < TOLERANCE:
+            raise SystemExit(f"{kind} has another loss or other gradients, by {deviation:.1e}")
 
 
 class Contestant:

@@ -182,8 +182,8 @@ def evaluate(
     from .progress.evaluation import make_block_reporter
 
     reporter = make_block_reporter()
-    kept = f"Stopped; results are kept in {source.folder}. Run the same command again to continue."
-    with stop_at_once(lambda: reporter.stop(kept)):
+    note = f"Stopped; results are kept in {source.folder}. Run the same command again to continue."
+    with stop_at_once(lambda: reporter.stop(note)):
         with reporter.loading_tensorflow(threads):
             from tfp_smvi.engines.opening import open_engine
             from tfp_smvi.evaluation.blocks import Shard

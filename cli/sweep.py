@@ -177,8 +177,8 @@ def _default_directory(config: SweepConfig) -> Path:
     """Such as runs/mnist-sweep."""
     from tfp_smvi.runs.directory import run_directory_name
 
-    one = dataclasses.replace(config, lams=(0.0,), target_gaps=None)
-    name = run_directory_name(one.run(0.0, 0)).removesuffix("-lam0-seed0")
+    zero_sweep = dataclasses.replace(config, lams=(0.0,), target_gaps=None)
+    name = run_directory_name(zero_sweep.run(0.0, 0)).removesuffix("-lam0-seed0")
     return Path("runs") / f"{name}-sweep"
 
 

@@ -55,8 +55,8 @@ def accuracies_of(entry: Entry) -> dict[int, np.ndarray]:
     """The accuracies of a run by number of labels; none if it was not classified."""
     if entry.classification is None:
         return {}
-    found = {number: entry.classification.find(ENCODER, KERNEL, number) for number in LABELS}
-    return {number: np.array(result.values) for number, result in found.items() if result}
+    results = {number: entry.classification.find(ENCODER, KERNEL, number) for number in LABELS}
+    return {number: np.array(result.values) for number, result in results.items() if result}
 
 
 def common_labels(runs: Iterable[Run]) -> list[int]:

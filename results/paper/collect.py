@@ -39,8 +39,8 @@ def main(sweep_dir: Path, name: str) -> None:
         source, folder = sweep.run_path(entry), target / entry.run_dir
         folder.mkdir(exist_ok=True)
         arrays = read_arrays(source / "evaluation.npz")
-        kept = {key: array for key, array in arrays.items() if KEPT.fullmatch(key)}
-        np.savez_compressed(folder / "evaluation.npz", **kept)
+        selection = {key: array for key, array in arrays.items() if KEPT.fullmatch(key)}
+        np.savez_compressed(folder / "evaluation.npz", **selection)
         shutil.copy(source / "gallery.npz", folder)
         click.echo(f"{entry.run_dir} is in {folder.relative_to(FOLDER)}.")
 

@@ -72,12 +72,12 @@ def _measure(run_dir: Path, refine: int, sizes: tuple[int, ...]) -> dict[str, di
         if refine
         else measurement.compute("encoder")
     )
-    found: dict[str, dict[str, list]] = {}
+    results: dict[str, dict[str, list]] = {}
     with threadpool_limits(1, user_api="blas"):
         for size in sizes:
             for name, accuracies in _accuracies(measurement.draws, features, size):
-                found.setdefault(name, {})[str(size)] = accuracies
-    return found
+                results.setdefault(name, {})[str(size)] = accuracies
+    return results
 
 
 def _refined(
@@ -105,21 +105,21 @@ def _accuracies(
         "logistic": ("logisticregression__C", INVERSE_PENALTIES, LogisticRegression(max_iter=2000)),
     }
     for name, (setting, values, classifier) in searches.items():
-        found = []
+        accuracies = []
         for places in draws.subsets[size]:
             pipeline = make_pipeline(StandardScaler(), classifier)
             # Latent dimensions that are not used vary little, and scaled they would count as much.
             scaling = {"standardscaler": ["passthrough", StandardScaler()]}
             search = GridSearchCV(pipeline, scaling | {setting: values}, cv=folds)
             search.fit(features.train[places], draws.train_labels[places])
-            found.append(float(search.score(features.test, draws.test_labels)))
-        yield name, found
-    found = []
+            accuracies.append(float(search.score(features.test, draws.test_labels)))
+        yield name, accuracies
+    accuracies = []
     for places in draws.subsets[size]:
         x, labels = features.train[places], draws.train_labels[places]
         outcome = svm.measure_accuracy(x, labels, features.test, draws.test_labels, "rbf", 5)
-        found.append(outcome.accuracy)
-    yield "svm, finer C", found
+        accuracies.append(outcome.accuracy)
+    yield "svm, finer C", accuracies
 
 
 if __name__ == "__main__":

@@ -376,7 +376,7 @@ def test_other_settings_in_the_same_directory_are_refused_and_fresh_starts_over(
     assert result["step"] == STEPS_PER_EPOCH
     assert read_run(run_dir).config.train.lam == 2.0
     assert len(runs.records(run_dir)) == 1
-    # Within the warm-up of 100 steps the user is told what lam really was: before and after.
+    # Within the warm-up of 100 steps a warning reports what lam really was: before and after.
     grown = f"lam grows to {2.0 * (STEPS_PER_EPOCH / 100) ** 2:.2g} of 2 only"
     assert f"\nWarning: {grown}" in output.err
     assert "raise --epochs to 3 or give fewer --lam-warmup-steps" in output.err

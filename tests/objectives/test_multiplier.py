@@ -18,7 +18,7 @@ class Plant(NamedTuple):
     Attributes:
         power: log D falls by it times log lam.
         free: D without a multiplier.
-        lag: half of the answer comes within a quarter of so many steps, half within all of them.
+        lag: in steps; half of the answer comes within a quarter of it, half within all of it.
         ratio: D of held-out examples by that of training batches.
         gap_power: the held-out gap is gap_factor * D^gap_power.
         gap_factor: see there.

@@ -1,4 +1,4 @@
-"""The weight of the divergence: its warm-up against the formula, and what a user is told of it."""
+"""The weight of the divergence: its warm-up against the formula, and the warning about it."""
 
 import math
 

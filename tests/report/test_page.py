@@ -318,7 +318,7 @@ def test_text_from_files_is_escaped(tmp_path: Path) -> None:
     summary["config"]["train"]["data"]["dataset"] = EVIL
     summary["environment"]["versions"][EVIL] = EVIL
     summary["runs"][0]["evaluation"]["warnings"] = [EVIL]
-    summary["runs"][0]["classification"]["warnings"] = [EVIL]  # which is told once
+    summary["runs"][0]["classification"]["warnings"] = [EVIL]  # which is reported once
     summary["runs"][1]["error"] = EVIL
     (tmp_path / "sweep.json").write_text(json.dumps(summary))
     page = Page(render_report(read_sweep(tmp_path)))

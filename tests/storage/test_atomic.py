@@ -119,7 +119,7 @@ def test_what_another_host_has_left_is_deleted_after_a_day(tmp_path: Path) -> No
 def test_two_containers_of_one_name_and_process_number_write_beside_each_other(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Catches names made of host and process alone, and litter that is told by them.
+    """Catches names made of host and process alone, and litter that is recognized by them.
 
     A dead number stands for a process that the other container cannot see.
     """

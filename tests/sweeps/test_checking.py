@@ -57,7 +57,10 @@ def test_data_that_do_not_allow_a_setting_are_refused_and_nothing_is_made(
     assert reason in str(caught.value)
     assert str(caught.value).count("--no-classify") == (field != "batch_size")
     assert [path.name for path in tmp_path.iterdir()] == ["data.npz"]
-    assert (reporter.stages, reporter.messages) == ([], [])  # the error is raised, and told once
+    assert (reporter.stages, reporter.messages) == (
+        [],
+        [],
+    )  # the error is raised, and reported once
 
 
 def test_a_file_of_data_that_is_not_there_is_named_once(tmp_path: Path) -> None:

@@ -157,14 +157,14 @@ class Measurement(_SubsetMeasurement):
         units = plan_units(self._config, self._sizes, FEATURES)
         baselines = [unit for unit in units if unit.is_baseline]
         store = JSONStore(baselines_dir)
-        kept = self._load(store, baselines)
-        self._reporter.begin(len(units), self._cost(units), self._cost(kept))
+        cache = self._load(store, baselines)
+        self._reporter.begin(len(units), self._cost(units), self._cost(cache))
         results = dict(self._measure(workers, [u for u in units if not u.is_baseline], self))
         with hold_folder(baselines_dir, remedy=RUN_AGAIN):
             store.sweep()
             # Another process may have measured some meanwhile.
             stored = self._load(store, baselines)
-            self._reporter.advance(self._cost(stored.keys() - kept.keys()))
+            self._reporter.advance(self._cost(stored.keys() - cache.keys()))
             results |= stored
             missing = [unit for unit in baselines if unit not in stored]
             for unit, result in self._measure(workers, missing, self):

@@ -17,9 +17,9 @@ def format_classification(report: Classification) -> str:
         cells.setdefault(name, []).append(_percent(result))
     rows = [["labels", *map(str, report.sizes)]]
     rows += [[name, *row] for name, row in cells.items()]
-    one = settings.repeats == 1
-    subsets = "one labelled subset" if one else f"{settings.repeats} labelled subsets"
-    error = "" if one else " +/- one standard error"
+    is_single = settings.repeats == 1
+    subsets = "one labelled subset" if is_single else f"{settings.repeats} labelled subsets"
+    error = "" if is_single else " +/- one standard error"
     text = f"Accuracy on {report.num_test} test examples in percent, mean of {subsets}{error}."
     return "\n".join([*align(rows), "", text])
 

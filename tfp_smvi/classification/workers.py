@@ -235,7 +235,7 @@ class _Tasks:
 
     def _load(self, unit: Unit, source: FeatureSource) -> list[Outcome]:
         key = self._key(unit, source)
-        found = []
+        outcomes = []
         for repeat in range(self._config.repeats):
             outcome = load_outcome(self._store, {**key, "repeat": repeat})
             if outcome is None:
@@ -243,5 +243,5 @@ class _Tasks:
                     f"a task has ended and left no result in {self._folder}",
                     remedy="give a folder that all processes of the engine share",
                 )
-            found.append(outcome)
-        return found
+            outcomes.append(outcome)
+        return outcomes

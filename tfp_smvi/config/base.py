@@ -34,12 +34,12 @@ class Settings(Record):
 
     def to_json(self) -> JSONObject:
         """Returns the fields as JSON values, without later ones at their defaults."""
-        kept = [
+        names = [
             f.name
             for f in fields(self)  # type: ignore[arg-type]
             if not f.metadata.get("later") or getattr(self, f.name) != f.default
         ]
-        return {name: encode(getattr(self, name)) for name in kept}
+        return {name: encode(getattr(self, name)) for name in names}
 
     def all_values(self) -> JSONObject:
         """Returns all fields as JSON values, also those that `to_json` leaves out."""
@@ -60,17 +60,17 @@ class Settings(Record):
             SMVIError: an unknown field, a value of the wrong type or out of its range.
         """
         names = [f.name for f in fields(cls)]  # type: ignore[arg-type]
-        known = ", ".join(names)
+        choices = ", ".join(names)
         if not isinstance(values, Mapping):
             raise SMVIError(
-                f"{brief(values)} is not allowed", remedy=f"give an object with: {known}"
+                f"{brief(values)} is not allowed", remedy=f"give an object with: {choices}"
             )
         for name in values:
             if name not in names:
                 sections = _sections_with(cls, name)
                 hint = "".join(f"; {name!r} goes in {section!r}" for section in sections)
                 problem = f"unknown configuration field {brief(name)}"
-                raise SMVIError(problem, remedy=f"give one of: {known}{hint}")
+                raise SMVIError(problem, remedy=f"give one of: {choices}{hint}")
         return cls(**values)
 
 

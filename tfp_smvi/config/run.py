@@ -90,7 +90,9 @@ class TrainConfig(Settings):
     xla: XLAMode = option("auto", "Compile the step with XLA; auto: on a GPU, not on a CPU.")
     seed: int = option(0, "Seed of weights, order, binarization and noise.")
     init_from: str | None = option(
-        None, "Start from the weights of this run directory; all else starts anew.", later=True
+        None,
+        "Start from the weights of this run directory; everything else starts again.",
+        later=True,
     )
     freeze: NetworkName | None = option(
         None,
@@ -186,8 +188,8 @@ class TrainConfig(Settings):
         metric, follows = self.early_stopping, self.constraint is not None
         allowed = "{target_gap} too, which lam follows"
         require("early_stopping", metric, metric != "constraint.error" or follows, allowed)
-        known = metric != "train.divergence" or follows or self.lam != 0.0
-        require("early_stopping", metric, known, "test.divergence, known at lam = 0 too")
+        is_known = metric != "train.divergence" or follows or self.lam != 0.0
+        require("early_stopping", metric, is_known, "test.divergence, known at lam = 0 too")
 
     def _check_constraint(self) -> None:
         """Raises an SMVIError unless at most one of lam and its substitutes is given."""
@@ -241,6 +243,6 @@ class RunConfig(Settings):
             for f in fields(here):
                 old, new = getattr(here, f.name), getattr(given, f.name)
                 if old != new:
-                    name, (one, two) = f"{section.name}.{f.name}", places
-                    lines.append(f"{name}: {encode(old)} {one}, {encode(new)} {two}")
+                    name, (place, other_place) = f"{section.name}.{f.name}", places
+                    lines.append(f"{name}: {encode(old)} {place}, {encode(new)} {other_place}")
         return lines

@@ -106,7 +106,7 @@ class SweepConfig(Settings):
         Raises:
             SMVIError: a value is not allowed, or something in "config" is unknown.
         """
-        known = (
+        field_names = (
             "format",
             "command",
             "earlier_commands",
@@ -118,9 +118,9 @@ class SweepConfig(Settings):
             "runs",
         )
         for name in values:
-            if name not in known:
+            if name not in field_names:
                 raise SMVIError(
-                    f"unknown field {brief(name)}", remedy=f"give one of: {', '.join(known)}"
+                    f"unknown field {brief(name)}", remedy=f"give one of: {', '.join(field_names)}"
                 )
         names = ("lams", "target_gaps", "seeds")
         grid = {name: values[name] for name in names if name in values}

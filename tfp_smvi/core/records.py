@@ -48,13 +48,13 @@ class Record:
         """
         if not isinstance(values, Mapping):
             raise SMVIError(f"{brief(values)} is not a JSON object")
-        hints, found = type_hints(cls), {}
+        hints, arguments = type_hints(cls), {}
         for f in fields(cls):  # type: ignore[arg-type]
             if f.name in values:
-                found[f.name] = decode(f.name, values[f.name], hints[f.name], nan=True)
+                arguments[f.name] = decode(f.name, values[f.name], hints[f.name], nan=True)
             elif f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
                 raise SMVIError("is missing", field=f.name)
-        return cls(**found)
+        return cls(**arguments)
 
 
 def type_hints(kind: type) -> Mapping[str, Any]:

@@ -150,7 +150,7 @@ def _read_npz(path: Path) -> dict[str, Given]:
             f"{', '.join(present) or 'nothing'}",
             remedy="write x_train and x_test, or x alone for {test_fraction} or {test_dataset}",
         )
-    keys = [*wanted, *(key for one in wanted for key in _KEYS[one]), "names"]
+    keys = [*wanted, *(key for name in wanted for key in _KEYS[name]), "names"]
     files = {key: open_array(path, key) for key in keys if key in present}
     # The headers first: values of another shape may fill the memory.
     for key in wanted:

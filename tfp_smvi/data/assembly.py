@@ -146,10 +146,11 @@ def split_at_random(given: Given, config: DataConfig) -> tuple[Given, Given]:
 
 
 def _check_together(train: Given, test: Given) -> None:
-    one, other = train.rows.shape[1:], test.rows.shape[1:]
-    if one != other:
+    train_shape, test_shape = train.rows.shape[1:], test.rows.shape[1:]
+    if train_shape != test_shape:
         raise SMVIError(
-            f"examples of {train.name} have shape {one}, and those of {test.name} {other}",
+            f"examples of {train.name} have shape {train_shape}, and those of {test.name} "
+            f"{test_shape}",
             remedy="give both the same shape",
         )
     if train.names != test.names:

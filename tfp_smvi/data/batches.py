@@ -190,10 +190,10 @@ def explain_read_errors() -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as error:
-        found = re.search(rf"\b{SMVIError.__name__}: (.+)", error.message)
-        if found is None:
+        match = re.search(rf"\b{SMVIError.__name__}: (.+)", error.message)
+        if match is None:
             raise
-        raise SMVIError(found[1]) from error
+        raise SMVIError(match[1]) from error
 
 
 def batch_indices(

@@ -108,18 +108,18 @@ def examine(split: Split) -> Values:
     return Values("bits" if only_bits else "grey levels", low, high, True)
 
 
-def _values(kind: Kind, found: Range, num_values: int) -> Values:
-    content: Content = "bits" if found.whole else "intensities"
+def _values(kind: Kind, span: Range, num_values: int) -> Values:
+    content: Content = "bits" if span.whole else "intensities"
     if kind != "intensities":
         content = "counts" if kind == "counts" else "real values"
-    num_observed = max(num_values - found.num_missing, 1)
+    num_observed = max(num_values - span.num_missing, 1)
     return Values(
         content,
-        found.low,
-        found.high,
-        found.whole,
-        found.num_outside / num_observed if kind == "real" else 0.0,
-        found.num_missing / max(num_values, 1),
+        span.low,
+        span.high,
+        span.whole,
+        span.num_outside / num_observed if kind == "real" else 0.0,
+        span.num_missing / max(num_values, 1),
     )
 
 
@@ -170,8 +170,8 @@ def _doubts_of_values(dataset: Dataset, likelihood: LikelihoodName) -> Iterator[
             "it is white, divide by it."
         )
     if values.content == "real values":
-        found = list(_doubts_of_real_values(values, test))
-        yield from found or _doubts_of_scale(dataset)
+        reasons = list(_doubts_of_real_values(values, test))
+        yield from reasons or _doubts_of_scale(dataset)
     elif values.content == "bits" and likelihood == "gaussian":
         yield "All values are 0 or 1, to which a gaussian {likelihood} gives densities without end."
 

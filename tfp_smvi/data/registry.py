@@ -168,11 +168,11 @@ def load_dataset(
         entry = DATASETS[name]
         directory = _directory(data_dir) if entry.needs_preparation else Path()
         return entry.loader(directory, progress)
-    known = tfds_names()
+    set_names = tfds_names()
     # Other forms of a name stand for remote namespaces, paths and old versions.
-    if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in known:
+    if re.fullmatch(r"\w+(/[\w.\-]+)?", name) and name.split("/", maxsplit=1)[0] in set_names:
         return load_tfds(name, _directory(data_dir), progress)
-    close = difflib.get_close_matches(name.lower(), {*DATASETS, *known})
+    close = difflib.get_close_matches(name.lower(), {*DATASETS, *set_names})
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
     raise SMVIError(
         f"there is no data set {name!r}{hint}",

@@ -127,7 +127,7 @@ def _require_answer(place: str) -> None:
             executor.submit(asyncio.run, ask()).result()
     except Exception as error:  # of as many kinds as there are servers that are not Dask's
         reason = short_reason(error)
-        if any(isinstance(each, ssl.SSLError) for each in (error, error.__cause__)):
+        if any(isinstance(cause, ssl.SSLError) for cause in (error, error.__cause__)):
             raise SMVIError(
                 f"the scheduler at {place} and this command do not accept each other's "
                 f"certificates ({reason})",

@@ -12,7 +12,7 @@ __all__ = ["Recipe"]
 
 @dataclass(frozen=True)
 class Recipe(Record):
-    """A function that makes an object anew, in this process or in another one.
+    """A function that makes an object again, in this process or in another one.
 
     Attributes:
         function: "package.module:name" of a function(**arguments).

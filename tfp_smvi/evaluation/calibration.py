@@ -70,10 +70,10 @@ class CalibrationEstimator:
 
         shape = [z.shape[0], z.shape[1] + 1]
         draws = over_draws(quantities, posterior, NUM_DRAWS, draw_seed, shape)
-        found = tf.cast(ranks(quantities(z), draws, tie_seed), tf.float32)
+        quantity_ranks = tf.cast(ranks(quantities(z), draws, tie_seed), tf.float32)
         return {
-            "ranks": found[:, :-1],
-            "log_joint_rank": found[:, -1],
+            "ranks": quantity_ranks[:, :-1],
+            "log_joint_rank": quantity_ranks[:, -1],
             "posterior_mean": posterior.mean(),
         }
 
@@ -93,6 +93,6 @@ def ranks(values: tf.Tensor, draws: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     equal = tf.math.count_nonzero(tf.equal(draws, values), axis=0, dtype=tf.int32)
     # A rank among ties is uniform on 0, ..., equal.
     share = tf.random.stateless_uniform(tf.shape(equal), seed)
-    found = less + tf.minimum(tf.cast(share * tf.cast(equal + 1, tf.float32), tf.int32), equal)
+    rank = less + tf.minimum(tf.cast(share * tf.cast(equal + 1, tf.float32), tf.int32), equal)
     unknown = tf.reduce_any(tf.math.is_nan(draws), axis=0) | tf.math.is_nan(values)
-    return tf.where(unknown, -1, found)
+    return tf.where(unknown, -1, rank)

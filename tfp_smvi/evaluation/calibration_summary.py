@@ -38,15 +38,15 @@ def summarize_calibration(arrays: Arrays) -> CalibrationSummary:
     """
     values = calibration_values(arrays)
     ranks, log_joint_ranks = values["ranks"], values["log_joint_ranks"]
-    known = np.all(ranks >= 0, axis=1) & (log_joint_ranks >= 0)
-    ranks, log_joint_ranks = ranks[known], log_joint_ranks[known]
-    active = np.flatnonzero(values["active"]) if known.any() else np.array([], int)
+    finite_rows = np.all(ranks >= 0, axis=1) & (log_joint_ranks >= 0)
+    ranks, log_joint_ranks = ranks[finite_rows], log_joint_ranks[finite_rows]
+    active = np.flatnonzero(values["active"]) if finite_rows.any() else np.array([], int)
     covered = {
         f"{level:g}": central_coverage(ranks[:, active], NUM_DRAWS + 1, level) for level in LEVELS
     }
     return CalibrationSummary(
-        num_examples=int(known.sum()),
-        num_not_finite=int(np.sum(~known)),
+        num_examples=int(finite_rows.sum()),
+        num_not_finite=int(np.sum(~finite_rows)),
         num_draws=NUM_DRAWS,
         level=FALSE_WARNINGS,
         latents={

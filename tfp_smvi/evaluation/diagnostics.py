@@ -166,10 +166,12 @@ def summarize_moments(arrays: Arrays) -> MomentSummary | None:
         arrays[name].astype(np.float64) for name in ("squared_shift", "variance_ratio")
     )
     weights = 1.0 - 1.0 / arrays["effective_sample_size"].astype(np.float64)
-    known = np.isfinite(weights) & np.isfinite(shifts + variances).all(axis=1) & (weights > 0.0)
-    if not known.any() or not active:
+    valid_rows = (
+        np.isfinite(weights) & np.isfinite(shifts + variances).all(axis=1) & (weights > 0.0)
+    )
+    if not valid_rows.any() or not active:
         return None
-    shifts, variances, weights = shifts[known], variances[known], weights[known]
+    shifts, variances, weights = shifts[valid_rows], variances[valid_rows], weights[valid_rows]
 
     def of(latents: list[int]) -> tuple[Estimate, Estimate]:
         shift, variance = (

@@ -88,12 +88,12 @@ class LocalEstimator:
 
         Source: [1, section 3.2].
         """
-        found = {"diagonal": self._best["diagonal"](x, seed, self._moved(x, seed, 0.0))}
-        start = {name: found["diagonal"].parameters[name] for name in ("shift", "log_scale")}
+        optima = {"diagonal": self._best["diagonal"](x, seed, self._moved(x, seed, 0.0))}
+        start = {name: optima["diagonal"].parameters[name] for name in ("shift", "log_scale")}
         for family in self._config.local_families:
-            if family not in found:
-                found[family] = self._best[family](x, seed, start)
-        columns = [to_numpy(found[family].estimates) for family in self._config.local_families]
+            if family not in optima:
+                optima[family] = self._best[family](x, seed, start)
+        columns = [to_numpy(optima[family].estimates) for family in self._config.local_families]
         names = [name for name in columns[0] if not name.startswith("elbo")]
         return {name: np.stack([column[name] for column in columns], axis=1) for name in names}
 
@@ -112,14 +112,16 @@ class LocalEstimator:
             deviations; restart_gain, the ELBO of the second end minus that of the first, in nats,
             and restart_gain_error; restart_converged, 1 if both have: float32 [batch].
         """
-        one, other = (
+        optimum, restart = (
             self._best["diagonal"](x, seed, self._moved(x, seed, stddev))
             for stddev in (0.0, SECOND_START)
         )
-        stddev = tf.sqrt(0.5 * (one.stddev**2 + other.stddev**2))
-        first, second = to_numpy(one.estimates), to_numpy(other.estimates)
+        stddev = tf.sqrt(0.5 * (optimum.stddev**2 + restart.stddev**2))
+        first, second = to_numpy(optimum.estimates), to_numpy(restart.estimates)
         return {
-            "restart_distance": tf.reduce_max(tf.abs(other.mean - one.mean) / stddev, 1).numpy(),
+            "restart_distance": tf.reduce_max(
+                tf.abs(restart.mean - optimum.mean) / stddev, 1
+            ).numpy(),
             "restart_gain": second["elbo"] - first["elbo"],
             "restart_gain_error": np.hypot(first["elbo_error"], second["elbo_error"]),
             "restart_converged": first["local_converged"] * second["local_converged"],

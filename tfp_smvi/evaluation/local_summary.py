@@ -48,9 +48,9 @@ def local_values(config: EvaluateConfig, arrays: Arrays) -> dict[str, np.ndarray
     """
     values = {name: arrays[name] for name in KINDS["restart"].results}
     for family in config.local_families:
-        found = _of_family(config, arrays, family)
-        found["approximation_gap"] = _approximation_gap(found, arrays)
-        values |= {f"{family}_{name}": array for name, array in found.items()}
+        results = _of_family(config, arrays, family)
+        results["approximation_gap"] = _approximation_gap(results, arrays)
+        values |= {f"{family}_{name}": array for name, array in results.items()}
     return values
 
 
@@ -61,24 +61,25 @@ def _of_family(config: EvaluateConfig, arrays: Arrays, family: str) -> dict[str,
     return {name: arrays[name][:, column] for name in KINDS["local"].results}
 
 
-def _approximation_gap(found: Arrays, arrays: Arrays) -> np.ndarray:
+def _approximation_gap(results: Arrays, arrays: Arrays) -> np.ndarray:
     """log p(x) - ELBO(q*): the rest of the gap."""
     gap = arrays["log_likelihood"].astype(np.float64) - arrays["elbo"]
-    return gap - found["amortization_gap"]
+    return gap - results["amortization_gap"]
 
 
-def _summarize_family(found: Arrays, arrays: Arrays) -> FamilySummary:
-    amortization, error = found["amortization_gap"], found["amortization_gap_error"]
+def _summarize_family(results: Arrays, arrays: Arrays) -> FamilySummary:
+    amortization, error = results["amortization_gap"], results["amortization_gap_error"]
     elbo_error = np.hypot(arrays["elbo_error"], error)
     return FamilySummary(
         elbo=estimate(arrays["elbo"].astype(np.float64) + amortization, elbo_error),
         amortization_gap=estimate(amortization, error),
         approximation_gap=estimate(
-            _approximation_gap(found, arrays), np.hypot(arrays["log_likelihood_error"], elbo_error)
+            _approximation_gap(results, arrays),
+            np.hypot(arrays["log_likelihood_error"], elbo_error),
         ),
-        divergence=estimate(found["local_divergence"], found["local_divergence_error"]),
-        share_not_converged=float(1.0 - np.mean(found["local_converged"])),
-        mean_steps=float(np.mean(found["local_steps"])),
+        divergence=estimate(results["local_divergence"], results["local_divergence_error"]),
+        share_not_converged=float(1.0 - np.mean(results["local_converged"])),
+        mean_steps=float(np.mean(results["local_steps"])),
     )
 
 

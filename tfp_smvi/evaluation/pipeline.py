@@ -215,6 +215,6 @@ def _per_example(
         if "elbo" in arrays:
             values[f"{split}_gap"] = gaps(arrays)
         if config.local:
-            found = local_values(config, arrays)
-            values |= {f"{split}_{name}": array for name, array in found.items()}
+            local_arrays = local_values(config, arrays)
+            values |= {f"{split}_{name}": array for name, array in local_arrays.items()}
     return values

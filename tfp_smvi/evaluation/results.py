@@ -256,12 +256,12 @@ class Evaluation(Record):
             For each split and quantity, and for the bracket, whose split is "simulated": split,
             quantity, mean, standard_error and unit; NaN is not finite or not known.
         """
-        found = {
+        estimates = {
             (split, name): getattr(summary, name)
             for split, summary in self.splits.items()
             for name in ESTIMATES
         }
-        found["simulated", "bracket"] = self.bracket.width
+        estimates["simulated", "bracket"] = self.bracket.width
         return [
             {
                 "split": split,
@@ -270,7 +270,7 @@ class Evaluation(Record):
                 "standard_error": estimate.standard_error,
                 "unit": QUANTITIES[name].unit,
             }
-            for (split, name), estimate in found.items()
+            for (split, name), estimate in estimates.items()
             if estimate is not None
         ]
 

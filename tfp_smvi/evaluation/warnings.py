@@ -122,14 +122,14 @@ def _of_split(name: str, summary: SplitSummary) -> Iterator[str]:
 
 
 def _of_halves(name: str, local: LocalSummary | None) -> Iterator[str]:
-    for family, found in local.families.items() if local else ():
-        if found.share_not_converged > LARGEST_SHARE_NOT_CONVERGED:
+    for family, summary in local.families.items() if local else ():
+        if summary.share_not_converged > LARGEST_SHARE_NOT_CONVERGED:
             yield (
-                f"{name}: {100 * found.share_not_converged:.0f} % of the examples have not "
+                f"{name}: {100 * summary.share_not_converged:.0f} % of the examples have not "
                 f"converged to their best q(z|x) ({family}), so that their amortization gap is a "
                 "lower bound: raise {local_steps}."
             )
-        rest = found.approximation_gap
+        rest = summary.approximation_gap
         if rest.mean < -ALLOWED_ERRORS * rest.standard_error:
             yield (
                 f"{name}: the log-likelihood estimate is {-rest.mean:.3f} nat below the ELBO of "

@@ -193,13 +193,13 @@ def _variables(model: Encodes, functions: Mapping[str, Function]) -> list[tf.Var
         for tensor in function.captured_inputs
         if tensor.dtype == tf.resource
     }
-    found = [v for v in model.named_variables.values() if id(v.handle) in captured]
-    if len(found) < len(captured):
+    variables = [v for v in model.named_variables.values() if id(v.handle) in captured]
+    if len(variables) < len(captured):
         raise SMVIError(
             "the model depends on a variable or a table that named_variables lacks",
             remedy="add it there, so that checkpoints and exports hold it",
         )
-    return found
+    return variables
 
 
 def _concrete(

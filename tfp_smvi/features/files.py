@@ -178,7 +178,7 @@ class FeatureFile:
             self._write(number, piece.arrays())
 
     def _write(self, number: int, arrays: Mapping[str, npt.NDArray[Any]]) -> None:
-        if self._joined is not None:  # others may have begun anew meanwhile
+        if self._joined is not None:  # others may have begun again meanwhile
             self.join(self._joined)
         with self._writing():
             self._await_settings()
@@ -207,11 +207,11 @@ class FeatureFile:
             self._await_settings()
             self._write_errors(ids)
             with ThreadPoolExecutor(1) as pool:  # a disk takes milliseconds to keep what it gets
-                kept = pool.submit(write_json, self.folder / _FINISHED, report)
+                future = pool.submit(write_json, self.folder / _FINISHED, report)
 
                 def write(file: BinaryIO) -> None:
                     write_table(file, self.path.suffix, table)
-                    kept.result()  # before the file has its name
+                    future.result()  # before the file has its name
 
                 write_atomically(self.path, write)
             self._last = {}

@@ -40,7 +40,7 @@ def find_recipes(source: ImageSource, encoder: Encoder) -> Recipes:
     Raises:
         SMVIError: one of them has none.
     """
-    found = []
+    recipes = []
     for value, remedy in (
         (source, "give a source of open_images"),
         (encoder, "give a LocalEncoder, a RefinedEncoder or one of connect"),
@@ -52,8 +52,8 @@ def find_recipes(source: ImageSource, encoder: Encoder) -> Recipes:
                 field="engine",
                 remedy=f"{remedy}, or leave it out",
             )
-        found.append(recipe)
-    return Recipes(*found)
+        recipes.append(recipe)
+    return Recipes(*recipes)
 
 
 def run_tasks(

@@ -46,9 +46,14 @@ class Endpoints:
         self._initial_log_prob_fn = initial_log_prob_fn
         self._target_log_prob_fn = target_log_prob_fn
         self._leapfrog_log_prob_fn = leapfrog_log_prob_fn
+        # Traced once for the three places of a graph that evaluate them.
+        self._traced = tf.function(self._evaluate, autograph=False)
 
     def evaluate(self, z: tf.Tensor) -> Point:
         """Both log-densities and gradients at z [num_chains, batch, latent_dim]."""
+        return self._traced(z)
+
+    def _evaluate(self, z: tf.Tensor) -> Point:
         initial, initial_gradient = self._differentiate(
             "initial_distribution", self._initial_log_prob_fn, z
         )

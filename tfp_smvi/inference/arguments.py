@@ -177,10 +177,10 @@ def _require_positive(name: str, value: tf.Tensor) -> None:
 
 def _unusable(lengths: tf.Tensor) -> float | None:
     """One of the lengths that is not positive and finite; None if none is known to be."""
-    known = tf.get_static_value(lengths)
-    if known is None:
+    values = tf.get_static_value(lengths)
+    if values is None:
         return None
-    wrong = known[~(np.isfinite(known) & (known > 0.0))]
+    wrong = values[~(np.isfinite(values) & (values > 0.0))]
     return float(wrong.flat[0]) if wrong.size else None
 
 

@@ -230,9 +230,9 @@ class Ascent:
         return self._objective.values(q, self._log_joint, q.sample(num_draws, seed=seed))
 
 
-def _choose(condition: tf.Tensor, one: Parameters, other: Parameters) -> Parameters:
-    """One example's parameters or the other's, by a condition [batch]."""
-    return tf.nest.map_structure(lambda a, b: tf.where(_along(condition, a), a, b), one, other)
+def _choose(condition: tf.Tensor, first: Parameters, second: Parameters) -> Parameters:
+    """The first parameters of an example or the second, by a condition [batch]."""
+    return tf.nest.map_structure(lambda a, b: tf.where(_along(condition, a), a, b), first, second)
 
 
 def _along(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:

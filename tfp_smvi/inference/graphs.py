@@ -45,11 +45,11 @@ def compiled_unless_traced(function: Callable[[], Result], jit_compile: bool) ->
             concrete = compiled.get_concrete_function()
         result: Result = concrete()
     except tf.errors.InvalidArgumentError as error:
-        found = re.search(rf"(\w+) {ONE_NUMBER}", str(error))
-        if found is None:
+        match = re.search(rf"(\w+) {ONE_NUMBER}", str(error))
+        if match is None:
             raise
         raise SMVIError(
-            ONE_NUMBER, field=found[1], remedy="sum over the axes of x alone"
+            ONE_NUMBER, field=match[1], remedy="sum over the axes of x alone"
         ) from error
     finally:
         while graphs:

@@ -107,8 +107,8 @@ class AISResult(NamedTuple):
 
     def _require(self, direction: int, other: str) -> None:
         """Raises an SMVIError if the chains ran in the other direction, as far as that is known."""
-        known = tf.get_static_value(tf.convert_to_tensor(self.direction))
-        if known is not None and known != direction:
+        static_direction = tf.get_static_value(tf.convert_to_tensor(self.direction))
+        if static_direction is not None and static_direction != direction:
             ran = "in reverse" if direction == FORWARD else "forwards"
             raise SMVIError(f"these chains ran {ran}", remedy=f"call {other}()")
 

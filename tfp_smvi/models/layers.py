@@ -122,8 +122,8 @@ class Dense(keras.layers.Dense):
         kernel = factor(tf.convert_to_tensor(self.kernel), products)
         factors = (kernel, tf.transpose(kernel))
         if products not in self._frozen:
-            kept = tuple(tf.Variable(matrix, trainable=False) for matrix in factors)
-            self._frozen = {**self._frozen, products: kept}
+            variables = tuple(tf.Variable(matrix, trainable=False) for matrix in factors)
+            self._frozen = {**self._frozen, products: variables}
         for variable, matrix in zip(self._frozen[products], factors, strict=True):
             variable.assign(matrix)
 

@@ -251,8 +251,8 @@ def _floats(
             remedy="give floats, such as grey levels of 0 to 255 divided by 255",
         )
     shape, rank = values.shape, len(event_shape)
-    known = shape.rank is not None
-    if known and (
+    has_rank = shape.rank is not None
+    if has_rank and (
         not shape[-rank:].is_compatible_with(event_shape)
         or batch_rank not in (None, shape.rank - rank)
     ):

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 __all__ = ["ControllerState", "Multiplier", "Timing", "log_multiplier", "observe"]
 
-# Batches differ by 5 to 20 % in their divergence: an average over so many steps by 1 to 3 %.
+# Batches differ by 5 to 20 % in their divergence: an average over FAST_WINDOW steps by 1 to 3 %.
 FAST_WINDOW = 50.0
 # The divergence answers lam within 100 to 1,000 steps. Of a change of lam that is needed, the
-# proportional part makes most at once, and the integral the rest over so many steps.
+# proportional part makes most at once, and the integral the rest over INTEGRAL_STEPS steps.
 PROPORTIONAL_GAIN = 2.0
 INTEGRAL_STEPS = 200.0
 # The divergence spans ten orders of magnitude in the first steps.

@@ -114,7 +114,7 @@ def keep_labels_apart(figure: Figure) -> None:
     for axes in figure.axes:
         boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
         gap = 0.03 * figure.dpi
-        if any(one.x1 + gap > other.x0 for one, other in itertools.pairwise(boxes)):
+        if any(left.x1 + gap > right.x0 for left, right in itertools.pairwise(boxes)):
             axes.tick_params(axis="x", labelrotation=60)
 
 

@@ -78,17 +78,17 @@ def read_calibrated(title: str, path: Path, calibration: CalibrationSummary) -> 
     try:
         names = ("calibration_ranks", "calibration_log_joint_ranks")
         ranks, log_joint_ranks = (read_arrays(path, names)[name] for name in names)
-        known = np.all(ranks >= 0, axis=1) & (log_joint_ranks >= 0)
+        finite_rows = np.all(ranks >= 0, axis=1) & (log_joint_ranks >= 0)
         latents = {
-            name: np.pad(ecdf_difference(ranks[known, int(name)], num_values), 1)
+            name: np.pad(ecdf_difference(ranks[finite_rows, int(name)], num_values), 1)
             for name in calibration.latents
         }
-        log_joint = np.pad(ecdf_difference(log_joint_ranks[known], num_values), 1)
+        log_joint = np.pad(ecdf_difference(log_joint_ranks[finite_rows], num_values), 1)
     except (OSError, DamagedFileError, ValueError, IndexError) as error:
         remedy = f"delete {path.with_suffix('.json')}, and run the same command as before again"
         reason = getattr(error, "strerror", None) or error
         raise SMVIError(f"{path} cannot be read ({reason})", remedy=remedy) from error
-    count = int(known.sum())
+    count = int(finite_rows.sum())
     band = uniform_band(count, num_values, calibration.level_of_one)
     uniform = np.linspace(0.0, 1.0, num_values + 1)
     outside = f"{len(calibration.rejected)} of {len(latents)} latents outside"

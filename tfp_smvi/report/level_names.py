@@ -24,5 +24,5 @@ def level_title(sweep: Sweep, level: float) -> str:
     if sweep.summary.config.target_gaps is None:
         return f"λ = {name}"
     reached = [run.lam_reached for run in sweep.compared if run.level == level]
-    known = [lam for lam in reached if lam is not None]
-    return f"gap {name}" + (f" (λ = {lam_label(float(f'{known[0]:.2g}'))})" if known else "")
+    lams = [lam for lam in reached if lam is not None]
+    return f"gap {name}" + (f" (λ = {lam_label(float(f'{lams[0]:.2g}'))})" if lams else "")

@@ -32,10 +32,10 @@ def draw_moments(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     figure = Figure(figsize=(layout.width, size), layout="constrained")
     left, right = figure.subplots(*shape)
     moments, looks = _first_moments(sweep), lam_lines(run.level for run in sweep.finished)
-    for level, found in moments.items():
+    for level, summary in moments.items():
         name = level_title(sweep, level)
-        _draw(left, found, lambda latent: latent.width_ratio, looks[level], name)
-        _draw(right, found, lambda latent: root(latent.squared_shift), looks[level], name)
+        _draw(left, summary, lambda latent: latent.width_ratio, looks[level], name)
+        _draw(right, summary, lambda latent: root(latent.squared_shift), looks[level], name)
     left.axhline(1.0, color=GREY, linewidth=0.8, zorder=1)
     right.set_ylim(bottom=0.0)
     panel_title(left, "a", "width of q(z|x)")
@@ -58,9 +58,11 @@ def _draw(
     name: str,
 ) -> None:
     estimates = map(value, moments.latents)
-    known = [estimate for estimate in estimates if math.isfinite(estimate.mean)]
+    finite_estimates = [estimate for estimate in estimates if math.isfinite(estimate.mean)]
     points = []
-    for rank, estimate in enumerate(sorted(known, key=lambda estimate: estimate.mean), start=1):
+    for rank, estimate in enumerate(
+        sorted(finite_estimates, key=lambda estimate: estimate.mean), start=1
+    ):
         error = 0.0 if math.isnan(estimate.standard_error) else HALF_WIDTH * estimate.standard_error
         points.append(Point(rank, estimate.mean, estimate.mean - error, estimate.mean + error, 1))
     draw_band(axes, points, line, name)
@@ -68,11 +70,11 @@ def _draw(
 
 def _first_moments(sweep: Sweep) -> dict[float, MomentSummary]:
     """The moments of the first run of each level that has them, of its test data if possible."""
-    found: dict[float, MomentSummary] = {}
+    summaries: dict[float, MomentSummary] = {}
     for run in sweep.finished:
         splits = run.evaluation.splits if run.evaluation else {}
         for name in sorted(splits):
             moments = splits[name].moments
             if moments is not None:
-                found.setdefault(run.level, moments)
-    return found
+                summaries.setdefault(run.level, moments)
+    return summaries

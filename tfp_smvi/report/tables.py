@@ -93,12 +93,12 @@ def diagnostics_table(sweep: Sweep) -> Table | None:
     )
 
     def cells(run: Entry, summary: SplitSummary, bracket: Estimate) -> list[str]:
-        found = [_summary_cell(summary, name) for name in DIAGNOSTICS]
+        diagnostics = [_summary_cell(summary, name) for name in DIAGNOSTICS]
         sizes = summary.effective_sample_size
         chains = format_estimate(Estimate(sizes.mean, sizes.standard_error), 2)
         rate = format_estimate(Estimate(summary.acceptance_rate.mean), 2)
         active = summary.format_active_units()
-        return [f"{summary.num_examples:,}", *found, chains, rate, active]
+        return [f"{summary.num_examples:,}", *diagnostics, chains, rate, active]
 
     def means(lam: float, split: str) -> list[str]:
         return ["", *(_mean_cell(sweep, split, name, lam) for name in DIAGNOSTICS), "", "", ""]
@@ -227,7 +227,7 @@ def _evaluation_rows(
 def _is_known(sweep: Sweep, quantity: Quantity) -> bool:
     """Whether some run has a quantity: not D_w if all were evaluated by version 0.1."""
     evaluations = (run.evaluation for run in sweep.finished if run.evaluation)
-    summaries = (summary for found in evaluations for summary in found.splits.values())
+    summaries = (summary for evaluation in evaluations for summary in evaluation.splits.values())
     return any(getattr(summary, quantity.name) is not None for summary in summaries)
 
 

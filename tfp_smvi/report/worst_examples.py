@@ -100,7 +100,7 @@ def _draw_pairs(axes: Axes, run: _Worst, count: int) -> None:
 
 def _read_pictures(sweep: Sweep) -> list[_Worst]:
     """The pictures of the first run of each lam, where its evaluation has them."""
-    found = []
+    pictures = []
     for run in _first_evaluated(sweep):
         for split, examples in _worst_of(run).items():
             names = [f"{split}_worst_{kind}" for kind in ("originals", "reconstructions")]
@@ -112,8 +112,8 @@ def _read_pictures(sweep: Sweep) -> list[_Worst]:
             if originals.ndim == 3:
                 originals, reconstructions = originals[..., None], reconstructions[..., None]
             if len(originals) == len(reconstructions) == len(examples):
-                found.append(_Worst(run.level, examples, originals, reconstructions))
-    return found
+                pictures.append(_Worst(run.level, examples, originals, reconstructions))
+    return pictures
 
 
 def _worst_of(run: Entry) -> dict[str, tuple[ExampleSummary, ...]]:

@@ -72,8 +72,8 @@ def constraint_warning(record: EpochRecord) -> str | None:
     if constraint is None or constraint.outcome in ("met", "inactive"):
         return None
     name, is_elbo = QUANTITIES[constraint.quantity].heading, constraint.quantity == "elbo"
-    found = f"{name} is {constraint.measured:.4g}, and {constraint.asked:g} was asked for"
+    problem = f"{name} is {constraint.measured:.4g}, and {constraint.asked:g} was asked for"
     if constraint.outcome == "unsettled":
-        return f"{found}: lam had no time to settle. Raise {{epochs}}."
+        return f"{problem}: lam had no time to settle. Raise {{epochs}}."
     bound = "smallest" if is_elbo else "largest"
-    return f"{found}: not even the {bound} lam reaches it. Relax it, or change the model."
+    return f"{problem}: not even the {bound} lam reaches it. Relax it, or change the model."

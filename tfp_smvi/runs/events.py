@@ -149,7 +149,7 @@ def _keep_images(folder: Path, step: int) -> None:
                 if tags <= IMAGES and not (tags and event.step > step):
                     remaining.append(content[begin:end])
                 begin = end
-        if (kept := b"".join(remaining)) != content:
+        if (new_content := b"".join(remaining)) != content:
             # The name must not contain "tfevents": TensorBoard would read the file after a kill.
-            write = operator.methodcaller("write", kept)
+            write = operator.methodcaller("write", new_content)
             write_atomically(path, write, beside="rewritten")

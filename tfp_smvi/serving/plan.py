@@ -236,12 +236,12 @@ def _version_lines(versions: list[int], model: str, config: ServeConfig) -> list
     for text in config.labels:
         label, _, version = text.partition("=")
         if not version.isdecimal() or int(version) not in versions:
-            known = ", ".join(map(str, versions))
+            choices = ", ".join(map(str, versions))
             raise SMVIError(
                 f"names a version that {model} does not have",
                 field="labels",
                 value=text,
-                remedy=f"give one of: {known}",
+                remedy=f"give one of: {choices}",
             )
         labels[label] = int(version)
     numbers = " ".join(f"versions: {version}" for version in _served(versions, config))

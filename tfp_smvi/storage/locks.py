@@ -120,10 +120,10 @@ def _delete_empty(marker: Path) -> None:
 
 def _inode_if_empty(path: Path) -> int | None:
     try:
-        found = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return None
-    return found.st_ino if found.st_size == 0 else None
+    return status.st_ino if status.st_size == 0 else None
 
 
 def hold_shared(path: Path) -> int | None:

@@ -163,16 +163,16 @@ class Sweep(NamedTuple):
 
     def epochs_growing(self, lam: float) -> frozenset[int | None]:
         """The epochs at whose end a compared run had not reached its lam; None for its last one."""
-        found: set[int | None] = set()
+        epochs: set[int | None] = set()
         for run in self.compared:
             # Of a target gap, the table of likelihood and gap says what it reached.
             if run.target_gap is None and run.lam == lam and run.history:
                 config = self.summary.config.run(run.level, run.seed).train
                 early = [r.epoch for r in run.history if lam_reached(config, r) != lam]
-                found.update(early)
+                epochs.update(early)
                 if run.history[-1].epoch in early:
-                    found.add(None)
-        return frozenset(found)
+                    epochs.add(None)
+        return frozenset(epochs)
 
     def run_path(self, run: Entry) -> Path:
         """The run directory of a run."""

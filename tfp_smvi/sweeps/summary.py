@@ -188,10 +188,10 @@ def _epochs_begun(sweep_dir: Path, entry: Entry) -> int:
 def _check_checkpoints(sweep_dir: Path, entry: Entry, config: SweepConfig) -> None:
     """Raises SMVIError if a checkpoint that has to be classified was not kept."""
     run_dir = sweep_dir / entry.run_dir
-    kept = list_steps(RunDirectory(run_dir).checkpoints)
+    steps = list_steps(RunDirectory(run_dir).checkpoints)
     for record in entry.history:
         report = run_dir / report_name(record.epoch)
-        available = record.step in kept or report.exists()
+        available = record.step in steps or report.exists()
         if record.epoch in config.epochs_to_classify and not available:
             raise SMVIError(
                 f"asks for epoch {record.epoch}, and {run_dir} has kept no checkpoint of it",

@@ -107,13 +107,13 @@ class Mirror:
         is_sweep = (self.folder / "sweep.json").exists()
         name = f"{self._parent.folder.name}/{self.folder.name}" if self._parent else None
         new = NewRun(name or self.folder.name, self.folder, seconds, parent, is_sweep)
-        found = self._service.open(before.key, new)
-        sent = Sent(found.key) if found.is_new else before
-        if found.epoch is not None:
-            sent = dataclasses.replace(sent, epoch=found.epoch)
+        run = self._service.open(before.key, new)
+        sent = Sent(run.key) if run.is_new else before
+        if run.epoch is not None:
+            sent = dataclasses.replace(sent, epoch=run.epoch)
         self._save(sent)
         self._is_open = True
-        return found.key
+        return run.key
 
     def _send_points(self, key: str, contents: Contents) -> None:
         missing = [point for point in contents.points if point.epoch > self._sent.epoch]

@@ -122,11 +122,11 @@ class Sender:
 
 def _root_reason(error: BaseException) -> str:
     """The reason behind a chain of exceptions: "Connection refused"."""
-    found = error
-    while (before := found.__cause__ or found.__context__) is not None:
-        found = before
-        if isinstance(found, OSError) and found.strerror:
+    cause = error
+    while (before := cause.__cause__ or cause.__context__) is not None:
+        cause = before
+        if isinstance(cause, OSError) and cause.strerror:
             break
     # One without words of its own says less than the first.
-    reason = found if str(found) else error
+    reason = cause if str(cause) else error
     return plain_reason(reason if isinstance(reason, Exception) else str(reason)).removesuffix(".")

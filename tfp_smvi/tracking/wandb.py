@@ -57,11 +57,11 @@ class WandB:
 
         Offline, the next part of a run has a folder of its own, which `wandb sync` adds to it.
         """
-        found = key or secrets.token_hex(4)
-        self._new[found] = new
+        run_key = key or secrets.token_hex(4)
+        self._new[run_key] = new
         if key is None:
-            self._run(found)
-        return OpenRun(found, None, is_new=key is None)
+            self._run(run_key)
+        return OpenRun(run_key, None, is_new=key is None)
 
     def put_settings(self, key: str, settings: Mapping[str, str], facts: Mapping[str, str]) -> None:
         """Stores both in the run's config."""

@@ -68,7 +68,7 @@ def calling(
         receives warnings.
     """
     given = reporter if isinstance(reporter, Sequence) else [reporter]
-    reporters = [each for each in given if each is not None]
+    reporters = [item for item in given if item is not None]
     error: Exception | None = None
     with contextlib.ExitStack() as stack:
         if progress:
@@ -77,7 +77,7 @@ def calling(
             reporters.append(bar := ProgressBar())
             stack.callback(bar.close)
         joined = _Joined(reporters)
-        heard = any(getattr(type(each), "warn", None) is not Callback.warn for each in reporters)
+        heard = any(getattr(type(item), "warn", None) is not Callback.warn for item in reporters)
         try:
             yield joined, joined.warn if heard else None
             if progress:

@@ -227,18 +227,18 @@ def connect_devices(
     if cluster is not None:
         require_no_devices(devices)
         return _join(cluster, note or functools.partial(print, file=sys.stderr, flush=True))
-    found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
-    number = 1 if devices is None else len(found) if devices == "all" else devices
-    if not 1 <= number <= len(found):
+    processors = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")
+    number = 1 if devices is None else len(processors) if devices == "all" else devices
+    if not 1 <= number <= len(processors):
         raise SMVIError(
-            f"is not possible: TensorFlow has {len(found)}, {found[0].device_type}",
+            f"is not possible: TensorFlow has {len(processors)}, {processors[0].device_type}",
             field="devices",
             value=devices,
-            remedy=f"give 1 to {len(found)}, or all",
+            remedy=f"give 1 to {len(processors)}, or all",
         )
     if number == 1:
         return None
-    return SeveralDevices(tf.distribute.MirroredStrategy([d.name for d in found[:number]]))
+    return SeveralDevices(tf.distribute.MirroredStrategy([d.name for d in processors[:number]]))
 
 
 def _join(cluster: Cluster, note: Callable[[str], None]) -> SeveralDevices:

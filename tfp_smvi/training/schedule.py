@@ -13,7 +13,7 @@ CALL_SECONDS = 0.5
 
 
 class Schedule(NamedTuple):
-    """What `fit` is told, and the signals that have come.
+    """The settings of `fit`, and the signals that it has received.
 
     Attributes:
         signals: the numbers of those received so far; others may follow.

@@ -104,20 +104,20 @@ def _start_from_source(
     """
     if config.train.init_from is None:
         return None
-    path, known = Path(config.train.init_from), None
+    path, old_record = Path(config.train.init_from), None
     if path == run_dir.resolve():
         raise _misfit(config, "is the directory of this run", "give another run")
     if not fresh and (run_dir / "config.json").exists():
-        known = read_run(run_dir).source
-        if known is not None and list_checkpoints(RunDirectory(run_dir).checkpoints):
-            return known
+        old_record = read_run(run_dir).source
+        if old_record is not None and list_checkpoints(RunDirectory(run_dir).checkpoints):
+            return old_record
     _require_trained(path, config)
     source = load_run(
         path, note=reporter.note, warn=lambda line: reporter.warn(f"{path}: {name_fields(line)}")
     )
     _assign(model, source, config)
     record = SourceRecord(str(path), source.step, weights_digest(source.model.named_variables))
-    if known is not None and known.weights != record.weights:
+    if old_record is not None and old_record.weights != record.weights:
         problem = "has been trained further since this run began"
         raise _misfit(config, problem, "start over with {fresh}")
     return record

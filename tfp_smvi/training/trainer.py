@@ -251,10 +251,10 @@ class Trainer:
 
     def _shrink_weights(self, step: tf.Tensor) -> None:
         """Decays the weight matrices, and no biases or scales [3]."""
-        kept = 1.0 - self._rate_at(step) * self._config.weight_decay
+        factor = 1.0 - self._rate_at(step) * self._config.weight_decay
         for weight in self._variables:
             if weight.shape.rank >= 2:
-                weight.assign(kept * weight)
+                weight.assign(factor * weight)
 
     def _average_weights(self, step: tf.Tensor) -> None:
         def update() -> tf.Tensor:
