@@ -36,7 +36,7 @@ TEST = [
     "pre-commit>=4",
     "pytest>=9.0",
     "pytest-timeout>=2.3",  # no test waits for ever
-    "pytest-xdist>=3.6",  # two workers
+    "pytest-xdist>=3.6",
     "ruff>=0.17,<0.18",  # another release formats and lints differently
     "selenium>=4.20",  # opens the report in Chromium, if it is installed
     "setuptools>=70.1",  # builds the wheel that the tests look into
@@ -98,7 +98,7 @@ setup(
         "cluster": CLUSTER,
         "onnx": ONNX,
         "plot": PLOT,  # plot, report
-        "serve": SERVE,  # export, serve, features from a server
+        "serve": SERVE,  # export, features from a server
         "mlflow": MLFLOW,  # --track mlflow
         "wandb": WANDB,  # --track wandb
         "notebook": NOTEBOOK,  # examples/tutorial.ipynb

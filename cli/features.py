@@ -159,7 +159,9 @@ def _check_usage(
 ) -> FeaturesConfig:
     """Makes the configuration, or raises a click.UsageError for options that are not allowed."""
     if (model is None) == (endpoint is None):
-        raise click.UsageError("give either --model, a local export, or --endpoint, a server.")
+        raise click.UsageError(
+            "give --model, a local export, or --endpoint, a server, or --run-dir with --refine."
+        )
     if label is not None and (model is not None or version is not None):
         raise click.UsageError(
             "--label names a version on a server: give it with --endpoint and without --version."

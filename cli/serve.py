@@ -34,9 +34,9 @@ __all__ = ["serve"]
 def serve(dry_run: bool, **settings: Any) -> int:
     """Serve exported models with TF Serving, until Ctrl-C.
 
-    Runs its Docker image; or with --host 0.0.0.0 tensorflow_model_server, if it is on the PATH,
-    which cannot listen on one address alone. The files and the log of the server are in the folder
-    _server beside the models.
+    Runs its Docker image; with --host 0.0.0.0 it runs tensorflow_model_server if that is on the
+    PATH, as it always listens on all addresses. The files and the log of the server are in the
+    folder _server beside the models.
     """
     try:
         config = ServeConfig(**settings)

@@ -17,7 +17,7 @@ from tfp_smvi.storage.json_files import read_json
 from .classify import classify
 from .evaluate import evaluate
 from .evaluation_options import refuse_needless
-from .options import help_of, one_of, usage_error
+from .options import help_of, is_given, one_of, usage_error
 from .train import train
 
 __all__ = [
@@ -73,6 +73,8 @@ def build_sweep_config(context: click.Context, values: Mapping[str, object]) -> 
         click.UsageError: a value is out of its range.
     """
     refuse_needless(values)
+    if not values["with_classification"] and is_given("classify_every"):
+        raise click.UsageError("--classify-every classifies; give it without --no-classify.")
     base: SweepConfig = context.meta[BASE]
     if values["num_examples"] == -1:  # the option's value for all
         values = {**values, "num_examples": None}

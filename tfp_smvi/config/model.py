@@ -48,8 +48,8 @@ class ModelConfig(Settings):
     )
     activation: Activation | None = option(
         None,
-        "Activation of the hidden layers; the paper has softplus.  [default: silu; that of a run "
-        "which goes on]",
+        "Activation of the hidden layers; the paper has softplus.  [default: silu; a run that "
+        "continues keeps its own]",
     )
     architecture: ArchitectureName | None = option(
         "dense", "The networks, unless --model makes them; conv is for images.", later=True
@@ -78,7 +78,7 @@ class ModelConfig(Settings):
     )
     missing: bool = option(
         False,
-        "Let x have missing entries, NaN, and the encoder see which; so it is if the data have "
+        "Let x have missing entries, NaN, and the encoder see which; automatic if the data have "
         "any.",
         later=True,
     )

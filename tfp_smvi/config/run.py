@@ -73,7 +73,7 @@ class TrainConfig(Settings):
     lam_warmup_steps: int | None = option(
         None,
         "Steps over which lam grows from 0; 0: no warm-up.  [default: two thirds of the "
-        "planned steps, at most 5000]",
+        "planned steps, with a target a quarter, at most 5000]",
     )
     lam_warmup_power: float = option(
         2.0, "Power of the warm-up: lam grows in proportion to step^power."
@@ -186,7 +186,7 @@ class TrainConfig(Settings):
     def require_stopping_metric(self) -> None:
         """Raises an SMVIError if this training does not have the metric of its early stopping."""
         metric, follows = self.early_stopping, self.constraint is not None
-        allowed = "{target_gap} too, which lam follows"
+        allowed = "{target_gap}, {max_divergence} or {min_elbo} too, which lam follows"
         require("early_stopping", metric, metric != "constraint.error" or follows, allowed)
         is_known = metric != "train.divergence" or follows or self.lam != 0.0
         require("early_stopping", metric, is_known, "test.divergence, known at lam = 0 too")

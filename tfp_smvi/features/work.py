@@ -84,7 +84,7 @@ def _signature_for(source: ImageSource, encoder: Encoder) -> Signature:
     shapes = (source.image_shape, (*(source.image_shape or ()), 1))
     if source.image_shape is not None and signature.image_shape not in shapes:
         raise SMVIError(
-            f"has shape {list(source.image_shape)}, and the model takes "
+            f"has examples of shape {list(source.image_shape)}, and the model takes "
             f"{list(signature.image_shape)}",
             field="images",
             remedy=(

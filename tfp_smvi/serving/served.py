@@ -186,7 +186,7 @@ class ServedEncoder:
         seconds = time.monotonic() - started
         raise SMVIError(
             f"{self._endpoint} does not answer ({plain_reason(reason)}), after {attempt + 1} "
-            f"attempts in {seconds:.0f} s",
+            f"attempt{'s' * (attempt > 0)} in {seconds:.0f} s",
             remedy="check that the server is running; for a slow one give a larger {timeout} or a "
             "smaller {batch_size}",
         ) from reason

@@ -231,10 +231,11 @@ def connect_devices(
     number = 1 if devices is None else len(processors) if devices == "all" else devices
     if not 1 <= number <= len(processors):
         raise SMVIError(
-            f"is not possible: TensorFlow has {len(processors)}, {processors[0].device_type}",
+            f"is not possible: TensorFlow has {len(processors)} {processors[0].device_type} device"
+            f"{'s' * (len(processors) > 1)}",
             field="devices",
             value=devices,
-            remedy=f"give 1 to {len(processors)}, or all",
+            remedy=f"give at most {len(processors)}, or all",
         )
     if number == 1:
         return None
