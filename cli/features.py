@@ -160,7 +160,7 @@ def _check_usage(
     """Makes the configuration, or raises a click.UsageError for options that are not allowed."""
     if (model is None) == (endpoint is None):
         raise click.UsageError(
-            "give --model, a local export, or --endpoint, a server, or --run-dir with --refine."
+            "give one of --model, a local export, --endpoint, a server, or --run-dir with --refine."
         )
     if label is not None and (model is not None or version is not None):
         raise click.UsageError(
