@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from tfp_smvi.core.errors import SMVIError, plain_reason, shorten_words
+from tfp_smvi.core.errors import NotFoundError, SMVIError, plain_reason, shorten_words
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.version import __version__
 
@@ -78,7 +78,8 @@ class _LazyGroup(click.Group):
         except SMVIError as error:
             command = self.get_command(ctx, ctx.invoked_subcommand or "")
             message = error.render(functools.partial(option_name, command=command))
-            kind = click.UsageError if is_setting(error.field) else click.ClickException
+            is_usage = isinstance(error, NotFoundError) or is_setting(error.field)
+            kind = click.UsageError if is_usage else click.ClickException
             raise kind(message) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -187,9 +187,20 @@ def build_config(values: Mapping[str, object]) -> RunConfig:
     try:
         config = RunConfig.from_json(sections)
         config.train.require_stopping_metric()
-        return config
     except SMVIError as error:
         raise usage_error(error) from error
+    require_flow(config.model)
+    return config
+
+
+def require_flow(config: ModelConfig) -> None:
+    """Raises UsageError if an option of the flow was given, and q(z|x) is none."""
+    for name in ("flow_layers", "flow_transform"):
+        if is_given(name) and config.posterior != "flow":
+            raise click.UsageError(
+                f"{option_name(name)} is for --posterior flow, and the posterior is "
+                f"{config.posterior}; give both."
+            )
 
 
 def one_of(values: Mapping[str, object], names: Sequence[str]) -> dict[str, object]:

@@ -17,7 +17,7 @@ from tfp_smvi.storage.json_files import read_json
 from .classify import classify
 from .evaluate import evaluate
 from .evaluation_options import refuse_needless
-from .options import help_of, is_given, one_of, usage_error
+from .options import help_of, is_given, one_of, require_flow, usage_error
 from .train import train
 
 __all__ = [
@@ -91,12 +91,14 @@ def build_sweep_config(context: click.Context, values: Mapping[str, object]) -> 
         names = ("classify_every", "lams", "target_gaps", "seeds")
         own = {name: values[name] for name in names}
         run = dataclasses.replace(base.train, **sections)
-        return SweepConfig(run, evaluation, classification, **own)  # type: ignore[arg-type]
+        config = SweepConfig(run, evaluation, classification, **own)  # type: ignore[arg-type]
     except SMVIError as error:
         # Those of a single run are not options here.
         raise usage_error(
             error, lam="--lams", target_gap="--target-gaps", seed="--seeds"
         ) from error
+    require_flow(run.model)
+    return config
 
 
 def _overlay(section: Section, values: Mapping[str, object]) -> Section:

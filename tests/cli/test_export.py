@@ -109,8 +109,8 @@ def test_a_model_that_is_a_link_to_elsewhere_is_one_line(
 def test_a_directory_without_a_run_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert runs.call("export", str(tmp_path), "--output", str(tmp_path / "models")) == 1
-    assert capsys.readouterr().err.startswith(f"Error: {tmp_path} is not a run directory")
+    error = runs.usage_error(capsys, "export", str(tmp_path), "--output", str(tmp_path / "models"))
+    assert error.startswith(f"Error: {tmp_path} is not a run directory")
     assert not (tmp_path / "models").exists()
 
 

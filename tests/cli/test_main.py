@@ -154,6 +154,8 @@ def test_quick_answers_load_nothing_slow(arguments: tuple[str, ...], not_loaded:
         (("train", "--run-dir", __file__), "--run-dir"),
         (("train", "--config", "/nowhere.json"), "--config"),
         (("train", "--lam"), "--lam"),
+        (("train", "--flow-layers", "3"), "--flow-layers is for --posterior flow"),
+        (("sweep", "--flow-transform", "affine"), "--flow-transform is for --posterior flow"),
         (("train", "extra"), "extra"),
     ],
 )
@@ -186,23 +188,44 @@ def test_damaged_settings_file_is_a_usage_error_that_names_it(
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("arguments", "words"),
     [
-        (("--dataset", "digit"), "did you mean digits"),
-        (("--dataset", "nowhere.npz"), "nowhere.npz: no such file"),
-        (("--dataset", "digits", "--run-dir", "/proc/self/run"), "cannot write to /proc/self/run"),
+        (("train", "--dataset", "digit"), "did you mean digits"),
+        (("train", "--dataset", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("train", "--dataset", "digits", "--init-from", "nowhere"), "holds no run"),
+        (("sweep", "--dataset", "nowhere.npz"), "nowhere.npz: no such file"),
+        (("sweep", "--config", "nowhere.json"), "does not exist"),
+        (("evaluate", "nowhere"), "nowhere is not a run directory"),
+        (("classify", "nowhere"), "nowhere is not a run directory"),
+        (
+            ("classify", "--features", "nowhere.npz", "--test-features", "nowhere.npz"),
+            "no such file",
+        ),
+        (("plot", "nowhere"), "nowhere is not a sweep directory"),
+        (("report", "nowhere"), "nowhere is not a sweep directory"),
+        (("export", "nowhere"), "nowhere is not a run directory"),
+        (("export", "--check", "nowhere"), "is not an export"),
+        (("serve", "--models", "nowhere"), "holds no models"),
+        (("features", "nowhere", "--model", "pretrained:mnist"), "does not exist"),
+        (("features", "tfds:digits/test", "--model", "nowhere"), "holds no export"),
+        (("features", "tfds:digits/test", "--model", "pretrained:no"), "is not installed"),
     ],
 )
-def test_failure_is_one_line_with_exit_code_1(
+def test_what_does_not_exist_is_a_usage_error(
     capsys: Capture,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    options: tuple[str, ...],
+    arguments: tuple[str, ...],
     words: str,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    assert words in runs.failure(capsys, "train", *options)
-    assert not (tmp_path / "runs").exists()
+    assert words in runs.usage_error(capsys, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_failure_is_one_line_with_exit_code_1(capsys: Capture) -> None:
+    arguments = ("--dataset", "digits", "--run-dir", "/proc/self/run")
+    assert "cannot write to /proc/self/run" in runs.failure(capsys, "train", *arguments)
 
 
 @pytest.mark.parametrize(

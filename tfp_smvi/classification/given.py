@@ -15,7 +15,7 @@ from tfp_smvi.classification.measuring import GivenMeasurement
 from tfp_smvi.classification.results import FORMAT, Accuracy, Classification, ClassifiedFeatures
 from tfp_smvi.classification.workers import open_workers
 from tfp_smvi.config import ClassifyConfig
-from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.errors import RUN_AGAIN, NotFoundError, SMVIError, explain_write_errors
 from tfp_smvi.core.reporters import EvaluationReporter, Silent
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.engines.base import Engine
@@ -209,8 +209,9 @@ def _read(path: Path, field: str) -> _Part:
     try:
         arrays = read_arrays(path)
     except (OSError, DamagedFileError) as error:
-        reason = "no such file" if isinstance(error, FileNotFoundError) else str(error)
-        raise SMVIError(
+        exists = not isinstance(error, FileNotFoundError)
+        reason = str(error) if exists else "no such file"
+        raise (SMVIError if exists else NotFoundError)(
             f"cannot be read as .npz of plain arrays ({reason})",
             field=field,
             value=str(path),

@@ -8,6 +8,7 @@ from tfp_smvi.core.text import printable
 
 __all__ = [
     "RUN_AGAIN",
+    "NotFoundError",
     "SMVIError",
     "brief",
     "explain_write_errors",
@@ -73,6 +74,10 @@ class SMVIError(Exception):
         sentence = printable(sentence)
         # A log or a list of commands on lines of its own stays as it is.
         return sentence if sentence.endswith(".") or "\n" in sentence else f"{sentence}."
+
+
+class NotFoundError(SMVIError):
+    """What the user names does not exist: a file, a run, a sweep, an export or a data set."""
 
 
 def name_fields(text: str, name: Callable[[str], str] = str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from tfp_smvi.config import DataConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import NotFoundError, SMVIError
 from tfp_smvi.data.array_data import read_array_file
 from tfp_smvi.data.assembly import Contents, Given, assemble, split_at_random
 from tfp_smvi.data.tables import read_table
@@ -41,7 +41,7 @@ def _read(path: Path, config: DataConfig) -> Mapping[str, Given]:
         reason = "no such file"
         if path.exists():
             reason = "is a folder" if path.is_dir() else "is not a regular file"
-        raise SMVIError(f"{path}: {reason}", remedy="give the path of a file")
+        raise NotFoundError(f"{path}: {reason}", remedy="give the path of a file")
     try:
         if path.suffix in (".csv", ".parquet"):
             return {"x": read_table(path, config.label_column)}

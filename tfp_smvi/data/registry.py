@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from tfp_smvi.config import DataConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import NotFoundError, SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data.dataset import Dataset, Progress, default_likelihood
 from tfp_smvi.data.digits import load_digits
@@ -174,7 +174,7 @@ def load_dataset(
         return load_tfds(name, _directory(data_dir), progress)
     close = difflib.get_close_matches(name.lower(), {*DATASETS, *set_names})
     hint = f" (did you mean {' or '.join(close)}?)" if close else ""
-    raise SMVIError(
+    raise NotFoundError(
         f"there is no data set {name!r}{hint}",
         remedy="run `tfp-smvi datasets` for a list, or give the path of a file",
     )

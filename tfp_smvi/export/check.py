@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable
 from pathlib import Path
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import NotFoundError, SMVIError
 from tfp_smvi.core.files import read_regular
 from tfp_smvi.export import standalone_check
 from tfp_smvi.export.formats import find_weakness
@@ -34,7 +34,7 @@ def check_export(path: Path | str, *, warn: Callable[[str], None] | None = None)
     """
     path = Path(path)
     if not (path / "saved_model.pb").is_file() and not (path / CHECKSUMS).is_file():
-        raise SMVIError(
+        raise NotFoundError(
             "is not an export",
             field="path",
             value=str(path),

@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import NotFoundError, SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data import ArraySplit, Split, load_dataset
 from tfp_smvi.data.tables import read_table
@@ -78,7 +78,7 @@ def _open(
     if path.is_dir():
         return ImageFiles(path, note)
     if not path.exists():
-        raise SMVIError("does not exist", field="images", value=name, remedy=_ALLOWED)
+        raise NotFoundError("does not exist", field="images", value=name, remedy=_ALLOWED)
     if path.suffix in _TABLES:
         return _open_table(path, name, label_column)
     if path.suffix not in (".npy", ".npz"):

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tfp_smvi.config import RunConfig
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import NotFoundError, SMVIError
 from tfp_smvi.runs.checkpoint import list_checkpoints, list_steps
 from tfp_smvi.runs.constraints import weight_name
 from tfp_smvi.runs.records import RunRecord
@@ -190,7 +190,7 @@ def read_run(path: Path) -> RunRecord:
     try:
         return RunRecord.from_json(read_json(file))
     except (FileNotFoundError, NotADirectoryError) as error:
-        raise SMVIError(
+        raise NotFoundError(
             f"{path} is not a run directory: it has no config.json",
             remedy="make one with tfp-smvi train",
         ) from error

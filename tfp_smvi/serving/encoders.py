@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from tfp_smvi.core.errors import SMVIError, plain_reason
+from tfp_smvi.core.errors import NotFoundError, SMVIError, plain_reason
 from tfp_smvi.core.files import open_regular
 from tfp_smvi.core.runtime import require_float32
 from tfp_smvi.engines.recipes import Recipe
@@ -274,14 +274,14 @@ def _version_folder(model: Path, version: int | None) -> Path:
         return model
     versions = export_versions(model)
     if not versions:
-        raise SMVIError(
+        raise NotFoundError(
             "holds no export",
             field="model",
             value=str(model),
             remedy="make one with tfp-smvi export",
         )
     if version is not None and version not in versions:
-        raise SMVIError(
+        raise NotFoundError(
             f"does not exist in {model}",
             field="version",
             value=version,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from tfp_smvi.config import ServeConfig
-from tfp_smvi.core.errors import SMVIError, explain_write_errors
+from tfp_smvi.core.errors import NotFoundError, SMVIError, explain_write_errors
 from tfp_smvi.core.paths import absolute, require_utf_8
 from tfp_smvi.export.formats import find_weakness
 from tfp_smvi.serving.docker import IMAGE, SERVER, docker_command
@@ -168,7 +168,7 @@ def _models(root: Path, config: ServeConfig) -> tuple[str, ...]:
     names = sorted(path.name for path in root.glob("[A-Za-z0-9]*") if export_versions(path))
     if config.model_name is None:
         if not names:
-            raise SMVIError(
+            raise NotFoundError(
                 "holds no models",
                 field="models",
                 value=config.models,
@@ -183,7 +183,7 @@ def _models(root: Path, config: ServeConfig) -> tuple[str, ...]:
             )
         return tuple(names)
     if config.model_name not in names:
-        raise SMVIError(
+        raise NotFoundError(
             f"does not exist in {config.models}",
             field="model_name",
             value=config.model_name,

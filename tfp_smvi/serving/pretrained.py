@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tfp_smvi.core.errors import SMVIError
+from tfp_smvi.core.errors import NotFoundError
 
 __all__ = ["find_model", "on_any_host"]
 
@@ -14,7 +14,7 @@ def find_model(model: Path | str) -> Path:
     """Returns the folder of a model: of one that is installed for "pretrained:NAME".
 
     Raises:
-        SMVIError: there is none of this name.
+        NotFoundError: there is none of this name.
     """
     text = str(model)
     if not text.startswith(PREFIX):
@@ -25,7 +25,7 @@ def find_model(model: Path | str) -> Path:
         existing = ", ".join(f"{PREFIX}{name}" for name in dict.fromkeys(names))
         problem = "is not installed with this package"
         remedy = f"give {existing or 'the folder of an export'}"
-        raise SMVIError(problem, field="model", value=text, remedy=remedy)
+        raise NotFoundError(problem, field="model", value=text, remedy=remedy)
     return FOLDER / name
 
 

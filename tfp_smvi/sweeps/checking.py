@@ -7,7 +7,7 @@ memory, and on a GPU all of it, that its runs need.
 from collections.abc import Callable
 from pathlib import Path
 
-from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
+from tfp_smvi.core.errors import NotFoundError, SMVIError, name_fields, plain_reason
 from tfp_smvi.core.signals import handle_stop_signals
 from tfp_smvi.engines.base import Context, Event, StoppableEngine, Task
 from tfp_smvi.sweeps.orders import Noted, Order, Refused, Signalled, emit, read_event
@@ -38,8 +38,8 @@ def check_data(order: Order, engine: StoppableEngine, note: Callable[[str], None
             match read_event(engine.next_event()):
                 case Noted(message):
                     note(message)
-                case Refused(text, field):
-                    refused = _RefusedError(text, field)
+                case Refused(text, field, not_found):
+                    refused = (_NotFoundError if not_found else _RefusedError)(text, field)
                 case Signalled(number):
                     stopped_by = number
                     engine.kill()
@@ -80,7 +80,7 @@ def run_check(context: Context, **arguments: object) -> None:
         text = error.render("{{{}}}".format).removesuffix(".")
         if error.field == "labels":
             text += ", or leave the classification out (tfp-smvi sweep --no-classify)"
-        emit(context, Refused(f"{text}.", error.field))
+        emit(context, Refused(f"{text}.", error.field, isinstance(error, NotFoundError)))
 
 
 class _RefusedError(SMVIError):
@@ -93,3 +93,7 @@ class _RefusedError(SMVIError):
 
     def render(self, name: Callable[[str], str] = str) -> str:
         return name_fields(self._text, name)
+
+
+class _NotFoundError(_RefusedError, NotFoundError):
+    """A `NotFoundError` of another process."""

@@ -99,10 +99,11 @@ class Failed(Record):
 
 @dataclass(frozen=True)
 class Refused(Record):
-    """The data do not allow a setting; the text names settings in braces."""
+    """The data do not allow a setting, or do not exist; the text names settings in braces."""
 
     text: str
     field: str | None
+    not_found: bool
 
 
 @dataclass(frozen=True)

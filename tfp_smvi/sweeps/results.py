@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, Self
 
 from tfp_smvi.config import SweepConfig
-from tfp_smvi.core.errors import RUN_AGAIN, SMVIError, explain_write_errors
+from tfp_smvi.core.errors import RUN_AGAIN, NotFoundError, SMVIError, explain_write_errors
 from tfp_smvi.core.html import html_table
 from tfp_smvi.core.records import Record, encode
 from tfp_smvi.core.runtime import Environment
@@ -214,7 +214,7 @@ def read_sweep(path: Path | str) -> Sweep:
     try:
         sweep = Sweep(path, read_summary(path))
     except FileNotFoundError as error:
-        raise SMVIError(
+        raise NotFoundError(
             f"{path} is not a sweep directory: it has no sweep.json",
             remedy="make one with tfp-smvi sweep",
         ) from error
