@@ -4,12 +4,14 @@ Seeds are arbitrary: each assertion at five standard errors fails for fewer than
 million.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
 import shutil
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -34,7 +36,7 @@ from tfp_smvi.core.reporters import Silent
 from tfp_smvi.data import load_dataset
 from tfp_smvi.engines.processes import Processes
 from tfp_smvi.evaluation import accuracy, convergence, session
-from tfp_smvi.evaluation.accuracy import with_temperatures
+from tfp_smvi.evaluation.accuracy import choose_temperatures, with_temperatures
 from tfp_smvi.evaluation.blocks import Block, Shard, plan
 from tfp_smvi.evaluation.calibration_summary import summarize_calibration
 from tfp_smvi.evaluation.convergence_table import format_convergence
@@ -591,6 +593,19 @@ def test_convergence_writes_table_and_plot(run_dir: Path, fresh: Path) -> None:
     table = format_convergence(found)
     assert "test, 20 examples:" in table
     assert ("stops moving at 2" in table) == (summary.settled_at == 2)
+
+
+def test_a_width_below_zero_is_no_accuracy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is chance: the width is known to no better than its standard error."""
+    bracket = SimpleNamespace(width=Estimate(-0.05, 0.04))
+    monkeypatch.setattr(accuracy, "summarize_bracket", lambda arrays: bracket)
+    monkeypatch.setattr(accuracy, "CANDIDATES", (2,))
+    done: Any = SimpleNamespace(plan=lambda *a, **k: (), load=lambda *a: {}, is_done=bool)
+    engine: Any = None
+    for asked, accepted in ((0.045, True), (0.035, False)):
+        wanted = dataclasses.replace(SMALL, accuracy=asked)
+        with contextlib.nullcontext() if accepted else refused("accuracy", asked):
+            choose_temperatures(done, wanted, engine, Silent())
 
 
 @pytest.mark.slow

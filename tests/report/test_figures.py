@@ -94,6 +94,21 @@ def test_the_frontier_is_each_value_at_its_gap(tmp_path: Path) -> None:
     assert names == {lam_name(sweep, lam): gap for lam, gap in gaps.items()}
 
 
+def test_latents_of_vectors_are_drawn(tmp_path: Path) -> None:
+    """They have no pictures, but encoder means as images have."""
+    sweeps.write_sweep(tmp_path, (0.0,), latent_dim=2)
+    path = tmp_path / "lam0-seed0" / "gallery.npz"
+    with np.load(path) as arrays:
+        gallery = dict(arrays)
+    for name in ("originals", "reconstructions", "samples"):
+        gallery[name] = np.linspace(-1.0, 3.0, 24 * 5).reshape(24, 5)
+    np.savez(path, **gallery)
+    sweep = read_sweep(tmp_path)
+    assert FIGURES["latents"].has_data(sweep)
+    assert not FIGURES["samples"].has_data(sweep)
+    assert picture_figures.draw_latents(sweep) is not None
+
+
 def test_names_of_classes_that_are_close_can_be_read(tmp_path: Path) -> None:
     """A large lam draws the means together; all of them here but one have one median."""
     sweeps.write_sweep(tmp_path, (0.0,), latent_dim=2)

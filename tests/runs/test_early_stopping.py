@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,17 @@ def test_epochs_of_the_warm_up_of_lam_do_not_count() -> None:
     assert has_ended(constant, falling)
     assert not has_ended(train, falling)
     assert not has_ended(train, [])
+
+
+def test_epochs_before_a_target_is_followed_do_not_count() -> None:
+    """Control begins after 100 steps at the least, whatever the warm-up is; epochs have 10."""
+    stuck = history(*[-5.0] * 14)
+    settings: dict[str, Any] = {"lam": 0.0, "target_gap": 1.0, "early_stopping": "constraint.error"}
+    train = runs.config(epochs=30, patience=2, lam_warmup_steps=5, **settings).train
+    assert early_stop(train, stuck[:12]) is None
+    line = early_stop(train, stuck)  # 11 is the first that counts
+    assert line is not None
+    assert "of epoch 11 for 2 epochs" in line
 
 
 def test_a_metric_that_is_nan_does_not_improve() -> None:

@@ -20,6 +20,8 @@ from tfp_smvi.evaluation.pipeline import _log_scale
 from tfp_smvi.export.exporter import export_run
 from tfp_smvi.features.extraction import extract_features
 from tfp_smvi.features.images import open_images
+from tfp_smvi.features.refined import RefinedEncoder
+from tfp_smvi.inference.local import refine
 from tfp_smvi.runs.loading import load_data_of, load_run
 from tfp_smvi.serving.encoders import LocalEncoder
 from tfp_smvi.training import schedule
@@ -142,6 +144,20 @@ def test_exports_take_and_return_values_as_they_were_given(run_dir: Path) -> Non
     np.savetxt(table, x[:, [2, 0, 3, 1]], "%.9g", ",", header="c,a,d,b", comments="")
     extract_features(open_images(table), LocalEncoder(path), run_dir / "features.npy")
     np.testing.assert_allclose(np.load(run_dir / "features.npy"), q.mean(), atol=1e-4)
+
+
+def test_refined_features_are_of_values_as_they_were_given(run_dir: Path) -> None:
+    run, x = load_run(run_dir), X[:5].astype(np.float32)
+    scale = run.standardization
+    assert scale is not None
+    standardized = tf.constant(scale.apply(x))
+    start = run.model.encode(standardized)
+    best = refine(lambda z: run.model.log_joint(standardized, z), start, num_steps=20, seed=0)
+    expected = start.mean() + start.stddev() * best.parameters["shift"]
+    features = RefinedEncoder(run_dir, 20, 5).encode("serving_default", x)
+    # As of an export; the search of 20 steps moves by much more.
+    np.testing.assert_allclose(features.mean, expected, atol=1e-3)
+    assert np.abs(features.mean - start.mean()).max() > 1e-2
 
 
 @pytest.mark.parametrize(

@@ -111,7 +111,7 @@ def test_lams_and_target_gaps_exclude_each_other(
     assert caught.value.field == "target_gaps"
     line = runs.usage_error(capsys, "sweep", "--lams", "0,1", "--target-gaps", "3,1")
     assert line == "Error: --lams and --target-gaps exclude each other; give one of them."
-    with pytest.raises(SMVIError, match="holds a sweep over"):
+    with pytest.raises(SMVIError, match="is a sweep over"):
         sweep(swept.path, dataclasses.replace(SMALL, lams=(1.0,), target_gaps=None))
     with pytest.raises(SMVIError, match="above 0"):
         SweepConfig(RunConfig(train=TrainConfig()), target_gaps=(0.0,))

@@ -2,14 +2,16 @@
 
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.support.errors import refused
 from tests.support.runs import CONFIG, STEPS_PER_EPOCH, Recorder, assert_same_run, config, newest
 from tfp_smvi import Callback, EpochRecord, TrainingProgress
 from tfp_smvi.data import Dataset
 from tfp_smvi.training import schedule
-from tfp_smvi.training.callbacks import calling
+from tfp_smvi.training.callbacks import calling, saving_at_errors
 from tfp_smvi.training.loop import fit
 from tfp_smvi.training.results import FitResult
 
@@ -27,7 +29,7 @@ class Epochs(Callback):
 class Failing(Callback):
     """Raises an error in an epoch, or after a step."""
 
-    def __init__(self, error: Exception, *, epoch: int = -1, step: int = 10**9) -> None:
+    def __init__(self, error: BaseException, *, epoch: int = -1, step: int = 10**9) -> None:
         self.error, self.at_epoch, self.at_step = error, epoch, step
 
     def epoch(self, record: EpochRecord) -> None:
@@ -41,9 +43,12 @@ class Failing(Callback):
 
 @pytest.mark.slow
 # The second is one that `fit` explains if it is its own.
-@pytest.mark.parametrize("error", [ValueError("mine"), ConnectionRefusedError(111, "refused")])
+@pytest.mark.parametrize(
+    "error",
+    [ValueError("mine"), ConnectionRefusedError(111, "refused"), SystemExit(3), StopIteration(1)],
+)
 def test_an_error_of_a_callback_leaves_fit_as_it_is_and_loses_no_step(
-    error: Exception,
+    error: BaseException,
     digits: Dataset,
     trained: FitResult,
     tmp_path: Path,
@@ -64,6 +69,37 @@ def test_an_error_of_a_callback_leaves_fit_as_it_is_and_loses_no_step(
     assert newest(run_dir).step == 3 * STEPS_PER_EPOCH
     fit(CONFIG, digits, run_dir)
     assert_same_run(run_dir, trained.run_dir)
+
+
+@pytest.mark.parametrize("kind", [KeyboardInterrupt, SystemExit, StopIteration])
+def test_any_exception_leaves_as_it_is(kind: type[BaseException], tmp_path: Path) -> None:
+    error = kind("mine")
+    callback, record = Failing(error, epoch=1), EpochRecord(1, 1, *[None] * 3)  # type: ignore[arg-type]
+    with (
+        pytest.raises(kind) as raised,
+        calling(callback) as (joined, _),
+        saving_at_errors(lambda: 7, tmp_path),
+    ):
+        joined.epoch(record)
+    assert raised.value is error
+    assert "Step 7 of the training is saved" in error.__notes__[0]
+
+
+def test_an_error_at_the_begin_has_a_note(digits: Dataset, tmp_path: Path) -> None:
+    class Refusing(Callback):
+        def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
+            raise ValueError("mine")
+
+    with pytest.raises(ValueError, match="mine") as raised:
+        fit(config(epochs=1), digits, tmp_path / "run", reporter=Refusing())
+    assert "Step 0 of the training is saved" in raised.value.__notes__[0]
+
+
+@pytest.mark.parametrize("reporter", [5, ["x"], Callback, [Callback(), object()]])
+def test_what_is_no_reporter_is_refused(reporter: Any, digits: Dataset, tmp_path: Path) -> None:
+    with refused("reporter"):
+        fit(config(epochs=1), digits, tmp_path / "run", reporter=reporter)
+    assert not [*tmp_path.iterdir()]
 
 
 def test_several_callbacks_are_called_in_their_order_and_a_bar_is_shown(

@@ -23,21 +23,29 @@ class Standardization:
     log p(given) = log p(standardized) - sum(log stddev), over the observed entries.
 
     Attributes:
-        mean: float32 [*image_shape], over the observed training data.
+        mean: float64 [*image_shape], over the observed training data; rounded to float32 where that
+            moves it by less than 1e-3 stddev.
         stddev: float32 [*image_shape], positive; 1 for an entry that is constant or never observed.
     """
 
-    mean: npt.NDArray[np.float32]
+    mean: npt.NDArray[np.float64]
     stddev: npt.NDArray[np.float32]
 
     @classmethod
     def of(cls, blocks: Iterable[npt.NDArray[Any]]) -> Standardization:
         """Finds the transformation that standardizes training data, which come in blocks."""
         mean, stddev = find_moments(blocks)
-        stddev = stddev.astype(np.float32)
         # The rounding of float64 alone gives a constant entry some standard deviation.
-        constant = ~(stddev > 1e-7 * np.abs(mean))
-        return cls(mean.astype(np.float32), np.where(constant, np.float32(1), stddev))
+        constant = ~(stddev > 1e-12 * np.abs(mean))
+        stddev = np.where(constant, 1.0, stddev).astype(np.float32)
+        rounded = mean.astype(np.float32).astype(np.float64)
+        # What floats can hold needs no second subtraction in an export.
+        return cls(np.where(np.abs(rounded - mean) < 1e-3 * stddev, rounded, mean), stddev)
+
+    @property
+    def rounding(self) -> npt.NDArray[np.float64]:
+        """How far the rounding of given values to float32 may move standardized ones."""
+        return np.abs(self.mean) * 2.0**-24 / self.stddev
 
     @property
     def log_scale(self) -> float:
@@ -56,7 +64,10 @@ class Standardization:
     def apply(self, x: Any) -> Any:
         """Standardizes given values, [..., *image_shape]; NaN stays NaN."""
         if not isinstance(x, np.ndarray):
-            return (x - self.mean) / self.stddev
+            mean = self.mean.astype(np.float32)
+            rest = (self.mean - mean).astype(np.float32)
+            shifted = x - mean
+            return (shifted - rest if rest.any() else shifted) / self.stddev
         # In float64, where the difference of large numbers loses nothing.
         return ((x.astype(np.float64) - self.mean) / self.stddev).astype(np.float32)
 
@@ -66,7 +77,9 @@ class Standardization:
     def undo(self, x: tf.Tensor) -> tf.Tensor: ...
     def undo(self, x: Any) -> Any:
         """Returns standardized values, or means of them, in the units of the given ones."""
-        return x * self.stddev + self.mean
+        if not isinstance(x, np.ndarray):
+            return x * self.stddev + self.mean.astype(np.float32)
+        return (x * self.stddev + self.mean).astype(np.float32)
 
     def undo_stddev(self, stddev: Any) -> Any:
         """Returns standard deviations of standardized values in the units of the given ones."""

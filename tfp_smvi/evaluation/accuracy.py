@@ -63,7 +63,8 @@ def choose_temperatures(
         width = summarize_bracket(session.load("bracket", changed, SIMULATED)).width
         brackets[str(count)] = width
         reporter.note(f"At {count} temperatures, the bracket is {width} nat.")
-        if width.mean + width.standard_error <= config.accuracy:
+        # A width below 0 is chance.
+        if max(width.mean, 0.0) + width.standard_error <= config.accuracy:
             return Chosen(changed, TemperatureChoice(count, brackets))
     raise SMVIError(
         f"is not reached with {count} temperatures, where the bracket is {width} nat",

@@ -14,6 +14,7 @@ from tfp_smvi.export.signatures import Encodes, Moments, Part, encoder_part
 from tfp_smvi.inference.arguments import require_positive_integer
 from tfp_smvi.inference.local import refine
 from tfp_smvi.models.protocol import TrainableModel
+from tfp_smvi.runs.given_units import in_given_units
 from tfp_smvi.runs.loading import LoadedRun
 
 __all__ = ["refined_part"]
@@ -37,7 +38,9 @@ def refined_part(run: LoadedRun, num_steps: int) -> Part:
     Source: [1, section 3.2].
     """
     require_positive_integer("refine", num_steps)
-    model = _Refining(run.model, run.image_shape, run.config.model, num_steps)
+    model = in_given_units(
+        _Refining(run.model, run.image_shape, run.config.model, num_steps), run.standardization
+    )
     return encoder_part(model, run.kind or "intensities")
 
 

@@ -66,7 +66,7 @@ def _has_history(sweep: Sweep) -> bool:
 
 
 def _has_images(sweep: Sweep) -> bool:
-    return bool(points.read_galleries(sweep))
+    return any(gallery.has_pictures for gallery in points.read_galleries(sweep))
 
 
 def _has_flat_latents(sweep: Sweep) -> bool:

@@ -34,7 +34,7 @@ NAME_DISTANCE = 0.2
 
 def draw_reconstructions(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws test images over their reconstructions, a row per lam."""
-    galleries = read_galleries(sweep)
+    galleries = [gallery for gallery in read_galleries(sweep) if gallery.has_pictures]
     count = min(
         NUM_RECONSTRUCTIONS[layout.columns - 1],
         *(len(gallery.reconstructions) for gallery in galleries),
@@ -58,7 +58,7 @@ def draw_reconstructions(sweep: Sweep, layout: Layout = WIDE) -> Figure:
 
 def draw_samples(sweep: Sweep, layout: Layout = WIDE) -> Figure:
     """Draws images sampled from the models, a panel per lam."""
-    galleries = read_galleries(sweep)
+    galleries = [gallery for gallery in read_galleries(sweep) if gallery.has_pictures]
     figure, panels = _grid(layout, len(galleries), 0.2)
     for axes, gallery in zip(panels, galleries, strict=False):
         images = with_margin(gallery.samples[: SAMPLES_A_SIDE**2])

@@ -71,7 +71,7 @@ class Gallery(NamedTuple):
 
     Attributes:
         lam: the run's.
-        originals: test images.
+        originals: test images; of vectors [n, d].
         reconstructions: of the same images, in the same order.
         samples: images drawn from the model.
         means: encoder means, [m, latent_dim], or None.
@@ -84,6 +84,11 @@ class Gallery(NamedTuple):
     samples: np.ndarray
     means: np.ndarray | None
     labels: np.ndarray | None
+
+    @property
+    def has_pictures(self) -> bool:
+        """Whether the examples are images."""
+        return self.originals.ndim == 4
 
     @property
     def has_flat_latents(self) -> bool:
@@ -207,15 +212,14 @@ def training_curves(sweep: Sweep, quantity: str) -> dict[float, list[Point]]:
 
 
 def read_galleries(sweep: Sweep) -> list[Gallery]:
-    """Reads the gallery.npz of the first finished run of each lam, if it exists and has pictures.
+    """Reads the gallery.npz of the first finished run of each lam, if it exists.
 
     Raises:
         SMVIError: one exists and cannot be read.
     """
-    galleries = [
+    return [
         _read_gallery(run.level, sweep.run_path(run) / "gallery.npz") for run in first_runs(sweep)
     ]
-    return [gallery for gallery in galleries if gallery.originals.ndim == 4]
 
 
 def first_runs(sweep: Sweep) -> list[Entry]:

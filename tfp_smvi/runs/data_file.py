@@ -70,13 +70,12 @@ def _standardization(file: _DataFile, image_shape: tuple[int, ...]) -> Standardi
         raise ValueError("it does not say how the data were standardized")
     if not len(file.mean) == len(file.stddev) == size:
         raise ValueError(f"it must have mean and stddev of {size} entries")
-    mean, stddev = (
-        np.array(numbers, np.float32).reshape(image_shape) for numbers in (file.mean, file.stddev)
-    )
+    mean = np.array(file.mean, np.float64).reshape(image_shape)
+    stddev = np.array(file.stddev, np.float32).reshape(image_shape)
     if not (np.isfinite(mean).all() and np.isfinite(stddev).all() and (stddev > 0).all()):
         raise ValueError("a mean is not finite, or a stddev not a positive number")
     return Standardization(mean, stddev)
 
 
-def _numbers(array: npt.NDArray[np.float32]) -> tuple[float, ...]:
+def _numbers(array: npt.NDArray[np.floating]) -> tuple[float, ...]:
     return tuple(array.reshape(-1).tolist())

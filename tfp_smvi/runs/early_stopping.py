@@ -4,6 +4,7 @@ The decision is a function of the settings and of metrics.jsonl, and so is the s
 training was stopped and resumed.
 """
 
+import dataclasses
 import math
 import typing
 from collections.abc import Sequence
@@ -13,6 +14,7 @@ from tfp_smvi.config import TrainConfig
 from tfp_smvi.core.early_stopping import LARGER_IS_BETTER, StoppingMetric
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.records import EpochRecord
+from tfp_smvi.runs.warnings import weight_of
 
 __all__ = ["EarlyStopping", "early_stop", "has_ended"]
 
@@ -84,14 +86,17 @@ def early_stop(train: TrainConfig, history: Sequence[EpochRecord]) -> str | None
     """Returns one line if early stopping ends a training; None if it goes on or has all epochs.
 
     Args:
-        train: its settings, complete: while lam grows, no epoch counts.
+        train: its settings, complete: while lam grows, or does not follow its target yet, no epoch
+            counts.
         history: its epochs so far.
     """
     if train.early_stopping is None or (history and history[-1].epoch >= train.epochs):
         return None
-    constant = train.lam == 0.0 and train.constraint is None
-    first_step = 0 if constant else train.lam_warmup_steps or 0
-    rule = EarlyStopping(train.early_stopping, train.patience, train.min_delta, first_step)
+    weight = weight_of(dataclasses.replace(train, lam_warmup_steps=train.lam_warmup_steps or 0))
+    steps = [record.step for record in history if weight.unfinished(record.step) is None]
+    if not steps:
+        return None
+    rule = EarlyStopping(train.early_stopping, train.patience, train.min_delta, first_step=steps[0])
     return rule.stop(history)
 
 

@@ -26,8 +26,10 @@ class GivenUnits:
         return getattr(self._model, name)
 
     def with_products(self, precision: Products) -> "GivenUnits":
-        """Returns the same for the model with matrix products in a precision."""
-        return GivenUnits(self._model.with_products(precision), self._scale)
+        """Returns the same for the model with matrix products in a precision, if it has some."""
+        model = self._model
+        chosen = model.with_products(precision) if hasattr(model, "with_products") else model
+        return GivenUnits(chosen, self._scale)
 
     def encode(self, x: tf.Tensor) -> tfd.Distribution:
         """Returns q(z|x) of given values: float32 [batch, *image_shape]."""

@@ -138,8 +138,9 @@ def _check_settings(sweep_dir: Path, earlier: Summary, config: SweepConfig, redo
     """Raises SMVIError if existing results were made with other settings."""
     if earlier.runs and earlier.config.level_field != config.level_field:
         raise SMVIError(
-            f"{sweep_dir} holds a sweep over {{{earlier.config.level_field}}}",
-            remedy="choose another {sweep_dir}",
+            f"is what {sweep_dir} is a sweep over",
+            field=earlier.config.level_field,
+            remedy=f"give it in place of {{{config.level_field}}}, or choose another {{sweep_dir}}",
         )
     given, here = config.settings(), earlier.config.settings()
     # What no run has come to yet may change; for the checkpoints to classify see

@@ -3,12 +3,18 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.training.reporter import Callback, TrainingProgress, TrainingReporter
 
+if TYPE_CHECKING:
+    from tfp_smvi.training.bar import ProgressBar
+
 __all__ = ["CallbackError", "calling", "saving_at_errors"]
+
+_METHODS = ("begin", "progress", "epoch", "note", "warn")
 
 
 class CallbackError(Exception):
@@ -18,7 +24,7 @@ class CallbackError(Exception):
         error: the exception.
     """
 
-    def __init__(self, error: Exception) -> None:
+    def __init__(self, error: BaseException) -> None:
         """Stores it."""
         super().__init__(str(error))
         self.error = error
@@ -34,7 +40,7 @@ class _Joined:
         for reporter in self._reporters:
             try:
                 getattr(reporter, name)(*arguments)
-            except Exception as error:
+            except (Exception, KeyboardInterrupt, SystemExit) as error:
                 raise CallbackError(error) from error
 
     def begin(self, num_epochs: int, step: int, steps_per_epoch: int) -> None:
@@ -53,43 +59,69 @@ class _Joined:
         self._call("warn", message)
 
 
-@contextlib.contextmanager
-def calling(
-    reporter: TrainingReporter | Sequence[TrainingReporter] | None, *, progress: bool = False
-) -> Iterator[tuple[TrainingReporter, Callable[[str], None] | None]]:
+class calling:  # noqa: N801  # a context manager; a generator would replace a StopIteration
     """Makes one reporter of what `fit` is given; an exception of one leaves the block as it is.
 
     Args:
         reporter: one, several, which are called in their order, or None.
         progress: whether to show a bar too.
 
-    Yields:
-        The reporter, whose methods raise CallbackError; and its method `warn`, or None if nobody
-        receives warnings.
-    """
-    given = reporter if isinstance(reporter, Sequence) else [reporter]
-    reporters = [item for item in given if item is not None]
-    error: Exception | None = None
-    with contextlib.ExitStack() as stack:
-        if progress:
-            from tfp_smvi.training.bar import ProgressBar
+    Enters as the reporter, whose methods raise CallbackError, and its method `warn`, or None if
+    nobody receives warnings.
 
-            reporters.append(bar := ProgressBar())
-            stack.callback(bar.close)
-        joined = _Joined(reporters)
-        heard = any(getattr(type(item), "warn", None) is not Callback.warn for item in reporters)
-        try:
-            yield joined, joined.warn if heard else None
-            if progress:
-                bar.end()
-        except CallbackError as carrier:
-            error = carrier.error
-    if error is not None:
-        context = error.__context__
-        try:
-            raise error
-        finally:  # of what the callback raised, its own context is of interest
-            error.__context__ = context
+    Raises:
+        SMVIError: a reporter lacks a method.
+    """
+
+    def __init__(
+        self,
+        reporter: TrainingReporter | Sequence[TrainingReporter] | None,
+        *,
+        progress: bool = False,
+    ) -> None:
+        """Takes the reporters."""
+        given = reporter if isinstance(reporter, Sequence) else [reporter]
+        self._reporters = [item for item in given if item is not None]
+        for item in self._reporters:
+            _require_reporter(item)
+        self._bar: ProgressBar | None = None
+        if progress:
+            from tfp_smvi.training import bar
+
+            self._bar = bar.ProgressBar()
+            self._reporters.append(self._bar)
+
+    def __enter__(self) -> tuple[TrainingReporter, Callable[[str], None] | None]:
+        """Returns the reporter and its `warn`."""
+        joined = _Joined(self._reporters)
+        own = (getattr(type(item), "warn", None) for item in self._reporters)
+        heard = any(method is not Callback.warn for method in own)
+        return joined, joined.warn if heard else None
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """Ends the bar, and raises what a callback raised."""
+        if self._bar is not None:
+            if error is None:
+                self._bar.end()
+            self._bar.close()
+        if isinstance(error, CallbackError):
+            raised = error.error
+            context = raised.__context__
+            try:
+                raise raised
+            finally:  # of what the callback raised, its own context is of interest
+                raised.__context__ = context
+
+
+def _require_reporter(item: object) -> None:
+    missing = [name for name in _METHODS if not callable(getattr(item, name, None))]
+    if missing or isinstance(item, type):
+        raise SMVIError(
+            f"has no {', '.join(missing)}" if missing else "is a class",
+            field="reporter",
+            value=item,
+            remedy="give an object of a class that is derived from Callback",
+        )
 
 
 @contextlib.contextmanager

@@ -71,16 +71,16 @@ class Run:
         share_state(self.trainer, self.devices)
         config, steps_per_epoch = self.config.train, self.steps_per_epoch
         step, end = self.trainer.step, config.epochs * steps_per_epoch
-        if step == end or not self._stopped():
-            self.reporter.begin(config.epochs, step, steps_per_epoch)
-        if step < end and not self._stopped():
-            for line in training_warnings(self.config, end, steps_per_epoch):
-                self.reporter.warn(line)
-            for line in notes_of_plan(config):
-                self.reporter.note(line)
         log = open_log(self.run, self.config, self.history, self.trainer.model, self.dataset)
         try:
             with saving_at_errors(self._save_once, self.run.path):
+                if step == end or not self._stopped():
+                    self.reporter.begin(config.epochs, step, steps_per_epoch)
+                if step < end and not self._stopped():
+                    for line in training_warnings(self.config, end, steps_per_epoch):
+                        self.reporter.warn(line)
+                    for line in notes_of_plan(config):
+                        self.reporter.note(line)
                 self._train_epochs(log, step)
             self._stop(self.schedule.signum)
             self.devices.wait()
