@@ -1,6 +1,5 @@
 """tfp-smvi classify."""
 
-import json
 from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +11,7 @@ from tfp_smvi.core.errors import SMVIError
 
 from .engines import engine_option
 from .groups import GroupedCommand, grouped
+from .json_output import echo_json, json_option
 from .options import (
     data_dir_option,
     is_given,
@@ -72,7 +72,7 @@ def _settings(command: Any) -> Any:
 @engine_option
 @data_dir_option
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+@json_option("the report")
 def classify(
     run_dir: Path | None,
     epoch: int | None,
@@ -140,7 +140,7 @@ def _print_report(report: "Classification", path: Path, as_json: bool) -> None:
     from tfp_smvi.classification.table import format_classification
 
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        echo_json(report.to_json())
     else:
         click.echo(format_classification(report))
         click.echo(f"All of it is in {path}.")

@@ -1,6 +1,5 @@
 """`tfp-smvi datasets`: the data sets that are known by name."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,8 @@ from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.core.records import Record
 from tfp_smvi.data import DATASETS, default_data_dir, is_prepared
+
+from .json_output import echo_json, json_option
 
 __all__ = ["datasets"]
 
@@ -41,7 +42,7 @@ class _Row(Record):
     type=click.Path(file_okay=False, path_type=Path),
     help="Folder of prepared data.  [default: TFP_SMVI_DATA_DIR, or ~/tensorflow_datasets]",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the list as JSON.")
+@json_option("the list")
 def datasets(data_dir: Path | None, as_json: bool) -> None:
     """List the data sets that are known by name.
 
@@ -51,7 +52,7 @@ def datasets(data_dir: Path | None, as_json: bool) -> None:
     directory = _directory(data_dir)
     rows = [_describe(name, directory) for name in DATASETS]
     if as_json:
-        click.echo(json.dumps([row.to_json() for row in rows], indent=2))
+        echo_json([row.to_json() for row in rows], indent=2)
         return
     click.echo(_table(rows))
     where = directory or "no folder: this user has no home directory; set TFP_SMVI_DATA_DIR"

@@ -1,7 +1,6 @@
 """tfp-smvi evaluate."""
 
 import functools
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -15,6 +14,7 @@ from tfp_smvi.core.text import is_whole
 from .engines import engine_option
 from .evaluation_options import build_config, refuse_ignored, refuse_needless
 from .groups import GroupedCommand, grouped
+from .json_output import echo_json, json_option
 from .options import (
     ListType,
     data_dir_option,
@@ -145,7 +145,7 @@ def _require_growing(
 @engine_option
 @track_option
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+@json_option("the report")
 def evaluate(
     run_dir: Path | None,
     shard: tuple[int, int] | None,
@@ -222,7 +222,7 @@ def _print_outcome(
     for warning in outcome.warnings:
         reporter.warn(warning)
     if as_json:
-        click.echo(json.dumps(outcome.result.to_json()))
+        echo_json(outcome.result.to_json())
     else:
         click.echo(outcome.table)
         click.echo(f"Everything is in {folder}: {outcome.files}.")

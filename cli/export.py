@@ -1,7 +1,6 @@
 """tfp-smvi export."""
 
 import contextlib
-import json
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -15,6 +14,7 @@ from tfp_smvi.export import standalone_check
 from tfp_smvi.export.standalone import started_early
 from tfp_smvi.export.versions import check_model_name, check_version
 
+from .json_output import echo_json, json_option
 from .options import usage_error
 
 __all__ = ["export"]
@@ -96,7 +96,7 @@ class _Checked(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no
     type=click.Path(file_okay=False, path_type=Path),
     help="Export nothing; check the version in this folder, such as saved_models/NAME/1.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@json_option("the result")
 def export(run_dir: Path | None, path: Path | None, as_json: bool, **options: Any) -> int:
     """Publish the model of a run as a new version that TF Serving loads, or check one.
 
@@ -119,9 +119,7 @@ def export(run_dir: Path | None, path: Path | None, as_json: bool, **options: An
                 typing.cast(Path, run_dir), note=reporter.note, warn=reporter.warn, **options
             )
     if as_json:
-        click.echo(
-            json.dumps([{"path": str(folder), **card.to_json()} for folder, card in results])
-        )
+        echo_json([{"path": str(folder), **card.to_json()} for folder, card in results])
         return 0
     for folder, card in results:
         click.echo(
@@ -144,6 +142,6 @@ def _check(folder: Path, as_json: bool) -> None:
 
         check_export(folder, warn=reporter.warn)
     if as_json:
-        click.echo(json.dumps({"path": str(folder), "whole": True}))
+        echo_json({"path": str(folder), "whole": True})
     else:
         click.echo(f"{folder} is whole, and every signature answers as recorded.")

@@ -1,7 +1,6 @@
 """tfp-smvi features."""
 
 import contextlib
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +11,7 @@ from tfp_smvi.core.errors import SMVIError
 
 from .engines import engine_option
 from .groups import GroupedCommand, grouped
+from .json_output import echo_json, json_option
 from .options import data_dir_option, setting, threads_option, usage_error
 from .progress.base import stderr_console
 from .progress.features import FeaturesProgress
@@ -74,7 +74,7 @@ __all__ = ["features"]
 @engine_option
 @data_dir_option
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@json_option("the result")
 def features(
     images: str,
     output: Path,
@@ -188,7 +188,7 @@ def _print(report: "FeaturesReport", reporter: FeaturesProgress, as_json: bool) 
             reporter.note(f"  {line}")
         reporter.note(f"All of them are in {report.errors_file}.")
     if as_json:
-        click.echo(json.dumps(report.to_json()))
+        echo_json(report.to_json())
         return
     speed = f", {report.images_per_second:.0f} examples/s" if report.images_per_second else ""
     click.echo(f"The features of {report.num_features} examples are in {report.output}{speed}.")

@@ -67,6 +67,10 @@ GROUPS: dict[Any, str] = {
 }
 
 
+# Options of one command alone that are not settings in a file.
+_OWN = {"formats", "key", "label", "label_column", "part", "refine", "version", "weights"}
+
+
 class ListType(click.ParamType):  # type: ignore[type-arg]  # click 8.1 takes no type argument
     """Values of one kind with commas between, such as 1024,1024.
 
@@ -280,7 +284,7 @@ def option_name(field: str, command: click.Command | None = None) -> str:
 
 def is_setting(field: str | None) -> bool:
     """Whether an error of this field is of a setting, and not of a file, a run or a server."""
-    return any(field in kind.__dataclass_fields__ for kind in GROUPS)
+    return field in _OWN or any(field in kind.__dataclass_fields__ for kind in GROUPS)
 
 
 def usage_error(error: SMVIError, **names: str) -> click.UsageError:

@@ -1,7 +1,6 @@
 """What tfp-smvi sweep --plan prints."""
 
 import datetime
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +10,7 @@ import click
 from tfp_smvi.config import SweepConfig
 from tfp_smvi.core.text import align
 
+from .json_output import echo_json
 from .terminal import echo
 
 if TYPE_CHECKING:
@@ -49,7 +49,10 @@ def show_plan(
         warn=lambda line: echo(f"Warning: {line}", err=True),
         **shared,
     )
-    click.echo(json.dumps(plan.to_json()) if as_json else _format(plan))
+    if as_json:
+        echo_json(plan.to_json())
+    else:
+        click.echo(_format(plan))
 
 
 def _format(plan: "SweepPlan") -> str:

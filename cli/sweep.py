@@ -1,7 +1,6 @@
 """tfp-smvi sweep."""
 
 import dataclasses
-import json
 import signal
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from tfp_smvi.tracking.addresses import without_password
 
 from .engines import engine_option
 from .groups import GroupedCommand, grouped
+from .json_output import echo_json, json_option
 from .options import setting
 from .plan import show_plan
 from .sweep_options import (
@@ -78,12 +78,7 @@ __all__ = ["sweep"]
     is_flag=True,
     help="Do nothing; print what would be done and about how long it would take.",
 )
-@click.option(
-    "--json",
-    "as_json",
-    is_flag=True,
-    help="Print the summary as JSON on stdout, without the epochs.",
-)
+@json_option("the summary, without the records of the epochs,")
 @click.pass_context
 def sweep(
     ctx: click.Context,
@@ -160,7 +155,7 @@ def _print_summary(summary: "Summary", sweep_dir: Path, *, as_json: bool) -> Non
             {name: value for name, value in entry.to_json().items() if name != "history"}
             for entry in summary.runs
         ]
-        click.echo(json.dumps(values))
+        echo_json(values)
     else:
         click.echo(format_runs(summary.runs))
         click.echo(f"All of it is in {sweep_dir}: sweep.json and sweep.csv.")

@@ -1,7 +1,6 @@
 """tfp-smvi train."""
 
 import contextlib
-import json
 import math
 import os
 import signal
@@ -16,6 +15,7 @@ from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.quantities import OF_DIVERGENCE
 
 from .groups import GroupedCommand, grouped
+from .json_output import echo_json, json_option
 from .options import (
     build_config,
     config_options,
@@ -101,7 +101,7 @@ def _refuse_nan(context: click.Context, option: click.Parameter, value: float) -
 )
 @track_option
 @threads_option
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON on stdout.")
+@json_option("the result")
 def train(
     run_dir: Path | None,
     data_dir: Path | None,
@@ -220,7 +220,7 @@ def _print_result(
     record, run_dir = result.history[-1], result.run_dir
     if as_json:
         values = {"run_dir": str(run_dir), **record.to_json(), "warnings": [*result.warnings]}
-        click.echo(json.dumps(values))
+        echo_json(values)
         return
     epochs = f"{record.epoch} epoch{'s' * (record.epoch != 1)}"
     steps = f"{record.step} step{'s' * (record.step != 1)}"

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from tests.support.errors import refused
 from tfp_smvi.config import ModelConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.models.exploring import generate, interpolate, reconstruct
@@ -66,6 +67,9 @@ def test_no_examples_and_other_shapes_are_refused() -> None:
         with pytest.raises(SMVIError) as caught:
             call()
         assert (caught.value.field, caught.value.value) == ("num_examples", 0)
+    for number in (2.5, True):  # Python would take them for 2 and 1
+        with refused("num_examples", number):
+            generate(model, number)  # type: ignore[arg-type]
     with pytest.raises(SMVIError, match="shape"):
         reconstruct(model, x[0])
     with pytest.raises(SMVIError, match="shape"):

@@ -77,6 +77,17 @@ def test_features_need_only_the_export(folder: Path) -> None:
     assert np.load(folder / "f.npz")["mean"].shape == (5, 3)
 
 
+def test_what_the_function_prints_is_not_in_the_json(folder: Path, tmp_path: Path) -> None:
+    shutil.copytree(folder / "run", tmp_path / "run")
+    text = (folder / "own_model.py").read_text().replace("import", "print('imported')\nimport", 1)
+    (tmp_path / "own_model.py").write_text(text)
+    arguments = ("export", "run", "--no-verify", "--json")
+    done = run_forked(*arguments, before=fork_children, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 1
+    assert "imported" in done.stderr.splitlines()
+
+
 @pytest.mark.slow
 def test_a_model_that_works_only_in_python_is_not_exported(tmp_path: Path) -> None:
     (tmp_path / "own_model.py").write_text(

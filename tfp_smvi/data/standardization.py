@@ -37,10 +37,10 @@ class Standardization:
         mean, stddev = find_moments(blocks)
         # The rounding of float64 alone gives a constant entry some standard deviation.
         constant = ~(stddev > 1e-12 * np.abs(mean))
-        stddev = np.where(constant, 1.0, stddev).astype(np.float32)
+        divisor = np.where(constant, 1.0, stddev).astype(np.float32)
         rounded = mean.astype(np.float32).astype(np.float64)
         # What floats can hold needs no second subtraction in an export.
-        return cls(np.where(np.abs(rounded - mean) < 1e-3 * stddev, rounded, mean), stddev)
+        return cls(np.where(np.abs(rounded - mean) < 1e-3 * divisor, rounded, mean), divisor)
 
     @property
     def rounding(self) -> npt.NDArray[np.float64]:

@@ -91,7 +91,8 @@ def calibration_lines(calibration: CalibrationSummary) -> list[str]:
     if calibration.coverage:
         levels = ", ".join(f"{100.0 * float(level):g}" for level in calibration.coverage)
         shares = ", ".join(
-            f"{_percent(share.mean)} +/- {_percent(share.standard_error)}"
+            _percent(share.mean)
+            + ("" if math.isnan(share.standard_error) else f" +/- {_percent(share.standard_error)}")
             for share in calibration.coverage.values()
         )
         rows.append([f"in central {levels} % intervals", f"{shares} %"])

@@ -4,8 +4,8 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from tfp_smvi.config.base import require_whole
 from tfp_smvi.core.seeds import fold_seed
+from tfp_smvi.inference.arguments import require_positive_integer
 from tfp_smvi.models.protocol import LatentVariableModel
 
 __all__ = ["generate", "interpolate", "reconstruct"]
@@ -45,9 +45,9 @@ def generate(model: LatentVariableModel, num_examples: int, seed: int = 0) -> Ex
         float32 [num_examples, *image_shape].
 
     Raises:
-        SMVIError: num_examples is less than 1.
+        SMVIError: num_examples is not an integer of at least 1.
     """
-    require_whole("num_examples", num_examples, least=1)
+    require_positive_integer("num_examples", num_examples)
     z = model.prior.sample(num_examples, seed=fold_seed(seed, "generate"))
     return _typical(model, z)
 
@@ -68,9 +68,10 @@ def interpolate(
         float32 [num_examples, *image_shape].
 
     Raises:
-        SMVIError: num_examples is less than 1, or an example has another shape or dtype.
+        SMVIError: num_examples is not an integer of at least 1, or an example has another shape or
+            dtype.
     """
-    require_whole("num_examples", num_examples, least=1)
+    require_positive_integer("num_examples", num_examples)
     ends = tf.stack([tf.convert_to_tensor(start), tf.convert_to_tensor(end)])
     first, last = tf.unstack(model.encode(ends).mean())
     weight = tf.linspace(0.0, 1.0, num_examples)[:, tf.newaxis]
