@@ -146,6 +146,15 @@ def test_exports_take_and_return_values_as_they_were_given(run_dir: Path) -> Non
     np.testing.assert_allclose(np.load(run_dir / "features.npy"), q.mean(), atol=1e-4)
 
 
+def test_an_export_of_values_that_float32_cannot_hold_warns(run_dir: Path) -> None:
+    path = run_dir / "data.json"
+    file = json.loads(path.read_text())
+    path.write_text(json.dumps({**file, "mean": [1.7e9, 0.0, 0.0, 0.0]}))
+    lines: list[str] = []
+    export_run(run_dir, output=run_dir / "models", verify=False, warn=lines.append)
+    assert lines[-1].startswith("Values of a are near 1.7e+09, where float32")
+
+
 def test_refined_features_are_of_values_as_they_were_given(run_dir: Path) -> None:
     run, x = load_run(run_dir), X[:5].astype(np.float32)
     scale = run.standardization

@@ -79,7 +79,8 @@ def test_features_need_only_the_export(folder: Path) -> None:
 
 def test_what_the_function_prints_is_not_in_the_json(folder: Path, tmp_path: Path) -> None:
     shutil.copytree(folder / "run", tmp_path / "run")
-    text = (folder / "own_model.py").read_text().replace("import keras", "import keras\n\nprint('imported')", 1)
+    text = (folder / "own_model.py").read_text()
+    text = text.replace("import keras", "import keras\n\nprint('imported')", 1)
     (tmp_path / "own_model.py").write_text(text)
     arguments = ("export", "run", "--no-verify", "--json")
     done = run_forked(*arguments, before=fork_children, cwd=tmp_path)

@@ -10,7 +10,7 @@ from tfp_smvi.config import Kind, LikelihoodName
 from tfp_smvi.data.assembly import DiskSplit
 from tfp_smvi.data.dataset import Dataset, default_likelihood
 from tfp_smvi.data.splits import ArraySplit, Split, blocks
-from tfp_smvi.data.standardization import find_moments
+from tfp_smvi.data.standardization import doubts_of_rounding, find_moments
 from tfp_smvi.data.values import WHITE, Range, measure, parts_of
 
 __all__ = ["Values", "describe", "describe_values", "doubts", "examine"]
@@ -18,8 +18,6 @@ __all__ = ["Values", "describe", "describe_values", "doubts", "examine"]
 Content = Literal["bits", "grey levels", "intensities", "counts", "real values"]
 # How far the values of an entry may be from 0, in the root of their mean square.
 _FAR = 10.0
-# How far the rounding of float32 may move a standardized value without a doubt.
-_COARSE = 1e-3
 # Examples of a split on disk that are examined.
 _SAMPLE = 1000
 
@@ -174,7 +172,8 @@ def _doubts_of_values(dataset: Dataset, likelihood: LikelihoodName) -> Iterator[
     if values.content == "real values":
         reasons = list(_doubts_of_real_values(values, test))
         yield from reasons or _doubts_of_scale(dataset)
-        yield from _doubts_of_rounding(dataset)
+        if dataset.standardization is not None:
+            yield from doubts_of_rounding(dataset.standardization, dataset.names)
     elif values.content == "bits" and likelihood == "gaussian":
         yield "All values are 0 or 1, to which a gaussian {likelihood} gives densities without end."
 
@@ -193,22 +192,6 @@ def _doubts_of_scale(dataset: Dataset) -> Iterator[str]:
         f"{mean[entry]:.3g} and standard deviation {stddev[entry]:.3g}: training may diverge; "
         "scale them with {standardize}."
     )
-
-
-def _doubts_of_rounding(dataset: Dataset) -> Iterator[str]:
-    """Doubts about standardized entries that are too far from 0 for float32."""
-    if dataset.standardization is None:
-        return
-    rounding = dataset.standardization.rounding.reshape(-1)
-    entry = int(rounding.argmax())
-    if rounding[entry] > _COARSE:
-        name = dataset.names[entry] if dataset.names else f"entry {entry}"
-        mean = dataset.standardization.mean.reshape(-1)[entry]
-        yield (
-            f"Values of {name} are near {mean:.6g}, where float32, which exports and servers take, "
-            f"is off by up to {rounding[entry]:.2g} of their standard deviation; subtract a "
-            "constant from them."
-        )
 
 
 def _doubts_of_real_values(values: Values, test: Values) -> Iterator[str]:

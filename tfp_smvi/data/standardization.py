@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, overload
 
@@ -12,7 +12,11 @@ import numpy.typing as npt
 if TYPE_CHECKING:
     import tensorflow as tf
 
-__all__ = ["Standardization", "find_moments"]
+__all__ = ["Standardization", "doubts_of_rounding", "find_moments"]
+
+# How far the rounding of given values to float32 may move standardized ones without a doubt, and
+# the rounding of a mean.
+COARSE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +44,7 @@ class Standardization:
         divisor = np.where(constant, 1.0, stddev).astype(np.float32)
         rounded = mean.astype(np.float32).astype(np.float64)
         # What floats can hold needs no second subtraction in an export.
-        return cls(np.where(np.abs(rounded - mean) < 1e-3 * divisor, rounded, mean), divisor)
-
-    @property
-    def rounding(self) -> npt.NDArray[np.float64]:
-        """How far the rounding of given values to float32 may move standardized ones."""
-        return np.abs(self.mean) * 2.0**-24 / self.stddev
+        return cls(np.where(np.abs(rounded - mean) < COARSE * divisor, rounded, mean), divisor)
 
     @property
     def log_scale(self) -> float:
@@ -84,6 +83,25 @@ class Standardization:
     def undo_stddev(self, stddev: Any) -> Any:
         """Returns standard deviations of standardized values in the units of the given ones."""
         return stddev * self.stddev
+
+
+def doubts_of_rounding(scale: Standardization, names: Sequence[str] | None) -> Iterator[str]:
+    """A doubt about the entry that is the farthest from 0, if that is too far for float32.
+
+    Args:
+        scale: how the entries are standardized.
+        names: of the entries of vectors.
+    """
+    # Half of the distance of two floats near the mean, in standard deviations.
+    rounding = (np.abs(scale.mean) * 2.0**-24 / scale.stddev).reshape(-1)
+    entry = int(rounding.argmax())
+    if rounding[entry] > COARSE:
+        name = names[entry] if names else f"entry {entry}"
+        yield (
+            f"Values of {name} are near {scale.mean.reshape(-1)[entry]:.6g}, where float32, which "
+            f"exports and servers take, is off by up to {rounding[entry]:.2g} of their standard "
+            "deviation; subtract a constant from them."
+        )
 
 
 def find_moments(

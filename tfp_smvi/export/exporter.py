@@ -27,6 +27,7 @@ from tfp_smvi.core.errors import SMVIError, name_fields, plain_reason
 from tfp_smvi.core.extras import of_extra
 from tfp_smvi.core.paths import require_utf_8
 from tfp_smvi.core.runtime import numerics_unchecked
+from tfp_smvi.data.standardization import doubts_of_rounding
 from tfp_smvi.data.values import to_float
 from tfp_smvi.export.card import ModelCard, describe_run
 from tfp_smvi.export.check import find_wrong_answer, write_checksums
@@ -157,6 +158,9 @@ def export_run(
         raise SMVIError(f"cannot write to {output} ({reason})", remedy=NOT_PUBLISHED) from error
     for line in filter(None, map(find_cut_products, paths.values())):
         warn(line)
+    if run.standardization is not None:
+        for line in doubts_of_rounding(run.standardization, run.names):
+            warn(line)
     return [
         ExportResult(path, ModelCard.from_json(read_json(path / MODEL_CARD)))
         for path in paths.values()
