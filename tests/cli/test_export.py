@@ -80,7 +80,7 @@ def test_both_parts_go_to_saved_models_unless_told_otherwise(
         in capsys.readouterr().out
     )
     assert_only_whole_versions(tmp_path / "saved_models")
-    assert runs.call("export", str(reference.run_dir), *options) == 1
+    assert runs.call("export", str(reference.run_dir), *options) == 2
     error = capsys.readouterr().err
     assert error == (
         "Error: --version = 20261122 exists already in saved_models/mine, and a published version "
