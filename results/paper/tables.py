@@ -8,6 +8,7 @@ with 95 % intervals by Student's t (`crossed_mean`).
 """
 
 import json
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -25,7 +26,11 @@ from tfp_smvi.report.tables import (
 from tfp_smvi.sweeps.entries import format_lam
 from tfp_smvi.sweeps.results import Sweep, read_sweep
 
+# Accuracies of the draws, by run, classifier and number of labels.
+Probes = dict[str, dict[str, dict[str, list[float]]]]
+
 FOLDER = Path(__file__).parent
+LABELS = ("600 labels", "1,000 labels", "3,000 labels")
 # Accuracies by M1 + TSVM, and by an SVM on the features of M1, in percent by number of labels.
 TO_PASS = {
     "M1+TSVM": {600: 94.28, 1000: 95.76, 3000: 96.51},
@@ -76,7 +81,7 @@ def _print_seeds(sweeps: Sequence[Sweep], kernel: str) -> None:
     _print_table(f"Differences over seeds, {kernel}", ["lam", "labels", "by seed", "mean"], rows)
 
 
-def _print_probes(name: str, probes: dict[str, dict[str, dict[str, list[float]]]]) -> None:
+def _print_probes(name: str, probes: Probes) -> None:
     """Accuracies of other classifiers, in percent, and those of M1 that they are to exceed."""
     rows = [
         [run, classifier, *(f"{100 * np.mean(values):.2f}" for values in by_size.values())]
@@ -85,7 +90,31 @@ def _print_probes(name: str, probes: dict[str, dict[str, dict[str, list[float]]]
     ]
     for source, numbers in TO_PASS.items():
         rows.append([source, "", *(f"{value:.2f}" for value in numbers.values())])
-    _print_table(name, ["run", "classifier", "600 labels", "1,000", "3,000"], rows)
+    _print_table(name, ["run", "classifier", *LABELS], rows)
+    rows = []
+    for (lam, kind, classifier), by_size in _probe_differences(probes).items():
+        cells = [format_difference(crossed_mean(np.array(values))) for values in by_size.values()]
+        rows.append([f"{lam}{kind}", classifier, *cells])
+    _print_table(f"{name}, differences to lam 0", ["lam", "classifier", *LABELS], rows)
+
+
+def _probe_differences(probes: Probes) -> dict[tuple[str, str, str], dict[str, list[list[float]]]]:
+    """Accuracies minus those at lam 0 with the same seed, a row of draws for each seed.
+
+    Keys are (lam, kind of features, classifier), and then the number of labels.
+    """
+    differences: dict[tuple[str, str, str], dict[str, list[list[float]]]] = {}
+    for run, classifiers in probes.items():
+        lam, seed, kind = re.fullmatch(r"lam(.+)-seed(\d+)(.*)", run).groups()
+        base = probes.get(f"lam0-seed{seed}{kind}")
+        if lam == "0" or base is None:
+            continue
+        for classifier, by_size in classifiers.items():
+            rows = differences.setdefault((lam, kind, classifier), {})
+            for size, values in by_size.items():
+                difference = np.subtract(values, base[classifier][size])
+                rows.setdefault(size, []).append(difference.tolist())
+    return differences
 
 
 def _print_table(title: str, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
