@@ -14,7 +14,7 @@ from tests.support.errors import refused
 from tests.support.memory import peak_memory
 from tests.support.servers import SHAPE, make_images
 from tfp_smvi.features.images import open_images
-from tfp_smvi.features.sources import ArrayImages, SplitImages
+from tfp_smvi.features.sources import ArrayImages, SplitImages, TableRows
 from tfp_smvi.storage import array_files
 
 
@@ -61,6 +61,51 @@ def test_values_are_read_as_the_model_takes_them(values: np.ndarray, expected: n
     images = ArrayImages(values, {}, "x").read(1, 2).images
     np.testing.assert_array_equal(images, expected)
     assert images.dtype == expected.dtype
+
+
+def test_a_mask_and_names_of_an_array_are_read(tmp_path: Path) -> None:
+    x = np.arange(12.0).reshape(4, 3)
+    mask = np.ones((4, 3), bool)
+    mask[1, 2] = mask[3, 0] = False
+    path = tmp_path / "x.npz"
+    np.savez(path, x_test=x, test_mask=mask, names=["a", "b", "c"], x_train=x[::-1])
+    masked = np.where(mask, x, np.nan)
+    source = open_images(path, "x_test")
+    assert isinstance(source, TableRows)
+    np.testing.assert_array_equal(source.read(0, 4).images, masked)
+    ordered = source.ordered(("c", "a", "b"))
+    np.testing.assert_array_equal(ordered.read(1, 3).images, masked[1:3, [2, 0, 1]])
+    with refused("images"):
+        source.ordered(("a", "b"))
+    plain = open_images(path, "x_train")  # it has no mask
+    np.testing.assert_array_equal(plain.read(0, 4).images, x[::-1])
+    images = tmp_path / "images.npz"
+    np.savez(images, x=x.reshape(4, 3, 1), mask=mask.reshape(4, 3, 1))
+    pictures = open_images(images, "x")
+    assert isinstance(pictures, TableRows)
+    assert pictures.ordered(("a", "b", "c")) is pictures  # without names, as it is
+    np.testing.assert_array_equal(pictures.read(0, 4).images[..., 0], masked)
+
+
+def test_integers_with_a_mask_or_names_are_as_the_model_takes_them(tmp_path: Path) -> None:
+    counts = np.arange(12).reshape(4, 3)
+    path = tmp_path / "x.npz"
+    np.savez(path, x=counts, mask=counts != 5, names=["a", "b", "c"])
+    source = open_images(path, "x")
+    assert isinstance(source, TableRows)
+    np.testing.assert_array_equal(
+        source.read(0, 4).images, np.where(counts == 5, np.nan, counts.astype(float))
+    )
+    source.require_values({"serving_default"})
+    with refused("images"):  # they may be grey levels, which are divided by 255
+        source.require_values({"serving_default", "uint8"})
+    np.savez(path, x=counts, names=["a", "b", "c"])
+    named = open_images(path, "x")
+    assert isinstance(named, ArrayImages)
+    for names in (None, ("a", "b", "c")):
+        named.require_order(names)
+    with refused("images"):
+        named.as_values().require_order(("b", "a", "c"))
 
 
 @pytest.mark.parametrize("suffix", [".csv", ".parquet"])

@@ -166,7 +166,13 @@ def test_other_versions_or_machine_are_warned_of_once(
 
 
 def test_fresh_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
+    """Its results go with it: they would be taken for those of the new run."""
     path = make_run(tmp_path / "run")
+    names = ("evaluation.json", "evaluation.npz", "convergence.json", "convergence.png")
+    names += ("classification.json", "classification-epoch003.json", "gallery.npz")
+    results = [path / name for name in names]
+    for file in results:
+        file.write_text("of the old run")
     mine = [path / name for name in ("notes.txt", "checkpoints/mine.npz", "tensorboard/notes.txt")]
     for file in mine:
         file.write_text("mine")
@@ -175,6 +181,7 @@ def test_fresh_deletes_the_run_and_nothing_else(tmp_path: Path) -> None:
         assert not run.metrics.exists()
         assert [file.name for file in run.tensorboard.iterdir()] == ["notes.txt"]
     assert all(file.read_text() == "mine" for file in mine)
+    assert not any(file.exists() for file in results)
     assert read_run(path).config.train.lam == 1.0
 
 

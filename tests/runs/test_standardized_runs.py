@@ -4,6 +4,8 @@ import dataclasses
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,10 @@ import tensorflow as tf
 from tests.support import runs
 from tests.support.errors import refused
 from tests.support.runs import assert_same_bits, newest
-from tfp_smvi.config import DataConfig, ModelConfig, RunConfig
+from tfp_smvi.classification.measuring import Measurement
+from tfp_smvi.classification.plan import Unit
+from tfp_smvi.classification.results import PCA
+from tfp_smvi.config import ClassifyConfig, DataConfig, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.evaluation.pipeline import _log_scale
@@ -119,6 +124,24 @@ def test_a_run_keeps_how_its_data_were_standardized(run_dir: Path) -> None:
     raw = dataclasses.replace(dataset, standardization=None)
     with pytest.raises(SMVIError, match="not standardized, other than those"):
         load_data_of(run, dataset=raw)
+
+
+def test_baselines_of_raw_and_of_standardized_data_have_other_keys(folder: Path) -> None:
+    """They may share a folder, and their principal components differ."""
+    config = settings(folder, 1)
+    keys = []
+    for standardize in (False, True):
+        data = dataclasses.replace(config.data, standardize=standardize)
+        run: Any = SimpleNamespace(
+            data_fingerprint=load_dataset(data).fingerprint,
+            latent_dim=2,
+            step=1,
+            standardization=load_dataset(data).standardization,
+        )
+        measurement: Any = SimpleNamespace(_run=run, _config=ClassifyConfig())
+        unit = Unit(PCA, "rbf", 10)
+        keys.append((Measurement._key(measurement, unit), Measurement.key(measurement, PCA)))
+    assert all(one != other for one, other in zip(*keys, strict=True))
 
 
 def test_exports_take_and_return_values_as_they_were_given(run_dir: Path) -> None:

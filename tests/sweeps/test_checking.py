@@ -124,3 +124,19 @@ def test_a_machine_that_starts_no_process_is_one_line(
     with pytest.raises(SMVIError, match=r"no process can be started \(No such file"):
         sweep(tmp_path / "sweep", CONFIG)
     assert not [*tmp_path.iterdir()]
+
+
+def test_a_sweep_is_not_extended_on_other_data(tmp_path: Path) -> None:
+    """The same file and shapes with other values: their lams must not be compared."""
+    config = on_data(tmp_path / "data.npz", [0, 1] * 5, grid={"classify": None, "lams": (0.0,)})
+    small = dataclasses.replace(config.train.train, batch_size=5)
+    config = dataclasses.replace(config, train=dataclasses.replace(config.train, train=small))
+    sweep(tmp_path / "sweep", config)
+    arrays = dict(np.load(tmp_path / "data.npz"))
+    arrays["x_train"] = arrays["x_train"][::-1]
+    np.savez(tmp_path / "data.npz", **arrays)
+    before = files(tmp_path / "sweep")
+    with refused(None) as caught:
+        sweep(tmp_path / "sweep", dataclasses.replace(config, lams=(0.0, 1.0)))
+    assert "lam0-seed0 was trained on other data than those of now" in str(caught.value)
+    assert files(tmp_path / "sweep") == before

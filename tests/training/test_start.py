@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.support.errors import refused
 from tests.support.runs import CONFIG, Recorder, assert_same_run, config, newest
-from tfp_smvi.config import RunConfig
+from tfp_smvi.config import DataConfig, ModelConfig, RunConfig
 from tfp_smvi.core.errors import SMVIError
-from tfp_smvi.data import Dataset
+from tfp_smvi.data import Dataset, load_dataset
 from tfp_smvi.runs.directory import read_run
 from tfp_smvi.runs.loading import load_run
 from tfp_smvi.training.devices import OneDevice
@@ -166,6 +167,30 @@ def test_a_source_must_be_another_run_that_exists(
     with pytest.raises(SMVIError, match="has no checkpoint yet") as caught:
         fit(from_run(tmp_path / "begun"), digits, tmp_path / "run")
     assert caught.value.field == "init_from"
+
+
+def test_a_frozen_network_sees_x_as_it_did(tmp_path: Path) -> None:
+    """An encoder of counts sees their logarithm; standardized data have other units."""
+    path = tmp_path / "x.npz"
+    np.savez(path, x=np.random.default_rng(0).poisson(3.0, (40, 4)).astype(np.float32))
+    data = DataConfig(str(path), test_fraction=0.2, kind="counts")
+
+    def settings(likelihood: Any, data: DataConfig, **train: Any) -> RunConfig:
+        model = ModelConfig(likelihood, latent_dim=2, hidden_sizes=(4,))
+        return RunConfig(data, model, config(epochs=1, batch_size=8, **train).train)
+
+    one = settings("gaussian", data)
+    fit(one, load_dataset(data), tmp_path / "one", reporter=Recorder())
+    source = {"init_from": str(tmp_path / "one"), "freeze": "encoder"}
+    with refused("init_from") as caught:
+        fit(settings("poisson", data, **source), load_dataset(data), tmp_path / "two")
+    assert "gaussian there, poisson here" in str(caught.value)
+    real = DataConfig(str(path), test_fraction=0.2, kind="real", standardize=True)
+    for frozen in ("encoder", "decoder"):
+        source["freeze"] = frozen
+        with refused("init_from") as caught:
+            fit(settings("gaussian", real, **source), load_dataset(real), tmp_path / "two")
+        assert "x is not standardized there and standardized here" in str(caught.value)
 
 
 def test_what_is_frozen_must_come_from_somewhere() -> None:

@@ -183,12 +183,19 @@ class Measurement(_SubsetMeasurement):
 
     def _key(self, unit: Unit) -> dict[str, object]:
         run = self._run
-        return baseline_key(unit, self._config, run.data_fingerprint, run.latent_dim)
+        return baseline_key(
+            unit,
+            self._config,
+            run.data_fingerprint,
+            run.latent_dim,
+            standardized=run.standardization is not None,
+        )
 
     def key(self, name: str) -> JSONObject:
         """Everything that features depend on; see `FeatureSource`."""
         return {
             "data_fingerprint": self._run.data_fingerprint,
+            **({"standardized": True} if self._run.standardization is not None else {}),
             "input": self._config.input,
             "latent_dim": self._run.latent_dim if name == PCA else None,
             "step": self._run.step if name == ENCODER else None,

@@ -46,7 +46,12 @@ def unit_cost(unit: Unit, config: ClassifyConfig) -> float:
 
 
 def baseline_key(
-    unit: Unit, config: ClassifyConfig, data_fingerprint: str, latent_dim: int
+    unit: Unit,
+    config: ClassifyConfig,
+    data_fingerprint: str,
+    latent_dim: int,
+    *,
+    standardized: bool,
 ) -> dict[str, object]:
     """Returns everything that the result of a baseline depends on, as JSON values.
 
@@ -55,6 +60,7 @@ def baseline_key(
         config: the settings.
         data_fingerprint: the fingerprint of the data.
         latent_dim: the number of principal components.
+        standardized: whether the data are standardized, which their fingerprint does not tell.
     """
     settings = config.to_json()
     return {
@@ -63,6 +69,7 @@ def baseline_key(
         **{name: settings[name] for name in ("input", "repeats", "num_folds", "seed")},
         "latent_dim": latent_dim if unit.features == PCA else None,
         "data_fingerprint": data_fingerprint,
+        **({"standardized": True} if standardized else {}),
         "versions": package_versions(),
     }
 

@@ -1,6 +1,6 @@
 """A user's own examples in NumPy's files, .npz and .npy."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +156,29 @@ def _read_npz(path: Path) -> dict[str, Given]:
     for key in wanted:
         _check_headers(key, files)
     return {key: _given(path, key, files) for key in wanted}
+
+
+def read_described_array(path: Path, key: str, present: Collection[str]) -> Given | None:
+    """Reads an array of an .npz file with its mask and the names of its entries.
+
+    Args:
+        path: the file.
+        key: the array.
+        present: the arrays that the file has.
+
+    Returns:
+        The examples, without classes; None if the array has neither.
+
+    Raises:
+        SMVIError: the mask or the names do not suit it.
+    """
+    _, mask = _KEYS.get(key, ("", ""))
+    described = [name for name in (mask, "names") if mask and name in present]
+    if not described:
+        return None
+    files = {name: open_array(path, name) for name in (key, *described)}
+    _check_headers(key, files)
+    return _given(path, key, files)
 
 
 def _check_headers(key: str, files: Mapping[str, ArrayFile]) -> None:

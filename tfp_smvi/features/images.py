@@ -7,6 +7,9 @@ from pathlib import Path
 from tfp_smvi.core.errors import NotFoundError, SMVIError
 from tfp_smvi.core.paths import expand_home
 from tfp_smvi.data import ArraySplit, Split, load_dataset
+from tfp_smvi.data.array_data import read_described_array
+from tfp_smvi.data.assembly import Given
+from tfp_smvi.data.rows import MaskedRows
 from tfp_smvi.data.tables import read_table
 from tfp_smvi.engines.recipes import Recipe
 from tfp_smvi.features.image_files import ImageFiles
@@ -114,16 +117,30 @@ def _identify(path: Path, **choice: str | None) -> Identity:
     return {"file": str(path.resolve()), **size, **chosen}
 
 
-def _open_array(path: Path, name: str, key: str | None) -> ArrayImages:
+def _open_array(path: Path, name: str, key: str | None) -> _Source:
     try:
         if path.suffix == ".npz":
             key = _choose(name, key, list_arrays(path))
+            if (given := read_described_array(path, key, list_arrays(path))) is not None:
+                return _open_described(path, name, key, given)
         array, identity = open_array(path, key), _identify(path, key=key)
     except (SMVIError, MemoryError):
         raise
     except Exception as error:  # garbled bytes make zipfile and NumPy raise nearly anything
         raise unreadable(name, error) from error
     return ArrayImages(array, identity, f"{name}: {key}" if key else name)
+
+
+def _open_described(path: Path, name: str, key: str, given: Given) -> _Source:
+    """Opens an array that has a mask or names, which an encoder's own order may change."""
+    masked = isinstance(given.rows, MaskedRows)
+    identity = {**_identify(path, key=key), "described": 1 + masked}
+    if given.rows.dtype.kind == "f":
+        return TableRows(given.rows, identity, given.names)
+    if masked:
+        return TableRows(given.rows, identity, given.names, grey_levels=f"{name}: {key}")
+    array = open_array(path, key)
+    return ArrayImages(array, identity, f"{name}: {key}", names=given.names)
 
 
 def _choose(name: str, key: str | None, keys: Sequence[str]) -> str:

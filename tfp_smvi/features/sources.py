@@ -1,7 +1,7 @@
 """Sources of examples, read by index: what they have in common, arrays, tables and splits."""
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -87,6 +87,7 @@ class ArrayImages(_Numbered):
         identity: JSON values that identify the contents.
         name: the name of the array in messages.
         as_values: integers are values as the model takes them, such as counts, and no grey levels.
+        names: of the entries of vectors, or None.
 
     Raises:
         SMVIError: the array does not hold examples; the values of a file are read by `read`.
@@ -99,8 +100,10 @@ class ArrayImages(_Numbered):
         name: str,
         *,
         as_values: bool = False,
+        names: Sequence[str] | None = None,
     ) -> None:
         """Checks the dtype and the shape."""
+        self.names = names
         _require_images(array.shape, array.dtype, name)
         self._source, self._name, self.identity = array, name, identity
         self._lock, self._loaded = threading.Lock(), False
@@ -110,7 +113,20 @@ class ArrayImages(_Numbered):
 
     def as_values(self) -> "ArrayImages":
         """Returns the same array for a model that takes no grey levels."""
-        return ArrayImages(self._source, self.identity, self._name, as_values=True)
+        return ArrayImages(
+            self._source, self.identity, self._name, as_values=True, names=self.names
+        )
+
+    def require_order(self, names: Sequence[str] | None) -> None:
+        """Raises an SMVIError unless the entries have the names of a model's, if both are known."""
+        if None not in (names, self.names) and tuple(names or ()) != tuple(self.names or ()):
+            raise SMVIError(
+                f"has other names or another order of them than the data of the model: "
+                f"{_listed(names or ())}",
+                field="images",
+                value=self._name,
+                remedy="give floats, which are put in their order, or integers in this order",
+            )
 
     def read(self, start: int, stop: int) -> ImagesRead:
         """Reads the examples from index `start` up to `stop`, exclusive."""
@@ -166,11 +182,21 @@ class TableRows(_Numbered):
         self,
         rows: Rows,
         identity: Identity,
-        names: Sequence[str],
+        names: Sequence[str] | None,
         order: Sequence[int] | None = None,
+        grey_levels: str | None = None,
     ) -> None:
-        """Stores the rows, [n, d], the names of their columns, and another order of them."""
+        """Stores the rows and how to read them.
+
+        Args:
+            rows: [n, d], or [n, *image_shape] without names.
+            identity: JSON values that identify the contents.
+            names: those of the columns; None if they are not known.
+            order: another order of the columns.
+            grey_levels: the name of integers, which may be grey levels, with a mask.
+        """
         self._rows, self.identity, self._names, self._order = rows, identity, names, order
+        self._grey_levels = grey_levels
         self.num_images, self.image_shape = rows.shape[0], rows.shape[1:]
 
     def ordered(self, names: Sequence[str] | None) -> "TableRows":
@@ -183,7 +209,7 @@ class TableRows(_Numbered):
         Raises:
             SMVIError: a column is missing, or is one too many.
         """
-        if names is None or tuple(names) == tuple(self._names):
+        if names is None or self._names is None or tuple(names) == tuple(self._names):
             return self
         places = {name: place for place, name in enumerate(self._names)}
         missing = [name for name in names if name not in places]
@@ -198,7 +224,18 @@ class TableRows(_Numbered):
                 "of other classes with {label_column}",
             )
         order = [places[name] for name in names]
-        return TableRows(self._rows, {**self.identity, "columns": "by name"}, names, order)
+        identity = {**self.identity, "columns": "by name"}
+        return TableRows(self._rows, identity, names, order, self._grey_levels)
+
+    def require_values(self, signatures: Collection[str]) -> None:
+        """Raises an SMVIError if integers with a mask may be grey levels for a model."""
+        if self._grey_levels is not None and "uint8" in signatures:
+            raise SMVIError(
+                "has integers with a mask, and the model takes intensities",
+                field="images",
+                value=self._grey_levels,
+                remedy="give floats of 0 to 1, with NaN or the mask for what is missing",
+            )
 
     def read(self, start: int, stop: int) -> ImagesRead:
         """Reads the rows from index `start` up to `stop`, exclusive."""

@@ -27,9 +27,12 @@ def prepare(source: ImageSource, encoder: Encoder, config: FeaturesConfig) -> "W
     Raises:
         SMVIError: the examples do not fit the model.
     """
-    if isinstance(source, ArrayImages) and source.signature not in encoder.signatures:
-        source = source.as_values()  # a model of counts or reals takes no grey levels
+    if isinstance(source, ArrayImages):
+        source.require_order(encoder.names)
+        if source.signature not in encoder.signatures:
+            source = source.as_values()  # a model of counts or reals takes no grey levels
     if isinstance(source, TableRows):
+        source.require_values(encoder.signatures.keys())
         source = source.ordered(encoder.names)
     return Work(source, encoder, config, _signature_for(source, encoder))
 

@@ -26,6 +26,8 @@ from tfp_smvi.storage.locks import hold_folder
 
 __all__ = ["TRACKING", "RunDirectory", "read_run", "run_directory_name"]
 
+# What was found about a run, and belongs to its weights.
+_RESULTS = ("evaluation.*", "classification*.json", "convergence.*", "gallery.npz")
 _CONFIG = "config.json"
 # A run that starts over is another run of a tracker.
 TRACKING = "tracking.json"
@@ -138,10 +140,12 @@ class RunDirectory:
         return (self.tensorboard, *(self.tensorboard / name for name in ("train", "test")))
 
     def _clear(self) -> None:
-        """Deletes a run and no other files; config.json goes last, so that a kill leaves a run."""
+        """Deletes a run and its results; config.json goes last, so that a kill leaves a run."""
         files = "events.out.tfevents.*"
         events = [path for folder in self._event_folders for path in folder.glob(files)]
+        results = [path for pattern in _RESULTS for path in self.path.glob(pattern)]
         for path in (
+            *results,
             *list_checkpoints(self.checkpoints),
             *events,
             self.metrics,

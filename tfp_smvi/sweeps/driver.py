@@ -107,13 +107,16 @@ def sweep(
             summary = open_summary(sweep_dir, config, command, reporter.warn, redo=redo)
             config = summary.config.with_grid(config.levels, config.seeds)
             if not is_new and any(entry.is_in(config) and not entry.done for entry in summary.runs):
-                _check_data(order, runner, reporter)
+                runs = [sweep_dir / entry.run_dir for entry in summary.runs]
+                _check_data(order, runner, reporter, runs)
             return _Sweep(sweep_dir, config, summary, order, runner, reporter).run()
 
 
-def _check_data(order: Order, engine: StoppableEngine, reporter: SweepReporter) -> None:
+def _check_data(
+    order: Order, engine: StoppableEngine, reporter: SweepReporter, run_dirs: Sequence[Path] = ()
+) -> None:
     """Raises an error if the data do not allow the settings, before anything is made or changed."""
-    stopped_by = check_data(order, engine, reporter.note)
+    stopped_by = check_data(order, engine, reporter.note, run_dirs)
     if stopped_by is not None:
         raise SweepInterrupted(stopped_by)
 

@@ -11,6 +11,7 @@ from tfp_smvi.engines.base import Context, Event, StoppableEngine, require_jobs
 __all__ = [
     "Exited",
     "Failed",
+    "Loaded",
     "Noted",
     "Order",
     "Progress",
@@ -107,6 +108,13 @@ class Refused(Record):
 
 
 @dataclass(frozen=True)
+class Loaded(Record):
+    """The data are loaded, and allow the settings."""
+
+    fingerprint: str
+
+
+@dataclass(frozen=True)
 class Timed(Record):
     """Steps of a training were timed on a host."""
 
@@ -137,6 +145,7 @@ SweepEvent = (
     | StageEnded
     | Failed
     | Refused
+    | Loaded
     | Timed
     | Exited
     | Signalled
@@ -150,6 +159,7 @@ _KINDS: dict[str, type[SweepEvent]] = {
     "end": StageEnded,
     "failed": Failed,
     "refused": Refused,
+    "loaded": Loaded,
     "timed": Timed,
     "exit": Exited,
     "signal": Signalled,

@@ -188,9 +188,12 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
 
 
 def _read_report(kind: type[Report], path: Path, step: int) -> Report | None:
-    """Reads a report; None if there is none after that step of training."""
+    """Reads a report; None if there is none of that step of the training, and on its data."""
     try:
         report = kind.from_json(read_json(path))
+        data = read_run(path.parent).data
     except (OSError, ValueError, SMVIError):
         return None
-    return report if report.run is not None and report.run.step == step else None
+    run = report.run
+    same = run is not None and (run.step, run.data_fingerprint) == (step, data.fingerprint)
+    return report if same else None

@@ -150,14 +150,17 @@ def _results(folder: Path, history: Sequence[EpochRecord]) -> dict[str, float]:
     """The results that belong to the last epoch."""
     if not history:
         return {}
-    step, results = history[-1].step, dict[str, float]()
+    results = dict[str, float]()
+    state = history[-1].step, read_run(folder).data.fingerprint
     with contextlib.suppress(OSError, ValueError, SMVIError):
         evaluation = Evaluation.from_json(read_json(folder / EVALUATION))
-        if evaluation.run is not None and evaluation.run.step == step:
+        run = evaluation.run
+        if run is not None and (run.step, run.data_fingerprint) == state:
             results |= _evaluation_results(evaluation)
     with contextlib.suppress(OSError, ValueError, SMVIError):
         classification = Classification.from_json(read_json(folder / report_name(None)))
-        if classification.run is not None and classification.run.step == step:
+        source = classification.run
+        if source is not None and (source.step, source.data_fingerprint) == state:
             results |= _classification_results(classification)
     return {name: value for name, value in results.items() if math.isfinite(value)}
 

@@ -73,7 +73,10 @@ def begin(
     if isinstance(made.model, VAE):
         made.model.frozen = config.train.freeze
     if isinstance(made.model, VAE) and devices.is_chief:
-        source = _start_from_source(made.model, config, run_dir, reporter, fresh=fresh)
+        standardized = dataset.standardization is not None
+        source = _start_from_source(
+            made.model, config, run_dir, reporter, standardized=standardized, fresh=fresh
+        )
     host, data = (
         environment(),
         DataRecord(dataset.fingerprint, shape, dataset.kind, dataset.standardization is not None),
@@ -83,7 +86,13 @@ def begin(
 
 
 def _start_from_source(
-    model: VAE, config: RunConfig, run_dir: Path, reporter: TrainingReporter, *, fresh: bool
+    model: VAE,
+    config: RunConfig,
+    run_dir: Path,
+    reporter: TrainingReporter,
+    *,
+    standardized: bool,
+    fresh: bool,
 ) -> SourceRecord | None:
     """Gives a model the weights of the run `init_from`, or those of one network that is frozen.
 
@@ -94,6 +103,7 @@ def _start_from_source(
         config: the configuration, complete.
         run_dir: the run directory.
         reporter: receives notes and warnings.
+        standardized: whether the data are standardized.
         fresh: whether an existing run in run_dir will be deleted.
 
     Returns:
@@ -115,7 +125,7 @@ def _start_from_source(
     source = load_run(
         path, note=reporter.note, warn=lambda line: reporter.warn(f"{path}: {name_fields(line)}")
     )
-    _assign(model, source, config)
+    _assign(model, source, config, standardized=standardized)
     record = SourceRecord(str(path), source.step, weights_digest(source.model.named_variables))
     if old_record is not None and old_record.weights != record.weights:
         problem = "has been trained further since this run began"
@@ -131,7 +141,7 @@ def _require_trained(path: Path, config: RunConfig) -> None:
         raise _misfit(config, "has no checkpoint yet", "train it first, or give another run")
 
 
-def _assign(model: VAE, source: LoadedRun, config: RunConfig) -> None:
+def _assign(model: VAE, source: LoadedRun, config: RunConfig, *, standardized: bool) -> None:
     """Assigns the weights that are taken; the other ones stay as they are."""
     taken = {
         name: variable
@@ -139,6 +149,9 @@ def _assign(model: VAE, source: LoadedRun, config: RunConfig) -> None:
         if model.frozen is None or name.startswith("decoder/") == (model.frozen == "decoder")
     }
     problems = _differences(source, model, config)
+    if model.frozen and (source.standardization is not None) != standardized:
+        here, there = ("", "not ") if standardized else ("not ", "")
+        problems.append(f"x is {there}standardized there and {here}standardized here")
     given = source.model.named_variables
     problems = problems or [
         f"{name} has the shape {list(given[name].shape)} there and {list(variable.shape)} here"
@@ -166,6 +179,12 @@ def _differences(source: LoadedRun, model: VAE, config: RunConfig) -> list[str]:
         and (there := getattr(source.config.model, field.name))
         != (here := getattr(config.model, field.name))
     ]
+    inputs = [m.likelihood.encoder_input for m in (source.model, model)]
+    if model.frozen == "encoder" and inputs[0] is not inputs[1]:
+        lines.append(
+            f"likelihood: {source.config.model.likelihood} there, {config.model.likelihood} here, "
+            "and the encoder sees counts by their logarithm"
+        )
     shapes = source.model.image_shape, model.image_shape
     if shapes[0] != shapes[1]:
         lines.append(f"shape of x: {list(shapes[0])} there, {list(shapes[1])} here")
