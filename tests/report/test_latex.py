@@ -1,5 +1,6 @@
 """The tables in LaTeX: the cells of the report, escaped."""
 
+import dataclasses
 import re
 from pathlib import Path
 
@@ -7,7 +8,7 @@ from tests.support import sweeps
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.latex import escape_latex, format_latex, latex_tables
 from tfp_smvi.report.tables import Table
-from tfp_smvi.sweeps.results import read_sweep
+from tfp_smvi.sweeps.results import Sweep, read_sweep
 
 EVIL = r"\input{x} 50% & $5 #1 a_b {c} ~d ^e <f> |g|"
 
@@ -55,3 +56,20 @@ def test_no_table_has_a_sign_that_latex_lacks(tmp_path: Path) -> None:
     sweeps.write_sweep(tmp_path, (-0.1, 0.0, 0.5, float("inf")), (0, 1), galleries=False)
     for name, latex in latex_tables(read_sweep(tmp_path)).items():
         assert latex.isascii(), name
+
+
+def test_densities_of_standardized_values_say_so(tmp_path: Path) -> None:
+    sweeps.write_sweep(tmp_path, (0.0, 0.5), galleries=False)
+    sweep = read_sweep(tmp_path)
+    table = report_tables.likelihood_table(sweep)
+    assert table is not None
+    assert "standardized" not in table.caption
+    runs = [
+        run.changed(evaluation=dataclasses.replace(run.evaluation, log_scale={"test": -3.25}))
+        for run in sweep.summary.runs
+        if run.evaluation is not None
+    ]
+    scaled = Sweep(sweep.path, dataclasses.replace(sweep.summary, runs=tuple(runs)))
+    table = report_tables.likelihood_table(scaled)
+    assert table is not None
+    assert "they are lower by -3.25 (test)" in table.caption

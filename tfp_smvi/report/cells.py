@@ -5,9 +5,11 @@ from collections.abc import Sequence
 
 from tfp_smvi.core.estimates import Estimate
 from tfp_smvi.report.points import Point
+from tfp_smvi.sweeps.results import Sweep
 
 __all__ = [
     "DASH",
+    "density_units",
     "format_estimate",
     "format_percent",
     "format_range",
@@ -16,6 +18,22 @@ __all__ = [
 ]
 
 DASH = "\N{EN DASH}"
+
+
+def density_units(sweep: Sweep) -> str:
+    """A sentence on densities of standardized values; empty if x is in the units it was given in.
+
+    Begins with a space.
+    """
+    reports = [run.evaluation for run in sweep.finished if run.evaluation]
+    scales = next((report.log_scale for report in reports if report.log_scale), None)
+    if scales is None:
+        return ""
+    subtract = ", ".join(f"{value:.4g} ({split})" for split, value in scales.items())
+    return (
+        " ELBO and log-likelihood are those of standardized values: in the units that the data "
+        f"were given in, they are lower by {subtract}."
+    )
 
 
 def format_estimate(estimate: Estimate, places: int, sign: str = "-") -> str:

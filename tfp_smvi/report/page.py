@@ -15,6 +15,7 @@ from tfp_smvi.report import figures
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report import tables as report_tables
 from tfp_smvi.report.captions import describe_bars, describe_dagger
+from tfp_smvi.report.cells import density_units
 from tfp_smvi.report.divergence_names import divergence_in_words, divergence_of
 from tfp_smvi.report.figure_kinds import FIGURES
 from tfp_smvi.report.layout import NARROW, WIDE, styled
@@ -131,6 +132,10 @@ def _options(command: Sequence[str]) -> list[str]:
     return [shlex.join(part) for part in parts]
 
 
+# The figures of ELBO and log-likelihood.
+_OF_DENSITIES = ("likelihood", "frontier", "training")
+
+
 def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
     kind = FIGURES[name]
     caption = kind.caption.replace("{divergence}", divergence_in_words(sweep))
@@ -143,7 +148,12 @@ def _picture(sweep: Sweep, name: str, wide: Figure, narrow: Figure) -> _Picture:
         " ".join(
             filter(
                 None,
-                (caption, describe_bars(sweep, name), describe_dagger(sweep)),
+                (
+                    caption,
+                    density_units(sweep).strip() if name in _OF_DENSITIES else "",
+                    describe_bars(sweep, name),
+                    describe_dagger(sweep),
+                ),
             )
         ),
         f"{kind.title}, for {symbol(sweep)} = {lams}. {kind.in_words}",

@@ -11,6 +11,7 @@ from tfp_smvi.evaluation.results import SplitSummary
 from tfp_smvi.report import points as figure_data
 from tfp_smvi.report.cells import (
     DASH,
+    density_units,
     format_estimate,
     format_percent,
     format_range,
@@ -78,7 +79,8 @@ def likelihood_table(sweep: Sweep) -> Table | None:
         return [gap, format_range(point_at(figure_data.brackets(sweep), lam), 3), *others, ""]
 
     rows = _evaluation_rows(sweep, cells, means)
-    return Table(caption + _about_means(sweep), header, rows, 3) if rows else None
+    caption += density_units(sweep) + _about_means(sweep)
+    return Table(caption, header, rows, 3) if rows else None
 
 
 def diagnostics_table(sweep: Sweep) -> Table | None:
