@@ -120,8 +120,9 @@ def _identify(path: Path, **choice: str | None) -> Identity:
 def _open_array(path: Path, name: str, key: str | None) -> _Source:
     try:
         if path.suffix == ".npz":
-            key = _choose(name, key, list_arrays(path))
-            if (given := read_described_array(path, key, list_arrays(path))) is not None:
+            keys = list_arrays(path)
+            key = _choose(name, key, keys)
+            if (given := read_described_array(path, key, keys)) is not None:
                 return _open_described(path, name, key, given)
         array, identity = open_array(path, key), _identify(path, key=key)
     except (SMVIError, MemoryError):

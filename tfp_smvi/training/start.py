@@ -72,14 +72,14 @@ def begin(
     source = None
     if isinstance(made.model, VAE):
         made.model.frozen = config.train.freeze
+    standardized = dataset.standardization is not None
     if isinstance(made.model, VAE) and devices.is_chief:
-        standardized = dataset.standardization is not None
         source = _start_from_source(
             made.model, config, run_dir, reporter, standardized=standardized, fresh=fresh
         )
     host, data = (
         environment(),
-        DataRecord(dataset.fingerprint, shape, dataset.kind, dataset.standardization is not None),
+        DataRecord(dataset.fingerprint, shape, dataset.kind, standardized),
     )
     record = RunRecord(config, data, host.versions, host.machine, code=made.code, source=source)
     return Start(made.model, record)
