@@ -7,7 +7,7 @@ training asked for.
 import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import NamedTuple
 
 from tfp_smvi.classification.results import Classification, report_name
 from tfp_smvi.config import RunConfig, SweepConfig
@@ -18,16 +18,14 @@ from tfp_smvi.runs.checkpoint import list_steps
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.early_stopping import has_ended
 from tfp_smvi.runs.records import EpochRecord, read_history
+from tfp_smvi.runs.reports import read_report
 from tfp_smvi.runs.warnings import lam_reached, run_warnings
 from tfp_smvi.storage.arrays import DamagedFileError, read_arrays
-from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.entries import Entry
 from tfp_smvi.sweeps.orders import Order
 from tfp_smvi.sweeps.running import classify_run, evaluate_run, train_run
 
 __all__ = ["STAGES", "Stage", "missing_epochs", "refresh"]
-
-Report = TypeVar("Report", Evaluation, Classification)
 
 
 class Stage(NamedTuple):
@@ -114,7 +112,8 @@ def _is_trained(entry: Entry, run_dir: Path, config: SweepConfig) -> bool:
 
 def _read_evaluation(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     path = run_dir / "evaluation.json"
-    report = _read_report(Evaluation, path, entry.history[-1].step)
+    data = read_run(run_dir).data
+    report = read_report(Evaluation, path, entry.history[-1].step, data.fingerprint)
     return entry.changed(
         evaluation=report if report and report.settings.answers(config.evaluate) else None
     )
@@ -122,11 +121,12 @@ def _read_evaluation(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
 
 def _read_classifications(entry: Entry, run_dir: Path, config: SweepConfig) -> Entry:
     assert config.classify is not None
+    data = read_run(run_dir).data
     steps, reports = _steps(entry.history), {}
     for epoch in (*_epochs_to_classify(entry, config), None):
         step = steps[entry.history[-1].epoch if epoch is None else epoch]
         path = run_dir / report_name(epoch)
-        report = _read_report(Classification, path, step)
+        report = read_report(Classification, path, step, data.fingerprint)
         if report is not None and report.answers(config.classify):
             reports[epoch] = report
     final = reports.pop(None, None)
@@ -185,15 +185,3 @@ def _read_history(run_dir: Path, wanted: RunConfig) -> tuple[EpochRecord, ...]:
     )
     same = stored.with_length_of(wanted) == wanted
     return history if same else ()
-
-
-def _read_report(kind: type[Report], path: Path, step: int) -> Report | None:
-    """Reads a report; None if there is none of that step of the training, and on its data."""
-    try:
-        report = kind.from_json(read_json(path))
-        data = read_run(path.parent).data
-    except (OSError, ValueError, SMVIError):
-        return None
-    run = report.run
-    same = run is not None and (run.step, run.data_fingerprint) == (step, data.fingerprint)
-    return report if same else None

@@ -1,6 +1,5 @@
 """What is sent of a directory: settings, the metrics of epochs, results and files."""
 
-import contextlib
 import functools
 import itertools
 import json
@@ -18,9 +17,9 @@ from tfp_smvi.export.card import describe_run
 from tfp_smvi.runs.data_file import read_data_file
 from tfp_smvi.runs.directory import RunDirectory, read_run
 from tfp_smvi.runs.records import EpochRecord, RunRecord, read_history
+from tfp_smvi.runs.reports import read_report
 from tfp_smvi.runs.warnings import run_warnings
 from tfp_smvi.storage.atomic import write_json
-from tfp_smvi.storage.json_files import read_json
 from tfp_smvi.sweeps.results import DamagedSummaryError, read_summary, read_sweep
 from tfp_smvi.tracking.base import Point
 
@@ -79,7 +78,7 @@ def read_contents(folder: Path) -> Contents:
         settings=_texts(record.config.to_json()),
         facts=_facts(record, folder),
         points=_points(history),
-        results=_results(folder, history),
+        results=_results(record, folder, history),
         files=_existing(folder, *FILES),
         draw=functools.partial(_draw_run, folder) if (folder / EVALUATION).exists() else None,
         write_card=functools.partial(_write_card, folder, record, history) if history else None,
@@ -146,22 +145,16 @@ def _metrics(record: EpochRecord) -> dict[str, float]:
     }
 
 
-def _results(folder: Path, history: Sequence[EpochRecord]) -> dict[str, float]:
+def _results(record: RunRecord, folder: Path, history: Sequence[EpochRecord]) -> dict[str, float]:
     """The results that belong to the last epoch."""
     if not history:
         return {}
+    state = history[-1].step, record.data.fingerprint
     results = dict[str, float]()
-    state = history[-1].step, read_run(folder).data.fingerprint
-    with contextlib.suppress(OSError, ValueError, SMVIError):
-        evaluation = Evaluation.from_json(read_json(folder / EVALUATION))
-        run = evaluation.run
-        if run is not None and (run.step, run.data_fingerprint) == state:
-            results |= _evaluation_results(evaluation)
-    with contextlib.suppress(OSError, ValueError, SMVIError):
-        classification = Classification.from_json(read_json(folder / report_name(None)))
-        source = classification.run
-        if source is not None and (source.step, source.data_fingerprint) == state:
-            results |= _classification_results(classification)
+    if evaluation := read_report(Evaluation, folder / EVALUATION, *state):
+        results |= _evaluation_results(evaluation)
+    if classification := read_report(Classification, folder / report_name(None), *state):
+        results |= _classification_results(classification)
     return {name: value for name, value in results.items() if math.isfinite(value)}
 
 
