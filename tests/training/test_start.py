@@ -193,6 +193,34 @@ def test_a_frozen_network_sees_x_as_it_did(tmp_path: Path) -> None:
         assert "x is not standardized there and standardized here" in str(caught.value)
 
 
+@pytest.mark.parametrize(("shift", "factor"), [(0.0, 1.0), (1.0, 1.0), (0.0, 2.0)])
+def test_a_frozen_network_with_other_units_is_doubted(
+    tmp_path: Path, shift: float, factor: float
+) -> None:
+    """Defects: any standardization passes for that of the frozen network; the same one does not."""
+    values = np.random.default_rng(0).normal(3.0, 2.0, (40, 4)).astype(np.float32)
+    here = values.copy()
+    here[:, 1] = factor * here[:, 1] + 2.0 * shift
+    datasets = []
+    for name, x in {"there": values, "here": here}.items():
+        np.savez(tmp_path / f"{name}.npz", x=x)
+        path = str(tmp_path / f"{name}.npz")
+        datasets.append(DataConfig(path, test_fraction=0.2, kind="real", standardize=True))
+
+    def settings(data: DataConfig, **train: Any) -> RunConfig:
+        model = ModelConfig("gaussian", latent_dim=2, hidden_sizes=(4,))
+        return RunConfig(data, model, config(epochs=1, batch_size=8, **train).train)
+
+    there, now = datasets
+    fit(settings(there), load_dataset(there), tmp_path / "one", reporter=Recorder())
+    recorder = Recorder()
+    source = {"init_from": str(tmp_path / "one"), "freeze": "decoder"}
+    fit(settings(now, **source), load_dataset(now), tmp_path / "two", reporter=recorder)
+    doubts = [line for line in recorder.warnings if "in units of its own data" in line]
+    assert len(doubts) == (shift != 0.0 or factor != 1.0)
+    assert all("Entry 1 has a mean of" in line for line in doubts)
+
+
 def test_what_is_frozen_must_come_from_somewhere() -> None:
     with pytest.raises(SMVIError, match="freeze = 'decoder' is not allowed; give init_from too"):
         config(freeze="decoder")

@@ -1,14 +1,18 @@
 """How a training begins: with the model of its configuration, and with weights of another run."""
 
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
+
+import numpy as np
 
 from tfp_smvi.config import RunConfig
 from tfp_smvi.core.errors import SMVIError, name_fields
 from tfp_smvi.core.records import encode
 from tfp_smvi.core.runtime import environment
 from tfp_smvi.data import Dataset
+from tfp_smvi.data.standardization import Standardization
 from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.models.vae import VAE
 from tfp_smvi.runs.checkpoint import list_checkpoints
@@ -24,6 +28,10 @@ __all__ = ["Start", "begin"]
 # The settings that the other network alone depends on.
 _OF_ENCODER = {"posterior", "flow_layers", "flow_transform", "missing"}
 _OF_DECODER = {"likelihood", "num_categories"}
+# How far the means of an entry may be apart in standard deviations, or the logarithms of these,
+# without a doubt: more than between two random parts of 400 examples of the same data (4 standard
+# errors of a mean of 400 are 0.2).
+APART = 0.2
 
 
 class Start(NamedTuple):
@@ -72,15 +80,11 @@ def begin(
     source = None
     if isinstance(made.model, VAE):
         made.model.frozen = config.train.freeze
-    standardized = dataset.standardization is not None
+    scale = dataset.standardization
     if isinstance(made.model, VAE) and devices.is_chief:
-        source = _start_from_source(
-            made.model, config, run_dir, reporter, standardized=standardized, fresh=fresh
-        )
-    host, data = (
-        environment(),
-        DataRecord(dataset.fingerprint, shape, dataset.kind, standardized),
-    )
+        source = _start_from_source(made.model, config, run_dir, reporter, scale, fresh=fresh)
+    host = environment()
+    data = DataRecord(dataset.fingerprint, shape, dataset.kind, scale is not None)
     record = RunRecord(config, data, host.versions, host.machine, code=made.code, source=source)
     return Start(made.model, record)
 
@@ -90,8 +94,8 @@ def _start_from_source(
     config: RunConfig,
     run_dir: Path,
     reporter: TrainingReporter,
+    scale: Standardization | None,
     *,
-    standardized: bool,
     fresh: bool,
 ) -> SourceRecord | None:
     """Gives a model the weights of the run `init_from`, or those of one network that is frozen.
@@ -103,7 +107,7 @@ def _start_from_source(
         config: the configuration, complete.
         run_dir: the run directory.
         reporter: receives notes and warnings.
-        standardized: whether the data are standardized.
+        scale: how the data are standardized; None if they are not.
         fresh: whether an existing run in run_dir will be deleted.
 
     Returns:
@@ -122,10 +126,15 @@ def _start_from_source(
         if old_record is not None and list_checkpoints(RunDirectory(run_dir).checkpoints):
             return old_record
     _require_trained(path, config)
-    source = load_run(
-        path, note=reporter.note, warn=lambda line: reporter.warn(f"{path}: {name_fields(line)}")
-    )
-    _assign(model, source, config, standardized=standardized)
+
+    def warn(line: str) -> None:
+        reporter.warn(f"{path}: {name_fields(line)}")
+
+    source = load_run(path, note=reporter.note, warn=warn)
+    _assign(model, source, config, standardized=scale is not None)
+    if model.frozen and scale is not None and source.standardization is not None:
+        for doubt in _doubts_of_units(source.standardization, scale):
+            warn(doubt)
     record = SourceRecord(str(path), source.step, weights_digest(source.model.named_variables))
     if old_record is not None and old_record.weights != record.weights:
         problem = "has been trained further since this run began"
@@ -165,6 +174,22 @@ def _assign(model: VAE, source: LoadedRun, config: RunConfig, *, standardized: b
         raise _misfit(config, problem, "give its settings, or another run")
     for name, variable in taken.items():
         variable.assign(given[name])
+
+
+def _doubts_of_units(there: Standardization, here: Standardization) -> Iterator[str]:
+    """A doubt about the entry whose standardization differs most, if it differs much."""
+    shift = np.abs(there.mean - here.mean) / here.stddev
+    scaling = np.abs(np.log(there.stddev / here.stddev))
+    apart = np.maximum(shift, scaling).reshape(-1)
+    entry = int(apart.argmax())
+    if apart[entry] > APART:
+        means = [f"{scale.mean.reshape(-1)[entry]:.6g}" for scale in (there, here)]
+        stddevs = [f"{scale.stddev.reshape(-1)[entry]:.6g}" for scale in (there, here)]
+        yield (
+            f"the frozen network is in units of its own data. Entry {entry} has a mean of "
+            f"{means[0]} and a standard deviation of {stddevs[0]} there, and {means[1]} and "
+            f"{stddevs[1]} here."
+        )
 
 
 def _differences(source: LoadedRun, model: VAE, config: RunConfig) -> list[str]:
