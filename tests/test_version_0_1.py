@@ -128,9 +128,9 @@ def test_a_finished_sweep_does_nothing_again(tmp_path: Path) -> None:
         (folder / "sweep.csv").read_text().splitlines() for folder in (sweep_dir, FILES / "sweep")
     ]
     assert lines[0][0].removeprefix(lines[1][0]) == (
-        ",lam_reached,weighted_divergence,weighted_divergence_standard_error,target_gap"
+        ",lam_reached,weighted_divergence,weighted_divergence_standard_error,target_gap,log_scale"
     )
-    old, new = zip(*(line.rsplit(",", maxsplit=4)[:2] for line in lines[0]), strict=True)
+    old, new = zip(*(line.rsplit(",", maxsplit=5)[:2] for line in lines[0]), strict=True)
     assert {*new[1:]} == {"0.0", "0.5"}
     assert [*old] == lines[1]
     before, after = (

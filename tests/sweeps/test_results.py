@@ -1,11 +1,13 @@
 """What a notebook shows of a sweep and of its evaluations."""
 
 import csv
+import dataclasses
 import math
 from pathlib import Path
 
 from tests.support.sweeps import write_sweep
 from tfp_smvi.sweeps.results import read_sweep, write_summary
+from tfp_smvi.sweeps.table import rows_of
 
 
 def test_a_sweep_and_its_evaluations_are_short_in_a_notebook(tmp_path: Path) -> None:
@@ -32,6 +34,16 @@ def test_the_rows_of_a_sweep_are_those_of_its_file(tmp_path: Path) -> None:
     assert [
         {name: "" if cell is None else str(cell) for name, cell in row.items()} for row in rows
     ] == written
+
+
+def test_rows_say_the_units_of_standardized_data(tmp_path: Path) -> None:
+    write_sweep(tmp_path, (0.5,), galleries=False)
+    entry = read_sweep(tmp_path).runs[0]
+    assert entry.evaluation is not None
+    scales = {"test": 1.5, "train": 2.5}
+    entry = entry.changed(evaluation=dataclasses.replace(entry.evaluation, log_scale=scales))
+    for row in rows_of(entry):
+        assert row["log_scale"] == scales[str(row["split"])]
 
 
 def test_the_rows_of_an_evaluation_have_each_estimate_once(tmp_path: Path) -> None:

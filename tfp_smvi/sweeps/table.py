@@ -34,7 +34,7 @@ COLUMNS = (
     *("features", "kernel", "num_labels", "accuracy", "accuracy_standard_error"),
     "lam_reached",
     *_columns(LATER_ESTIMATES),
-    "target_gap",
+    *("target_gap", "log_scale"),
 )
 
 
@@ -77,7 +77,9 @@ def _split_columns(evaluation: Evaluation, split: str) -> Row:
         if estimate is not None:
             columns[name] = _known(estimate.mean)
             columns[f"{name}_standard_error"] = _known(estimate.standard_error)
+    scales = evaluation.log_scale or {}
     return columns | {
+        "log_scale": scales.get(split),
         "bracket": _known(width.mean),
         "bracket_standard_error": _known(width.standard_error),
         "acceptance_rate": _known(summary.acceptance_rate.mean),
