@@ -129,7 +129,8 @@ def _require_growing(
     "Convergence",
     "--convergence",
     is_flag=True,
-    help="Compare numbers of temperatures instead; print a table and draw a plot.",
+    help="Compare numbers of temperatures instead; print a table and draw a plot (which needs the "
+    "extra plot).",
 )
 @grouped(
     "Convergence",
