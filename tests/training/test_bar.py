@@ -9,7 +9,8 @@ from tqdm.notebook import tqdm
 from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.training import bar as module
 from tfp_smvi.training.bar import ProgressBar
-from tfp_smvi.training.callbacks import calling
+from tfp_smvi.training.callbacks import call_reporters
+from tfp_smvi.training.reporter import TrainingReporter
 from tfp_smvi.training.results import FitResult
 
 
@@ -39,9 +40,12 @@ def test_a_training_that_stops_early_completes_its_bar(
     bars: list[Any], record: EpochRecord
 ) -> None:
     """Catches a bar that a notebook shows in red, as of an error."""
-    with calling(None, progress=True) as (reporter, _):
+
+    def work(reporter: TrainingReporter, _: object) -> None:
         reporter.begin(num_epochs=5, step=0, steps_per_epoch=10)
         reporter.epoch(record)
+
+    call_reporters(work, None, progress=True)
     (bar,) = bars
     assert (bar.n, bar.total, widget(bar).value, widget(bar).max) == (20, 20, 20, 20)
     assert widget(bar).bar_style == "success"
@@ -51,17 +55,19 @@ def test_a_training_that_stops_early_completes_its_bar(
 
 
 def test_a_training_that_fails_leaves_its_bar_in_red(bars: list[Any], record: EpochRecord) -> None:
-    with pytest.raises(KeyboardInterrupt), calling(None, progress=True) as (reporter, _):
+    def work(reporter: TrainingReporter, _: object) -> None:
         reporter.begin(num_epochs=5, step=0, steps_per_epoch=10)
         reporter.epoch(record)
         raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        call_reporters(work, None, progress=True)
     (bar,) = bars
     assert (bar.n, bar.total) == (20, 50)
     assert widget(bar).bar_style == "danger"
 
 
 def test_a_training_that_ends_before_it_begins_has_no_bar(bars: list[Any]) -> None:
-    with calling(None, progress=True):
-        pass
+    call_reporters(lambda reporter, warn: None, None, progress=True)
     ProgressBar().close()
     assert bars == []

@@ -1,6 +1,7 @@
 """Callbacks of the user's: what they receive, what their errors do, and the bar."""
 
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ from tests.support.runs import CONFIG, STEPS_PER_EPOCH, Recorder, assert_same_ru
 from tfp_smvi import Callback, EpochRecord, TrainingProgress
 from tfp_smvi.data import Dataset
 from tfp_smvi.training import schedule
-from tfp_smvi.training.callbacks import calling, saving_at_errors
+from tfp_smvi.training.callbacks import call_reporters, saving_at_errors
 from tfp_smvi.training.loop import fit
+from tfp_smvi.training.reporter import TrainingReporter
 from tfp_smvi.training.results import FitResult
 
 
@@ -75,12 +77,13 @@ def test_an_error_of_a_callback_leaves_fit_as_it_is_and_loses_no_step(
 def test_any_exception_leaves_as_it_is(kind: type[BaseException], tmp_path: Path) -> None:
     error = kind("mine")
     callback, record = Failing(error, epoch=1), EpochRecord(1, 1, *[None] * 3)  # type: ignore[arg-type]
-    with (
-        pytest.raises(kind) as raised,
-        calling(callback) as (joined, _),
-        saving_at_errors(lambda: 7, tmp_path),
-    ):
-        joined.epoch(record)
+
+    def work(joined: TrainingReporter, _: object) -> None:
+        with saving_at_errors(lambda: 7, tmp_path):
+            joined.epoch(record)
+
+    with pytest.raises(kind) as raised:
+        call_reporters(work, callback)
     assert raised.value is error
     assert "Step 7 of the training is saved" in error.__notes__[0]
 
@@ -117,18 +120,26 @@ def test_several_callbacks_are_called_in_their_order_and_a_bar_is_shown(
 
 def test_an_error_keeps_its_own_context() -> None:
     error = ValueError("mine")
-    with pytest.raises(ValueError, match="mine"), calling(Failing(error, epoch=1)) as (joined, _):
-        joined.epoch(EpochRecord(1, 1, *[None] * 3))  # type: ignore[arg-type]
+    record = EpochRecord(1, 1, *[None] * 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="mine"):
+        call_reporters(lambda joined, warn: joined.epoch(record), Failing(error, epoch=1))
     assert error.__context__ is error.__cause__ is None
 
 
 def test_warnings_go_to_those_who_receive_them_or_to_python() -> None:
     recorder = Recorder()
-    with calling([Callback(), recorder]) as (_, warn):
+
+    def heard(joined: TrainingReporter, warn: Callable[[str], None] | None) -> None:
         assert warn is not None
         warn("a")
+
+    call_reporters(heard, [Callback(), recorder])
     assert recorder.warnings == ["a"]
+
+    def unheard(joined: TrainingReporter, warn: Callable[[str], None] | None) -> None:
+        assert warn is None
+        joined.warn("not twice")
+
     for deaf in (None, Epochs(), [Epochs()], []):
-        with calling(deaf) as (joined, warn), warnings.catch_warnings():
-            assert warn is None
-            joined.warn("not twice")
+        with warnings.catch_warnings():
+            call_reporters(unheard, deaf)

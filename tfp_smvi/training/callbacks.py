@@ -3,16 +3,18 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.training.reporter import Callback, TrainingProgress, TrainingReporter
 
 if TYPE_CHECKING:
-    from tfp_smvi.training.bar import ProgressBar
+    pass
 
-__all__ = ["CallbackError", "calling", "saving_at_errors"]
+__all__ = ["CallbackError", "call_reporters", "saving_at_errors"]
+
+Result = TypeVar("Result")
 
 _METHODS = ("begin", "progress", "epoch", "note", "warn")
 
@@ -59,58 +61,50 @@ class _Joined:
         self._call("warn", message)
 
 
-class calling:  # noqa: N801  # a context manager; a generator would replace a StopIteration
-    """Makes one reporter of what `fit` is given; an exception of one leaves the block as it is.
+def call_reporters(
+    work: Callable[[TrainingReporter, Callable[[str], None] | None], Result],
+    reporter: TrainingReporter | Sequence[TrainingReporter] | None,
+    *,
+    progress: bool = False,
+) -> Result:
+    """Makes one reporter of what `fit` is given, and works with it.
 
     Args:
+        work: takes the reporter, whose methods raise CallbackError, and its method `warn`, or None
+            if nobody receives warnings.
         reporter: one, several, which are called in their order, or None.
         progress: whether to show a bar too.
 
-    Enters as the reporter, whose methods raise CallbackError, and its method `warn`, or None if
-    nobody receives warnings.
+    Returns:
+        What work returns.
 
     Raises:
         SMVIError: a reporter lacks a method.
+        BaseException: what a callback raised, as it is.
     """
+    given = reporter if isinstance(reporter, Sequence) else [reporter]
+    reporters = [item for item in given if item is not None]
+    for item in reporters:
+        _require_reporter(item)
+    bar = None
+    if progress:
+        from tfp_smvi.training.bar import ProgressBar
 
-    def __init__(
-        self,
-        reporter: TrainingReporter | Sequence[TrainingReporter] | None,
-        *,
-        progress: bool = False,
-    ) -> None:
-        """Takes the reporters."""
-        given = reporter if isinstance(reporter, Sequence) else [reporter]
-        self._reporters = [item for item in given if item is not None]
-        for item in self._reporters:
-            _require_reporter(item)
-        self._bar: ProgressBar | None = None
-        if progress:
-            from tfp_smvi.training import bar
-
-            self._bar = bar.ProgressBar()
-            self._reporters.append(self._bar)
-
-    def __enter__(self) -> tuple[TrainingReporter, Callable[[str], None] | None]:
-        """Returns the reporter and its `warn`."""
-        joined = _Joined(self._reporters)
-        own = (getattr(type(item), "warn", None) for item in self._reporters)
-        heard = any(method is not Callback.warn for method in own)
-        return joined, joined.warn if heard else None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        """Ends the bar, and raises what a callback raised."""
-        if self._bar is not None:
-            if error is None:
-                self._bar.end()
-            self._bar.close()
-        if isinstance(error, CallbackError):
-            raised = error.error
-            context = raised.__context__
-            try:
-                raise raised
-            finally:  # of what the callback raised, its own context is of interest
-                raised.__context__ = context
+        reporters.append(bar := ProgressBar())
+    joined = _Joined(reporters)
+    own = (getattr(type(item), "warn", None) for item in reporters)
+    heard = any(method is not Callback.warn for method in own)
+    try:
+        result = work(joined, joined.warn if heard else None)
+        if bar is not None:
+            bar.end()
+        return result
+    except CallbackError as carrier:
+        raised = carrier.error
+    finally:
+        if bar is not None:
+            bar.close()
+    raise raised  # outside of the handler, so that its context stays its own
 
 
 def _require_reporter(item: object) -> None:

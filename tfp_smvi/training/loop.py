@@ -13,7 +13,7 @@ from tfp_smvi.models.protocol import TrainableModel
 from tfp_smvi.runs.data_file import write_data_file
 from tfp_smvi.runs.directory import RunDirectory
 from tfp_smvi.training import checks
-from tfp_smvi.training.callbacks import calling
+from tfp_smvi.training.callbacks import call_reporters
 from tfp_smvi.training.devices import OneDevice
 from tfp_smvi.training.distributed import SeveralDevices
 from tfp_smvi.training.following import agree_on_run, follow
@@ -80,8 +80,8 @@ def fit(
     checks.check_fit_arguments(checkpoint_minutes, keep_every)
     schedule = Schedule([], checkpoint_minutes, keep_every)
     shows = progress and (devices is None or devices.is_chief)
-    with calling(reporter, progress=shows) as (joined, warn):
-        return _fit(config, dataset, Path(run_dir), model, fresh, schedule, devices, joined, warn)
+    work = functools.partial(_fit, config, dataset, Path(run_dir), model, fresh, schedule, devices)
+    return call_reporters(work, reporter, progress=shows)
 
 
 def _fit(
