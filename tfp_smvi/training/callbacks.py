@@ -3,14 +3,11 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from tfp_smvi.core.errors import SMVIError
 from tfp_smvi.runs.records import EpochRecord
 from tfp_smvi.training.reporter import Callback, TrainingProgress, TrainingReporter
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["CallbackError", "call_reporters", "saving_at_errors"]
 

@@ -29,8 +29,8 @@ __all__ = ["Start", "begin"]
 _OF_ENCODER = {"posterior", "flow_layers", "flow_transform", "missing"}
 _OF_DECODER = {"likelihood", "num_categories"}
 # How far the means of an entry may be apart in standard deviations, or the logarithms of these,
-# without a doubt: more than between two random parts of 400 examples of the same data (4 standard
-# errors of a mean of 400 are 0.2).
+# without a doubt: more than between two random parts of 800 examples of the same data, where 4
+# standard errors of the difference of two means are 0.2.
 APART = 0.2
 
 
